@@ -1,0 +1,54 @@
+"""Few-shot transfer with frozen vision transformers: features, augmentation in feature space, light heads.
+
+Names are loaded at first use, so that ``import frofa`` is fast.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from frofa._version import __version__
+
+if TYPE_CHECKING:
+    from frofa import augmentations, estimators
+    from frofa.evaluation import mean_interval, sample_shots
+    from frofa.extractor import FrozenFeatureExtractor
+    from frofa.images import list_images, load_image_folder
+    from frofa.persistence import load, save
+    from frofa.store import FeatureStore
+
+_HOME = {
+    "FeatureStore": "frofa.store",
+    "FrozenFeatureExtractor": "frofa.extractor",
+    "list_images": "frofa.images",
+    "load": "frofa.persistence",
+    "load_image_folder": "frofa.images",
+    "mean_interval": "frofa.evaluation",
+    "sample_shots": "frofa.evaluation",
+    "save": "frofa.persistence",
+}
+
+__all__ = [
+    "FeatureStore",
+    "FrozenFeatureExtractor",
+    "__version__",
+    "augmentations",
+    "estimators",
+    "list_images",
+    "load",
+    "load_image_folder",
+    "mean_interval",
+    "sample_shots",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("augmentations", "estimators"):
+        return import_module(f"frofa.{name}")
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'frofa' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,259 @@
+"""Pretrained backbones: found, loaded once a process, and run; the one place that decides device, precision and mode."""
+
+import contextlib
+import difflib
+import json
+import os
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from frofa._embedded import PREFIX, embedded_models
+from frofa.exceptions import ModelNotFoundError
+
+Output: TypeAlias = Literal["tokens", "cls", "mean", "pooled"]
+ImageSize: TypeAlias = "int | tuple[int, int] | None"
+AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A timm model in eval mode on one device, with its own preprocessing.
+
+    Attributes
+    ----------
+    name : str
+        As the user gave it.
+    module : nn.Module
+    data_config : dict
+        The checkpoint's own preprocessing, of timm's `resolve_data_config`.
+    weights_digest : str
+        Of all parameters and buffers, and of what else determines the computation.
+    device : torch.device
+    """
+
+    name: str
+    module: nn.Module
+    data_config: dict[str, Any]
+    weights_digest: str
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        from timm.data import create_transform
+
+        object.__setattr__(self, "_transform", create_transform(**self.data_config, is_training=False))
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """RGB image to a float32 tensor (3, H, W), by the checkpoint's own transform."""
+        pixels: Tensor = self._transform(image)  # type: ignore[attr-defined]
+        return pixels
+
+    @property
+    def n_layers(self) -> int | None:
+        """Number of transformer blocks; None where the model is not a transformer with one sequence of blocks."""
+        if not hasattr(self.module, "num_prefix_tokens") or not hasattr(self.module, "blocks"):
+            return None
+        return len(self.module.blocks)  # type: ignore[arg-type]
+
+    def resolve_layer(self, output: Output, layer: int | None, norm: bool) -> int | None:
+        """Check that the model has this output; return the layer's index, or None for the end of any other model.
+
+        Raises
+        ------
+        ValueError
+            If the model has no such layer or output.
+        """
+        depth = self.n_layers
+        if depth is None:
+            if not norm or layer is not None:
+                raise ValueError(
+                    f"layer={layer!r}, norm={norm!r} need a vision transformer with blocks; {self.name} is a "
+                    f"{type(self.module).__name__}, which has layer=None, norm=True only."
+                )
+        elif layer is not None and not -depth <= layer < depth:
+            raise ValueError(f"{self.name} has layers {-depth} to {depth - 1}. Got layer={layer}.")
+        index = None if depth is None else depth - 1 if layer is None else layer % depth
+        if output == "cls" and getattr(self.module, "cls_token", None) is None:
+            raise ValueError(f"{self.name} has no class token: choose output='tokens', 'mean' or 'pooled'.")
+        if output == "pooled" and not (norm and (depth is None or index == depth - 1)):
+            raise ValueError(
+                "output='pooled' is the model's own pooling, which needs the last layer and norm=True. "
+                f"Got layer={layer}, norm={norm}: choose output='mean' or 'cls'."
+            )
+        return index
+
+    def extract(self, images: Tensor, output: Output, layer: int | None, norm: bool, precision: str) -> Tensor:
+        """Run a batch (n, 3, H, W).
+
+        `layer` is as `resolve_layer` returned it. Returns float32 on the CPU: tokens (n, N, C), or one vector (n, C).
+        """
+        with torch.inference_mode(), self._precision(precision):
+            features = self._forward(images.to(self.device, non_blocking=True), output, layer, norm)
+        return features.float().cpu()
+
+    def _precision(self, precision: str) -> contextlib.AbstractContextManager[Any]:
+        if precision in AUTOCAST:
+            return torch.autocast(self.device.type, dtype=AUTOCAST[precision])
+        # cuDNN runs float32 convolutions (the patch embedding) in TF32 by default: not what float32 says.
+        return torch.backends.cudnn.flags(allow_tf32=False)  # type: ignore[no-untyped-call,no-any-return]
+
+    def _forward(self, images: Tensor, output: Output, layer: int | None, norm: bool) -> Tensor:
+        model: Any = self.module
+        depth = self.n_layers
+        if depth is None or (layer == depth - 1 and norm):
+            features: Tensor = model.forward_features(images)
+            if output == "pooled":
+                pooled: Tensor = model.forward_head(features, pre_logits=True)
+                return pooled
+            if features.ndim == 4:  # a grid: convolutional and windowed models
+                channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
+                tokens = features.flatten(1, 2) if channels_last else features.flatten(2).transpose(1, 2)
+                prefix = tokens[:, :0]
+            else:
+                prefix = features[:, : getattr(model, "num_prefix_tokens", 0)]
+                tokens = features[:, prefix.shape[1] :]
+        else:
+            [intermediate] = model.forward_intermediates(
+                images,
+                indices=[layer],
+                norm=norm,
+                return_prefix_tokens=True,
+                stop_early=True,
+                output_fmt="NLC",
+                intermediates_only=True,
+            )
+            tokens, prefix = intermediate if isinstance(intermediate, tuple) else (intermediate, intermediate[:, :0])
+        return {"tokens": tokens, "cls": prefix[:, 0] if prefix.shape[1] else tokens[:, 0], "mean": tokens.mean(1)}[
+            output
+        ]
+
+
+def load_backbone(model: str, image_size: ImageSize, device: str) -> Backbone:
+    """Load a backbone, or return the one this process has loaded already.
+
+    Parameters
+    ----------
+    model : str
+        As in `FrozenFeatureExtractor`.
+    image_size : int, (int, int) or None
+        Height and width in pixels; None for the checkpoint's own.
+    device : str
+        ``"auto"`` or a torch device.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If the weights are not to be had.
+    """
+    name = _timm_name(model)
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    return _load(model, name, _fingerprint(name), size, str(resolve_device(device)))
+
+
+def resolve_device(device: str) -> torch.device:
+    """Turn ``"auto"`` into the GPU where there is one, else the CPU.
+
+    Raises
+    ------
+    ValueError
+        If this machine does not have the device.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device must be 'auto' or a device of this machine. Got {device!r}: {error}") from error
+    return resolved
+
+
+@lru_cache(maxsize=2)
+def _load(
+    model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, int] | None, device: str
+) -> Backbone:
+    del fingerprint  # only part of the key: a folder whose files changed is loaded again
+    import timm
+    from timm.data import resolve_data_config
+
+    try:
+        module: Any = timm.create_model(name, pretrained=True)
+    except Exception as error:  # timm, the hub's client and safetensors raise a dozen types
+        raise ModelNotFoundError(_not_found(model, error)) from error
+    if size is not None and hasattr(module, "set_input_size"):
+        module.set_input_size(img_size=size)
+    arguments = {} if size is None else {"input_size": (3, *size)}
+    config: dict[str, Any] = resolve_data_config(arguments, model=module)
+    module = module.eval().requires_grad_(False)
+    return Backbone(model, module.to(device), config, weights_digest(module), torch.device(device))
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Digest of a module's parameters, buffers, and the plain settings (heads, eps, ...) of all its parts."""
+    digest = blake2b(digest_size=20, person=b"frofa-weights")
+    digest.update(re.sub(r" at 0x[0-9a-f]+", "", repr(module)).encode())
+    for name, part in module.named_modules():
+        for key, value in sorted(vars(part).items()):
+            if isinstance(value, (int, float, str)) and key not in ("training", "fused_attn"):
+                digest.update(f"{name}.{key}={value!r};".encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _timm_name(model: str) -> str:
+    if not isinstance(model, str):
+        raise TypeError(f"model must be a name, 'hf-hub:NAME' or 'local-dir:PATH'. Got {type(model).__name__}.")
+    if model.startswith(PREFIX):
+        for embedded in embedded_models():
+            if embedded.name == model:
+                return f"local-dir:{embedded.folder}"
+        raise ModelNotFoundError(_not_found(model, f"no embedded model is called {model!r}"))
+    if model.startswith("local-dir:"):
+        folder = Path(model.removeprefix("local-dir:")).expanduser()
+        missing = [file for file in ("config.json",) if not (folder / file).is_file()]
+        if missing:
+            raise ModelNotFoundError(_not_found(model, f"{folder} has no {' and no '.join(missing)}"))
+        return f"local-dir:{folder}"
+    return model
+
+
+def _fingerprint(name: str) -> tuple[int, ...]:
+    if not name.startswith("local-dir:"):
+        return ()
+    files = sorted(Path(name.removeprefix("local-dir:")).iterdir())
+    return tuple(number for file in files for number in (file.stat().st_mtime_ns, file.stat().st_size))
+
+
+def _not_found(model: str, reason: object) -> str:
+    import timm
+
+    what = " ".join(str(reason).split())
+    lines = [f"the backbone {model!r} could not be loaded: {what}"]
+    bare = model.removeprefix("hf-hub:").removeprefix("timm/")
+    close = difflib.get_close_matches(bare, timm.list_models(pretrained=True), n=3)
+    if ":" not in model and close and bare not in close:
+        lines.append(f"Close timm names: {', '.join(close)}.")
+    lines.append(
+        f"These work without a network: {', '.join(m.name for m in embedded_models())} (shipped with frofa), and "
+        "'local-dir:PATH' for a folder with config.json and model.safetensors, as timm.models.save_for_hf writes it."
+    )
+    offline = "is set" if os.environ.get("HF_HUB_OFFLINE") else "fails at once instead of retrying"
+    lines.append(
+        "Names of timm ('vit_base_patch16_siglip_224.webli') and 'hf-hub:OWNER/NAME' need the Hugging Face hub once, "
+        f"or its cache on this machine (HF_HUB_OFFLINE=1 {offline})."
+    )
+    return " ".join(lines)
+
+
+def config_json(backbone: Backbone) -> str:
+    """Preprocessing as canonical JSON, for a store's key."""
+    return json.dumps(backbone.data_config, sort_keys=True)

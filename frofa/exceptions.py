@@ -1,0 +1,46 @@
+"""Errors that frofa raises at its boundary; each is also the built-in error that fits best."""
+
+
+class FrofaError(Exception):
+    """Base of all errors that are frofa's own."""
+
+
+class ImageReadError(FrofaError, ValueError):
+    """An image could not be read or decoded.
+
+    Attributes
+    ----------
+    position : int
+        Position of the image in the input.
+    name : str
+        Its path, or what it is where it has none.
+    reason : str
+        What went wrong.
+    """
+
+    def __init__(self, position: int, name: str, reason: str):
+        super().__init__(position, name, reason)
+        self.position, self.name, self.reason = position, name, reason
+
+    def __str__(self) -> str:
+        return f"could not read the image at position {self.position} ({self.name}): {self.reason}"
+
+
+class ModelNotFoundError(FrofaError, OSError):
+    """A backbone's weights are neither on this machine nor to be had; the message says which would work."""
+
+
+class WeightsChangedError(FrofaError, ValueError):
+    """A fitted extractor met other weights under its model's name."""
+
+
+class StoreError(FrofaError, OSError):
+    """A feature store is not one, was written by another version, or has a damaged file."""
+
+
+class SavedFileError(FrofaError, ValueError):
+    """A saved estimator cannot be written, or its file is damaged, tampered with or not ours."""
+
+
+class SkippedImagesWarning(UserWarning):
+    """Images were left out because of ``on_error="skip"``."""

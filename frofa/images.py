@@ -1,0 +1,196 @@
+"""Images in: listing folders, reading and decoding files, and turning whatever a user has into RGB."""
+
+import io
+import os
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+Images: TypeAlias = Any
+"""What `as_image_list` takes."""
+ImageItem: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]"
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
+DECODER = f"Pillow {Image.__version__}"
+"""Part of every stored feature's key: decoders differ in the last bits."""
+
+
+def load_image_folder(directory: str | os.PathLike[str]) -> tuple[list[str], npt.NDArray[np.str_]]:
+    """List the images of a directory in ImageFolder layout, ``DIRECTORY/CLASS/.../IMAGE``.
+
+    Parameters
+    ----------
+    directory : path
+        One sub-directory a class; its name is the label. Hidden files and directories are ignored.
+
+    Returns
+    -------
+    paths : list of str
+        Sorted by class, then by path.
+    labels : ndarray of str, shape (n,)
+        The class of each path.
+
+    Raises
+    ------
+    NotADirectoryError
+        If `directory` is not a directory.
+    ValueError
+        If it has no class directories, or one of them has no image.
+
+    Examples
+    --------
+    >>> paths, labels = load_image_folder("flowers/train")  # doctest: +SKIP
+    >>> sorted(set(labels))  # doctest: +SKIP
+    ['daisy', 'rose']
+    """
+    root = Path(directory)
+    if not root.is_dir():
+        raise NotADirectoryError(f"expected a directory of class directories, DIRECTORY/CLASS/IMAGE. Got {root}.")
+    classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not classes:
+        raise ValueError(
+            f"expected a directory of class directories, DIRECTORY/CLASS/IMAGE. Got {root}, which has no sub-directory."
+        )
+    paths: list[str] = []
+    labels: list[str] = []
+    for name in classes:
+        found = list_images(root / name)
+        if not found:
+            raise ValueError(f"the class directory {root / name} has no image. Known endings: {', '.join(EXTENSIONS)}.")
+        paths += found
+        labels += [name] * len(found)
+    return paths, np.array(labels)
+
+
+def list_images(path: str | os.PathLike[str]) -> list[str]:
+    """List the image files below a directory, sorted; a file is itself.
+
+    Raises
+    ------
+    FileNotFoundError
+        If `path` does not exist.
+    """
+    root = Path(path)
+    if root.is_file():
+        return [str(root)]
+    if not root.is_dir():
+        raise FileNotFoundError(f"no such file or directory: {root}")
+    return sorted(
+        str(file)
+        for file in root.rglob("*")
+        if file.suffix.lower() in EXTENSIONS
+        and not any(part.startswith(".") for part in file.relative_to(root).parts)
+        and file.is_file()
+    )
+
+
+def as_image_list(X: Images) -> Sequence[ImageItem]:
+    """Check the input of an extractor and return it as a sequence of paths, PIL images and uint8 arrays.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `X` is not one of the accepted forms; the message lists them.
+    """
+    if isinstance(X, (str, bytes, os.PathLike, Image.Image)):
+        raise TypeError(
+            f"expected several images. Got {X!r}: pass a list, [image], or the paths that "
+            "frofa.load_image_folder(directory) or frofa.list_images(directory) returns."
+        )
+    if hasattr(X, "iloc"):  # a pandas Series, or a DataFrame of one column
+        X = X.to_numpy()
+    if isinstance(X, np.ndarray) and X.dtype.kind in "OUT":
+        if X.ndim == 2 and X.shape[1] == 1:
+            X = X[:, 0]
+        if X.ndim != 1:
+            raise ValueError(f"expected one column of image paths. Got an array of shape {X.shape}.")
+        X = X.tolist()
+    if isinstance(X, np.ndarray):
+        if X.dtype != np.uint8 or X.ndim != 4 or X.shape[3] != 3:
+            raise ValueError(f"expected a uint8 array of shape (n, H, W, 3). Got {X.dtype}, shape {X.shape}.")
+        return list(X)
+    try:
+        items = list(X)
+    except TypeError:
+        raise TypeError(
+            "expected a list or pandas column of paths, a list of PIL images, or a uint8 array (n, H, W, 3). "
+            f"Got {type(X).__name__}."
+        ) from None
+    for position, item in enumerate(items):
+        _check_item(position, item)
+    return items
+
+
+def _check_item(position: int, item: object) -> None:
+    if isinstance(item, np.ndarray):
+        if item.dtype != np.uint8 or item.ndim != 3 or item.shape[2] != 3:
+            raise ValueError(
+                f"expected uint8 images of shape (H, W, 3). Got {item.dtype}, shape {item.shape}, at position {position}."
+            )
+    elif not isinstance(item, (str, os.PathLike, Image.Image)):
+        raise TypeError(
+            f"expected a path, a PIL image or a uint8 array. Got {type(item).__name__} ({item!r:.80}) "
+            f"at position {position}."
+        )
+
+
+def describe(item: ImageItem) -> str:
+    """What an error calls an image: its path, or what it is."""
+    if isinstance(item, Image.Image):
+        return getattr(item, "filename", "") or f"PIL image, mode {item.mode}, size {item.size}"
+    if isinstance(item, np.ndarray):
+        return f"array, shape {item.shape}"
+    return os.fspath(item)
+
+
+def content(item: ImageItem) -> tuple[Image.Image | bytes, str]:
+    """Read an image without decoding files.
+
+    Returns
+    -------
+    content : bytes or PIL.Image.Image
+        A file's bytes, or the RGB image.
+    digest : str
+        Of the file's bytes, or of size and pixels.
+    """
+    if isinstance(item, (str, os.PathLike)):
+        encoded = Path(item).read_bytes()
+        return encoded, blake2b(encoded, digest_size=20, person=b"frofa-file").hexdigest()
+    image = to_rgb(item) if isinstance(item, Image.Image) else Image.fromarray(item)
+    digest = blake2b(repr(image.size).encode(), digest_size=20, person=b"frofa-pixels")
+    digest.update(image.tobytes())
+    return image, digest.hexdigest()
+
+
+def decode(image: Image.Image | bytes) -> Image.Image:
+    """Decode what `content` returned to an upright RGB image."""
+    if isinstance(image, bytes):
+        with Image.open(io.BytesIO(image)) as opened:
+            return to_rgb(opened)
+    return image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Turn a PIL image of any mode upright and to RGB.
+
+    EXIF orientation is applied; grey, palette and CMYK images are converted; transparency is dropped without
+    compositing, as `Image.convert` does and as the pretraining of these models did; 16-bit images keep their high byte.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> to_rgb(Image.new("I;16", (2, 2), 65535)).getpixel((0, 0))
+    (255, 255, 255)
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        high = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255)
+        image = Image.fromarray(high.astype(np.uint8))
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA")  # straight to RGB, Pillow warns of some transparent palettes
+    return image.convert("RGB")
