@@ -12,8 +12,8 @@ from frofa.augmentations._mapping import Variant
 class Brightness(PointwiseAugmentation):
     """Add a random value to the features, in units of their range.
 
-    The strongest single augmentation of the paper: +6.1 / +1.6 / +0.9 / +0.3 points of top-1 at 1 / 5 / 10 / 25 shots on
-    ILSVRC-2012 in variant c2. Accuracy over the level is a plateau for c2 and a hump, best near 0.1-0.3, for c, whose
+    The strongest single augmentation of the paper: +6.1 / +1.6 / +0.9 / +0.3 points of top-1 at 1 / 5 / 10 / 25 shots
+    on ILSVRC-2012 in variant c2. Accuracy over the level is a plateau for c2 and a hump, best near 0.1-0.3, for c, whose
     shift is in units of the range of the whole feature map.
 
     Parameters
@@ -62,8 +62,8 @@ class Contrast(PointwiseAugmentation):
     level : float, default=1.0
         The factor is drawn from U(1 / (1 + level), 1 + level): 0 is the identity, 1 the reference range 0.5 to 2.
     variant : {"default", "c", "c2"}, default="default"
-        As in `Brightness`; the paper found ``"default"`` best. With a single position (pooled features) every variant is
-        the identity.
+        As in `Brightness`; the paper found ``"default"`` best. With a single position (pooled features) every variant
+        is the identity.
     clip : bool, default=True
         Clip to the range.
 
@@ -99,8 +99,8 @@ class Posterize(PointwiseAugmentation):
     Parameters
     ----------
     level : float, default=0.5
-        The number of dropped bits is drawn uniformly from {0, ..., round(7 * level)}: 0 is the identity, at 1 between one
-        and eight bits are kept. The paper does not state its range; this one is our choice.
+        The number of dropped bits is drawn uniformly from {0, ..., round(7 * level)}: 0 is the identity, at 1
+        between one and eight bits are kept. The paper does not state its range; this one is our choice.
     variant : {"default", "c", "c2"}, default="c"
         As in `Brightness`; the paper found ``"c"`` best (+5.9 points at 1 shot).
 

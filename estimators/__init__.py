@@ -1,0 +1,8 @@
+"""Heads on frozen features: scikit-learn classifiers that take pooled features (n, C) or tokens (n, N, C)."""
+
+from frofa.estimators.logistic import LogisticProbeClassifier
+from frofa.estimators.map import MAPClassifier
+from frofa.estimators.prototype import PrototypeClassifier
+from frofa.estimators.ridge import RidgeProbeClassifier
+
+__all__ = ["LogisticProbeClassifier", "MAPClassifier", "PrototypeClassifier", "RidgeProbeClassifier"]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ EVALUATIONS = 50  # of the validation part, spread over the steps
 
 @dataclass(frozen=True)
 class Schedule:
-    """How to train: SGD with Nesterov-free momentum, linear warm-up, then cosine to zero or constant."""
+    """How to train: SGD with momentum, linear warm-up, then cosine to zero or constant."""
 
     lr: float
     n_steps: int
@@ -39,7 +40,7 @@ def batches(n: int, batch_size: int, generator: Generator) -> Iterator[Tensor | 
         yield slice(None)
     while True:
         order = torch.randperm(n, generator=generator, device=generator.device)
-        yield from order[: n - n % batch_size].split(batch_size)
+        yield from torch.split(order[: n - n % batch_size], batch_size)
 
 
 @dataclass(frozen=True)
@@ -69,16 +70,17 @@ def train(
     returned (accuracy, then cross-entropy), and training stops after `patience` of them without improvement.
     """
     params = {name: value.clone().requires_grad_() for name, value in params.items()}
-    kernels = [value for name, value in params.items() if name.endswith(".weight") and value.ndim > 1]
-    others = [value for name, value in params.items() if not (name.endswith(".weight") and value.ndim > 1)]
-    optimizer = torch.optim.SGD(
-        [{"params": kernels, "weight_decay": schedule.weight_decay}, {"params": others}],
-        lr=schedule.lr,
-        momentum=schedule.momentum,
-    )
+    kernels = {name for name, value in params.items() if name.endswith(".weight") and value.ndim > 1}
+    groups: list[dict[str, Any]] = [
+        {"params": [params[name] for name in kernels], "weight_decay": schedule.weight_decay},
+        {"params": [value for name, value in params.items() if name not in kernels]},
+    ]
+    optimizer = torch.optim.SGD(groups, lr=schedule.lr, momentum=schedule.momentum)
     best, best_score, best_step, waited = params, (-math.inf, -math.inf), schedule.n_steps, 0
     every = max(1, schedule.n_steps // EVALUATIONS)
-    for step, rows in zip(range(schedule.n_steps), batches(len(data.classes), schedule.batch_size, generator)):
+    for step, rows in zip(
+        range(schedule.n_steps), batches(len(data.classes), schedule.batch_size, generator), strict=False
+    ):
         x = data.features[rows]
         if augment is not None:
             x = augment(x, generator)

@@ -103,9 +103,7 @@ class Run:
         self._refuse_nothing(kept)
         return store.get(spec, [digests[position] for position in kept]), np.array(kept, np.intp)
 
-    def _compute(
-        self, positions: Sequence[int], digests: dict[int, str]
-    ) -> Iterator[tuple[tuple[int, ...], Features]]:
+    def _compute(self, positions: Sequence[int], digests: dict[int, str]) -> Iterator[tuple[tuple[int, ...], Features]]:
         """Yield batches of positions and their features.
 
         Batches are filled with images that could be decoded, so that a run that goes on after a crash forms the same

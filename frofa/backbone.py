@@ -1,4 +1,4 @@
-"""Pretrained backbones: found, loaded once a process, and run; the one place that decides device, precision and mode."""
+"""Pretrained backbones, loaded once a process: the one place that decides device, precision and mode."""
 
 import contextlib
 import difflib
@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from frofa._embedded import PREFIX, embedded_models
+from frofa.estimators._device import resolve_device
 from frofa.exceptions import ModelNotFoundError
 
 Output: TypeAlias = Literal["tokens", "cls", "mean", "pooled"]
@@ -102,7 +103,7 @@ class Backbone:
         if precision in AUTOCAST:
             return torch.autocast(self.device.type, dtype=AUTOCAST[precision])
         # cuDNN runs float32 convolutions (the patch embedding) in TF32 by default: not what float32 says.
-        return torch.backends.cudnn.flags(allow_tf32=False)  # type: ignore[no-untyped-call,no-any-return]
+        return torch.backends.cudnn.flags(allow_tf32=False)
 
     def _forward(self, images: Tensor, output: Output, layer: int | None, norm: bool) -> Tensor:
         model: Any = self.module
@@ -157,28 +158,8 @@ def load_backbone(model: str, image_size: ImageSize, device: str) -> Backbone:
     return _load(model, name, _fingerprint(name), size, str(resolve_device(device)))
 
 
-def resolve_device(device: str) -> torch.device:
-    """Turn ``"auto"`` into the GPU where there is one, else the CPU.
-
-    Raises
-    ------
-    ValueError
-        If this machine does not have the device.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-        torch.empty(0, device=resolved)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device must be 'auto' or a device of this machine. Got {device!r}: {error}") from error
-    return resolved
-
-
 @lru_cache(maxsize=2)
-def _load(
-    model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, int] | None, device: str
-) -> Backbone:
+def _load(model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, int] | None, device: str) -> Backbone:
     del fingerprint  # only part of the key: a folder whose files changed is loaded again
     import timm
     from timm.data import resolve_data_config

@@ -19,7 +19,7 @@ from frofa.images import DECODER, Images, as_image_list
 from frofa.store import FeatureSpec, FeatureStore
 
 
-class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Frozen features of a pretrained backbone.
 
     The model is loaded at first use, once a process, in eval mode; preprocessing is the checkpoint's own. `clone` and
@@ -213,7 +213,9 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     @property
     def _n_features_out(self) -> int:  # read by get_feature_names_out
         if self.output == "tokens":
-            raise ValueError("output='tokens' has three dimensions and no feature names: choose 'cls', 'mean', 'pooled'.")
+            raise ValueError(
+                "output='tokens' has three dimensions and no feature names: choose 'cls', 'mean', 'pooled'."
+            )
         return int(self._backbone().module.num_features)  # type: ignore[arg-type]
 
     def _backbone(self, *, check_weights: bool = True) -> Backbone:
@@ -223,8 +225,8 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         fitted = getattr(self, "weights_digest_", None)
         if check_weights and fitted is not None and fitted != backbone.weights_digest:
             raise WeightsChangedError(
-                f"{self.model} has other weights (digest {backbone.weights_digest}) than this extractor was fitted with "
-                f"(digest {fitted}), and heads trained on its features would be wrong. Restore them, or fit again."
+                f"{self.model} has other weights (digest {backbone.weights_digest}) than this extractor was fitted "
+                f"with (digest {fitted}), and heads trained on its features would be wrong. Restore them, or fit again."
             )
         return backbone
 

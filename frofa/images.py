@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import PIL
 from PIL import Image, ImageOps
 
 Images: TypeAlias = Any
@@ -16,7 +17,7 @@ Images: TypeAlias = Any
 ImageItem: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]"
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
-DECODER = f"Pillow {Image.__version__}"
+DECODER = f"Pillow {PIL.__version__}"
 """Part of every stored feature's key: decoders differ in the last bits."""
 
 
@@ -130,7 +131,8 @@ def _check_item(position: int, item: object) -> None:
     if isinstance(item, np.ndarray):
         if item.dtype != np.uint8 or item.ndim != 3 or item.shape[2] != 3:
             raise ValueError(
-                f"expected uint8 images of shape (H, W, 3). Got {item.dtype}, shape {item.shape}, at position {position}."
+                f"expected uint8 images of shape (H, W, 3). Got {item.dtype}, shape {item.shape}, at position "
+                f"{position}."
             )
     elif not isinstance(item, (str, os.PathLike, Image.Image)):
         raise TypeError(

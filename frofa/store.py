@@ -152,7 +152,7 @@ class FeatureStore:
     def specs(self) -> dict[str, Mapping[str, Any]]:
         """What the store holds: each spec's digest and fields, with the number of its images as ``n_images``."""
         self._check()
-        found = {}
+        found: dict[str, Mapping[str, Any]] = {}
         for file in sorted(self.path.glob("*/spec.json")):
             keys = {key for shard in file.parent.glob("*.safetensors") for key in _shard_keys(shard)}
             found[file.parent.name] = {**json.loads(file.read_text()), "n_images": len(keys)}

@@ -1,0 +1,167 @@
+"""What all heads share: the boundary where features, labels and weights come in, and prediction."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import assert_all_finite, check_array, check_consistent_length
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Support:
+    """Checked training data.
+
+    Attributes
+    ----------
+    features : ndarray of shape (n, N, C) or (n, C)
+    codes : ndarray of int, shape (n,)
+        Index of each label in ``classes_``.
+    weights : ndarray of float64, shape (n,)
+        Sample weights times class weights.
+    """
+
+    features: Array
+    codes: npt.NDArray[np.intp]
+    weights: npt.NDArray[np.float64]
+
+    def rows(self, rows: Any) -> "Support":
+        """Those of the samples."""
+        return Support(self.features[rows], self.codes[rows], self.weights[rows])
+
+    def weighted(self) -> "Support":
+        """The samples of positive weight."""
+        return self if self.weights.all() else self.rows(self.weights > 0)
+
+
+class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
+    """Base of the heads: 2-D features (n, C) or tokens (n, N, C), as arrays, tensors or data frames.
+
+    A subclass says in `_dtype` what it computes in, implements `fit` and `_scores`, and may change tokens to what it
+    works on in `_prepare`.
+    """
+
+    _dtype: type[np.floating[Any]] = np.float64
+
+    @abstractmethod
+    def _scores(self, features: Array) -> Array:
+        """Scores (n, n_classes) of prepared features."""
+
+    def _prepare(self, features: Array) -> Array:
+        """Average tokens (n, N, C) over the tokens, in float64."""
+        return features.mean(1, dtype=np.float64) if features.ndim == 3 else features
+
+    def decision_function(self, X: Any) -> Array:
+        """Score samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C) or (n, N, C)
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), or (n,) for two classes
+            Larger is more likely; for two classes, of ``classes_[1]``.
+        """
+        scores = self._checked_scores(X)
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def predict(self, X: Any) -> Array:
+        """Predict the class of samples (n, C) or (n, N, C); returns labels, shape (n,)."""
+        winners = self._checked_scores(X).argmax(1)
+        labels: Array = self.classes_[winners]
+        return labels
+
+    def predict_proba(self, X: Any) -> Array:
+        """Predict the probability of each class for samples (n, C) or (n, N, C); shape (n, n_classes)."""
+        probabilities: Array = softmax(self._checked_scores(X) * self._probability_scale(), axis=1)
+        return probabilities
+
+    def _probability_scale(self) -> float:
+        """What scores are multiplied with before the softmax."""
+        return 1.0
+
+    def _checked_scores(self, X: Any) -> Array:
+        check_is_fitted(self)
+        return self._scores(self._prepare(self._check_features(X, reset=False)))
+
+    def _check_support(self, X: Any, y: Any, sample_weight: Any, class_weight: Any = None) -> Support:
+        """Check parameters and training data, and set ``classes_`` and ``n_features_in_``."""
+        self._validate_params()
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+        X = self._check_features(X, reset=True)
+        y = column_or_1d(y, warn=True)
+        assert_all_finite(y, input_name="y")
+        check_consistent_length(X, y)
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs samples of at least 2 classes. Got one class only: {self.classes_[0]!r}."
+            )
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if class_weight is not None:
+            weights = weights * compute_sample_weight(class_weight, y)
+        if not weights.any():
+            raise ValueError("expected at least one positive sample weight. Got none.")
+        return Support(self._prepare(X), codes, weights)
+
+    def _check_features(self, X: Any, *, reset: bool) -> Array:
+        if isinstance(X, torch.Tensor):
+            X = X.detach().cpu().float().numpy()
+        if getattr(X, "ndim", 2) != 3:
+            features: Array = validate_data(self, X, reset=reset, dtype=self._dtype)
+            return features
+        # scikit-learn would take the number of tokens for the number of features.
+        tokens: Array = check_array(X, allow_nd=True, dtype=[np.float32, np.float64], estimator=self, input_name="X")
+        if reset:
+            self.n_features_in_ = tokens.shape[2]
+            self.__dict__.pop("feature_names_in_", None)
+        elif tokens.shape[2] != self.n_features_in_:
+            raise ValueError(
+                f"X has {tokens.shape[2]} features a token, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input."
+            )
+        return tokens
+
+
+class LinearClassifier(FeatureClassifier):
+    """Base of the heads whose scores are linear in the features.
+
+    ``coef_`` (n_classes, C) and ``intercept_`` (n_classes,) give the scores; for two classes they have a single row, as
+    in scikit-learn, whose score is that of ``classes_[1]``, and that of ``classes_[0]`` is ``_opposite`` times it.
+    """
+
+    coef_: Array
+    intercept_: Array
+    _opposite = 0.0
+
+    def decision_function(self, X: Any) -> Array:
+        """Score samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C) or (n, N, C)
+            Tokens are averaged over the tokens.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), or (n,) for two classes
+            ``X @ coef_.T + intercept_``.
+        """
+        scores = self._checked_scores(X)
+        return scores[:, 1] if len(self.classes_) == 2 else scores
+
+    def _scores(self, features: Array) -> Array:
+        scores: Array = features @ self.coef_.T + self.intercept_
+        return np.hstack([self._opposite * scores, scores]) if scores.shape[1] == 1 else scores

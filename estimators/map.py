@@ -1,0 +1,263 @@
+"""The attention-pooling (MAP) head with frozen-feature augmentation."""
+
+from functools import partial
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import Generator
+from tqdm.auto import tqdm
+
+from frofa.augmentations import Augmentation
+from frofa.estimators._base import Array, FeatureClassifier, Support
+from frofa.estimators._device import resolve_device
+from frofa.estimators._map_head import default_num_heads, init_map_head, map_logits
+from frofa.estimators._training import Labelled, Schedule, train
+
+PREDICT_BATCH = 1024
+
+
+class MAPClassifier(FeatureClassifier):
+    """Multi-head attention pooling and a linear classifier, trained from scratch on frozen tokens.
+
+    The head of the FroFA paper: a learned query attends to the tokens, an MLP with a residual follows, then a linear
+    layer. Each training step draws fresh augmentations; what is validated or predicted is never augmented. Training is
+    SGD with momentum, warm-up, a cosine schedule and gradient clipping (the paper does not state its optimiser; this is
+    the house style of its group).
+
+    Parameters
+    ----------
+    augment : Augmentation, default=None
+        Of `frofa.augmentations`, reachable in a search as ``augment`` and ``augment__level``.
+    lr : float, default=0.03
+        Peak learning rate.
+    n_steps : int, default=300
+        Training steps. More, at the same learning rate, is not better: once the loss without augmentation is zero, the
+        head goes on to recognise single samples by sharper attention, which brightness does not disturb.
+    batch_size : int, default=64
+        Samples a step; with no more samples than that, every step sees them all.
+    weight_decay : float, default=0.01
+        Of the kernels: biases, the query and the LayerNorm are not decayed.
+    momentum : float, default=0.9
+    warmup_fraction : float, default=0.1
+        Part of the steps over which the learning rate rises linearly.
+    schedule : {"cosine", "constant"}, default="cosine"
+        Of the learning rate after the warm-up.
+    clip_norm : float, default=1.0
+        Largest norm of the gradient; None does not clip.
+    num_heads : int, default=None
+        Attention heads, a divisor of the channels; None is one for each 64 channels.
+    mlp_ratio : float, default=4.0
+        Width of the MLP in units of the channels.
+    n_tokens : int, default=None
+        For 2-D input: into how many tokens each row (n_tokens * C values, token by token) is cut; None is one.
+    validation_fraction : float, default=None
+        Part of the training data, stratified, that is held out for early stopping: the weights of the best of about 50
+        evaluations are kept (accuracy, then cross-entropy). None trains on everything, to the end.
+    patience : int, default=10
+        Evaluations without improvement after which training stops.
+    class_weight : dict or "balanced", default=None
+        As in scikit-learn.
+    device : str, default="auto"
+        ``"auto"`` takes the GPU where there is one; or a torch device. Fitted weights are kept on the CPU.
+    random_state : int, RandomState or None, default=None
+        Of initial weights, batches, augmentation and the validation split.
+    verbose : bool, default=False
+        Show a progress bar.
+
+    Attributes
+    ----------
+    weights_ : dict of str to ndarray of float32
+        Trained weights, named as in timm's `AttentionPoolLatent`, with ``head.weight`` and ``head.bias``.
+    num_heads_ : int
+    n_iter_ : int
+        Step at which the kept weights were reached.
+    classes_ : ndarray of shape (n_classes,)
+    n_features_in_ : int
+        Channels of a token; columns of 2-D input.
+
+    References
+    ----------
+    big_vision, ``models/vit.py: MAPHead``; Bär et al., CVPR 2024, sections 3 and 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from frofa.augmentations import Brightness
+    >>> from frofa.estimators import MAPClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> tokens = rng.normal(size=(20, 16, 64)) + np.repeat([0, 1], 10)[:, None, None]
+    >>> head = MAPClassifier(augment=Brightness(0.3), n_steps=50, random_state=0)
+    >>> head.fit(tokens, np.repeat(["cat", "dog"], 10)).predict(tokens[[0, 19]]).tolist()
+    ['cat', 'dog']
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "augment": [Augmentation, None],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "n_steps": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "warmup_fraction": [Interval(Real, 0, 1, closed="left")],
+        "schedule": [StrOptions({"cosine", "constant"})],
+        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "num_heads": [Interval(Integral, 1, None, closed="left"), None],
+        "mlp_ratio": [Interval(Real, 0, None, closed="neither")],
+        "n_tokens": [Interval(Integral, 1, None, closed="left"), None],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
+        "patience": [Interval(Integral, 1, None, closed="left")],
+        "class_weight": [dict, str, None],
+        "device": [str],
+        "random_state": ["random_state"],
+        "verbose": ["boolean"],
+    }
+    _dtype = np.float32
+
+    def __init__(
+        self,
+        augment: Augmentation | None = None,
+        *,
+        lr: float = 0.03,
+        n_steps: int = 300,
+        batch_size: int = 64,
+        weight_decay: float = 0.01,
+        momentum: float = 0.9,
+        warmup_fraction: float = 0.1,
+        schedule: Literal["cosine", "constant"] = "cosine",
+        clip_norm: float | None = 1.0,
+        num_heads: int | None = None,
+        mlp_ratio: float = 4.0,
+        n_tokens: int | None = None,
+        validation_fraction: float | None = None,
+        patience: int = 10,
+        class_weight: dict[Any, float] | str | None = None,
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ):
+        self.augment = augment
+        self.lr = lr
+        self.n_steps = n_steps
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.momentum = momentum
+        self.warmup_fraction = warmup_fraction
+        self.schedule = schedule
+        self.clip_norm = clip_norm
+        self.num_heads = num_heads
+        self.mlp_ratio = mlp_ratio
+        self.n_tokens = n_tokens
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.class_weight = class_weight
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MAPClassifier":
+        """Train the head.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, N, C) or (n, n_tokens * C)
+            Tokens.
+        y : array-like of shape (n,)
+        sample_weight : array-like of shape (n,), default=None
+
+        Returns
+        -------
+        self
+        """
+        support = self._check_support(X, y, sample_weight, self.class_weight).weighted()
+        if self.augment is not None:
+            self.augment.validate()
+        channels = support.features.shape[2]
+        num_heads = self.num_heads or default_num_heads(channels)
+        if channels % num_heads:
+            raise ValueError(f"num_heads must divide the {channels} channels of a token. Got {num_heads}.")
+        random_state = check_random_state(self.random_state)
+        device = resolve_device(self.device)
+        generator = Generator(device).manual_seed(int(random_state.randint(2**31 - 1)))
+        initial = init_map_head(
+            channels, len(self.classes_), self.mlp_ratio, Generator().manual_seed(generator.initial_seed())
+        )
+        data, validation = self._split(support, random_state, device)
+        with tqdm(total=self.n_steps, unit="step", desc="train", disable=not self.verbose) as bar:
+            trained, self.n_iter_ = train(
+                {name: value.to(device) for name, value in initial.items()},
+                partial(map_logits, num_heads=num_heads),
+                data,
+                self._schedule(),
+                augment=self.augment,
+                generator=generator,
+                validation=validation,
+                patience=self.patience,
+                on_step=bar.update,
+            )
+        self.num_heads_ = num_heads
+        self.weights_ = {name: value.cpu().numpy() for name, value in trained.items()}
+        if not all(np.isfinite(value).all() for value in self.weights_.values()):
+            raise ValueError(f"training diverged (weights are not finite): lower lr. Got lr={self.lr}.")
+        return self
+
+    def _schedule(self) -> Schedule:
+        return Schedule(
+            lr=self.lr,
+            n_steps=self.n_steps,
+            batch_size=self.batch_size,
+            weight_decay=self.weight_decay,
+            momentum=self.momentum,
+            warmup_steps=int(self.warmup_fraction * self.n_steps),
+            schedule=self.schedule,
+            clip_norm=self.clip_norm,
+        )
+
+    def _split(
+        self, support: Support, random_state: np.random.RandomState, device: torch.device
+    ) -> tuple[Labelled, Labelled | None]:
+        def on_device(part: Support) -> Labelled:
+            return Labelled(
+                torch.as_tensor(part.features, dtype=torch.float32, device=device),
+                torch.as_tensor(part.codes, device=device),
+                torch.as_tensor(part.weights / part.weights.mean(), dtype=torch.float32, device=device),
+            )
+
+        if self.validation_fraction is None:
+            return on_device(support), None
+        train_rows, valid_rows = train_test_split(
+            np.arange(len(support.codes)),
+            test_size=self.validation_fraction,
+            stratify=support.codes,
+            random_state=random_state,
+        )
+        return on_device(support.rows(train_rows)), on_device(support.rows(valid_rows))
+
+    def _prepare(self, features: Array) -> Array:
+        """Cut rows into tokens."""
+        if features.ndim == 3:
+            return features
+        n_tokens = self.n_tokens or 1
+        if features.shape[1] % n_tokens:
+            raise ValueError(f"n_tokens must divide the {features.shape[1]} columns of X. Got {n_tokens}.")
+        return features.reshape(len(features), n_tokens, -1)
+
+    @torch.inference_mode()
+    def _scores(self, features: Array) -> Array:
+        device = resolve_device(self.device)
+        weights = {name: torch.as_tensor(value, device=device) for name, value in self.weights_.items()}
+        batches = [
+            map_logits(weights, torch.as_tensor(batch, dtype=torch.float32, device=device), self.num_heads_)
+            for batch in np.array_split(features, range(PREDICT_BATCH, len(features), PREDICT_BATCH))
+        ]
+        scores: Array = torch.cat(batches).cpu().numpy()
+        return scores
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags

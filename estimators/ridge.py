@@ -1,0 +1,172 @@
+"""The linear probe of the FroFA and big_vision papers: closed-form ridge regression to one-hot targets."""
+
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
+from sklearn.model_selection import check_cv
+from sklearn.utils._param_validation import HasMethods, Interval
+
+from frofa.estimators._base import Array, LinearClassifier, Support
+from frofa.estimators._ridge_path import RidgePath, decompose
+
+DEFAULT_ALPHAS = tuple(2.0**k for k in range(-20, 11))
+
+
+class RidgeProbeClassifier(LinearClassifier):
+    """L2-regularised least squares to targets of -1 and +1, in closed form: the linear probe of few-shot papers.
+
+    Features are standardised with the mean and standard deviation of the training data (plus 1e-5), and a constant
+    feature of 100 makes the intercept almost unpenalised. One eigendecomposition, of C x C or n x n, whichever is
+    smaller, serves every penalty; it is done in float64.
+
+    Parameters
+    ----------
+    alphas : float or array-like of float, default=None
+        Penalties. One is used as given; among several, the one with the least squared error is chosen on the training
+        data. None is the path of the paper, 2^k for k = -20..10.
+    cv : int, splitter or iterable, default=None
+        How to choose: None is efficient leave-one-out, otherwise as in scikit-learn. At one shot a class, every
+        left-out sample is the only one of its class, and the choice is little more than a guess in either way.
+    class_weight : dict or "balanced", default=None
+        As in scikit-learn.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_classes, C), or (1, C) for two classes
+        For features as given, not standardised ones.
+    intercept_ : ndarray of shape (n_classes,) or (1,)
+    alpha_ : float
+        The penalty used.
+    errors_ : ndarray of shape (n_alphas,) or None
+        Mean squared validation error of each penalty, where there was a choice.
+    temperature_ : float
+        What scores are divided by for `predict_proba`: fitted to the predictions of held-out samples (leave-one-out, or
+        `cv`); 1 at one shot a class.
+    classes_ : ndarray of shape (n_classes,)
+    n_features_in_ : int
+
+    References
+    ----------
+    big_vision, ``evaluators/fewshot_lsr.py``; Bär et al., CVPR 2024, "linear probe".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from frofa.estimators import RidgeProbeClassifier
+    >>> features = np.random.default_rng(0).normal(size=(20, 8)) + np.repeat([[0], [3]], 10, axis=0)
+    >>> RidgeProbeClassifier().fit(features, np.repeat(["cat", "dog"], 10)).predict(features[[0, 19]]).tolist()
+    ['cat', 'dog']
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "alphas": [Interval(Real, 0, None, closed="neither"), "array-like", None],
+        "cv": [Interval(Integral, 2, None, closed="left"), HasMethods(["split"]), "array-like", None],
+        "class_weight": [dict, str, None],
+    }
+    _opposite = -1.0
+
+    def __init__(
+        self,
+        alphas: float | npt.ArrayLike | None = None,
+        *,
+        cv: Any = None,
+        class_weight: dict[Any, float] | str | None = None,
+    ):
+        self.alphas = alphas
+        self.cv = cv
+        self.class_weight = class_weight
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "RidgeProbeClassifier":
+        """Fit.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C) or (n, N, C)
+            Tokens are averaged over the tokens.
+        y : array-like of shape (n,)
+        sample_weight : array-like of shape (n,), default=None
+
+        Returns
+        -------
+        self
+        """
+        support = self._check_support(X, y, sample_weight, self.class_weight)
+        alphas = self._check_alphas()
+        path = self._decompose(support)
+        held_out = self._held_out(support, path)
+        self.errors_ = None
+        if len(alphas) > 1:
+            self.errors_ = np.array([held_out(alpha).error() for alpha in alphas])
+        self.alpha_ = float(alphas[0] if self.errors_ is None else alphas[self.errors_.argmin()])
+        self.temperature_ = 1.0
+        if np.bincount(support.codes).max() > 1:
+            self.temperature_ = held_out(self.alpha_).best_temperature()
+        coef, intercept = path.solve(self.alpha_)
+        self.coef_, self.intercept_ = np.ascontiguousarray(coef.T), intercept
+        return self
+
+    def _check_alphas(self) -> Array:
+        values = DEFAULT_ALPHAS if self.alphas is None else self.alphas
+        alphas = np.atleast_1d(np.asarray(values, dtype=np.float64))
+        if alphas.ndim != 1 or not len(alphas) or not (np.isfinite(alphas) & (alphas > 0)).all():
+            raise ValueError(
+                "The 'alphas' parameter of RidgeProbeClassifier must be a positive float or a list of them. "
+                f"Got {self.alphas!r}."
+            )
+        return alphas
+
+    def _decompose(self, support: Support) -> RidgePath:
+        part = support.weighted()
+        return decompose(part.features, self._targets(part), part.weights)
+
+    def _targets(self, support: Support) -> Array:
+        targets = 2.0 * np.eye(len(self.classes_))[support.codes] - 1
+        return targets[:, 1:] if len(self.classes_) == 2 else targets
+
+    def _held_out(self, support: Support, path: RidgePath) -> Callable[[float], "_HeldOut"]:
+        """How samples are predicted for a penalty by paths that did not see them."""
+        if self.cv is None:
+            part = support.weighted()
+            targets = self._targets(part)
+            return lambda alpha: _HeldOut(path.leave_one_out(targets, alpha), targets, part)
+        splits = list(check_cv(self.cv, support.codes, classifier=True).split(support.features, support.codes))
+        folds = [(self._decompose(support.rows(train)), support.rows(valid).features) for train, valid in splits]
+        part = support.rows(np.concatenate([valid for _, valid in splits]))
+        targets = self._targets(part)
+
+        def predict(path: RidgePath, features: Array, alpha: float) -> Array:
+            coef, intercept = path.solve(alpha)
+            return features @ coef + intercept
+
+        return lambda alpha: _HeldOut(np.vstack([predict(*fold, alpha) for fold in folds]), targets, part)
+
+    def _probability_scale(self) -> float:
+        return 1 / self.temperature_
+
+
+class _HeldOut(NamedTuple):
+    """Scores (n, n_targets) of samples by models that did not see them."""
+
+    scores: Array
+    targets: Array
+    support: Support
+
+    def error(self) -> float:
+        """Mean squared error."""
+        return float(np.average(((self.scores - self.targets) ** 2).mean(1), weights=self.support.weights))
+
+    def best_temperature(self) -> float:
+        """Minimise the cross-entropy over what scores are divided by."""
+        scores = np.hstack([-self.scores, self.scores]) if self.scores.shape[1] == 1 else self.scores
+        own = scores[np.arange(len(scores)), self.support.codes]
+
+        def cross_entropy(log_temperature: float) -> float:
+            t = np.exp(log_temperature)
+            return float(np.average(logsumexp(scores / t, axis=1) - own / t, weights=self.support.weights))
+
+        return float(np.exp(minimize_scalar(cross_entropy, bounds=(-5, 5), method="bounded").x))

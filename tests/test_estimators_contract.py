@@ -1,0 +1,29 @@
+"""scikit-learn's own checks on every head."""
+
+from typing import Any
+
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from frofa.estimators import LogisticProbeClassifier, MAPClassifier, PrototypeClassifier, RidgeProbeClassifier
+
+HEADS = [
+    RidgeProbeClassifier(),
+    RidgeProbeClassifier(alphas=1.0),
+    LogisticProbeClassifier(),
+    PrototypeClassifier(),
+    MAPClassifier(device="cpu", n_steps=60, random_state=0),
+]
+
+
+def expected_failures(estimator: Any) -> dict[str, str]:
+    if isinstance(estimator, MAPClassifier):
+        return {
+            "check_sample_weight_equivalence_on_dense_data": "trained in float32: probabilities agree to 1e-6, the "
+            "check asks for 1e-7 (test_map.py holds them to 1e-5)"
+        }
+    return {}
+
+
+@parametrize_with_checks(HEADS, expected_failed_checks=expected_failures, xfail_strict=True)  # type: ignore[untyped-decorator]
+def test_scikit_learn_contract(estimator: Any, check: Any) -> None:
+    check(estimator)
