@@ -51,10 +51,15 @@ def to_image(features: Tensor, /, variant: Variant) -> FeatureImage:
     >>> image.pixels.tolist(), image.span.tolist()
     ([[[0.0, 0.0], [1.0, 1.0]]], [[[2.0, 4.0]]])
     """
-    dims = (1,) if variant == "c2" else (1, 2)
-    low = features.amin(dims, keepdim=True)
-    span = features.amax(dims, keepdim=True) - low
+    low, high = feature_range(features, variant)
+    span = high - low
     return FeatureImage((features - low) / span.where(span > 0, 1), low, span)
+
+
+def feature_range(features: Tensor, /, variant: Variant) -> tuple[Tensor, Tensor]:
+    """Minimum and maximum of features (n, N, C), as in `to_image`: shape (n, 1, 1), or (n, 1, C) for ``"c2"``."""
+    dims = (1,) if variant == "c2" else (1, 2)
+    return features.amin(dims, keepdim=True), features.amax(dims, keepdim=True)
 
 
 def from_image(image: FeatureImage, /) -> Tensor:

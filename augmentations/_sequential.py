@@ -39,6 +39,8 @@ class Sequential(Augmentation):
 
     def validate(self) -> None:
         """Raise an error that names the step or parameter that is wrong."""
+        if not isinstance(self.steps, (list, tuple)):
+            raise TypeError(f"The 'steps' parameter of Sequential must be a list of augmentations. Got {self.steps!r}.")
         for step in self.steps:
             if not isinstance(step, Augmentation):
                 raise TypeError(f"The 'steps' parameter of Sequential must be a list of augmentations. Got {step!r}.")

@@ -13,8 +13,8 @@ class Brightness(PointwiseAugmentation):
     """Add a random value to the features, in units of their range.
 
     The strongest single augmentation of the paper: +6.1 / +1.6 / +0.9 / +0.3 points of top-1 at 1 / 5 / 10 / 25 shots
-    on ILSVRC-2012 in variant c2. Accuracy over the level is a plateau for c2 and a hump, best near 0.1-0.3, for c, whose
-    shift is in units of the range of the whole feature map.
+    on ILSVRC-2012 in variant c2. Accuracy over the level is a plateau for c2 and a hump, best near 0.1-0.3, for c,
+    whose shift is in units of the range of the whole feature map.
 
     Parameters
     ----------
@@ -49,9 +49,9 @@ class Brightness(PointwiseAugmentation):
         """Draw ``{"shift": U(-level, level)}``, shape (n, 1, 1) or (n, 1, C)."""
         return {"shift": self._uniform(features, generator, -self.level, self.level)}
 
-    def adjust(self, pixels: Tensor, /, params: Params) -> Tensor:
+    def adjust(self, features: Tensor, low: Tensor, high: Tensor, params: Params) -> Tensor:
         """Add the shift."""
-        return adjust_brightness(pixels, params["shift"])
+        return adjust_brightness(features, low, high, params["shift"])
 
 
 class Contrast(PointwiseAugmentation):
@@ -88,9 +88,9 @@ class Contrast(PointwiseAugmentation):
         """Draw ``{"factor": U(1 / (1 + level), 1 + level)}``, shape (n, 1, 1) or (n, 1, C)."""
         return {"factor": self._uniform(features, generator, 1 / (1 + self.level), 1 + self.level)}
 
-    def adjust(self, pixels: Tensor, /, params: Params) -> Tensor:
+    def adjust(self, features: Tensor, low: Tensor, high: Tensor, params: Params) -> Tensor:  # noqa: ARG002
         """Scale around each channel's mean."""
-        return adjust_contrast(pixels, params["factor"])
+        return adjust_contrast(features, params["factor"])
 
 
 class Posterize(PointwiseAugmentation):
@@ -129,6 +129,6 @@ class Posterize(PointwiseAugmentation):
         """Draw ``{"dropped_bits": U{0, ..., round(7 * level)}}``, shape (n, 1, 1) or (n, 1, C)."""
         return {"dropped_bits": self._uniform(features, generator, 0, round(7 * self.level) + 1).floor()}
 
-    def adjust(self, pixels: Tensor, /, params: Params) -> Tensor:
+    def adjust(self, features: Tensor, low: Tensor, high: Tensor, params: Params) -> Tensor:
         """Drop the bits."""
-        return posterize(pixels, params["dropped_bits"])
+        return posterize(features, low, high, params["dropped_bits"])

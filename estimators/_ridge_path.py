@@ -50,7 +50,8 @@ class RidgePath:
 
     def _constant(self, alpha: float) -> Array:
         total = BIAS**2 * (self.root_weights**2).sum()
-        return BIAS**2 * self.target_sum / (total + alpha)
+        constant: Array = BIAS**2 * self.target_sum / (total + alpha)
+        return constant
 
 
 def decompose(features: Array, targets: Array, weights: Array) -> RidgePath:
@@ -66,10 +67,9 @@ def decompose(features: Array, targets: Array, weights: Array) -> RidgePath:
     mean = np.average(features, axis=0, weights=weights)
     centred = features - mean
     deviation = np.sqrt(np.average(centred**2, axis=0, weights=weights))
-    # The mean of a constant channel is off by rounding, which a deviation of 1e-5 would blow up.
+    # The mean of a constant channel is off by rounding, which a deviation of 1e-5 would blow up: its weight is zero.
     constant = deviation <= 10 * np.finfo(np.float64).eps * np.abs(mean)
-    centred[:, constant] = 0
-    scale = deviation + EPSILON
+    scale = np.where(constant, np.inf, deviation + EPSILON)
     root = np.sqrt(weights)
     z = centred / scale * root[:, None]
     y = targets * root[:, None]
@@ -81,6 +81,9 @@ def decompose(features: Array, targets: Array, weights: Array) -> RidgePath:
         squares = projected**2
     else:
         eigenvalues, vectors = eigh(z @ z.T, **options)
+        # One is zero, as samples are centred; its rounding error would swamp the rest at a small penalty.
+        null = eigenvalues <= len(z) * np.finfo(np.float64).eps * eigenvalues[-1]
+        eigenvalues[null], vectors[:, null] = 0, 0
         basis = z.T @ vectors
         projected = vectors * eigenvalues
         rhs = vectors.T @ y

@@ -75,7 +75,7 @@ def train(
         {"params": [params[name] for name in kernels], "weight_decay": schedule.weight_decay},
         {"params": [value for name, value in params.items() if name not in kernels]},
     ]
-    optimizer = torch.optim.SGD(groups, lr=schedule.lr, momentum=schedule.momentum)
+    optimizer = torch.optim.SGD(groups, lr=schedule.lr, momentum=schedule.momentum, fused=True)
     best, best_score, best_step, waited = params, (-math.inf, -math.inf), schedule.n_steps, 0
     every = max(1, schedule.n_steps // EVALUATIONS)
     for step, rows in zip(

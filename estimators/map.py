@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from frofa.augmentations import Augmentation
 from frofa.estimators._base import Array, FeatureClassifier, Support
-from frofa.estimators._device import resolve_device
+from frofa.estimators._device import as_tensor, resolve_device
 from frofa.estimators._map_head import default_num_heads, init_map_head, map_logits
 from frofa.estimators._training import Labelled, Schedule, train
 
@@ -222,7 +222,7 @@ class MAPClassifier(FeatureClassifier):
     ) -> tuple[Labelled, Labelled | None]:
         def on_device(part: Support) -> Labelled:
             return Labelled(
-                torch.as_tensor(part.features, dtype=torch.float32, device=device),
+                as_tensor(part.features, device),
                 torch.as_tensor(part.codes, device=device),
                 torch.as_tensor(part.weights / part.weights.mean(), dtype=torch.float32, device=device),
             )
@@ -251,7 +251,7 @@ class MAPClassifier(FeatureClassifier):
         device = resolve_device(self.device)
         weights = {name: torch.as_tensor(value, device=device) for name, value in self.weights_.items()}
         batches = [
-            map_logits(weights, torch.as_tensor(batch, dtype=torch.float32, device=device), self.num_heads_)
+            map_logits(weights, as_tensor(batch, device), self.num_heads_)
             for batch in np.array_split(features, range(PREDICT_BATCH, len(features), PREDICT_BATCH))
         ]
         scores: Array = torch.cat(batches).cpu().numpy()

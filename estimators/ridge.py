@@ -161,9 +161,15 @@ class _HeldOut(NamedTuple):
         return float(np.average(((self.scores - self.targets) ** 2).mean(1), weights=self.support.weights))
 
     def best_temperature(self) -> float:
-        """Minimise the cross-entropy over what scores are divided by."""
+        """Minimise the cross-entropy over what scores are divided by.
+
+        Labels are smoothed by one count a class (Laplace's rule), without which the minimum is at zero where every
+        prediction is right.
+        """
         scores = np.hstack([-self.scores, self.scores]) if self.scores.shape[1] == 1 else self.scores
+        total = self.support.weights.sum()
         own = scores[np.arange(len(scores)), self.support.codes]
+        own = (total * own + scores.sum(1)) / (total + scores.shape[1])
 
         def cross_entropy(log_temperature: float) -> float:
             t = np.exp(log_temperature)

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -80,7 +81,7 @@ class Backbone:
                 )
         elif layer is not None and not -depth <= layer < depth:
             raise ValueError(f"{self.name} has layers {-depth} to {depth - 1}. Got layer={layer}.")
-        index = None if depth is None else depth - 1 if layer is None else layer % depth
+        index = None if depth is None else depth - 1 if layer is None else int(layer) % depth
         if output == "cls" and getattr(self.module, "cls_token", None) is None:
             raise ValueError(f"{self.name} has no class token: choose output='tokens', 'mean' or 'pooled'.")
         if output == "pooled" and not (norm and (depth is None or index == depth - 1)):
@@ -152,10 +153,11 @@ def load_backbone(model: str, image_size: ImageSize, device: str) -> Backbone:
     ------
     ModelNotFoundError
         If the weights are not to be had.
+    ValueError
+        If the model cannot take this image size, or this machine does not have the device.
     """
     name = _timm_name(model)
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    return _load(model, name, _fingerprint(name), size, str(resolve_device(device)))
+    return _load(model, name, _fingerprint(name), _height_width(image_size), str(resolve_device(device)))
 
 
 @lru_cache(maxsize=2)
@@ -165,11 +167,15 @@ def _load(model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, 
     from timm.data import resolve_data_config
 
     try:
-        module: Any = timm.create_model(name, pretrained=True)
+        with torch.random.fork_rng(devices=[]):  # timm draws initial weights before it loads the pretrained ones
+            module: Any = timm.create_model(name, pretrained=True)
     except Exception as error:  # timm, the hub's client and safetensors raise a dozen types
         raise ModelNotFoundError(_not_found(model, error)) from error
     if size is not None and hasattr(module, "set_input_size"):
-        module.set_input_size(img_size=size)
+        try:
+            module.set_input_size(img_size=size)
+        except Exception as error:  # torch's and timm's own, from deep inside
+            raise ValueError(f"{model} cannot take images of size {size[0]}x{size[1]}: {error}") from error
     arguments = {} if size is None else {"input_size": (3, *size)}
     config: dict[str, Any] = resolve_data_config(arguments, model=module)
     module = module.eval().requires_grad_(False)
@@ -188,6 +194,15 @@ def weights_digest(module: nn.Module) -> str:
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _height_width(image_size: ImageSize) -> tuple[int, int] | None:
+    if image_size is None:
+        return None
+    pair = (image_size, image_size) if isinstance(image_size, Integral) else tuple(image_size)  # type: ignore[arg-type]
+    if len(pair) != 2 or not all(isinstance(side, Integral) and side >= 1 for side in pair):
+        raise ValueError(f"image_size must be a positive int, a pair of them, (height, width), or None. Got {pair!r}.")
+    return int(pair[0]), int(pair[1])
 
 
 def _timm_name(model: str) -> str:
@@ -217,8 +232,8 @@ def _fingerprint(name: str) -> tuple[int, ...]:
 def _not_found(model: str, reason: object) -> str:
     import timm
 
-    what = " ".join(str(reason).split())
-    lines = [f"the backbone {model!r} could not be loaded: {what}"]
+    what = " ".join(str(reason).split()).rstrip(".")
+    lines = [f"the backbone {model!r} could not be loaded: {what}."]
     bare = model.removeprefix("hf-hub:").removeprefix("timm/")
     close = difflib.get_close_matches(bare, timm.list_models(pretrained=True), n=3)
     if ":" not in model and close and bare not in close:

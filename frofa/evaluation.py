@@ -37,7 +37,7 @@ def sample_shots(y: npt.ArrayLike, shots: int, random_state: Any = None) -> npt.
     y : array-like of shape (n,)
         Labels.
     shots : int
-        Samples a class.
+        Samples a class, at least 1.
     random_state : int, RandomState or None, default=None
         The same int gives nested samples: those of 5 shots are among those of 10.
 
@@ -49,7 +49,7 @@ def sample_shots(y: npt.ArrayLike, shots: int, random_state: Any = None) -> npt.
     Raises
     ------
     ValueError
-        If a class has fewer samples.
+        If a class has fewer samples, or `shots` is less than 1.
 
     References
     ----------
@@ -63,6 +63,8 @@ def sample_shots(y: npt.ArrayLike, shots: int, random_state: Any = None) -> npt.
     >>> sorted(labels[i] for i in support)
     ['cat', 'cat', 'dog', 'dog']
     """
+    if shots < 1:
+        raise ValueError(f"shots must be at least 1. Got {shots}.")
     labels = np.asarray(y)
     rng = check_random_state(random_state)
     chosen = []

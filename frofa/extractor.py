@@ -152,7 +152,13 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         ImageReadError
             If an image cannot be read and ``on_error="raise"``.
         """
-        return self.extract(X).features
+        extraction = self.extract(X)
+        if extraction.skipped and hasattr(X, "iloc") and self._container() == "pandas":
+            import pandas as pd  # scikit-learn would give these rows the index of all of X
+
+            frame: Features = pd.DataFrame(extraction.features, index=X.index[extraction.kept])
+            return frame
+        return extraction.features
 
     def extract(self, X: Images, y: Any = None) -> Extraction:
         """Extract features, and keep labels aligned with them.
@@ -243,9 +249,12 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             dtype=self.dtype,
         )
 
-    def _refuse_tokens_in_frames(self) -> None:
+    def _container(self) -> str:
         own = getattr(self, "_sklearn_output_config", {}).get("transform")
-        container = own or get_config()["transform_output"]
+        return str(own or get_config()["transform_output"])
+
+    def _refuse_tokens_in_frames(self) -> None:
+        container = self._container()
         if self.output == "tokens" and container != "default":
             raise ValueError(
                 f"output='tokens' has three dimensions, which set_output(transform={container!r}) cannot hold: choose "

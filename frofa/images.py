@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import PIL
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 Images: TypeAlias = Any
 """What `as_image_list` takes."""
@@ -172,8 +172,11 @@ def content(item: ImageItem) -> tuple[Image.Image | bytes, str]:
 def decode(image: Image.Image | bytes) -> Image.Image:
     """Decode what `content` returned to an upright RGB image."""
     if isinstance(image, bytes):
-        with Image.open(io.BytesIO(image)) as opened:
-            return to_rgb(opened)
+        try:
+            with Image.open(io.BytesIO(image)) as opened:
+                return to_rgb(opened)
+        except UnidentifiedImageError:  # its message has an address in memory
+            raise OSError("not an image, or of a format that Pillow cannot read") from None
     return image
 
 

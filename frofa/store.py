@@ -162,11 +162,13 @@ class FeatureStore:
         manifest = self.path / MANIFEST
         if not self.path.exists():
             return
+        # Listed before the manifest is read: of a store that another process is creating, the manifest comes first.
+        empty = self.path.is_dir() and all(file.name.startswith(".tmp-") for file in self.path.iterdir())
         try:
             version = json.loads(manifest.read_text())["format"]
         except FileNotFoundError:
-            if self.path.is_dir() and not any(file for file in self.path.iterdir() if file.name[:5] != ".tmp-"):
-                return  # empty: about to become a store
+            if empty:
+                return  # about to become a store
             raise StoreError(
                 f"{self.path} is not a feature store: it has no {MANIFEST}. Pass an empty or new directory."
             ) from None
@@ -178,8 +180,8 @@ class FeatureStore:
     def _create(self, spec: FeatureSpec) -> Path:
         self._check()
         directory = self.path / spec.digest
-        directory.mkdir(parents=True, exist_ok=True)
         for file, content in ((self.path / MANIFEST, {"format": FORMAT}), (directory / "spec.json", asdict(spec))):
+            file.parent.mkdir(parents=True, exist_ok=True)
             if not file.exists():
                 data = json.dumps(content, indent=1).encode()
                 write_atomically(file, lambda opened, data=data: opened.write(data))  # type: ignore[misc]
@@ -187,6 +189,8 @@ class FeatureStore:
 
     def _known(self, spec: FeatureSpec, keys: Sequence[str]) -> dict[str, tuple[Path, int]]:
         rows = self._rows.setdefault(spec.digest, {})
+        if not all(shard.exists() for shard in {rows[key][0] for key in keys if key in rows}):
+            rows.clear()  # a damaged file was deleted, as the error advises
         if any(key not in rows for key in keys):  # look what this or another process has added
             self._check()
             for shard in (self.path / spec.digest).glob("*.safetensors"):

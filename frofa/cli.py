@@ -1,0 +1,286 @@
+"""The ``frofa`` command: demo, models, extract, fit, predict."""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from frofa._version import __version__
+from frofa.exceptions import FrofaError
+
+if TYPE_CHECKING:
+    from frofa.extractor import FrozenFeatureExtractor
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+EXIT_ERROR, EXIT_SKIPPED, EXIT_INTERRUPTED = 1, 3, 130
+EPILOG = """exit codes: 0 done; 1 failed, with one line on standard error; 2 wrong usage; 3 done, but some images could
+not be read and were skipped; 130 interrupted."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    args = build_parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = args.run
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: print(f"frofa: warning: {message}", file=sys.stderr)
+            return run(args)
+    except KeyboardInterrupt:
+        print("frofa: interrupted; what was extracted is in the store", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except (FrofaError, OSError, ValueError, TypeError, ImportError) as error:
+        if args.debug:
+            raise
+        print(f"frofa: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_ERROR
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all sub-commands."""
+    parser = argparse.ArgumentParser(
+        prog="frofa", description="Few-shot image classification with frozen vision transformers.", epilog=EPILOG
+    )
+    parser.add_argument("--version", action="version", version=f"frofa {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_demo(commands)
+    _add_models(commands)
+    _add_extract(commands)
+    _add_fit(commands)
+    _add_predict(commands)
+    return parser
+
+
+def _add_demo(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="the main job on packaged images, offline, in about a minute or two",
+        description="Extract features of a packaged sample of Fashion-MNIST with the embedded backbone, train heads on "
+        "5 and 10 images a class, with and without frozen-feature augmentation, and print and plot their accuracy.",
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="support samples for each number of shots (default: 3)")
+    parser.add_argument("--plot", type=Path, default=Path("frofa-demo.png"), help="PNG to write (default: %(default)s)")
+    parser.set_defaults(run=_demo)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    import tempfile
+
+    from frofa._optional import require
+    from frofa.demo import run_demo
+
+    require("matplotlib", "plot")  # before the work, not after it
+    with tempfile.TemporaryDirectory() as directory:
+        display = run_demo(Path(directory), args.seeds)
+    display.plot().figure_.savefig(args.plot, dpi=120)
+    print(f"plot: {args.plot}")
+    return 0
+
+
+def _add_models(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "models",
+        help="list the backbones that work offline, and how to name others",
+        description="List the embedded backbones and how others are named; with a name, print its model card.",
+    )
+    parser.add_argument("name", nargs="?", help="an embedded backbone")
+    parser.set_defaults(run=_models)
+
+
+def _models(args: argparse.Namespace) -> int:
+    from frofa._embedded import embedded_models
+
+    models = embedded_models()
+    if args.name:
+        for model in models:
+            if model.name == args.name:
+                print(model.card)
+                return 0
+        raise ValueError(f"no embedded model is called {args.name!r}. There is: {', '.join(m.name for m in models)}.")
+    print("Embedded, offline:")
+    for model in models:
+        print(f"  {model.name}\n      {model.summary}")
+    print("\nOthers:")
+    print("  local-dir:PATH          a folder with config.json and model.safetensors (timm.models.save_for_hf)")
+    print("  hf-hub:OWNER/NAME       from the Hugging Face hub, or its cache on this machine")
+    print("  a timm name             such as vit_base_patch16_siglip_224.webli; timm.list_models(pretrained=True)")
+    return 0
+
+
+def _add_extract(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "extract",
+        help="write the features of a folder of images to disk",
+        description="Extract features of all images of a folder into a store, and write them to one .npz file with the "
+        "arrays features, paths and, for DIRECTORY/CLASS/IMAGE, labels. A killed run goes on where it stopped.",
+    )
+    parser.add_argument("images", type=Path, metavar="DIRECTORY", help="DIRECTORY/CLASS/IMAGE, or DIRECTORY/IMAGE")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.npz", help="file to write")
+    parser.add_argument(
+        "--output",
+        default="pooled",
+        choices=["tokens", "cls", "mean", "pooled"],
+        help="one vector an image (cls, mean, pooled), or its patch tokens (default: %(default)s)",
+    )
+    parser.add_argument("--layer", type=int, help="transformer block, from 0, or from -1 for the last (default: last)")
+    parser.add_argument("--no-norm", dest="norm", action="store_false", help="leave out the model's final norm")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "float16"], help="(default: %(default)s)")
+    _add_extractor_options(parser)
+    parser.set_defaults(run=_extract)
+
+
+def _extract(args: argparse.Namespace) -> int:
+    import numpy as np
+
+    from frofa._files import write_atomically
+    from frofa.images import list_images, load_image_folder
+
+    if args.out.suffix != ".npz":
+        raise ValueError(f"--out must end in .npz. Got {args.out}.")
+    labels = None
+    if args.images.is_dir() and any(path.is_dir() for path in args.images.iterdir()):
+        paths, labels = load_image_folder(args.images)
+    else:
+        paths = list_images(args.images)
+    extraction = _extractor(args, args.output, layer=args.layer, norm=args.norm, dtype=args.dtype).extract(
+        paths, labels
+    )
+    arrays = {"features": extraction.features, "paths": np.array(paths)[extraction.kept]}
+    if extraction.y is not None:
+        arrays["labels"] = extraction.y
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(args.out, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+    shape = " x ".join(str(size) for size in extraction.features.shape)
+    print(f"{args.out}: features {shape} {extraction.features.dtype}, {extraction.n_computed} images computed now")
+    return EXIT_SKIPPED if extraction.skipped else 0
+
+
+def _add_fit(commands: Commands) -> None:
+    from_choices = ["auto", "ridge", "logistic", "prototype", "map", "map+frofa"]
+    parser = commands.add_parser(
+        "fit",
+        help="train a classifier on a folder of labelled images",
+        description="Train a head on the frozen features of DIRECTORY/CLASS/IMAGE. With 'auto', the head is chosen by "
+        "cross-validation on these images, and so are hyperparameters and augmentation.",
+    )
+    parser.add_argument("images", type=Path, metavar="DIRECTORY", help="DIRECTORY/CLASS/IMAGE; the class is the label")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="model to write, such as flowers.frofa")
+    parser.add_argument("--head", default="auto", choices=from_choices, help="(default: %(default)s)")
+    parser.add_argument("--shots", type=int, help="use only so many images a class, chosen at random")
+    parser.add_argument("--cv", type=int, default=5, help="folds at most (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of shots, folds and head (default: 0)")
+    _add_extractor_options(parser)
+    parser.set_defaults(run=_fit)
+
+
+def _fit(args: argparse.Namespace) -> int:
+    from sklearn.pipeline import Pipeline
+
+    from frofa.evaluation import sample_shots
+    from frofa.images import load_image_folder
+    from frofa.persistence import save
+    from frofa.selection import fit_head, head_choices, n_folds
+
+    paths, labels = load_image_folder(args.images)
+    if args.shots is not None:
+        rows = sample_shots(labels, args.shots, args.seed)
+        paths, labels = [paths[row] for row in rows], labels[rows]
+    choices = head_choices(args.seed)
+    if args.head != "auto":
+        choices = {args.head: choices[args.head]}
+    extractors = {choice.output: _extractor(args, choice.output) for choice in choices.values()}
+    extractions = {output: extractor.fit().extract(paths, labels) for output, extractor in extractors.items()}
+    y = labels[next(iter(extractions.values())).kept]
+    folds = n_folds(y, args.cv)
+    if folds < 2 and args.head == "auto":
+        raise ValueError("--head auto cross-validates, which takes 2 images of every class at least: choose a --head.")
+    fitted = {}
+    for name, choice in choices.items():
+        extraction = extractions[choice.output]
+        fitted[name] = fit_head(choice, extraction.features, y, cv=args.cv, seed=args.seed, always=args.head == "auto")
+        found = ", ".join(f"{key.split('__')[-1]}={value}" for key, value in fitted[name].params.items())
+        score = fitted[name].score
+        known = "" if score != score else f"accuracy {100 * score:.1f} % over {folds} folds"
+        print(f"{name:<10} {known}{'; ' if known and found else ''}{found}".rstrip())
+    best = max(fitted, key=lambda name: (fitted[name].score == fitted[name].score, fitted[name].score))
+    model = Pipeline([("extract", extractors[choices[best].output]), ("head", fitted[best].estimator)])
+    save(model, args.out)
+    print(f"{args.out}: {best} on {args.model}, {len(y)} images, {len(set(y))} classes")
+    return EXIT_SKIPPED if any(extraction.skipped for extraction in extractions.values()) else 0
+
+
+def _add_predict(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "predict",
+        help="classify images with a trained model",
+        description="Classify images, and write path, label and probability as CSV.",
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL", help="what 'frofa fit' wrote")
+    parser.add_argument("images", type=Path, nargs="+", metavar="PATH", help="images, or directories of images")
+    parser.add_argument("--out", type=Path, metavar="FILE.csv", help="file to write (default: standard output)")
+    parser.add_argument("--fail-fast", action="store_true", help="stop at an image that cannot be read")
+    parser.set_defaults(run=_predict)
+
+
+def _predict(args: argparse.Namespace) -> int:
+    import csv
+    import io
+
+    from sklearn.pipeline import Pipeline
+
+    from frofa._files import write_atomically
+    from frofa.extractor import FrozenFeatureExtractor
+    from frofa.images import list_images
+    from frofa.persistence import load
+
+    model = load(args.model)
+    if not isinstance(model, Pipeline) or not isinstance(model[0], FrozenFeatureExtractor):
+        raise ValueError(f"{args.model} does not start with an extractor, so that it cannot classify images.")
+    paths = [path for given in args.images for path in list_images(given)]
+    extractor = model[0].set_params(on_error="raise" if args.fail_fast else "skip", verbose=True)
+    extraction = extractor.extract(paths)
+    probabilities = model[1:].predict_proba(extraction.features)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["path", "label", "probability"])
+    for position, row in zip(extraction.kept, probabilities, strict=True):
+        writer.writerow([paths[position], model.classes_[row.argmax()], f"{row.max():.4f}"])
+    if args.out is None:
+        print(text.getvalue(), end="")
+    else:
+        write_atomically(args.out, lambda file: file.write(text.getvalue().encode("utf-8")))
+        print(f"{args.out}: {len(probabilities)} images")
+    return EXIT_SKIPPED if extraction.skipped else 0
+
+
+def _add_extractor_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", default="frofa/vit_tiny_tin200", help="backbone; see 'frofa models' (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--store", type=Path, default=Path("frofa-store"), help="feature store (default: ./%(default)s)"
+    )
+    parser.add_argument("--image-size", type=int, help="side in pixels (default: the model's own)")
+    parser.add_argument("--batch-size", type=int, default=64, help="images a forward pass (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)")
+    parser.add_argument("--n-jobs", type=int, default=-1, help="threads that decode images (default: one a core)")
+    parser.add_argument("--fail-fast", action="store_true", help="stop at an image that cannot be read")
+
+
+def _extractor(args: argparse.Namespace, output: Any, **options: Any) -> "FrozenFeatureExtractor":
+    from frofa.extractor import FrozenFeatureExtractor
+
+    return FrozenFeatureExtractor(
+        args.model,
+        output=output,
+        image_size=args.image_size,
+        batch_size=args.batch_size,
+        device=args.device,
+        n_jobs=args.n_jobs,
+        store=args.store,
+        on_error="raise" if args.fail_fast else "skip",
+        verbose=True,
+        **options,
+    )

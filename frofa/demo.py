@@ -1,0 +1,102 @@
+"""The main job on a packaged sample of Fashion-MNIST: from a folder of images to a table and a plot."""
+
+import time
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm.auto import tqdm
+
+from frofa.display import FewShotDisplay
+from frofa.evaluation import mean_interval, sample_shots
+from frofa.extractor import FrozenFeatureExtractor
+from frofa.images import load_image_folder
+from frofa.selection import fit_head, head_choices
+
+SHOTS = (5, 10)
+FOLDS = 3
+TITLES = {
+    "ridge": "ridge probe",
+    "logistic": "logistic probe",
+    "prototype": "prototypes",
+    "map": "MAP head",
+    "map+frofa": "MAP head + FroFA",
+}
+
+
+def write_sample(directory: Path) -> None:
+    """Write the packaged Fashion-MNIST sample as ``DIRECTORY/train|test/CLASS/NNN.png``."""
+    source = files("frofa") / "data" / "fashion_mnist_sample.npz"
+    with source.open("rb") as file, np.load(file) as sample:
+        for split in ("train", "test"):
+            for name, images in zip(sample["classes"], sample[split], strict=True):
+                folder = directory / split / str(name)
+                folder.mkdir(parents=True)
+                for index, pixels in enumerate(images):
+                    Image.fromarray(pixels).save(folder / f"{index:03d}.png")
+
+
+def run_demo(directory: Path, n_seeds: int, say: Callable[[str], None] = print) -> FewShotDisplay:
+    """Extract, fit and compare; say each step, and return what can be plotted.
+
+    Parameters
+    ----------
+    directory : Path
+        An empty directory for images and features.
+    n_seeds : int
+        Support samples, each drawn anew, for every number of shots.
+    say : callable
+        Takes each line of the report.
+    """
+    started = time.perf_counter()
+    write_sample(directory / "images")
+    store = directory / "features"
+    train, y_train = load_image_folder(directory / "images" / "train")
+    test, y_test = load_image_folder(directory / "images" / "test")
+    say(f"{len(train)} train and {len(test)} test images of Fashion-MNIST, {len(set(y_train))} classes")
+    features = {}
+    for output in ("tokens", "pooled"):
+        extractor = FrozenFeatureExtractor(output=output, store=store, n_jobs=-1, verbose=True)
+        extracted = extractor.fit(train).transform([*train, *test])
+        features[output] = extracted[: len(train)], extracted[len(train) :]
+    shapes = ", ".join(f"{output} {seen.shape[1:]}" for output, (seen, _) in features.items())
+    say(f"backbone {extractor.model}: {shapes}")
+
+    accuracies: dict[int, dict[str, list[float]]] = {shots: {title: [] for title in TITLES.values()} for shots in SHOTS}
+    picked: dict[int, list[str]] = {shots: [] for shots in SHOTS}
+    with tqdm(total=len(SHOTS) * n_seeds * len(TITLES), unit="head", desc="fit") as bar:
+        for shots in SHOTS:
+            for seed in range(n_seeds):
+                rows = sample_shots(y_train, shots, seed)
+                for key, choice in head_choices(seed).items():
+                    seen, unseen = features[choice.output]
+                    chosen = fit_head(choice, seen[rows], y_train[rows], cv=FOLDS, seed=seed)
+                    hits = chosen.estimator.predict(unseen) == y_test
+                    accuracies[shots][TITLES[key]].append(100 * float(hits.mean()))
+                    if key == "map+frofa":
+                        picked[shots].append(str(chosen.params["augment"]))
+                    bar.update()
+    _report(accuracies, picked, n_seeds, say)
+    say(f"{time.perf_counter() - started:.0f} s")
+    return FewShotDisplay(accuracies)
+
+
+def _report(
+    accuracies: dict[int, dict[str, list[float]]],
+    picked: dict[int, list[str]],
+    n_seeds: int,
+    say: Callable[[str], None],
+) -> None:
+    say(f"\ntop-1 accuracy on the test images, %: mean and 95 % interval over {n_seeds} support samples")
+    say(f"{'':<18}" + "".join(f"{f'{shots} shots':>16}" for shots in accuracies))
+    for title in TITLES.values():
+        say(f"{title:<18}" + "".join(f"{mean_interval(found[title]):.1f}".rjust(16) for found in accuracies.values()))
+    gains = {
+        shots: np.subtract(found[TITLES["map+frofa"]], found[TITLES["map"]]) for shots, found in accuracies.items()
+    }
+    say(f"{'FroFA, paired':<18}" + "".join(f"{mean_interval(gain):+.1f}".rjust(16) for gain in gains.values()))
+    for shots, names in picked.items():
+        counts = {name: names.count(name) for name in dict.fromkeys(names)}
+        say(f"picked at {shots} shots: " + ", ".join(f"{name} ({count}x)" for name, count in counts.items()))

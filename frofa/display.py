@@ -1,0 +1,75 @@
+"""Plots of results, in scikit-learn's Display style: data in, matplotlib only when drawn."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from frofa._optional import require
+from frofa.evaluation import mean_interval
+
+
+class FewShotDisplay:
+    """Accuracy of several heads by shots, with intervals over seeds.
+
+    Parameters
+    ----------
+    accuracies : mapping of int to mapping of str to sequence of float
+        By shots, then by the head's name: top-1 accuracy in percent, one a seed.
+
+    Attributes
+    ----------
+    ax_, figure_
+        Matplotlib's, once drawn.
+
+    Examples
+    --------
+    >>> from frofa.display import FewShotDisplay
+    >>> display = FewShotDisplay({5: {"ridge": [60.0, 62.0], "MAP": [58.0, 63.0]}}).plot()  # doctest: +SKIP
+    >>> display.figure_.savefig("accuracy.png")  # doctest: +SKIP
+    """
+
+    def __init__(self, accuracies: Mapping[int, Mapping[str, Sequence[float]]]):
+        self.accuracies = accuracies
+
+    def plot(self, ax: Any = None) -> "FewShotDisplay":
+        """Draw means and 95 % intervals, one colour a head.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure of its own.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        if ax is None:
+            # Not pyplot: a figure of its own needs no screen and leaves no global state.
+            figure = require("matplotlib.figure", "plot").Figure(figsize=(7, 4.2), layout="constrained")
+            ax = figure.add_subplot()
+        self.ax_, self.figure_ = ax, ax.figure
+        shots = sorted(self.accuracies)
+        names = list(self.accuracies[shots[0]])
+        for index, name in enumerate(names):
+            intervals = [mean_interval(self.accuracies[k][name]) for k in shots]
+            offset = (index - (len(names) - 1) / 2) * 0.12
+            ax.errorbar(
+                np.arange(len(shots)) + offset,
+                [interval.mean for interval in intervals],
+                yerr=[np.nan_to_num(interval.half_width, posinf=0) for interval in intervals],
+                fmt="o",
+                capsize=3,
+                label=name,
+            )
+        ax.set_xticks(np.arange(len(shots)), [str(k) for k in shots])
+        ax.set(xlabel="shots (labelled images a class)", ylabel="top-1 accuracy, % (95 % interval over seeds)")
+        ax.margins(x=0.1)
+        ax.grid(axis="y", alpha=0.3)
+        ax.legend()
+        return self

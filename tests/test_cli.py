@@ -1,0 +1,146 @@
+"""The command line: what it writes, its exit codes, and errors on one line."""
+
+import csv
+import io
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from frofa.cli import build_parser, main
+
+
+@pytest.fixture
+def flowers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    rng = np.random.default_rng(0)
+    for shade, name in ((40, "daisy"), (200, "rose")):
+        folder = tmp_path / "flowers" / name
+        folder.mkdir(parents=True)
+        for index in range(6):
+            pixels = np.clip(rng.normal(shade, 30, (40, 60, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{index}.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "flowers"
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def test_extract_writes_aligned_arrays(flowers: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("extract", flowers, "--out", "f.npz") == 0
+    assert "12 images computed now" in capsys.readouterr().out
+    with np.load("f.npz", allow_pickle=False) as arrays:
+        assert arrays["features"].shape == (12, 192)
+        assert [Path(path).parent.name for path in arrays["paths"]] == arrays["labels"].tolist()
+    assert run("extract", flowers, "--out", "again.npz") == 0
+    assert "0 images computed now" in capsys.readouterr().out
+    assert Path("f.npz").read_bytes() == Path("again.npz").read_bytes()
+    assert run("extract", flowers / "rose", "--out", "flat.npz", "--output", "tokens", "--dtype", "float16") == 0
+    with np.load("flat.npz", allow_pickle=False) as arrays:
+        assert set(arrays) == {"features", "paths"}
+        assert arrays["features"].dtype == np.float16
+
+
+def test_unreadable_images_are_skipped_and_reported(flowers: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (flowers / "rose" / "bad.png").write_text("no image")
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # as outside of these tests
+        assert run("extract", flowers, "--out", "f.npz") == 3
+    assert re.search(r"frofa: warning: skipped 1 of 13 images: .*bad\.png", capsys.readouterr().err)
+    with np.load("f.npz") as arrays:
+        assert arrays["features"].shape[0] == len(arrays["labels"]) == 12
+    assert run("extract", flowers, "--out", "g.npz", "--fail-fast") == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("frofa: error: could not read the image at position 12")
+    assert "bad.png" in error
+    assert not Path("g.npz").exists()
+
+
+@pytest.mark.parametrize("head", ["ridge", "map"])
+def test_fit_and_predict(head: str, flowers: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", flowers, "--out", "m.frofa", "--head", head, "--shots", 4) == 0
+    assert f"{head} on frofa/vit_tiny_tin200, 8 images, 2 classes" in capsys.readouterr().out
+    assert run("predict", "m.frofa", flowers / "rose", flowers / "daisy" / "5.png") == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["label"] for row in rows] == ["rose"] * 6 + ["daisy"]
+    assert all(0.5 <= float(row["probability"]) <= 1 for row in rows)
+    assert run("predict", "m.frofa", flowers, "--out", "p.csv") == 0
+    assert len(Path("p.csv").read_text().splitlines()) == 13
+
+
+def test_auto_compares_all_heads(flowers: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", flowers, "--out", "m.frofa", "--cv", 2, "--shots", 2) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:-1]] == ["ridge", "logistic", "prototype", "map", "map+frofa"]
+    assert all("% over 2 folds" in line for line in lines[:-1])
+    assert "augment=Brightness" in lines[-2] or "augment=Sequential" in lines[-2]
+
+
+def test_one_shot_needs_a_head(flowers: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", flowers, "--out", "m.frofa", "--shots", 1) == 1
+    assert "choose a --head" in capsys.readouterr().err
+    assert run("fit", flowers, "--out", "m.frofa", "--shots", 1, "--head", "prototype") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["extract", "absent", "--out", "f.npz"], "absent"),
+        (["extract", "flowers", "--out", "f.txt"], "--out must end in .npz"),
+        (["extract", "flowers", "--out", "f.npz", "--model", "no_such_model"], "frofa/vit_tiny_tin200"),
+        (["fit", "flowers", "--out", "m", "--shots", "99"], "at least 99 samples"),
+        (["fit", "flowers/rose", "--out", "m"], "DIRECTORY/CLASS/IMAGE"),
+        (["predict", "absent.frofa", "flowers"], "absent.frofa"),
+        (["models", "absent"], "frofa/vit_tiny_tin200"),
+    ],
+)
+@pytest.mark.usefixtures("flowers")
+def test_errors_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 1
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line]
+    assert len(lines) == 1
+    assert lines[0].startswith("frofa: error: ")
+    assert message in lines[0]
+
+
+def test_models(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models") == 0
+    assert "frofa/vit_tiny_tin200" in capsys.readouterr().out
+    assert run("models", "frofa/vit_tiny_tin200") == 0
+    assert "What it is not for" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["models"], ["extract"], ["fit"], ["predict"]])
+def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([*command, "--help"])
+    assert exit_.value.code == 0
+    assert "usage: frofa" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as exit_:
+        build_parser().parse_args(["--nonsense"])
+    assert exit_.value.code == 2
+
+
+def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from frofa import demo, selection
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "SHOTS", (2, 3))
+    load = demo.load_image_folder  # every eighth image will do
+    monkeypatch.setattr(demo, "load_image_folder", lambda path: tuple(part[::8] for part in load(path)))
+    choices = selection.head_choices(0)
+    for choice in (choices["map"], choices["map+frofa"]):
+        choice.estimator.set_params(n_steps=5)
+    monkeypatch.setattr(demo, "head_choices", lambda _: choices)
+    assert run("demo", "--seeds", 2, "--plot", "plot.png") == 0
+    out = capsys.readouterr().out
+    for title in demo.TITLES.values():
+        [line] = [line for line in out.splitlines() if line.startswith(f"{title}  ")]
+        assert line.count("±") == 2
+    with Image.open("plot.png") as plot:
+        assert plot.size == (840, 504)

@@ -1,0 +1,57 @@
+"""Killing ``frofa extract`` at any moment and running it again loses nothing that was reported done."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import frofa
+from frofa import FeatureStore
+from frofa.demo import write_sample
+
+KILLS = 4
+
+
+def command(images: Path, out: Path, store: Path) -> list[str]:
+    arguments = ["extract", images, "--out", out, "--store", store, "--output", "tokens", "--batch-size", 8]
+    return [sys.executable, "-m", "frofa", *map(str, arguments)]
+
+
+def run_and_kill(arguments: list[str], after: int, environment: dict[str, str]) -> int:
+    """Kill the process once it has reported `after` images or more; return how many it had reported."""
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment) as process:
+        assert process.stderr is not None
+        read, reported = b"", 0
+        while chunk := process.stderr.read1():
+            read += chunk
+            reported = max([0, *(int(done) for done in re.findall(rb"(\d+)/\d+ \[", read))])
+            if reported >= after:
+                process.send_signal(signal.SIGKILL)
+                break
+    assert process.returncode == -signal.SIGKILL
+    return reported
+
+
+def test_a_killed_extraction_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(frofa.__file__).parents[1])}
+    write_sample(tmp_path / "sample")
+    images = tmp_path / "sample" / "train"
+    for name in ("bag", "coat", "dress", "trouser"):
+        shutil.rmtree(images / name)  # 6 classes of 40 images are left
+    undisturbed, disturbed = tmp_path / "undisturbed.npz", tmp_path / "disturbed.npz"
+    subprocess.run(command(images, undisturbed, tmp_path / "a"), check=True, capture_output=True, env=environment)
+
+    rng, done, store = random.Random(0), 0, tmp_path / "b"
+    for _ in range(KILLS):
+        done += run_and_kill(command(images, disturbed, store), rng.randrange(0, 48), environment)
+        assert not disturbed.exists()
+        kept = [spec["n_images"] for spec in FeatureStore(store).specs().values()]
+        assert sum(kept) >= done
+    assert done > 0
+    ran = subprocess.run(command(images, disturbed, store), check=True, capture_output=True, env=environment)
+    assert f"{240 - sum(kept)} images computed now" in ran.stdout.decode()
+    assert disturbed.read_bytes() == undisturbed.read_bytes()

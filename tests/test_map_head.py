@@ -1,0 +1,111 @@
+"""The folded forward pass against timm's module."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from timm.layers import AttentionPoolLatent
+from torch import Generator, Tensor, nn
+from torch.func import functional_call
+
+from frofa.estimators import MAPClassifier
+from frofa.estimators._map_head import default_num_heads, init_map_head, map_logits
+
+SHAPES = [(64, 4, 4.0, 9), (24, 1, 2.0, 5), (48, 6, 4.0, 1), (192, 3, 4.0, 64)]
+
+
+class Reference(nn.Module):
+    """timm's pooling, then a linear layer."""
+
+    def __init__(self, channels: int, num_heads: int, mlp_ratio: float, n_classes: int):
+        super().__init__()
+        layer_norm: Any = partial(nn.LayerNorm, eps=1e-6)
+        self.pool = AttentionPoolLatent(channels, num_heads=num_heads, mlp_ratio=mlp_ratio, norm_layer=layer_norm)
+        self.head = nn.Linear(channels, n_classes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.pool(tokens))
+        return scores
+
+
+def reference_names(params: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name if name.startswith("head.") else f"pool.{name}": value for name, value in params.items()}
+
+
+def random_params(channels: int, mlp_ratio: float) -> dict[str, Tensor]:
+    """No parameter at its initial value: zero biases and a zero classifier would hide errors."""
+    generator = Generator().manual_seed(0)
+    params = init_map_head(channels, 3, mlp_ratio, generator)
+    return {
+        name: value + 0.3 * channels**-0.5 * torch.randn(value.shape, generator=generator)
+        for name, value in params.items()
+    }
+
+
+@pytest.mark.parametrize(("channels", "num_heads", "mlp_ratio", "n_tokens"), SHAPES)
+def test_scores_are_those_of_timm(channels: int, num_heads: int, mlp_ratio: float, n_tokens: int) -> None:
+    params = random_params(channels, mlp_ratio)
+    tokens = torch.randn(7, n_tokens, channels, generator=Generator().manual_seed(1))
+    with torch.device("meta"):
+        reference = Reference(channels, num_heads, mlp_ratio, 3)
+    reference.load_state_dict(reference_names(params), assign=True)
+    with torch.no_grad():
+        expected = reference.eval()(tokens)
+    torch.testing.assert_close(map_logits(params, tokens, num_heads), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("channels", "num_heads", "mlp_ratio", "n_tokens"), SHAPES)
+def test_gradients_are_those_of_timm(channels: int, num_heads: int, mlp_ratio: float, n_tokens: int) -> None:
+    values = {name: value.double() for name, value in random_params(channels, mlp_ratio).items()}
+    generator = Generator().manual_seed(1)
+    tokens = torch.randn(5, n_tokens, channels, generator=generator, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(5, 3, generator=generator, dtype=torch.float64)
+    with torch.device("meta"):
+        reference = Reference(channels, num_heads, mlp_ratio, 3)
+    ours = {name: value.clone().requires_grad_() for name, value in values.items()}
+    theirs = {name: value.clone().requires_grad_() for name, value in values.items()}
+    scores, expected = (
+        map_logits(ours, tokens, num_heads),
+        functional_call(reference, reference_names(theirs), (tokens,)),
+    )
+    torch.testing.assert_close(scores, expected, rtol=0, atol=1e-10)
+    gradients = torch.autograd.grad((scores * weights).sum(), [*ours.values(), tokens])
+    expected_gradients = torch.autograd.grad((expected * weights).sum(), [*theirs.values(), tokens])
+    for name, actual, wanted in zip([*ours, "tokens"], gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=0, atol=1e-10, msg=name)
+
+
+def test_fitted_weights_load_into_timm() -> None:
+    tokens = torch.randn(12, 6, 32, generator=Generator().manual_seed(0))
+    head = MAPClassifier(num_heads=4, n_steps=20, random_state=0, device="cpu").fit(tokens, torch.arange(12) % 3)
+    with torch.device("meta"):
+        reference = Reference(32, 4, 4.0, 3)
+    weights = {name: torch.tensor(value) for name, value in head.weights_.items()}
+    reference.load_state_dict(reference_names(weights), assign=True)
+    with torch.no_grad():
+        expected = reference.eval()(tokens)
+    scores = torch.tensor(head.decision_function(tokens))
+    torch.testing.assert_close(scores, expected, rtol=0, atol=1e-5)
+    assert float(scores.std()) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("channels", "num_heads"), [(1, 1), (63, 1), (64, 1), (128, 2), (192, 3), (200, 2), (331, 1), (768, 12), (1152, 18)]
+)
+def test_default_number_of_heads(channels: int, num_heads: int) -> None:
+    assert default_num_heads(channels) == num_heads
+
+
+def test_initial_parameters_are_those_of_big_vision() -> None:
+    params = init_map_head(32, 5, 4.0, Generator().manual_seed(0))
+    zero = {"q.bias", "kv.bias", "proj.bias", "norm.bias", "mlp.fc1.bias", "mlp.fc2.bias", "head.weight", "head.bias"}
+    assert {name for name, value in params.items() if not value.any()} == zero
+    assert (params["norm.weight"] == 1).all()
+    kernels = {"latent": 33, "q.weight": 64, "proj.weight": 64, "mlp.fc1.weight": 160, "mlp.fc2.weight": 160}
+    for name, fans in kernels.items():
+        bound = (6 / fans) ** 0.5
+        assert 0.8 * bound < float(params[name].abs().max()) <= bound, name
+        assert float(params[name].std()) == pytest.approx(bound / 3**0.5, rel=0.3 if name == "latent" else 0.05)
+    assert float(params["kv.weight"].abs().max()) <= (6 / 64) ** 0.5  # key and value each a kernel of their own
+    assert float(params["kv.weight"].abs().max()) > (6 / 96) ** 0.5

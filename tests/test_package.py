@@ -1,0 +1,50 @@
+"""The package as a whole: imports are light, versions agree, dependencies point one way."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import frofa
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_import_is_light() -> None:
+    heavy = {"timm", "torch", "sklearn", "matplotlib", "PIL", "numpy"}
+    code = f"import sys, frofa; print(sorted({heavy} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["frofa.cli", "frofa.augmentations", "frofa.estimators"])
+def test_heavy_libraries_are_imported_where_they_are_used(module: str) -> None:
+    code = f"import sys, {module}; print(sorted({{'timm', 'matplotlib'}} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
+def test_public_names_exist() -> None:
+    for name in frofa.__all__:
+        assert getattr(frofa, name) is not None
+    with pytest.raises(AttributeError, match="nonsense"):
+        frofa.nonsense  # noqa: B018
+
+
+def imported(folder: Path) -> set[str]:
+    text = "".join(file.read_text() for file in folder.glob("*.py"))
+    return set(re.findall(r"^\s*(?:from|import) (frofa[.\w]*)", text, re.MULTILINE))
+
+
+def test_dependencies_point_one_way() -> None:
+    assert all(name.startswith("frofa.augmentations") for name in imported(ROOT / "augmentations"))
+    allowed = ("frofa.augmentations", "frofa.estimators")
+    assert all(name.startswith(allowed) for name in imported(ROOT / "estimators"))
+    users_of_the_cli = [file.name for file in (ROOT / "frofa").glob("*.py") if "frofa.cli" in file.read_text()]
+    assert users_of_the_cli == ["__main__.py"]
+
+
+def test_the_changelog_knows_this_version() -> None:
+    assert f"## {frofa.__version__}" in (ROOT / "CHANGELOG.md").read_text()
