@@ -30,7 +30,8 @@ class Sequential(Augmentation):
     >>> import torch
     >>> from frofa.augmentations import Brightness, Posterize, Sequential
     >>> augment = Sequential([Brightness(0.5), Posterize(0.5)]).set_params(brightness__level=0.2)
-    >>> augment(torch.randn(8, 64, 192), torch.Generator().manual_seed(0)).shape
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> augment(torch.randn(8, 64, 192, generator=generator), generator).shape
     torch.Size([8, 64, 192])
     """
 

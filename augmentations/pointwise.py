@@ -35,8 +35,9 @@ class Brightness(PointwiseAugmentation):
     --------
     >>> import torch
     >>> from frofa.augmentations import Brightness
-    >>> tokens = torch.randn(8, 64, 192)
-    >>> Brightness(level=0.3, variant="c2")(tokens, torch.Generator().manual_seed(0)).shape
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> tokens = torch.randn(8, 64, 192, generator=generator)
+    >>> Brightness(level=0.3, variant="c2")(tokens, generator).shape
     torch.Size([8, 64, 192])
     """
 
@@ -75,7 +76,8 @@ class Contrast(PointwiseAugmentation):
     --------
     >>> import torch
     >>> from frofa.augmentations import Contrast
-    >>> Contrast(level=0.5)(torch.randn(8, 64, 192), torch.Generator().manual_seed(0)).shape
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> Contrast(level=0.5)(torch.randn(8, 64, 192, generator=generator), generator).shape
     torch.Size([8, 64, 192])
     """
 
@@ -112,7 +114,8 @@ class Posterize(PointwiseAugmentation):
     --------
     >>> import torch
     >>> from frofa.augmentations import Posterize
-    >>> Posterize(level=1.0)(torch.randn(8, 64, 192), torch.Generator().manual_seed(0)).shape
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> Posterize(level=1.0)(torch.randn(8, 64, 192, generator=generator), generator).shape
     torch.Size([8, 64, 192])
     """
 

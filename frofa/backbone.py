@@ -37,7 +37,9 @@ class Backbone:
     data_config : dict
         The checkpoint's own preprocessing, of timm's `resolve_data_config`.
     weights_digest : str
-        Of all parameters and buffers, and of what else determines the computation.
+        Of the checkpoint's parameters and buffers.
+    architecture_digest : str
+        Of what computes with them.
     device : torch.device
     """
 
@@ -45,6 +47,7 @@ class Backbone:
     module: nn.Module
     data_config: dict[str, Any]
     weights_digest: str
+    architecture_digest: str
     device: torch.device
 
     def __post_init__(self) -> None:
@@ -160,7 +163,7 @@ def load_backbone(model: str, image_size: ImageSize, device: str) -> Backbone:
     return _load(model, name, _fingerprint(name), _height_width(image_size), str(resolve_device(device)))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _load(model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, int] | None, device: str) -> Backbone:
     del fingerprint  # only part of the key: a folder whose files changed is loaded again
     import timm
@@ -171,6 +174,7 @@ def _load(model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, 
             module: Any = timm.create_model(name, pretrained=True)
     except Exception as error:  # timm, the hub's client and safetensors raise a dozen types
         raise ModelNotFoundError(_not_found(model, error)) from error
+    weights = weights_digest(module)  # before position embeddings are resized: the checkpoint's, at every image size
     if size is not None and hasattr(module, "set_input_size"):
         try:
             module.set_input_size(img_size=size)
@@ -179,20 +183,31 @@ def _load(model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, 
     arguments = {} if size is None else {"input_size": (3, *size)}
     config: dict[str, Any] = resolve_data_config(arguments, model=module)
     module = module.eval().requires_grad_(False)
-    return Backbone(model, module.to(device), config, weights_digest(module), torch.device(device))
+    device_ = torch.device(device)
+    return Backbone(model, module.to(device_), config, weights, architecture_digest(module), device_)
 
 
 def weights_digest(module: nn.Module) -> str:
-    """Digest of a module's parameters, buffers, and the plain settings (heads, eps, ...) of all its parts."""
+    """Digest of a module's parameters and buffers: the same on every machine and with every version of timm."""
     digest = blake2b(digest_size=20, person=b"frofa-weights")
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def architecture_digest(module: nn.Module) -> str:
+    """Digest of what computes with the weights: a module's parts and their plain settings (heads, eps, ...).
+
+    Another version of timm or torch may give another digest for the same computation: then features are extracted
+    again, which is safe.
+    """
+    digest = blake2b(digest_size=20, person=b"frofa-module")
     digest.update(re.sub(r" at 0x[0-9a-f]+", "", repr(module)).encode())
     for name, part in module.named_modules():
         for key, value in sorted(vars(part).items()):
             if isinstance(value, (int, float, str)) and key not in ("training", "fused_attn"):
                 digest.update(f"{name}.{key}={value!r};".encode())
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -185,8 +185,11 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self._validate_params()
         self._refuse_tokens_in_frames()
         items = as_image_list(X)
-        if y is not None and len(y) != len(items):
-            raise ValueError(f"expected one label an image. Got {len(items)} images and {len(y)} labels.")
+        labels = None if y is None else np.asarray(y)
+        if labels is not None and labels.shape != (len(items),):
+            raise ValueError(
+                f"expected one label an image. Got {len(items)} images, and labels of shape {labels.shape}."
+            )
         if not items:
             raise ValueError("expected at least one image. Got none.")
         backbone = self._backbone()
@@ -213,8 +216,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             warnings.warn(
                 f"skipped {len(skipped)} of {len(items)} images: {listed}{more}", SkippedImagesWarning, stacklevel=2
             )
-        labels = None if y is None else np.asarray(y)[kept]
-        return Extraction(features, labels, kept, skipped, run.n_computed)
+        return Extraction(features, None if labels is None else labels[kept], kept, skipped, run.n_computed)
 
     @property
     def _n_features_out(self) -> int:  # read by get_feature_names_out
@@ -232,7 +234,8 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         if check_weights and fitted is not None and fitted != backbone.weights_digest:
             raise WeightsChangedError(
                 f"{self.model} has other weights (digest {backbone.weights_digest}) than this extractor was fitted "
-                f"with (digest {fitted}), and heads trained on its features would be wrong. Restore them, or fit again."
+                f"with (digest {fitted}), and heads trained on its features would be wrong. Restore them, or fit "
+                "again (so too if set_params changed the model)."
             )
         return backbone
 
@@ -240,6 +243,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         auto = "bfloat16" if backbone.device.type == "cuda" else "float32"
         return FeatureSpec(
             weights=backbone.weights_digest,
+            architecture=backbone.architecture_digest,
             preprocessing=config_json(backbone),
             decoder=DECODER,
             output=self.output,

@@ -27,8 +27,8 @@ class FeatureSpec:
 
     Attributes
     ----------
-    weights : str
-        Digest of the backbone's weights and architecture.
+    weights, architecture : str
+        Digests of the backbone's weights, and of what computes with them.
     preprocessing : str
         The checkpoint's own preprocessing as JSON: size, interpolation, crop, mean and standard deviation.
     decoder : str
@@ -40,6 +40,7 @@ class FeatureSpec:
     """
 
     weights: str
+    architecture: str
     preprocessing: str
     decoder: str
     output: str

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import frofa
 from frofa.cli import build_parser, main
 
 
@@ -131,8 +132,8 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo, "SHOTS", (2, 3))
-    load = demo.load_image_folder  # every eighth image will do
-    monkeypatch.setattr(demo, "load_image_folder", lambda path: tuple(part[::8] for part in load(path)))
+    every_eighth = lambda path: tuple(part[::8] for part in frofa.load_image_folder(path))  # noqa: E731
+    monkeypatch.setattr(demo, "load_image_folder", every_eighth)
     choices = selection.head_choices(0)
     for choice in (choices["map"], choices["map+frofa"]):
         choice.estimator.set_params(n_steps=5)

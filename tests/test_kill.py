@@ -26,7 +26,7 @@ def run_and_kill(arguments: list[str], after: int, environment: dict[str, str]) 
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment) as process:
         assert process.stderr is not None
         read, reported = b"", 0
-        while chunk := process.stderr.read1():
+        while chunk := os.read(process.stderr.fileno(), 65536):
             read += chunk
             reported = max([0, *(int(done) for done in re.findall(rb"(\d+)/\d+ \[", read))])
             if reported >= after:

@@ -20,7 +20,7 @@ from frofa.exceptions import ImageReadError, SkippedImagesWarning
 from frofa.store import FeatureSpec
 
 Make = Callable[..., FrozenFeatureExtractor]
-SPEC = FeatureSpec("weights", "{}", "decoder", "tokens", 1, True, "float32", "float32")
+SPEC = FeatureSpec("weights", "architecture", "{}", "decoder", "tokens", 1, True, "float32", "float32")
 
 
 def rows(*values: float) -> Any:

@@ -14,7 +14,7 @@ from frofa._files import write_atomically
 from frofa.exceptions import StoreError
 from frofa.store import MANIFEST, FeatureSpec
 
-SPEC = FeatureSpec("weights", "{}", "decoder", "tokens", 1, True, "float32", "float32")
+SPEC = FeatureSpec("weights", "architecture", "{}", "decoder", "tokens", 1, True, "float32", "float32")
 
 
 def rows(*values: float) -> Any:
@@ -136,7 +136,7 @@ def test_other_formats_are_refused(manifest: str, message: str, store: FeatureSt
 
 
 def test_specs_list_what_there_is(store: FeatureStore) -> None:
-    other = FeatureSpec("weights", "{}", "decoder", "mean", 1, True, "float32", "float32")
+    other = FeatureSpec("weights", "architecture", "{}", "decoder", "mean", 1, True, "float32", "float32")
     store.put(other, ["a"], rows(7)[:, 0])
     store.put(SPEC, ["b", "d"], rows(2, 4))  # b once more, as another process may write it
     found = FeatureStore(store.path).specs()
