@@ -1,10 +1,15 @@
 """The device a head computes on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+
+SMALL = 2**18
+"""Elements of a matrix up to which one thread is as good as several."""
 
 
 def resolve_device(device: str) -> torch.device:
@@ -28,3 +33,17 @@ def resolve_device(device: str) -> torch.device:
 def as_tensor(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
     """Move an array to the device, in float32; copied where it is read-only (memory-mapped), of which torch warns."""
     return torch.as_tensor(np.require(array, np.float32, "W"), device=device)
+
+
+@contextmanager
+def threads_for(n_elements: int) -> Iterator[None]:
+    """Compute on one CPU thread where there is little to do.
+
+    There, a second thread saves little, and where other processes use the cores, waiting for it costs a hundredfold.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if n_elements <= SMALL else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -59,14 +59,16 @@ def train(
     schedule: Schedule,
     *,
     augment: Callable[[Tensor, Generator], Tensor] | None,
-    generator: Generator,
+    batch_generator: Generator,
+    augment_generator: Generator,
     validation: Labelled | None = None,
     patience: int = EVALUATIONS,
     on_step: Callable[[], object] = lambda: None,
 ) -> tuple[dict[str, Tensor], int]:
     """Minimise the weighted cross-entropy; return trained parameters and the number of steps that led to them.
 
-    Only training batches are augmented. With `validation`, the parameters of the best of about 50 evaluations are
+    Only training batches are augmented, from a generator of its own: with and without augmentation, the same seed gives
+    the same batches. With `validation`, the parameters of the best of about 50 evaluations are
     returned (accuracy, then cross-entropy), and training stops after `patience` of them without improvement.
     """
     params = {name: value.clone().requires_grad_() for name, value in params.items()}
@@ -79,11 +81,11 @@ def train(
     best, best_score, best_step, waited = params, (-math.inf, -math.inf), schedule.n_steps, 0
     every = max(1, schedule.n_steps // EVALUATIONS)
     for step, rows in zip(
-        range(schedule.n_steps), batches(len(data.classes), schedule.batch_size, generator), strict=False
+        range(schedule.n_steps), batches(len(data.classes), schedule.batch_size, batch_generator), strict=False
     ):
         x = data.features[rows]
         if augment is not None:
-            x = augment(x, generator)
+            x = augment(x, augment_generator)
         losses = F.cross_entropy(forward(params, x), data.classes[rows], reduction="none")
         optimizer.zero_grad()
         (losses * data.weights[rows]).mean().backward()

@@ -9,6 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval
 
 from frofa.estimators._base import LinearClassifier
+from frofa.estimators._device import threads_for
 from frofa.estimators._newton import fit_logistic
 
 
@@ -86,15 +87,16 @@ class LogisticProbeClassifier(LinearClassifier):
         self
         """
         support = self._check_support(X, y, sample_weight, self.class_weight).weighted()
-        solution = fit_logistic(
-            torch.tensor(support.features),
-            torch.tensor(support.codes),
-            torch.tensor(support.weights),
-            len(self.classes_),
-            float(self.C),
-            tol=self.tol,
-            max_iter=self.max_iter,
-        )
+        with threads_for(support.features.size):
+            solution = fit_logistic(
+                torch.tensor(support.features),
+                torch.tensor(support.codes),
+                torch.tensor(support.weights),
+                len(self.classes_),
+                float(self.C),
+                tol=self.tol,
+                max_iter=self.max_iter,
+            )
         if not solution.converged:
             warnings.warn(
                 f"Newton's method did not reach tol={self.tol} in {solution.n_iter} steps: scale the features, or "

@@ -182,10 +182,8 @@ class MAPClassifier(FeatureClassifier):
             raise ValueError(f"num_heads must divide the {channels} channels of a token. Got {num_heads}.")
         random_state = check_random_state(self.random_state)
         device = resolve_device(self.device)
-        generator = Generator(device).manual_seed(int(random_state.randint(2**31 - 1)))
-        initial = init_map_head(
-            channels, len(self.classes_), self.mlp_ratio, Generator().manual_seed(generator.initial_seed())
-        )
+        seeds = [int(seed) for seed in random_state.randint(2**31 - 1, size=3)]
+        initial = init_map_head(channels, len(self.classes_), self.mlp_ratio, Generator().manual_seed(seeds[0]))
         data, validation = self._split(support, random_state, device)
         with tqdm(total=self.n_steps, unit="step", desc="train", disable=not self.verbose) as bar:
             trained, self.n_iter_ = train(
@@ -194,7 +192,8 @@ class MAPClassifier(FeatureClassifier):
                 data,
                 self._schedule(),
                 augment=self.augment,
-                generator=generator,
+                batch_generator=Generator(device).manual_seed(seeds[1]),
+                augment_generator=Generator(device).manual_seed(seeds[2]),
                 validation=validation,
                 patience=self.patience,
                 on_step=bar.update,

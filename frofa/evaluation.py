@@ -97,6 +97,8 @@ def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
     '52.0 ± 5.0'
     """
     array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or not len(array):
+        raise ValueError(f"expected one value a seed, at least one. Got an array of shape {array.shape}.")
     mean = float(array.mean())
     if len(array) < 2:
         return Interval(mean, -np.inf, np.inf)

@@ -57,6 +57,17 @@ def test_random_state_decides_everything(batch_size: int) -> None:
     assert not same(fitted, head(**options, random_state=1).fit(X, y))
 
 
+def test_random_state_decides_the_batches() -> None:
+    X, y = small_tokens()
+    seen = []
+    for seed in (0, 0, 1):
+        augment = Recording()
+        head(augment=augment, batch_size=8, random_state=seed).fit(X, y)
+        seen.append(torch.stack(augment.seen))
+    assert torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[0], seen[2])
+
+
 def test_global_generators_are_untouched() -> None:
     X, y = small_tokens()
     before = torch.get_rng_state(), np.random.get_state(legacy=False)["state"]  # noqa: NPY002 (this is what is watched)
@@ -78,10 +89,11 @@ def test_only_training_batches_are_augmented() -> None:
     assert len(augment.seen) == 60
 
 
+@pytest.mark.parametrize("batch_size", [8, 64])
 @pytest.mark.parametrize("augment", [Brightness(0), Contrast(0), Recording()])
-def test_augmentation_that_changes_nothing_is_none(augment: Augmentation) -> None:
+def test_augmentation_that_changes_nothing_is_none(augment: Augmentation, batch_size: int) -> None:
     X, y = small_tokens()
-    assert same(head().fit(X, y), head(augment=augment).fit(X, y))
+    assert same(head(batch_size=batch_size).fit(X, y), head(augment=augment, batch_size=batch_size).fit(X, y))
 
 
 def test_augmentation_changes_training() -> None:

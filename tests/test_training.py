@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from frofa.estimators import MAPClassifier
 from frofa.estimators._training import Labelled, Schedule, batches, evaluate, train
 
 SCHEDULE = Schedule(
@@ -37,6 +38,10 @@ def start(classes: int = 2, channels: int = 4) -> dict[str, Tensor]:
     return {"head.weight": draw, "head.bias": torch.full((classes,), 0.5)}
 
 
+def generators() -> dict[str, Any]:
+    return {f"{name}_generator": Generator().manual_seed(seed) for seed, name in enumerate(("batch", "augment"))}
+
+
 def data(n: int, seed: int, channels: int = 4) -> Labelled:
     """Random labels: there is nothing to learn but the samples."""
     generator = Generator().manual_seed(seed)
@@ -45,7 +50,7 @@ def data(n: int, seed: int, channels: int = 4) -> Labelled:
 
 
 def run(part: Labelled, plan: Schedule, **options: Any) -> tuple[dict[str, Tensor], int]:
-    options = {"augment": None, "generator": Generator().manual_seed(0), **options}
+    options = {"augment": None, **generators(), **options}
     return train(start(channels=part.features.shape[1]), linear, part, plan, **options)
 
 
@@ -53,6 +58,23 @@ def test_warm_up_is_linear_then_constant() -> None:
     plan = schedule(warmup_steps=3, lr=2.0)
     assert [plan.lr_at(step) for step in range(5)] == [0.5, 1.0, 1.5, 2.0, 2.0]
     assert plan.lr_at(9) == 2.0
+
+
+def test_schedule_of_a_head_is_that_of_its_parameters() -> None:
+    head = MAPClassifier(
+        lr=0.3, n_steps=40, batch_size=7, weight_decay=0.2, momentum=0.8, warmup_fraction=0.25, schedule="constant"
+    )
+    expected = Schedule(
+        lr=0.3,
+        n_steps=40,
+        batch_size=7,
+        weight_decay=0.2,
+        momentum=0.8,
+        warmup_steps=10,
+        schedule="constant",
+        clip_norm=1.0,
+    )
+    assert head._schedule() == expected
 
 
 def test_cosine_falls_from_the_peak_towards_zero() -> None:
@@ -94,6 +116,18 @@ def test_one_step_is_gradient_descent_with_decay_of_kernels_only() -> None:
     assert n_iter == 1
 
 
+def test_only_kernels_decay() -> None:
+    shapes = {"latent": (1, 1, 4), "norm.weight": (4,), "norm.bias": (4,), "fc1.weight": (3, 4), "fc1.bias": (3,)}
+
+    def constant(params: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        return x[:, :2] + 0 * torch.stack([value.sum() for value in params.values()]).sum()
+
+    params = {name: torch.ones(shape) for name, shape in shapes.items()}
+    plan = schedule(n_steps=1, weight_decay=0.1)
+    trained, _ = train(params, constant, data(6, 0), plan, augment=None, **generators())
+    assert {name for name, value in trained.items() if not torch.equal(value, params[name])} == {"fc1.weight"}
+
+
 def test_momentum_carries_the_first_step_into_the_second() -> None:
     part, moments = data(6, 0), {}
     for momentum in (0.0, 0.9):
@@ -117,7 +151,7 @@ def test_initial_parameters_and_data_are_not_modified() -> None:
     def augment(x: Tensor, generator: Generator) -> Tensor:
         return x + torch.randn(x.shape, generator=generator)
 
-    train(params, linear, part, SCHEDULE, augment=augment, generator=Generator().manual_seed(0))
+    train(params, linear, part, SCHEDULE, augment=augment, **generators())
     assert all(torch.equal(params[name], value) for name, value in start().items())
     assert torch.equal(part.features, features)
 
@@ -142,7 +176,7 @@ def test_best_evaluation_is_kept_and_training_stops_after_patience(n_steps: int,
         part,
         schedule(n_steps=n_steps, momentum=0.9),
         augment=None,
-        generator=Generator().manual_seed(0),
+        **generators(),
         validation=validation,
         patience=4,
         on_step=lambda: taken.append(1),
