@@ -67,6 +67,12 @@ class Backbone:
             return None
         return len(self.module.blocks)  # type: ignore[arg-type]
 
+    def width(self, output: Output) -> int:
+        """Channels of an output."""
+        channels: int = self.module.num_features  # type: ignore[assignment]
+        # Some convolutional models widen features in their head, after pooling.
+        return getattr(self.module, "head_hidden_size", channels) if output == "pooled" else channels
+
     def resolve_layer(self, output: Output, layer: int | None, norm: bool) -> int | None:
         """Check that the model has this output; return the layer's index, or None for the end of any other model.
 

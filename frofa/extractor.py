@@ -224,7 +224,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             raise ValueError(
                 "output='tokens' has three dimensions and no feature names: choose 'cls', 'mean', 'pooled'."
             )
-        return int(self._backbone().module.num_features)  # type: ignore[arg-type]
+        return self._backbone().width(self.output)
 
     def _backbone(self, *, check_weights: bool = True) -> Backbone:
         size = tuple(self.image_size) if isinstance(self.image_size, list) else self.image_size
