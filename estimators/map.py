@@ -40,7 +40,7 @@ class MAPClassifier(FeatureClassifier):
         head goes on to recognise single samples by sharper attention, which brightness does not disturb.
     batch_size : int, default=64
         Samples a step; with no more samples than that, every step sees them all.
-    weight_decay : float, default=0.01
+    weight_decay : float, default=0.02
         Of the kernels: biases, the query and the LayerNorm are not decayed.
     momentum : float, default=0.9
     warmup_fraction : float, default=0.1
@@ -125,7 +125,7 @@ class MAPClassifier(FeatureClassifier):
         lr: float = 0.03,
         n_steps: int = 300,
         batch_size: int = 64,
-        weight_decay: float = 0.01,
+        weight_decay: float = 0.02,
         momentum: float = 0.9,
         warmup_fraction: float = 0.1,
         schedule: Literal["cosine", "constant"] = "cosine",
