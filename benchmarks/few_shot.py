@@ -1,10 +1,10 @@
 """What frozen-feature augmentation buys: a MAP head with and without it, beside the probes, over seeds.
 
 The train split gives the support samples (drawn anew for each seed; those of different seeds may overlap), the test
-split is for the report only. The MAP heads share all hyperparameters, the library's defaults, which were chosen for the head
-with brightness c2 0.5 on held-out images of the train split of CIFAR-10 (docs/method.md). "MAP, weight decay 0.01" is
-the setting that was best there without augmentation. Probes work on the model's own pooled
-features; the logistic probe standardises them and picks C by cross-validation on the support samples.
+split is for the report only. The MAP heads share all hyperparameters, the library's defaults, which were chosen for the
+head with brightness c2 0.5 on held-out images of the train split of CIFAR-10 (docs/method.md). "MAP, weight decay 0.01"
+is the setting that was best there without augmentation. Probes work on the model's own pooled features; the logistic
+probe standardises them and picks C by cross-validation on the support samples.
 
 Usage: python benchmarks/few_shot.py DIRECTORY [--model NAME] [--shots 5 10] [--seeds 10] [--out FILE.json]
 DIRECTORY holds train/CLASS/IMAGE and test/CLASS/IMAGE.

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
+from frofa.augmentations import Brightness
 from frofa.display import FewShotDisplay
 from frofa.evaluation import mean_interval, sample_shots
 from frofa.extractor import FrozenFeatureExtractor
@@ -17,6 +18,8 @@ from frofa.selection import fit_head, head_choices
 
 SHOTS = (5, 10)
 FOLDS = 3
+N_STEPS = 150
+AUGMENTATIONS = [Brightness(level, "c2") for level in (0.1, 0.3)]
 TITLES = {
     "ridge": "ridge probe",
     "logistic": "logistic probe",
@@ -70,7 +73,7 @@ def run_demo(directory: Path, n_seeds: int, say: Callable[[str], None] = print) 
         for shots in SHOTS:
             for seed in range(n_seeds):
                 rows = sample_shots(y_train, shots, seed)
-                for key, choice in head_choices(seed).items():
+                for key, choice in head_choices(seed, n_steps=N_STEPS, augmentations=AUGMENTATIONS).items():
                     seen, unseen = features[choice.output]
                     chosen = fit_head(choice, seen[rows], y_train[rows], cv=FOLDS, seed=seed)
                     hits = chosen.estimator.predict(unseen) == y_test
