@@ -46,11 +46,36 @@ class Support:
 class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
     """Base of the heads: 2-D features (n, C) or tokens (n, N, C), as arrays, tensors or data frames.
 
-    A subclass says in `_dtype` what it computes in, implements `fit` and `_scores`, and may change tokens to what it
+    A subclass says in `_dtype` what it computes in, implements `_fit` and `_scores`, and may change tokens to what it
     works on in `_prepare`.
     """
 
     _dtype: type[np.floating[Any]] = np.float64
+
+    class_weight: Any = None  # a parameter of those heads that have it
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "FeatureClassifier":
+        """Fit the head.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, C) or (n, N, C)
+            Features, or tokens, which the probes average over the tokens.
+        y : array-like of shape (n,)
+            Labels, of at least two classes.
+        sample_weight : array-like of shape (n,), default=None
+            Non-negative; a weight of 2 counts as the sample twice.
+
+        Returns
+        -------
+        self
+        """
+        self._fit(self._check_support(X, y, sample_weight))
+        return self
+
+    @abstractmethod
+    def _fit(self, support: Support) -> None:
+        """Fit to checked data."""
 
     @abstractmethod
     def _scores(self, features: Array) -> Array:
@@ -94,7 +119,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         check_is_fitted(self)
         return self._scores(self._prepare(self._check_features(X, reset=False)))
 
-    def _check_support(self, X: Any, y: Any, sample_weight: Any, class_weight: Any = None) -> Support:
+    def _check_support(self, X: Any, y: Any, sample_weight: Any) -> Support:
         """Check parameters and training data, and set ``classes_`` and ``n_features_in_``."""
         self._validate_params()
         if y is None:
@@ -110,8 +135,8 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
                 f"{type(self).__name__} needs samples of at least 2 classes. Got one class only: {self.classes_[0]!r}."
             )
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        if class_weight is not None:
-            weights = weights * compute_sample_weight(class_weight, y)
+        if self.class_weight is not None:
+            weights = weights * compute_sample_weight(self.class_weight, y)
         if not weights.any():
             raise ValueError("expected at least one positive sample weight. Got none.")
         return Support(self._prepare(X), codes, weights)

@@ -8,7 +8,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval
 
-from frofa.estimators._base import LinearClassifier
+from frofa.estimators._base import LinearClassifier, Support
 from frofa.estimators._device import threads_for
 from frofa.estimators._newton import fit_logistic
 
@@ -72,21 +72,8 @@ class LogisticProbeClassifier(LinearClassifier):
         self.max_iter = max_iter
         self.class_weight = class_weight
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "LogisticProbeClassifier":
-        """Fit.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, C) or (n, N, C)
-            Tokens are averaged over the tokens.
-        y : array-like of shape (n,)
-        sample_weight : array-like of shape (n,), default=None
-
-        Returns
-        -------
-        self
-        """
-        support = self._check_support(X, y, sample_weight, self.class_weight).weighted()
+    def _fit(self, support: Support) -> None:
+        support = support.weighted()
         with threads_for(support.features.size):
             solution = fit_logistic(
                 torch.tensor(support.features),
@@ -106,4 +93,3 @@ class LogisticProbeClassifier(LinearClassifier):
             )
         self.coef_, self.intercept_ = solution.coef.numpy(), solution.intercept.numpy()
         self.n_iter_ = solution.n_iter
-        return self

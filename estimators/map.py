@@ -159,21 +159,8 @@ class MAPClassifier(FeatureClassifier):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MAPClassifier":
-        """Train the head.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, N, C) or (n, n_tokens * C)
-            Tokens.
-        y : array-like of shape (n,)
-        sample_weight : array-like of shape (n,), default=None
-
-        Returns
-        -------
-        self
-        """
-        support = self._check_support(X, y, sample_weight, self.class_weight).weighted()
+    def _fit(self, support: Support) -> None:
+        support = support.weighted()
         if self.augment is not None:
             self.augment.validate()
         channels = support.features.shape[2]
@@ -202,7 +189,6 @@ class MAPClassifier(FeatureClassifier):
         self.weights_ = {name: value.cpu().numpy() for name, value in trained.items()}
         if not all(np.isfinite(value).all() for value in self.weights_.values()):
             raise ValueError(f"training diverged (weights are not finite): lower lr. Got lr={self.lr}.")
-        return self
 
     def _schedule(self) -> Schedule:
         return Schedule(

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
-from frofa.estimators._base import Array, FeatureClassifier
+from frofa.estimators._base import Array, FeatureClassifier, Support
 
 
 class PrototypeClassifier(FeatureClassifier):
@@ -54,21 +54,8 @@ class PrototypeClassifier(FeatureClassifier):
         self.normalize = normalize
         self.temperature = temperature
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "PrototypeClassifier":
-        """Fit.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, C) or (n, N, C)
-            Tokens are averaged over the tokens.
-        y : array-like of shape (n,)
-        sample_weight : array-like of shape (n,), default=None
-
-        Returns
-        -------
-        self
-        """
-        support = self._check_support(X, y, sample_weight).weighted()
+    def _fit(self, support: Support) -> None:
+        support = support.weighted()
         mean = np.average(support.features, axis=0, weights=support.weights)
         self.mean_ = mean if self.center else np.zeros_like(mean)
         x = self._normalised(support.features)
@@ -78,7 +65,6 @@ class PrototypeClassifier(FeatureClassifier):
             missing = self.classes_[totals == 0].tolist()
             raise ValueError(f"expected samples of positive weight of every class. Got none of {missing}.")
         self.prototypes_ = membership.T @ x / totals[:, None]
-        return self
 
     def _normalised(self, features: Array) -> Array:
         x: Array = features - self.mean_

@@ -81,21 +81,7 @@ class RidgeProbeClassifier(LinearClassifier):
         self.cv = cv
         self.class_weight = class_weight
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "RidgeProbeClassifier":
-        """Fit.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, C) or (n, N, C)
-            Tokens are averaged over the tokens.
-        y : array-like of shape (n,)
-        sample_weight : array-like of shape (n,), default=None
-
-        Returns
-        -------
-        self
-        """
-        support = self._check_support(X, y, sample_weight, self.class_weight)
+    def _fit(self, support: Support) -> None:
         alphas = self._check_alphas()
         path = self._decompose(support)
         held_out = self._held_out(support, path)
@@ -108,7 +94,6 @@ class RidgeProbeClassifier(LinearClassifier):
             self.temperature_ = held_out(self.alpha_).best_temperature()
         coef, intercept = path.solve(self.alpha_)
         self.coef_, self.intercept_ = np.ascontiguousarray(coef.T), intercept
-        return self
 
     def _check_alphas(self) -> Array:
         values = DEFAULT_ALPHAS if self.alphas is None else self.alphas
