@@ -24,7 +24,7 @@ class LogisticProbeClassifier(LinearClassifier):
     ----------
     C : float, default=1.0
         Inverse strength of the penalty.
-    tol : float, default=1e-6
+    tol : float, default=1e-8
         On the largest element of the gradient of the mean objective.
     max_iter : int, default=100
         Newton steps at most.
@@ -63,7 +63,7 @@ class LogisticProbeClassifier(LinearClassifier):
         self,
         C: float = 1.0,
         *,
-        tol: float = 1e-6,
+        tol: float = 1e-8,
         max_iter: int = 100,
         class_weight: dict[Any, float] | str | None = None,
     ):
