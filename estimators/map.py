@@ -172,7 +172,7 @@ class MAPClassifier(FeatureClassifier):
         seeds = [int(seed) for seed in random_state.randint(2**31 - 1, size=3)]
         initial = init_map_head(channels, len(self.classes_), self.mlp_ratio, Generator().manual_seed(seeds[0]))
         data, validation = self._split(support, random_state, device)
-        with tqdm(total=self.n_steps, unit="step", desc="train", disable=not self.verbose) as bar:
+        with tqdm(total=self.n_steps, unit="step", desc="train", leave=False, disable=not self.verbose) as bar:
             trained, self.n_iter_ = train(
                 {name: value.to(device) for name, value in initial.items()},
                 partial(map_logits, num_heads=num_heads),

@@ -181,13 +181,13 @@ def _fit(args: argparse.Namespace) -> int:
     from frofa.evaluation import sample_shots
     from frofa.images import load_image_folder
     from frofa.persistence import save
-    from frofa.selection import fit_head, head_choices, n_folds
+    from frofa.selection import fit_head, head_choices, n_fits, n_folds
 
     paths, labels = load_image_folder(args.images)
     if args.shots is not None:
         rows = sample_shots(labels, args.shots, args.seed)
         paths, labels = [paths[row] for row in rows], labels[rows]
-    choices = head_choices(args.seed)
+    choices = head_choices(args.seed, verbose=True)
     if args.head != "auto":
         choices = {args.head: choices[args.head]}
     extractors = {choice.output: _extractor(args, choice.output) for choice in choices.values()}
@@ -199,6 +199,7 @@ def _fit(args: argparse.Namespace) -> int:
     fitted = {}
     for name, choice in choices.items():
         extraction = extractions[choice.output]
+        print(f"frofa: training {name}, fits: {n_fits(choice, folds, always=args.head == 'auto')}", file=sys.stderr)
         fitted[name] = fit_head(choice, extraction.features, y, cv=args.cv, seed=args.seed, always=args.head == "auto")
         found = ", ".join(f"{key.split('__')[-1]}={value}" for key, value in fitted[name].params.items())
         score = fitted[name].score
@@ -206,6 +207,7 @@ def _fit(args: argparse.Namespace) -> int:
         print(f"{name:<10} {known}{'; ' if known and found else ''}{found}".rstrip())
     best = max(fitted, key=lambda name: (fitted[name].score == fitted[name].score, fitted[name].score))
     model = Pipeline([("extract", extractors[choices[best].output]), ("head", fitted[best].estimator)])
+    model.set_params(**{name: False for name in model.get_params() if name.endswith("__verbose")})
     save(model, args.out)
     print(f"{args.out}: {best} on {args.model}, {len(y)} images, {len(set(y))} classes")
     return EXIT_SKIPPED if any(extraction.skipped for extraction in extractions.values()) else 0

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import clone
-from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.model_selection import GridSearchCV, ParameterGrid, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -45,7 +45,11 @@ class HeadChoice:
 
 
 def head_choices(
-    seed: int = 0, *, n_steps: int = 300, augmentations: Sequence[Augmentation] = AUGMENTATIONS
+    seed: int = 0,
+    *,
+    n_steps: int = 300,
+    augmentations: Sequence[Augmentation] = AUGMENTATIONS,
+    verbose: bool = False,
 ) -> dict[str, HeadChoice]:
     """The heads that ``frofa demo`` and ``frofa fit`` choose among.
 
@@ -57,9 +61,11 @@ def head_choices(
         Their training steps.
     augmentations : sequence of Augmentation
         Candidates of ``"map+frofa"``; the first where nothing can be cross-validated.
+    verbose : bool, default=False
+        Show a progress bar for each training of a MAP head.
     """
     logistic = make_pipeline(StandardScaler(), LogisticProbeClassifier(C=0.01))
-    attention = MAPClassifier(n_steps=n_steps, random_state=seed)
+    attention = MAPClassifier(n_steps=n_steps, random_state=seed, verbose=verbose)
     augmented = clone(attention).set_params(augment=augmentations[0])
     return {
         "ridge": HeadChoice("pooled", RidgeProbeClassifier()),
@@ -106,11 +112,17 @@ def fit_head(choice: HeadChoice, features: Any, y: Any, *, cv: int = 5, seed: in
         Cross-validate where nothing is searched too, for the score.
     """
     folds = n_folds(y, cv)
-    if folds < 2 or not (choice.grid or always):
+    if n_fits(choice, folds, always=always) == 1:
         return Chosen(clone(choice.estimator).fit(features, y), {}, float("nan"))
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     search = GridSearchCV(choice.estimator, dict(choice.grid), cv=splitter, error_score="raise").fit(features, y)
     return Chosen(search.best_estimator_, search.best_params_, float(search.best_score_))
+
+
+def n_fits(choice: HeadChoice, folds: int, *, always: bool = False) -> int:
+    """How many times `fit_head` trains: once, or for each candidate and fold and once more."""
+    searched = folds > 1 and (choice.grid or always)
+    return 1 + folds * len(ParameterGrid(dict(choice.grid))) if searched else 1
 
 
 def n_folds(y: npt.ArrayLike, most: int) -> int:
