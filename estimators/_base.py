@@ -132,7 +132,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
-                f"{type(self).__name__} needs samples of at least 2 classes. Got one class only: {self.classes_[0]!r}."
+                f"{type(self).__name__} needs samples of at least 2 classes. Got one class only: {self.classes_[0]}."
             )
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if self.class_weight is not None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from frofa.exceptions import ImageReadError
-from frofa.images import ImageItem, content, decode, describe
+from frofa.images import ImageItem, content, decode, describe, read_error
 from frofa.store import FeatureSpec, FeatureStore
 
 Features: TypeAlias = npt.NDArray[Any]
@@ -110,7 +110,7 @@ class Run:
         batches as one that was not disturbed, and its features have the same bits.
         """
         good = self._decoded(positions, digests)
-        with tqdm(total=len(positions), unit="img", desc="extract", disable=not self.progress) as bar:
+        with tqdm(total=len(positions), unit="img", desc="extract", disable=not (self.progress and positions)) as bar:
             while batch := list(islice(good, self.batch_size)):
                 features = self.forward(torch.stack([pixels for _, pixels in batch])).numpy()
                 self.n_computed += len(batch)
@@ -144,8 +144,7 @@ class Run:
         return self.preprocess(decode(image))
 
     def _fail(self, position: int, error: Exception) -> None:
-        reason = str(error) if isinstance(error, OSError) and str(error) else f"{type(error).__name__}: {error}"
-        failure = ImageReadError(position, describe(self.items[position]), reason)
+        failure = read_error(position, self.items[position], error)
         if not self.skip:
             raise failure from error
         self.skipped[position] = failure

@@ -8,12 +8,15 @@ from typing import BinaryIO
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Create or replace `path` with what `write` puts into a binary file.
+    """Create or replace the file `path` with what `write` puts into a binary file.
 
     The data is on disk when this returns; a crash at any moment leaves the old file or the new one, and at worst a
     ``.tmp-*`` file beside it, which nothing reads.
     """
-    descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+    except OSError as error:
+        raise type(error)(error.errno, f"cannot write it: {error.strerror}", str(path)) from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             write(file)

@@ -240,6 +240,8 @@ def _timm_name(model: str) -> str:
         if missing:
             raise ModelNotFoundError(_not_found(model, f"{folder} has no {' and no '.join(missing)}"))
         return f"local-dir:{folder}"
+    if os.sep in model and Path(model).expanduser().is_dir():
+        raise ModelNotFoundError(f"the backbone {model!r} is a folder: write 'local-dir:{model}'.")
     return model
 
 

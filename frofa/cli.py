@@ -1,6 +1,7 @@
 """The ``frofa`` command: demo, models, extract, fit, predict."""
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -135,22 +136,22 @@ def _extract(args: argparse.Namespace) -> int:
     import numpy as np
 
     from frofa._files import write_atomically
-    from frofa.images import list_images, load_image_folder
+    from frofa.images import load_image_folder
 
     if args.out.suffix != ".npz":
         raise ValueError(f"--out must end in .npz. Got {args.out}.")
+    _check_out(args.out)
     labels = None
     if args.images.is_dir() and any(path.is_dir() for path in args.images.iterdir()):
         paths, labels = load_image_folder(args.images)
     else:
-        paths = list_images(args.images)
+        paths = _list_some_images([args.images])
     extraction = _extractor(args, args.output, layer=args.layer, norm=args.norm, dtype=args.dtype).extract(
         paths, labels
     )
     arrays = {"features": extraction.features, "paths": np.array(paths)[extraction.kept]}
     if extraction.y is not None:
         arrays["labels"] = extraction.y
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(args.out, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
     shape = " x ".join(str(size) for size in extraction.features.shape)
     print(f"{args.out}: features {shape} {extraction.features.dtype}, {extraction.n_computed} images computed now")
@@ -178,24 +179,30 @@ def _add_fit(commands: Commands) -> None:
 def _fit(args: argparse.Namespace) -> int:
     from sklearn.pipeline import Pipeline
 
-    from frofa.evaluation import sample_shots
     from frofa.images import load_image_folder
     from frofa.persistence import save
     from frofa.selection import fit_head, head_choices, n_fits, n_folds
 
+    _check_out(args.out)
+    if args.cv < 2:
+        raise ValueError(f"--cv must be 2 or more. Got {args.cv}.")
     paths, labels = load_image_folder(args.images)
+    if len(set(labels)) < 2:
+        raise ValueError(f"a classifier takes two classes at least; {args.images} has one, {labels[0]}.")
+    n_unreadable = 0
     if args.shots is not None:
-        rows = sample_shots(labels, args.shots, args.seed)
-        paths, labels = [paths[row] for row in rows], labels[rows]
+        paths, labels, n_unreadable = _sample_readable(paths, labels, args)
+    if n_folds(labels, args.cv) < 2 and args.head == "auto":
+        raise ValueError("--head auto cross-validates, which takes 2 images of every class at least: choose a --head.")
     choices = head_choices(args.seed, verbose=True)
     if args.head != "auto":
         choices = {args.head: choices[args.head]}
     extractors = {choice.output: _extractor(args, choice.output) for choice in choices.values()}
     extractions = {output: extractor.fit().extract(paths, labels) for output, extractor in extractors.items()}
     y = labels[next(iter(extractions.values())).kept]
+    if lost := set(labels.tolist()) - set(y.tolist()):
+        raise ValueError(f"no image could be read of: {', '.join(sorted(lost))}.")
     folds = n_folds(y, args.cv)
-    if folds < 2 and args.head == "auto":
-        raise ValueError("--head auto cross-validates, which takes 2 images of every class at least: choose a --head.")
     fitted = {}
     for name, choice in choices.items():
         extraction = extractions[choice.output]
@@ -203,14 +210,40 @@ def _fit(args: argparse.Namespace) -> int:
         fitted[name] = fit_head(choice, extraction.features, y, cv=args.cv, seed=args.seed, always=args.head == "auto")
         found = ", ".join(f"{key.split('__')[-1]}={value}" for key, value in fitted[name].params.items())
         score = fitted[name].score
-        known = "" if score != score else f"accuracy {100 * score:.1f} % over {folds} folds"
+        known = "not cross-validated" if score != score else f"accuracy {100 * score:.1f} % over {folds} folds"
         print(f"{name:<10} {known}{'; ' if known and found else ''}{found}".rstrip())
     best = max(fitted, key=lambda name: (fitted[name].score == fitted[name].score, fitted[name].score))
     model = Pipeline([("extract", extractors[choices[best].output]), ("head", fitted[best].estimator)])
     model.set_params(**{name: False for name in model.get_params() if name.endswith("__verbose")})
     save(model, args.out)
-    print(f"{args.out}: {best} on {args.model}, {len(y)} images, {len(set(y))} classes")
-    return EXIT_SKIPPED if any(extraction.skipped for extraction in extractions.values()) else 0
+    print(f"{args.out}: {best} on {args.model}, {len(y)} images, {len(set(y))} classes: {_shorten(set(y))}")
+    skipped = n_unreadable or any(extraction.skipped for extraction in extractions.values())
+    return EXIT_SKIPPED if skipped else 0
+
+
+def _sample_readable(paths: list[str], labels: Any, args: argparse.Namespace) -> tuple[list[str], Any, int]:
+    """Choose the shots among images that can be read; also say how many could not be."""
+    import numpy as np
+
+    from frofa.evaluation import sample_shots
+    from frofa.images import check_readable
+
+    kept = np.arange(len(paths))
+    while True:
+        rows = kept[sample_shots(labels[kept], args.shots, args.seed)]
+        failures = {row: failure for row in rows.tolist() if (failure := check_readable(row, paths[row]))}
+        if not failures:
+            return [paths[row] for row in rows], labels[rows], len(paths) - len(kept)
+        for failure in failures.values():
+            if args.fail_fast:
+                raise failure
+            warnings.warn(f"another image is taken instead: {failure}", stacklevel=1)
+        kept = kept[~np.isin(kept, list(failures))]
+
+
+def _shorten(classes: set[str]) -> str:
+    names = sorted(str(name) for name in classes)
+    return ", ".join(names[:10]) + (f", ... ({len(names) - 10} more)" if len(names) > 10 else "")
 
 
 def _add_predict(commands: Commands) -> None:
@@ -222,7 +255,8 @@ def _add_predict(commands: Commands) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="what 'frofa fit' wrote")
     parser.add_argument("images", type=Path, nargs="+", metavar="PATH", help="images, or directories of images")
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="file to write (default: standard output)")
-    parser.add_argument("--fail-fast", action="store_true", help="stop at an image that cannot be read")
+    parser.add_argument("--store", type=Path, help="feature store to use (default: none, features are not kept)")
+    _add_speed_options(parser)
     parser.set_defaults(run=_predict)
 
 
@@ -234,18 +268,25 @@ def _predict(args: argparse.Namespace) -> int:
 
     from frofa._files import write_atomically
     from frofa.extractor import FrozenFeatureExtractor
-    from frofa.images import list_images
     from frofa.persistence import load
 
-    model = load(args.model)
+    model = load(args.model, device=args.device)
     if not isinstance(model, Pipeline) or not isinstance(model[0], FrozenFeatureExtractor):
         raise ValueError(f"{args.model} does not start with an extractor, so that it cannot classify images.")
-    paths = [path for given in args.images for path in list_images(given)]
-    extractor = model[0].set_params(on_error="raise" if args.fail_fast else "skip", verbose=True)
+    if args.out is not None:
+        _check_out(args.out)
+    paths = _list_some_images(args.images)
+    extractor = model[0].set_params(
+        on_error="raise" if args.fail_fast else "skip",
+        store=args.store,
+        batch_size=args.batch_size,
+        n_jobs=args.n_jobs,
+        verbose=True,
+    )
     extraction = extractor.extract(paths)
     probabilities = model[1:].predict_proba(extraction.features)
     text = io.StringIO(newline="")
-    writer = csv.writer(text)
+    writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "label", "probability"])
     for position, row in zip(extraction.kept, probabilities, strict=True):
         writer.writerow([paths[position], model.classes_[row.argmax()], f"{row.max():.4f}"])
@@ -265,17 +306,44 @@ def _add_extractor_options(parser: argparse.ArgumentParser) -> None:
         "--store", type=Path, default=Path("frofa-store"), help="feature store (default: ./%(default)s)"
     )
     parser.add_argument("--image-size", type=int, help="side in pixels (default: the model's own)")
+    _add_speed_options(parser)
+
+
+def _add_speed_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=64, help="images a forward pass (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)")
     parser.add_argument("--n-jobs", type=int, default=-1, help="threads that decode images (default: one a core)")
     parser.add_argument("--fail-fast", action="store_true", help="stop at an image that cannot be read")
 
 
+def _check_out(path: Path) -> None:
+    """Refuse a file that cannot be written before the work, not after it."""
+    if path.is_dir():
+        raise ValueError(f"--out must be a file. Got the directory {path}.")
+    if not path.parent.is_dir():
+        raise ValueError(f"cannot write {path}: there is no directory {path.parent}.")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"cannot write {path}: the directory {path.parent} is not writable.")
+
+
+def _list_some_images(given: Sequence[Path]) -> list[str]:
+    from frofa.images import EXTENSIONS, list_images
+
+    paths = [path for place in given for path in list_images(place)]
+    if not paths:
+        places = ", ".join(str(place) for place in given)
+        raise ValueError(f"found no image in {places}. Known endings: {', '.join(EXTENSIONS)}.")
+    return paths
+
+
 def _extractor(args: argparse.Namespace, output: Any, **options: Any) -> "FrozenFeatureExtractor":
     from frofa.extractor import FrozenFeatureExtractor
 
+    model = args.model
+    if model.startswith("local-dir:"):  # a saved model is used from other directories, too
+        model = f"local-dir:{Path(model.removeprefix('local-dir:')).expanduser().absolute()}"
     return FrozenFeatureExtractor(
-        args.model,
+        model,
         output=output,
         image_size=args.image_size,
         batch_size=args.batch_size,

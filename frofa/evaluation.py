@@ -26,7 +26,10 @@ class Interval(NamedTuple):
         return (self.high - self.low) / 2
 
     def __format__(self, spec: str) -> str:
-        return f"{self.mean:{spec or '.1f'}} ± {self.half_width:{(spec or '.1f').replace('+', '')}}"
+        mean = f"{self.mean:{spec or '.1f'}}"
+        if not np.isfinite(self.half_width):
+            return mean
+        return f"{mean} ± {self.half_width:{(spec or '.1f').replace('+', '')}}"
 
 
 def sample_shots(y: npt.ArrayLike, shots: int, random_state: Any = None) -> npt.NDArray[np.intp]:
@@ -71,7 +74,7 @@ def sample_shots(y: npt.ArrayLike, shots: int, random_state: Any = None) -> npt.
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))
         if len(rows) < shots:
-            raise ValueError(f"expected at least {shots} samples of every class. Got {len(rows)} of {label!r}.")
+            raise ValueError(f"expected at least {shots} samples of every class. Got {len(rows)} of {label}.")
         chosen.append(rows[:shots])
     return np.concatenate(chosen)
 

@@ -213,8 +213,11 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         if skipped:
             listed = "; ".join(f"{e.name} (position {e.position}): {e.reason}" for e in skipped[:5])
             more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+            hint = ". To drop their labels too, use extract(X, y)" if y is None else ""
             warnings.warn(
-                f"skipped {len(skipped)} of {len(items)} images: {listed}{more}", SkippedImagesWarning, stacklevel=2
+                f"skipped {len(skipped)} of {len(items)} images: {listed}{more}{hint}",
+                SkippedImagesWarning,
+                stacklevel=2,
             )
         return Extraction(features, None if labels is None else labels[kept], kept, skipped, run.n_computed)
 

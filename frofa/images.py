@@ -12,6 +12,8 @@ import numpy.typing as npt
 import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from frofa.exceptions import ImageReadError
+
 Images: TypeAlias = Any
 """What `as_image_list` takes."""
 ImageItem: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]"
@@ -178,6 +180,21 @@ def decode(image: Image.Image | bytes) -> Image.Image:
         except UnidentifiedImageError:  # its message has an address in memory
             raise OSError("not an image, or of a format that Pillow cannot read") from None
     return image
+
+
+def check_readable(position: int, item: ImageItem) -> ImageReadError | None:
+    """Decode an image; return the error where that fails."""
+    try:
+        decode(content(item)[0])
+    except Exception as error:  # decoders raise a dozen types
+        return read_error(position, item, error)
+    return None
+
+
+def read_error(position: int, item: ImageItem, error: Exception) -> ImageReadError:
+    """The error that names an image and says in a few words why it could not be read."""
+    reason = str(error) if isinstance(error, OSError) and str(error) else f"{type(error).__name__}: {error}"
+    return ImageReadError(position, describe(item), reason)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

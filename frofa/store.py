@@ -163,6 +163,8 @@ class FeatureStore:
         manifest = self.path / MANIFEST
         if not self.path.exists():
             return
+        if not self.path.is_dir():
+            raise StoreError(f"{self.path} is a file; a feature store is a directory.")
         # Listed before the manifest is read: of a store that another process is creating, the manifest comes first.
         empty = self.path.is_dir() and all(file.name.startswith(".tmp-") for file in self.path.iterdir())
         try:

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import shutil
 import warnings
 from pathlib import Path
 
@@ -66,7 +67,9 @@ def test_fit_and_predict(head: str, flowers: Path, capsys: pytest.CaptureFixture
     assert run("fit", flowers, "--out", "m.frofa", "--head", head, "--shots", 4) == 0
     assert f"{head} on frofa/vit_tiny_tin200, 8 images, 2 classes" in capsys.readouterr().out
     assert run("predict", "m.frofa", flowers / "rose", flowers / "daisy" / "5.png") == 0
-    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    text = capsys.readouterr().out
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert "\r" not in text
     assert [row["label"] for row in rows] == ["rose"] * 6 + ["daisy"]
     assert all(0.5 <= float(row["probability"]) <= 1 for row in rows)
     assert run("predict", "m.frofa", flowers, "--out", "p.csv") == 0
@@ -97,16 +100,51 @@ def test_one_shot_needs_a_head(flowers: Path, capsys: pytest.CaptureFixture[str]
         (["fit", "flowers/rose", "--out", "m"], "DIRECTORY/CLASS/IMAGE"),
         (["predict", "absent.frofa", "flowers"], "absent.frofa"),
         (["models", "absent"], "frofa/vit_tiny_tin200"),
+        (["fit", "flowers", "--out", "absent/m"], "there is no directory absent"),
+        (["extract", "flowers", "--out", "absent/f.npz"], "there is no directory absent"),
+        (["fit", "flowers", "--out", "flowers"], "Got the directory flowers"),
+        (["fit", "flowers", "--out", "m", "--cv", "1"], "--cv must be 2 or more"),
+        (["fit", "one", "--out", "m"], "one has one, daisy"),
+        (["extract", "one/daisy", "--out", "f.npz"], "found no image in one/daisy. Known endings: .jpg"),
+        (["extract", "flowers", "--out", "f.npz", "--store", "flowers/rose/0.png"], "a feature store is a directory"),
+        (["extract", "flowers", "--out", "f.npz", "--model", "./flowers"], "write 'local-dir:./flowers'"),
     ],
 )
 @pytest.mark.usefixtures("flowers")
 def test_errors_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("one/daisy").mkdir(parents=True)
+    if arguments[0] == "fit":
+        shutil.copy("flowers/daisy/0.png", "one/daisy")
     assert main(arguments) == 1
     captured = capsys.readouterr()
     lines = [line for line in captured.err.splitlines() if line]
     assert len(lines) == 1
     assert lines[0].startswith("frofa: error: ")
     assert message in lines[0]
+
+
+def test_shots_are_chosen_among_readable_images(flowers: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for index in range(5):
+        (flowers / "rose" / f"{index}.png").write_text("no image")
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # as outside of these tests
+        assert run("fit", flowers, "--out", "m.frofa", "--head", "prototype", "--shots", 1) == 3
+    captured = capsys.readouterr()
+    assert "2 images, 2 classes: daisy, rose" in captured.out
+    assert "another image is taken instead: could not read the image" in captured.err
+    assert run("fit", flowers, "--out", "m.frofa", "--head", "prototype", "--shots", 1, "--fail-fast") == 1
+    (flowers / "rose" / "5.png").write_text("no image")
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert run("fit", flowers, "--out", "n.frofa", "--head", "prototype") == 1
+        assert "no image could be read of: rose" in capsys.readouterr().err
+    assert not Path("n.frofa").exists()
+
+
+def test_local_backbones_are_saved_by_their_full_path(flowers: Path, small_vit: str) -> None:
+    Path("backbone").symlink_to(small_vit.removeprefix("local-dir:"))
+    assert run("fit", flowers, "--out", "m.frofa", "--head", "ridge", "--model", "local-dir:backbone") == 0
+    assert frofa.load("m.frofa")[0].model == f"local-dir:{Path.cwd() / 'backbone'}"
 
 
 def test_models(capsys: pytest.CaptureFixture[str]) -> None:

@@ -124,7 +124,7 @@ def test_bad_images_are_skipped_with_their_labels(
 
 def test_the_warning_lists_five_images(extractor: FrozenFeatureExtractor, image_paths: list[str]) -> None:
     extractor.set_params(on_error="skip")
-    with pytest.warns(SkippedImagesWarning, match=r"skipped 7 of 19 .*position 4\).*; and 2 more$") as caught:
+    with pytest.warns(SkippedImagesWarning, match=r"skipped 7 of 19 .*position 4\).*; and 2 more\. To drop") as caught:
         assert len(extractor.transform(["absent.png"] * 7 + image_paths)) == 12
     assert "position 5" not in str(caught[0].message)
 
