@@ -1,10 +1,8 @@
 """The backbones that ship inside the package."""
 
-import json
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 PREFIX = "frofa/"
 FOLDER = Path(str(files("frofa"))) / "models"
@@ -16,12 +14,6 @@ class EmbeddedModel:
 
     name: str
     folder: Path
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Its ``config.json``."""
-        config: dict[str, Any] = json.loads((self.folder / "config.json").read_text())
-        return config
 
     @property
     def card(self) -> str:
