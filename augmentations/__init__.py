@@ -1,21 +1,51 @@
 """Frozen-feature augmentations: random changes of token features, drawn anew at each training step.
 
-Every augmentation takes a tensor of shape (n, tokens, channels) and a `torch.Generator` and knows nothing of images,
-disks or estimators.
+Every augmentation takes a tensor of shape (n, tokens, channels), or a `TokenBatch` that says more about it, and a
+`torch.Generator`; it knows nothing of images, disks or estimators.
 """
 
 from frofa.augmentations._base import Augmentation
+from frofa.augmentations._batch import TokenBatch
 from frofa.augmentations._mapping import FeatureImage, Variant, from_image, to_image
-from frofa.augmentations._sequential import Sequential
-from frofa.augmentations.pointwise import Brightness, Contrast, Posterize
+from frofa.augmentations.automatic import RandAugment, TrivialAugment
+from frofa.augmentations.compose import RandomApply, RandomChoice, Sequential
+from frofa.augmentations.crop import Crop, InceptionCrop, PatchDropout, ResizedCrop
+from frofa.augmentations.geometric import Rotate, ShearX, ShearY, TranslateX, TranslateY
+from frofa.augmentations.jpeg import JPEG
+from frofa.augmentations.mixup import MixUp
+from frofa.augmentations.noise import ChannelDropout, GaussianNoise
+from frofa.augmentations.pointwise import Brightness, Contrast, Invert, Posterize, Solarize
+from frofa.augmentations.sharpness import Equalize, Sharpness
 
 __all__ = [
+    "JPEG",
     "Augmentation",
     "Brightness",
+    "ChannelDropout",
     "Contrast",
+    "Crop",
+    "Equalize",
     "FeatureImage",
+    "GaussianNoise",
+    "InceptionCrop",
+    "Invert",
+    "MixUp",
+    "PatchDropout",
     "Posterize",
+    "RandAugment",
+    "RandomApply",
+    "RandomChoice",
+    "ResizedCrop",
+    "Rotate",
     "Sequential",
+    "Sharpness",
+    "ShearX",
+    "ShearY",
+    "Solarize",
+    "TokenBatch",
+    "TranslateX",
+    "TranslateY",
+    "TrivialAugment",
     "Variant",
     "from_image",
     "to_image",

@@ -1,18 +1,18 @@
-"""What all augmentations share: parameters, randomness apart from mathematics, and the three variants."""
+"""What all augmentations share: parameters, and randomness apart from mathematics."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from numbers import Real
-from typing import Any, ClassVar, TypeAlias
+from copy import copy
+from typing import Any, ClassVar, TypeAlias, TypeVar, overload
 
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Generator, Tensor
 
-from frofa.augmentations._mapping import Variant, feature_range
+from frofa.augmentations._batch import TokenBatch
 
 Params: TypeAlias = Mapping[str, Any]
+Self = TypeVar("Self", bound="Augmentation")
 
 
 class Augmentation(BaseEstimator, ABC):
@@ -21,84 +21,105 @@ class Augmentation(BaseEstimator, ABC):
     Calling an augmentation draws parameters with `make_params` and applies them with `transform`; the two are apart, so
     that the same draw can be applied twice, looked at, or written by hand. Parameters are read and set as in
     scikit-learn (`get_params`, `set_params`, `clone`), so a search reaches ``head__augment__level``.
+
+    A subclass implements `make_params` and `transform`, and names in ``strength`` the parameter that `at_level` sets.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
+    strength: ClassVar[tuple[str, float, float] | None] = None
+    """The parameter that says how strong it is, its value for the identity, and its strongest value in use."""
+    mixes_labels: ClassVar[bool] = False
 
-    def __call__(self, features: Tensor, /, generator: Generator) -> Tensor:
+    @overload
+    def __call__(self, features: Tensor, /, generator: Generator) -> Tensor: ...
+    @overload
+    def __call__(self, features: TokenBatch, /, generator: Generator) -> TokenBatch: ...
+    def __call__(self, features: Tensor | TokenBatch, /, generator: Generator) -> Tensor | TokenBatch:
         """Draw and apply.
 
         Parameters
         ----------
-        features : Tensor of shape (n, N, C) or (n, C)
-            Floating point. Not modified.
+        features : Tensor of shape (n, N, C) or (n, C), or TokenBatch
+            Floating point. Not modified. A plain tensor of N tokens lies on a square grid, if N is a square.
         generator : torch.Generator
             The only source of randomness, on the device of `features`.
 
         Returns
         -------
-        Tensor
-            Same shape, dtype and device.
+        Tensor or TokenBatch
+            As given: same shape, dtype and device.
 
         Raises
         ------
         ValueError
-            If `features` are not floating point of two or three dimensions, or a parameter is out of range.
+            If `features` are not floating point of two or three dimensions, or a parameter is out of range; if the
+            augmentation needs a grid that features do not have; if it changes more than a tensor can hold (which tokens
+            the head sees, or the labels).
         """
         self.validate()
-        if features.ndim not in (2, 3) or not features.is_floating_point():
+        if isinstance(features, TokenBatch):
+            return self.apply(features, generator)
+        batch = self.apply(TokenBatch.from_tokens(features), generator)
+        if batch.mask is not None:
             raise ValueError(
-                f"{type(self).__name__} takes floating point features of shape (n, tokens, channels) or (n, channels). "
-                f"Got shape {tuple(features.shape)}, {features.dtype}."
+                f"{type(self).__name__} drops tokens, which a tensor cannot say: give it a TokenBatch, and the mask of "
+                "the result to the head."
             )
-        return self.transform(features, self.make_params(features, generator))
+        return batch.patches.reshape(features.shape)
+
+    def apply(self, batch: TokenBatch, generator: Generator) -> TokenBatch:
+        """Draw and apply, without checks of parameters: what a training loop calls at every step."""
+        return self.transform(batch, self.make_params(batch, generator))
 
     def validate(self) -> None:
         """Raise a ValueError that names the parameter if one is out of range."""
         self._validate_params()
 
     @abstractmethod
-    def make_params(self, features: Tensor, /, generator: Generator) -> Params:
-        """Draw random parameters for `features`, of which only shape and device matter."""
+    def make_params(self, batch: TokenBatch, /, generator: Generator) -> Params:
+        """Draw random parameters for a batch, of which only shapes, grid and device matter."""
 
     @abstractmethod
-    def transform(self, features: Tensor, /, params: Params) -> Tensor:
+    def transform(self, batch: TokenBatch, /, params: Params) -> TokenBatch:
         """Apply drawn parameters: pure, without randomness."""
 
+    def make_view(self, batch: TokenBatch, /, generator: Generator) -> Params:
+        """Draw one set of parameters, the same for all images of the batch: for augmentation at prediction."""
+        return self.broadcast(self.make_params(batch.select(slice(1)), generator), len(batch.patches))
 
-class PointwiseAugmentation(Augmentation):
-    """An augmentation that changes each value at its place, in one of the three variants.
+    def broadcast(self, params: Params, n: int) -> Params:
+        """Turn the parameters drawn for one image into those of n images that are treated alike."""
+        return {name: _broadcast(value, n) for name, value in params.items()}
 
-    A subclass draws with `make_params` and changes features with `adjust`. Computation is in float32 at least. Clipping
-    pixels to [0, 1] is done as clipping features to the range that [0, 1] stands for.
-    """
+    def at_level(self: Self, level: float) -> Self:
+        """A copy of another strength, with all other parameters as they are.
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "level": [Interval(Real, 0, 1, closed="both")],
-        "variant": [StrOptions({"default", "c", "c2"})],
-        "clip": ["boolean"],
-    }
-    level: float
-    variant: Variant
-    clip: bool
+        Parameters
+        ----------
+        level : float
+            In [0, 1]: 0 is the identity, 1 the strongest in use. Linear in the parameter that `strength` names.
 
-    @abstractmethod
-    def adjust(self, features: Tensor, low: Tensor, high: Tensor, params: Params) -> Tensor:
-        """Change features (n, N, C) with the given range, both (n, 1, C); the result is a new tensor."""
+        Examples
+        --------
+        >>> from frofa.augmentations import Rotate
+        >>> Rotate().at_level(0.5)
+        Rotate(degrees=15.0)
+        """
+        if self.strength is None:
+            raise ValueError(f"{type(self).__name__} has no level.")
+        if not 0 <= level <= 1:
+            raise ValueError(f"level must be in [0, 1]. Got {level}.")
+        name, neutral, strongest = self.strength
+        other = copy(self)
+        setattr(other, name, neutral + level * (strongest - neutral))
+        return other
 
-    def transform(self, features: Tensor, /, params: Params) -> Tensor:
-        """Adjust, and clip to the range if asked."""
-        tokens = features if features.ndim == 3 else features.unsqueeze(1)
-        x = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
-        # One value a channel, also where all are equal: PyTorch's CPU kernels are several times faster on them.
-        low, high = (bound.expand(-1, 1, x.shape[2]).contiguous() for bound in feature_range(x, self.variant))
-        adjusted = self.adjust(x, low, high, params)
-        if self.clip:
-            adjusted = adjusted.clamp_(low, high)
-        return adjusted.to(features.dtype).reshape(features.shape)
 
-    def _uniform(self, features: Tensor, generator: Generator, low: float, high: float) -> Tensor:
-        """U(low, high): one value an image, shape (n, 1, 1), or one an image and channel, shape (n, 1, C)."""
-        channels = 1 if self.variant == "default" else features.shape[-1]
-        draw = torch.rand((features.shape[0], 1, channels), generator=generator, device=features.device)
-        return draw * (high - low) + low
+def _broadcast(value: Any, n: int) -> Any:
+    return value.expand(n, *value.shape[1:]) if isinstance(value, Tensor) and value.ndim else value
+
+
+def uniform(batch: TokenBatch, generator: Generator, low: float, high: float, *shape: int) -> Tensor:
+    """U(low, high) of shape (n, *shape), float32, on the batch's device."""
+    device = batch.patches.device
+    return torch.rand((len(batch.patches), *shape), generator=generator, device=device).mul_(high - low).add_(low)

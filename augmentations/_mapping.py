@@ -2,6 +2,7 @@
 
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 Variant = Literal["default", "c", "c2"]
@@ -56,10 +57,17 @@ def to_image(features: Tensor, /, variant: Variant) -> FeatureImage:
     return FeatureImage((features - low) / span.where(span > 0, 1), low, span)
 
 
-def feature_range(features: Tensor, /, variant: Variant) -> tuple[Tensor, Tensor]:
-    """Minimum and maximum of features (n, N, C), as in `to_image`: shape (n, 1, 1), or (n, 1, C) for ``"c2"``."""
+def feature_range(features: Tensor, /, variant: Variant, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Minimum and maximum of features (n, N, C), as in `to_image`: shape (n, 1, 1), or (n, 1, C) for ``"c2"``.
+
+    With a mask (n, N), those of the tokens where it is True.
+    """
     dims = (1,) if variant == "c2" else (1, 2)
-    return features.amin(dims, keepdim=True), features.amax(dims, keepdim=True)
+    if mask is None:
+        return features.amin(dims, keepdim=True), features.amax(dims, keepdim=True)
+    hidden = ~mask.unsqueeze(2)
+    low = features.masked_fill(hidden, torch.inf).amin(dims, keepdim=True)
+    return low, features.masked_fill(hidden, -torch.inf).amax(dims, keepdim=True)
 
 
 def from_image(image: FeatureImage, /) -> Tensor:

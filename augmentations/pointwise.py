@@ -1,12 +1,10 @@
-"""Stylistic augmentations that act on each pixel: brightness, contrast, posterize."""
-
-from typing import Any, ClassVar
+"""Stylistic augmentations that act on each pixel: brightness, contrast, invert, posterize, solarize."""
 
 from torch import Generator, Tensor
 
-from frofa.augmentations._base import Params, PointwiseAugmentation
-from frofa.augmentations._functional import adjust_brightness, adjust_contrast, posterize
+from frofa.augmentations._batch import TokenBatch
 from frofa.augmentations._mapping import Variant
+from frofa.augmentations._stylistic import FLAG, WITHOUT_CLIP, PointwiseAugmentation
 
 
 class Brightness(PointwiseAugmentation):
@@ -41,18 +39,17 @@ class Brightness(PointwiseAugmentation):
     torch.Size([8, 64, 192])
     """
 
+    operation = "brightness"
+    drawn = "shift"
+
     def __init__(self, level: float = 0.5, variant: Variant = "c2", *, clip: bool = True):
         self.level = level
         self.variant = variant
         self.clip = clip
 
-    def make_params(self, features: Tensor, /, generator: Generator) -> Params:
-        """Draw ``{"shift": U(-level, level)}``, shape (n, 1, 1) or (n, 1, C)."""
-        return {"shift": self._uniform(features, generator, -self.level, self.level)}
-
-    def adjust(self, features: Tensor, low: Tensor, high: Tensor, params: Params) -> Tensor:
-        """Add the shift."""
-        return adjust_brightness(features, low, high, params["shift"])
+    def draw(self, batch: TokenBatch, generator: Generator) -> Tensor:
+        """Draw the shift from U(-level, level)."""
+        return self.uniform(batch, generator, -self.level, self.level)
 
 
 class Contrast(PointwiseAugmentation):
@@ -81,18 +78,17 @@ class Contrast(PointwiseAugmentation):
     torch.Size([8, 64, 192])
     """
 
+    operation = "contrast"
+    drawn = "factor"
+
     def __init__(self, level: float = 1.0, variant: Variant = "default", *, clip: bool = True):
         self.level = level
         self.variant = variant
         self.clip = clip
 
-    def make_params(self, features: Tensor, /, generator: Generator) -> Params:
-        """Draw ``{"factor": U(1 / (1 + level), 1 + level)}``, shape (n, 1, 1) or (n, 1, C)."""
-        return {"factor": self._uniform(features, generator, 1 / (1 + self.level), 1 + self.level)}
-
-    def adjust(self, features: Tensor, low: Tensor, high: Tensor, params: Params) -> Tensor:  # noqa: ARG002
-        """Scale around each channel's mean."""
-        return adjust_contrast(features, params["factor"])
+    def draw(self, batch: TokenBatch, generator: Generator) -> Tensor:
+        """Draw the factor from U(1 / (1 + level), 1 + level)."""
+        return self.uniform(batch, generator, 1 / (1 + self.level), 1 + self.level)
 
 
 class Posterize(PointwiseAugmentation):
@@ -104,7 +100,8 @@ class Posterize(PointwiseAugmentation):
         The number of dropped bits is drawn uniformly from {0, ..., round(7 * level)}: 0 is the identity, at 1
         between one and eight bits are kept. The paper does not state its range; this one is our choice.
     variant : {"default", "c", "c2"}, default="c"
-        As in `Brightness`; the paper found ``"c"`` best (+5.9 points at 1 shot).
+        As in `Brightness`; the paper found ``"c"`` best (+5.9 points at 1 shot). On pooled features ``"c2"`` is the
+        identity.
 
     References
     ----------
@@ -119,19 +116,88 @@ class Posterize(PointwiseAugmentation):
     torch.Size([8, 64, 192])
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        name: constraint for name, constraint in PointwiseAugmentation._parameter_constraints.items() if name != "clip"
-    }
-    clip = False  # dropping bits cannot leave the range
+    _parameter_constraints = WITHOUT_CLIP  # dropping bits cannot leave the range
+    operation = "posterize"
+    drawn = "dropped_bits"
 
     def __init__(self, level: float = 0.5, variant: Variant = "c"):
         self.level = level
         self.variant = variant
 
-    def make_params(self, features: Tensor, /, generator: Generator) -> Params:
-        """Draw ``{"dropped_bits": U{0, ..., round(7 * level)}}``, shape (n, 1, 1) or (n, 1, C)."""
-        return {"dropped_bits": self._uniform(features, generator, 0, round(7 * self.level) + 1).floor()}
+    def draw(self, batch: TokenBatch, generator: Generator) -> Tensor:
+        """Draw the number of dropped bits from {0, ..., round(7 * level)}."""
+        return self.uniform(batch, generator, 0, round(7 * self.level) + 1).floor_()
 
-    def adjust(self, features: Tensor, low: Tensor, high: Tensor, params: Params) -> Tensor:
-        """Drop the bits."""
-        return posterize(features, low, high, params["dropped_bits"])
+
+class Solarize(PointwiseAugmentation):
+    """Mirror the range at the values above a random threshold.
+
+    Parameters
+    ----------
+    level : float, default=0.5
+        The threshold is drawn from U(1 - level, 1), in units of the range: 0 is the identity. The paper does not state
+        its range; this one is our choice (the reference code's threshold is fixed by its level).
+    variant : {"default", "c", "c2"}, default="default"
+        As in `Brightness`. On pooled features ``"c2"`` is the identity.
+
+    References
+    ----------
+    Bär et al., CVPR 2024, section 4; AutoAugment's ``solarize``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from frofa.augmentations import Solarize
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> Solarize(level=0.2)(torch.randn(8, 64, 192, generator=generator), generator).shape
+    torch.Size([8, 64, 192])
+    """
+
+    _parameter_constraints = WITHOUT_CLIP
+    operation = "solarize"
+    drawn = "threshold"
+
+    def __init__(self, level: float = 0.5, variant: Variant = "default"):
+        self.level = level
+        self.variant = variant
+
+    def draw(self, batch: TokenBatch, generator: Generator) -> Tensor:
+        """Draw the threshold from U(1 - level, 1)."""
+        return self.uniform(batch, generator, 1 - self.level, 1.0)
+
+
+class Invert(PointwiseAugmentation):
+    """Mirror the range, ``low + high - x``, with some probability.
+
+    Parameters
+    ----------
+    p : float, default=0.5
+        Probability for each image, or for each image and channel. 0 is the identity. The paper states none; a head that
+        sees only inverted features cannot know those it will be tested on, hence one half.
+    variant : {"default", "c", "c2"}, default="default"
+        As in `Brightness`. On pooled features ``"c2"`` is the identity.
+
+    References
+    ----------
+    Bär et al., CVPR 2024, section 4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from frofa.augmentations import Invert
+    >>> Invert(p=1)(torch.tensor([[[0.0], [1.0], [4.0]]]), torch.Generator()).flatten().tolist()
+    [4.0, 3.0, 0.0]
+    """
+
+    _parameter_constraints = FLAG
+    strength = ("p", 0.0, 1.0)
+    operation = "invert"
+    drawn = "inverted"
+
+    def __init__(self, p: float = 0.5, variant: Variant = "default"):
+        self.p = p
+        self.variant = variant
+
+    def draw(self, batch: TokenBatch, generator: Generator) -> Tensor:
+        """Draw 1 with probability p, else 0."""
+        return (self.uniform(batch, generator, 0, 1) < self.p).float()

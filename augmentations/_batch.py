@@ -1,0 +1,147 @@
+"""What augmentations work on: tokens with their grid, and what belongs to them."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Grid = tuple[int, int] | Tensor | None
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Tokens of n images, where they lie, and the labels that go with them.
+
+    Attributes
+    ----------
+    patches : Tensor of shape (n, N, C)
+        Floating point; patch tokens, row by row of the grid.
+    grid : (int, int), Tensor of shape (n, 2), or None
+        Height and width in tokens. Of images of different sizes, a tensor of integers on the CPU: the tokens of image i
+        are the first ``h_i * w_i`` of its N. None for features without positions.
+    mask : Tensor of shape (n, N), or None
+        True where the head sees a token; None where it sees all.
+    targets : Tensor of shape (n, n_classes), or None
+        Class weights of each image (one-hot labels times sample weights), which `MixUp` mixes.
+    prefix : Tensor of shape (n, P, C), or None
+        Class and register tokens: handed on as they are, except that `MixUp` mixes them as it does the patches.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from frofa.augmentations import Brightness, TokenBatch
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> tokens = torch.randn(8, 1 + 64, 192, generator=generator)  # a class token and 8 x 8 patches
+    >>> batch = Brightness(0.3)(TokenBatch.from_tokens(tokens, n_prefix=1), generator)
+    >>> batch.tokens.shape, batch.tokens[:, 0].equal(tokens[:, 0])
+    (torch.Size([8, 65, 192]), True)
+    """
+
+    patches: Tensor
+    grid: Grid = None
+    mask: Tensor | None = None
+    targets: Tensor | None = None
+    prefix: Tensor | None = None
+
+    @classmethod
+    def from_tokens(
+        cls,
+        tokens: Tensor,
+        *,
+        n_prefix: int = 0,
+        grid: Grid = None,
+        mask: Tensor | None = None,
+        targets: Tensor | None = None,
+    ) -> "TokenBatch":
+        """Split tokens into prefix and patches, and check that all fits together.
+
+        Parameters
+        ----------
+        tokens : Tensor of shape (n, P + N, C), or (n, C)
+            Pooled features (n, C) become a batch of one token without positions.
+        n_prefix : int, default=0
+            P, the number of class and register tokens, which come first.
+        grid : (int, int) or Tensor of shape (n, 2), default=None
+            Height and width; None takes N to be a square, and where it is none, tokens have no positions.
+        mask : Tensor of bool, shape (n, N), default=None
+        targets : Tensor of shape (n, n_classes), default=None
+
+        Raises
+        ------
+        ValueError
+            If a shape or dtype does not fit; the message says which.
+        """
+        if not isinstance(tokens, Tensor) or tokens.ndim not in (2, 3) or not tokens.is_floating_point():
+            got = (
+                f"shape {tuple(tokens.shape)}, {tokens.dtype}" if isinstance(tokens, Tensor) else type(tokens).__name__
+            )
+            raise ValueError(
+                "expected a tensor of floating point features of shape (n, tokens, channels) or (n, channels). "
+                f"Got {got}."
+            )
+        if tokens.ndim == 2:
+            return cls(tokens.unsqueeze(1), targets=_check_rows("targets", targets, tokens, 2))
+        if not 0 <= n_prefix < tokens.shape[1]:
+            raise ValueError(f"n_prefix must leave at least one of the {tokens.shape[1]} tokens. Got {n_prefix}.")
+        patches = tokens[:, n_prefix:]
+        mask = _check_rows("mask", mask, patches, 2)
+        if mask is not None and (mask.dtype != torch.bool or mask.shape != patches.shape[:2]):
+            raise ValueError(
+                f"mask must be bool of shape {tuple(patches.shape[:2])}. Got {mask.dtype}, {tuple(mask.shape)}."
+            )
+        return cls(
+            patches,
+            _check_grid(grid, patches),
+            mask,
+            _check_rows("targets", targets, tokens, 2),
+            tokens[:, :n_prefix] if n_prefix else None,
+        )
+
+    @property
+    def tokens(self) -> Tensor:
+        """Prefix and patches, shape (n, P + N, C)."""
+        return self.patches if self.prefix is None else torch.cat([self.prefix, self.patches], 1)
+
+    def replace(self, **changes: Any) -> "TokenBatch":
+        """The same batch with some attributes changed."""
+        return replace(self, **changes)
+
+    def select(self, rows: Any) -> "TokenBatch":
+        """Some of the images: a slice, or a tensor of indices on the batch's device."""
+        grid = self.grid
+        if isinstance(grid, Tensor):
+            grid = grid[rows.cpu() if isinstance(rows, Tensor) else rows]
+        parts = {name: getattr(self, name) for name in ("mask", "targets", "prefix")}
+        chosen = {name: None if part is None else part[rows] for name, part in parts.items()}
+        return TokenBatch(self.patches[rows], grid, **chosen)
+
+
+def _check_grid(grid: Grid, patches: Tensor) -> Grid:
+    n, n_tokens, _ = patches.shape
+    if grid is None:
+        side = math.isqrt(n_tokens)
+        return (side, side) if side * side == n_tokens else None
+    if isinstance(grid, Tensor):
+        sizes = grid.cpu()
+        if (
+            sizes.shape != (n, 2)
+            or sizes.is_floating_point()
+            or bool((sizes < 1).any() | (sizes.prod(1) > n_tokens).any())
+        ):
+            raise ValueError(
+                f"grid must hold a height and a width for each of the {n} images, of at most {n_tokens} tokens. Got "
+                f"{sizes.tolist()}."
+            )
+        return sizes
+    height, width = grid
+    if height < 1 or width < 1 or height * width != n_tokens:
+        raise ValueError(f"grid must be (height, width) with height * width = {n_tokens} tokens. Got {grid}.")
+    return int(height), int(width)
+
+
+def _check_rows(name: str, value: Tensor | None, features: Tensor, ndim: int) -> Tensor | None:
+    if value is not None and (value.ndim != ndim or len(value) != len(features)):
+        raise ValueError(f"{name} must have {ndim} dimensions and {len(features)} rows. Got {tuple(value.shape)}.")
+    return value

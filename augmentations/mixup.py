@@ -1,0 +1,75 @@
+"""Augmentation that mixes pairs of images and their labels."""
+
+from numbers import Real
+from typing import Any, ClassVar
+
+import torch
+from sklearn.utils._param_validation import Interval
+from torch import Generator, Tensor
+
+from frofa.augmentations._base import Augmentation, Params
+from frofa.augmentations._batch import TokenBatch
+
+
+class MixUp(Augmentation):
+    """Mix each image with another one of the batch, and their labels in the same proportion.
+
+    Parameters
+    ----------
+    alpha : float, default=0.2
+        The proportion is drawn from Beta(alpha, alpha), one for the whole batch as in the reference. 0 is the identity.
+
+    Notes
+    -----
+    It takes the targets of a `TokenBatch`, as `MAPClassifier` gives them; sample weights are mixed with the labels.
+    Prefix tokens are mixed too. With token counts that differ, the head sees the tokens that either image has.
+
+    References
+    ----------
+    Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018; big_vision's ``get_mixup``; Bär et al., CVPR
+    2024, section 4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from frofa.augmentations import MixUp, TokenBatch
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> batch = TokenBatch.from_tokens(torch.randn(3, 64, 192, generator=generator), targets=torch.eye(3))
+    >>> MixUp(alpha=1.0)(batch, generator).targets.sum(1).tolist()
+    [1.0, 1.0, 1.0]
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"alpha": [Interval(Real, 0, None, closed="left")]}
+    strength = ("alpha", 0.0, 1.0)
+    mixes_labels = True
+
+    def __init__(self, alpha: float = 0.2):
+        self.alpha = alpha
+
+    def make_params(self, batch: TokenBatch, /, generator: Generator) -> Params:
+        """Draw ``{"partner": permutation (n,), "proportion": Beta(alpha, alpha), shape ()}``."""
+        device = batch.patches.device
+        partner = torch.randperm(len(batch.patches), generator=generator, device=device)
+        if self.alpha == 0:
+            return {"partner": partner, "proportion": torch.ones((), device=device)}
+        shape = torch.full((2,), float(self.alpha), device=device, dtype=torch.float64)
+        # Beta(a, a) from two gamma variates; float64, as those of a small alpha are often below float32's smallest.
+        one, other = torch._standard_gamma(shape, generator=generator)
+        return {"partner": partner, "proportion": (one / (one + other)).float()}
+
+    def transform(self, batch: TokenBatch, /, params: Params) -> TokenBatch:
+        """Mix patches, prefix and targets."""
+        if batch.targets is None:
+            raise ValueError("MixUp mixes labels too: give it a TokenBatch with targets, or to a MAPClassifier.")
+        partner, proportion = params["partner"], params["proportion"]
+
+        def mix(x: Tensor) -> Tensor:
+            return torch.lerp(x[partner], x, proportion.to(x.dtype))
+
+        mask = batch.mask
+        patches = batch.patches
+        if mask is not None:
+            patches = patches.masked_fill(~mask.unsqueeze(2), 0)
+            mask = mask | mask[partner]
+        prefix = None if batch.prefix is None else mix(batch.prefix)
+        return batch.replace(patches=mix(patches), mask=mask, targets=mix(batch.targets), prefix=prefix)

@@ -1,0 +1,90 @@
+"""Results of a study: one row a fit, and the tidy CSV file that holds them."""
+
+import csv
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TextIO
+
+NONE = "none"
+"""The augmentation of a head that has none."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is fitted.
+
+    Attributes
+    ----------
+    head : str
+        ``"MAP"``, or a probe: ``"ridge"``, ``"logistic"``, ``"prototype"``.
+    augmentation : str
+        Name of an augmentation, of a sequence (``"brightness c2 > posterize c"``), or ``"none"``.
+    variant : str
+        ``"default"``, ``"c"``, ``"c2"``; empty where there are no variants.
+    level : float
+        As in `Augmentation.at_level`, 0 to 1; 0 without augmentation.
+    setting : str
+        Hyperparameters other than the library's defaults, such as ``"weight_decay=0.01 lr=0.01"``; empty if none.
+    """
+
+    head: str
+    augmentation: str = NONE
+    variant: str = ""
+    level: float = 0.0
+    setting: str = ""
+
+
+@dataclass(frozen=True)
+class Result(Candidate):
+    """A fit and what came of it.
+
+    Attributes
+    ----------
+    dataset, backbone : str
+    shots, seed : int
+        Support sample.
+    validation, test : float
+        Top-1 accuracy in percent, on the validation part of the training images and on the test images.
+    """
+
+    dataset: str = ""
+    backbone: str = ""
+    shots: int = 0
+    seed: int = 0
+    validation: float = float("nan")
+    test: float = float("nan")
+
+    @property
+    def candidate(self) -> Candidate:
+        """What was fitted."""
+        return Candidate(*(getattr(self, field.name) for field in fields(Candidate)))
+
+
+COLUMNS = [field.name for field in fields(Result)]
+
+
+def write_rows(file: TextIO, results: Iterable[Result], *, header: bool) -> None:
+    """Append results to an open CSV file."""
+    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows({**asdict(r), "validation": f"{r.validation:.2f}", "test": f"{r.test:.2f}"} for r in results)
+
+
+def read_results(path: Path) -> list[Result]:
+    """Read the results of a file; a last line that was cut off by a kill is left out.
+
+    Raises
+    ------
+    ValueError
+        If the file is not one of results.
+    """
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    reader = csv.DictReader(whole)
+    if whole and reader.fieldnames != COLUMNS:
+        raise ValueError(f"{path} is no file of study results: expected the columns {COLUMNS}. Got {reader.fieldnames}.")
+    kinds = {field.name: field.type for field in fields(Result)}
+    convert = {"int": int, "float": float, "str": str, int: int, float: float, str: str}
+    return [Result(**{name: convert[kinds[name]](value) for name, value in row.items()}) for row in reader]  # type: ignore[index]
