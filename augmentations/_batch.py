@@ -1,6 +1,7 @@
 """What augmentations work on: tokens with their grid, and what belongs to them."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -104,6 +105,13 @@ class TokenBatch:
         """Prefix and patches, shape (n, P + N, C)."""
         return self.patches if self.prefix is None else torch.cat([self.prefix, self.patches], 1)
 
+    @property
+    def token_mask(self) -> Tensor | None:
+        """The mask of `tokens`, of which prefix tokens are always seen: shape (n, P + N), or None."""
+        if self.mask is None or self.prefix is None:
+            return self.mask
+        return torch.cat([self.mask.new_ones(self.prefix.shape[:2]), self.mask], 1)
+
     def replace(self, **changes: Any) -> "TokenBatch":
         """The same batch with some attributes changed."""
         return replace(self, **changes)
@@ -116,6 +124,27 @@ class TokenBatch:
         parts = {name: getattr(self, name) for name in ("mask", "targets", "prefix")}
         chosen = {name: None if part is None else part[rows] for name, part in parts.items()}
         return TokenBatch(self.patches[rows], grid, **chosen)
+
+    @staticmethod
+    def join(parts: "Sequence[TokenBatch]") -> "TokenBatch":
+        """Put batches of the same grid one after another; where some have a mask, the others' tokens are all seen."""
+        if len(parts) == 1:
+            return parts[0]
+
+        def cat(name: str) -> Tensor | None:
+            tensors = [getattr(part, name) for part in parts]
+            if name == "mask" and any(tensor is not None for tensor in tensors):
+                tensors = [_all_seen(p) if t is None else t for p, t in zip(parts, tensors, strict=True)]
+            return None if tensors[0] is None else torch.cat(tensors)
+
+        grids = [part.grid for part in parts]
+        grid = torch.cat([g for g in grids if isinstance(g, Tensor)]) if isinstance(grids[0], Tensor) else grids[0]
+        patches = torch.cat([part.patches for part in parts])
+        return TokenBatch(patches, grid, cat("mask"), cat("targets"), cat("prefix"))
+
+
+def _all_seen(batch: TokenBatch) -> Tensor:
+    return batch.patches.new_ones(batch.patches.shape[:2], dtype=torch.bool)
 
 
 def _check_grid(grid: Grid, patches: Tensor) -> Grid:

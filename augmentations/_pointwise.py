@@ -1,6 +1,8 @@
 """The mathematics of the pointwise augmentations: pure functions of tensors of shape (n, N, C), no randomness."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -35,7 +37,7 @@ def pointwise(
     Tensor of shape (n, N, C)
         New, of the dtype of `features`; computed in float32 at least.
     """
-    if features.is_cuda and features.dtype != torch.float64:
+    if fusible(features):
         from frofa.augmentations._triton import fused_pointwise  # loads Triton, which a CPU installation may not have
 
         return fused_pointwise(features, operation, value, variant, clip=clip, mask=mask)
@@ -46,6 +48,16 @@ def pointwise(
     if clip:
         adjusted = adjusted.clamp_(low, high)
     return adjusted.to(features.dtype)
+
+
+def fusible(features: Tensor) -> bool:
+    """Whether the kernels for NVIDIA GPUs can be used, which give the same numbers in fewer passes."""
+    return features.is_cuda and features.dtype != torch.float64 and _has_triton()
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
 
 
 def adjust_brightness(x: Tensor, low: Tensor, high: Tensor, shift: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG001
@@ -89,15 +101,15 @@ def posterize(x: Tensor, low: Tensor, high: Tensor, dropped_bits: Tensor, mask: 
 def solarize(x: Tensor, low: Tensor, high: Tensor, threshold: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG001
     """Mirror the range at the pixels above `threshold`."""
     mirrored = (low + high) - x
-    return torch.where(x > torch.lerp(low, high, threshold), mirrored, x, out=mirrored)
+    return torch.where(x > torch.lerp(low, high, threshold.to(x.dtype)), mirrored, x, out=mirrored)
 
 
 def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
     """Mean over the tokens, or over those where the mask (n, N) is True; shape (n, 1, C)."""
     if mask is None:
         return x.mean(1, keepdim=True)
-    weights = mask.unsqueeze(2).to(x.dtype)
-    return (x * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True)
+    shown = mask.unsqueeze(2)
+    return x.masked_fill(~shown, 0).sum(1, keepdim=True) / shown.sum(1, keepdim=True)
 
 
 OPERATIONS: Mapping[Operation, Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None], Tensor]] = {

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from frofa.augmentations._batch import TokenBatch
-from frofa.augmentations._pointwise import masked_mean
+from frofa.augmentations._pointwise import fusible, masked_mean
 
 Fill = Literal["mean", "edge", "zero"]
 
@@ -86,7 +86,7 @@ def resample(batch: TokenBatch, taps: Taps, fill: Fill = "edge") -> Tensor:
     x = batch.patches
     index, weight = (part.expand(len(x), -1, -1) for part in taps)
     filler = masked_mean(x.to(torch.promote_types(x.dtype, torch.float32)), batch.mask) if fill == "mean" else None
-    if x.is_cuda and x.dtype != torch.float64:
+    if fusible(x):
         from frofa.augmentations._triton import fused_resample
 
         return fused_resample(x, index, weight, filler)

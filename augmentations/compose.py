@@ -226,19 +226,7 @@ class Choice(Composition):
             done.append(option.transform(batch.select(order[start : start + size]), drawn))
             start += size
         back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
-
-        def join(parts: list[Tensor | None], alike: list[Tensor]) -> Tensor | None:
-            if all(part is None for part in parts):
-                return None
-            # a mask that one part has and another has not: there, all tokens are seen
-            whole = [
-                alike[i].new_ones(alike[i].shape[:2], dtype=torch.bool) if p is None else p for i, p in enumerate(parts)
-            ]
-            return torch.cat(whole)[back]
-
-        patches = [part.patches for part in done]
-        names = ("patches", "mask", "targets", "prefix")
-        return batch.replace(**{name: join([getattr(part, name) for part in done], patches) for name in names})
+        return TokenBatch.join(done).select(back).replace(grid=batch.grid)
 
     def broadcast(self, params: Params, n: int) -> Params:
         """All images get what the one got."""

@@ -219,4 +219,7 @@ def _stretch(batch: TokenBatch, params: Params, who: Augmentation) -> TokenBatch
 
 
 def _both(mask: torch.Tensor | None, other: torch.Tensor) -> torch.Tensor:
-    return other if mask is None else mask & other
+    if mask is None:
+        return other
+    both = mask & other
+    return torch.where(both.any(1, keepdim=True), both, mask)  # a window on hidden tokens alone would leave none

@@ -49,13 +49,16 @@ class MixUp(Augmentation):
     def make_params(self, batch: TokenBatch, /, generator: Generator) -> Params:
         """Draw ``{"partner": permutation (n,), "proportion": Beta(alpha, alpha), shape ()}``."""
         device = batch.patches.device
+        if self.alpha == 0:  # partners would show tokens that an image does not have
+            alone = torch.arange(len(batch.patches), device=device)
+            return {"partner": alone, "proportion": torch.ones((), device=device)}
         partner = torch.randperm(len(batch.patches), generator=generator, device=device)
-        if self.alpha == 0:
-            return {"partner": partner, "proportion": torch.ones((), device=device)}
-        shape = torch.full((2,), float(self.alpha), device=device, dtype=torch.float64)
-        # Beta(a, a) from two gamma variates; float64, as those of a small alpha are often below float32's smallest.
-        one, other = torch._standard_gamma(shape, generator=generator)
-        return {"partner": partner, "proportion": (one / (one + other)).float()}
+        shape = torch.full((2,), self.alpha + 1.0, device=device, dtype=torch.float64)
+        # Beta(a, a) from two gamma variates, each Gamma(a) = Gamma(a + 1) * U ** (1 / a); in logarithms, as those of a
+        # small alpha are below the smallest of any float.
+        one, other = torch._standard_gamma(shape, generator=generator).log()
+        u, v = torch.rand(2, generator=generator, device=device, dtype=torch.float64).log()
+        return {"partner": partner, "proportion": torch.sigmoid(one - other + (u - v) / self.alpha).float()}
 
     def transform(self, batch: TokenBatch, /, params: Params) -> TokenBatch:
         """Mix patches, prefix and targets."""
@@ -63,13 +66,15 @@ class MixUp(Augmentation):
             raise ValueError("MixUp mixes labels too: give it a TokenBatch with targets, or to a MAPClassifier.")
         partner, proportion = params["partner"], params["proportion"]
 
-        def mix(x: Tensor) -> Tensor:
-            return torch.lerp(x[partner], x, proportion.to(x.dtype))
+        def mix(x: Tensor) -> Tensor:  # in float32 at least: half precision would round the proportion
+            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            return torch.lerp(wide[partner], wide, proportion.to(wide.dtype))
 
         mask = batch.mask
         patches = batch.patches
         if mask is not None:
             patches = patches.masked_fill(~mask.unsqueeze(2), 0)
             mask = mask | mask[partner]
-        prefix = None if batch.prefix is None else mix(batch.prefix)
-        return batch.replace(patches=mix(patches), mask=mask, targets=mix(batch.targets), prefix=prefix)
+        prefix = None if batch.prefix is None else mix(batch.prefix).to(batch.prefix.dtype)
+        patches = mix(patches).to(patches.dtype)
+        return batch.replace(patches=patches, mask=mask, targets=mix(batch.targets), prefix=prefix)

@@ -102,4 +102,4 @@ class ChannelDropout(Augmentation):
 
     def transform(self, batch: TokenBatch, /, params: Params) -> TokenBatch:
         """Scale."""
-        return batch.replace(patches=batch.patches * params["scale"].to(batch.patches.dtype))
+        return batch.replace(patches=(batch.patches * params["scale"]).to(batch.patches.dtype))

@@ -120,7 +120,7 @@ class Equalize(StylisticAugmentation):
             counts = counts.sum(2, keepdim=True)
         top = counts[:, -1:]  # of the highest bin, which the largest value is always in
         lower = counts.cumsum(1).sub_(counts)
-        table = lower / (counts.sum(1, keepdim=True) - top).clamp_(min=1)
+        table = lower.to(x.dtype) / (counts.sum(1, keepdim=True) - top).clamp_(min=1)
         looked_up = table.expand(-1, -1, x.shape[2]).gather(1, bins).mul_(span).add_(low)
         changed = params["equalized"] & (span > 0)
         return batch.replace(patches=torch.where(changed, looked_up, x).to(batch.patches.dtype))

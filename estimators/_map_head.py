@@ -53,27 +53,68 @@ def init_map_head(channels: int, n_classes: int, mlp_ratio: float, generator: Ge
     }
 
 
-def map_pool(params: Mapping[str, Tensor], tokens: Tensor, num_heads: int) -> Tensor:
-    """Attention-pool tokens (n, N, C) to (n, C).
+def map_pool(params: Mapping[str, Tensor], tokens: Tensor, num_heads: int, mask: Tensor | None = None) -> Tensor:
+    """Attention-pool tokens with many heads at once.
 
     With a single query, the key projection folds into the query and the value projection moves behind the weighted
     sum: N * C * num_heads multiplications an image instead of 2 * N * C * C, and the same numbers. The key bias adds
     the same to every token's logit, and so cancels in the softmax.
+
+    Parameters
+    ----------
+    params : mapping of str to Tensor
+        With a leading dimension H, that of the heads (each of num_heads attention heads).
+    tokens : Tensor of shape (H, n, N, C), or (n, N, C)
+        Each head's own tokens, or tokens that all heads share.
+    num_heads : int
+        Attention heads of each.
+    mask : Tensor of bool, shape (H, n, N) or (n, N), default=None
+        True where a token is seen, of which every image needs one.
+
+    Returns
+    -------
+    Tensor of shape (H, n, C)
     """
     channels = tokens.shape[-1]
     head_dim = channels // num_heads
-    key, value = params["kv.weight"].view(2, num_heads, head_dim, channels)
-    query = F.linear(params["latent"][0], params["q.weight"], params["q.bias"]).view(num_heads, 1, head_dim)
-    folded = (query @ key).squeeze(1) * head_dim**-0.5  # (num_heads, C)
-    attention = F.linear(tokens, folded).softmax(1)  # (n, N, num_heads)
-    gathered = attention.transpose(1, 2) @ tokens  # (n, num_heads, C)
-    values = torch.einsum("nhc,hdc->nhd", gathered, value).flatten(1) + params["kv.bias"][channels:]
-    pooled = F.linear(values, params["proj.weight"], params["proj.bias"])
-    x = F.layer_norm(pooled, (channels,), params["norm.weight"], params["norm.bias"], LAYER_NORM_EPS)
-    x = F.gelu(F.linear(x, params["mlp.fc1.weight"], params["mlp.fc1.bias"]))
-    return pooled + F.linear(x, params["mlp.fc2.weight"], params["mlp.fc2.bias"])
+    key, value = params["kv.weight"].unflatten(1, (2, num_heads, head_dim)).unbind(1)  # (H, num_heads, head_dim, C)
+    query = torch.baddbmm(params["q.bias"].unsqueeze(1), params["latent"].flatten(1, 2), params["q.weight"].mT)
+    query = query.view(-1, num_heads, 1, head_dim)
+    folded = (query @ key).squeeze(2) * head_dim**-0.5  # (H, num_heads, C)
+    if tokens.ndim == 4 and len(tokens) == 1:  # one head's own tokens are shared by all: ordinary products are faster
+        tokens, mask = tokens[0], None if mask is None else mask[0]
+    gathered = (_gather if tokens.ndim == 4 else _gather_shared)(folded, tokens, mask)
+    values = torch.einsum("bnhc,bhdc->bnhd", gathered, value).flatten(2) + params["kv.bias"][:, None, channels:]
+    pooled = linear(values, params, "proj")
+    x = F.layer_norm(pooled, (channels,), eps=LAYER_NORM_EPS)
+    x = x * params["norm.weight"].unsqueeze(1) + params["norm.bias"].unsqueeze(1)
+    return pooled + linear(F.gelu(linear(x, params, "mlp.fc1")), params, "mlp.fc2")
 
 
-def map_logits(params: Mapping[str, Tensor], tokens: Tensor, num_heads: int) -> Tensor:
-    """Class logits (n, n_classes) of tokens (n, N, C)."""
-    return F.linear(map_pool(params, tokens, num_heads), params["head.weight"], params["head.bias"])
+def _gather(folded: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention-weighted sums (H, n, num_heads, C) of each head's own tokens (H, n, N, C)."""
+    logits = (tokens.flatten(1, 2) @ folded.mT).unflatten(1, tokens.shape[1:3])  # (H, n, N, num_heads)
+    if mask is not None:
+        logits = logits.masked_fill(~mask.unsqueeze(-1), -math.inf)
+    return logits.softmax(2).mT @ tokens
+
+
+def _gather_shared(folded: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
+    """The same of tokens (n, N, C) that all heads share, which are read once for all of them."""
+    logits = F.linear(tokens, folded.flatten(0, 1))  # (n, N, H * num_heads)
+    if mask is not None:
+        logits = logits.masked_fill(~mask.unsqueeze(-1), -math.inf)
+    return (logits.softmax(1).mT @ tokens).unflatten(1, folded.shape[:2]).transpose(0, 1)
+
+
+def linear(x: Tensor, params: Mapping[str, Tensor], name: str) -> Tensor:
+    """Each head's linear layer of that name: (H, n, inputs) to (H, n, outputs)."""
+    weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
+    if len(weight) == 1:
+        return F.linear(x[0], weight[0], bias[0]).unsqueeze(0)
+    return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+
+
+def map_logits(params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None, *, num_heads: int) -> Tensor:
+    """Class logits (H, n, n_classes) of tokens (H, n, N, C) or (n, N, C), as in `map_pool`."""
+    return linear(map_pool(params, tokens, num_heads, mask), params, "head")

@@ -1,37 +1,69 @@
-"""Training of a head by SGD on features that fit on one device: pure functions over parameter dictionaries."""
+"""Training of many heads at once by SGD, on features that fit on one device: pure functions of parameter dictionaries.
+
+Every parameter has a leading dimension, that of the heads; a single head is the case of one. Heads never meet: the loss
+is the sum of theirs, and gradients are clipped for each.
+"""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-Forward = Callable[[Mapping[str, Tensor], Tensor], Tensor]
+from frofa.augmentations import Augmentation, TokenBatch
+
+Params = dict[str, Tensor]
+Forward = Callable[[Mapping[str, Tensor], Tensor, Tensor | None], Tensor]
+"""Logits (n_heads, n, n_classes) of parameters, tokens and mask; tokens without a leading dimension are shared."""
 EVALUATIONS = 50  # of the validation part, spread over the steps
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How to train: SGD with momentum, linear warm-up, then cosine to zero or constant."""
+    """How to train: SGD with momentum, linear warm-up, then cosine to zero or constant.
 
-    lr: float
+    ``lr`` and ``weight_decay`` are numbers, or tensors with one for each head.
+    """
+
+    lr: float | Tensor
     n_steps: int
     batch_size: int
-    weight_decay: float
+    weight_decay: float | Tensor
     momentum: float
     warmup_steps: int
     schedule: str
     clip_norm: float | None
 
-    def lr_at(self, step: int) -> float:
+    def lr_at(self, step: int) -> float | Tensor:
         """Learning rate of a step in 0..n_steps-1."""
         warmup = min(1.0, (step + 1) / (self.warmup_steps + 1))
         if self.schedule == "constant":
             return self.lr * warmup
-        return self.lr * warmup * 0.5 * (1 + math.cos(math.pi * step / self.n_steps))
+        return self.lr * (warmup * 0.5 * (1 + math.cos(math.pi * step / self.n_steps)))
+
+
+class Step(NamedTuple):
+    """What H heads see in a step: tokens (H, n, N, C), mask (H, n, N) or None, targets (H, n, n_classes)."""
+
+    tokens: Tensor
+    mask: Tensor | None
+    targets: Tensor
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Features (n, ...), class indices (n,) and sample weights (n,) of mean one, on one device."""
+
+    features: Tensor
+    classes: Tensor
+    weights: Tensor
+
+    def targets(self, n_classes: int) -> Tensor:
+        """One-hot labels times sample weights, (n, n_classes)."""
+        return F.one_hot(self.classes, n_classes) * self.weights[:, None]
 
 
 def batches(n: int, batch_size: int, generator: Generator) -> Iterator[Tensor | slice]:
@@ -43,78 +75,120 @@ def batches(n: int, batch_size: int, generator: Generator) -> Iterator[Tensor | 
         yield from torch.split(order[: n - n % batch_size], batch_size)
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """Features (n, ...), class indices (n,) and sample weights (n,) of mean one, on one device."""
+def steps(
+    data: TokenBatch,
+    batch_size: int,
+    augment: Augmentation | None,
+    *,
+    batch_generator: Generator,
+    augment_generator: Generator,
+) -> Iterator[Step]:
+    """Batches for one head, without end.
 
-    features: Tensor
-    classes: Tensor
-    weights: Tensor
+    Augmentation has a generator of its own: with and without it, the same seed gives the same batches.
+    """
+    for rows in batches(len(data.patches), batch_size, batch_generator):
+        batch = data.select(rows)
+        if augment is not None:
+            batch = augment.apply(batch, augment_generator)
+        if batch.targets is None:
+            raise ValueError("training takes a batch with targets.")
+        mask = batch.token_mask
+        yield Step(batch.tokens.unsqueeze(0), None if mask is None else mask.unsqueeze(0), batch.targets.unsqueeze(0))
 
 
 def train(
-    params: dict[str, Tensor],
+    params: Params,
     forward: Forward,
-    data: Labelled,
+    data: Iterator[Step],
     schedule: Schedule,
     *,
-    augment: Callable[[Tensor, Generator], Tensor] | None,
-    batch_generator: Generator,
-    augment_generator: Generator,
     validation: Labelled | None = None,
     patience: int = EVALUATIONS,
     on_step: Callable[[], object] = lambda: None,
-) -> tuple[dict[str, Tensor], int]:
-    """Minimise the weighted cross-entropy; return trained parameters and the number of steps that led to them.
+) -> tuple[Params, list[int]]:
+    """Minimise each head's mean cross-entropy; return trained parameters and the number of steps that led to them.
 
-    Only training batches are augmented, from a generator of its own: with and without augmentation, the same seed gives
-    the same batches. With `validation`, the parameters of the best of about 50 evaluations are
-    returned (accuracy, then cross-entropy), and training stops after `patience` of them without improvement.
+    With `validation`, which is never augmented, each head's parameters of the best of about 50 evaluations are returned
+    (accuracy, then cross-entropy), and training stops when no head has become better in `patience` of them.
     """
     params = {name: value.clone().requires_grad_() for name, value in params.items()}
-    kernels = {name for name, value in params.items() if name.endswith(".weight") and value.ndim > 1}
-    groups: list[dict[str, Any]] = [
-        {"params": [params[name] for name in kernels], "weight_decay": schedule.weight_decay},
-        {"params": [value for name, value in params.items() if name not in kernels]},
-    ]
-    optimizer = torch.optim.SGD(groups, lr=schedule.lr, momentum=schedule.momentum, fused=True)
-    best, best_score, best_step, waited = params, (-math.inf, -math.inf), schedule.n_steps, 0
+    momenta = {name: torch.zeros_like(value) for name, value in params.items()}
+    n_heads = len(next(iter(params.values())))
+    best = None if validation is None else _Best(params, n_heads)
     every = max(1, schedule.n_steps // EVALUATIONS)
-    for step, rows in zip(
-        range(schedule.n_steps), batches(len(data.classes), schedule.batch_size, batch_generator), strict=False
-    ):
-        x = data.features[rows]
-        if augment is not None:
-            x = augment(x, augment_generator)
-        losses = F.cross_entropy(forward(params, x), data.classes[rows], reduction="none")
-        optimizer.zero_grad()
-        (losses * data.weights[rows]).mean().backward()
-        if schedule.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(params.values(), schedule.clip_norm)
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.lr_at(step)
-        optimizer.step()
+    for step, (tokens, mask, targets) in zip(range(schedule.n_steps), data, strict=False):
+        logits = forward(params, tokens, mask)
+        losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(0, 1), reduction="none")
+        loss = losses.sum() / logits.shape[1]  # the sum of each head's mean
+        gradients = torch.autograd.grad(loss, list(params.values()))
+        update(params, momenta, gradients, schedule, step)
         on_step()
-        if validation is not None and ((step + 1) % every == 0 or step + 1 == schedule.n_steps):
-            score = evaluate(params, forward, validation)
-            waited += 1
-            if score > best_score:
-                best, best_score, best_step, waited = detached(params), score, step + 1, 0
-            elif waited >= patience:
+        if best is not None and validation is not None and ((step + 1) % every == 0 or step + 1 == schedule.n_steps):
+            best.compare(params, evaluate(params, forward, validation), step + 1)
+            if best.waited >= patience:
                 break
-    return detached(best), best_step
+    if best is not None:
+        return best.params, best.steps.tolist()
+    return detached(params), [schedule.n_steps] * n_heads
 
 
 @torch.no_grad()
-def evaluate(params: Mapping[str, Tensor], forward: Forward, data: Labelled) -> tuple[float, float]:
-    """Weighted accuracy and negative cross-entropy."""
-    logits = forward(params, data.features)
-    correct = (logits.argmax(1) == data.classes).float()
-    losses = F.cross_entropy(logits, data.classes, reduction="none")
-    total = data.weights.sum()
-    return float((correct * data.weights).sum() / total), -float((losses * data.weights).sum() / total)
+def update(params: Params, momenta: Params, gradients: tuple[Tensor, ...], schedule: Schedule, step: int) -> None:
+    """One step of SGD with momentum, in place; clipping is before weight decay, which is of kernels only."""
+    scale: float | Tensor = 1.0
+    if schedule.clip_norm is not None:
+        norms = torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients])
+        scale = (schedule.clip_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp_(max=1)
+    lr = schedule.lr_at(step)
+    for (name, value), gradient in zip(params.items(), gradients, strict=True):
+        momentum = momenta[name].mul_(schedule.momentum)
+        _add(momentum, gradient, scale)
+        if name.endswith(".weight") and value.ndim > 2:
+            _add(momentum, value, schedule.weight_decay)
+        _add(value, momentum, -lr)
 
 
-def detached(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _add(target: Tensor, value: Tensor, factor: float | Tensor) -> None:
+    """Add `value` times a factor, one number or one for each head."""
+    if isinstance(factor, Tensor):
+        target.addcmul_(value, factor.view(-1, *(1,) * (value.ndim - 1)))
+    else:
+        target.add_(value, alpha=factor)
+
+
+class _Best:
+    """The best parameters of each head so far."""
+
+    def __init__(self, params: Params, n_heads: int):
+        self.params = detached(params)
+        self.scores = torch.full((n_heads, 2), -math.inf)
+        self.steps = torch.zeros(n_heads, dtype=torch.int64)
+        self.waited = 0
+
+    def compare(self, params: Params, scores: Tensor, step: int) -> None:
+        """Take the parameters of those heads that have become better."""
+        scores = scores.cpu()
+        more_accurate, same = scores[:, 0] > self.scores[:, 0], scores[:, 0] == self.scores[:, 0]
+        better = more_accurate | (same & (scores[:, 1] > self.scores[:, 1]))
+        self.waited = 0 if better.any() else self.waited + 1
+        if self.waited:
+            return
+        self.scores[better], self.steps[better] = scores[better], step
+        for name, value in params.items():
+            self.params[name][better.to(value.device)] = value.detach()[better.to(value.device)]
+
+
+@torch.no_grad()
+def evaluate(params: Mapping[str, Tensor], forward: Forward, data: Labelled) -> Tensor:
+    """Weighted accuracy and negative cross-entropy of each head, (n_heads, 2)."""
+    logits = forward(params, data.features, None)
+    correct = (logits.argmax(2) == data.classes).float()
+    classes = data.classes.expand(len(logits), -1)
+    losses = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="none").view_as(correct)
+    return torch.stack([correct @ data.weights, -(losses @ data.weights)], 1) / data.weights.sum()
+
+
+def detached(params: Mapping[str, Tensor]) -> Params:
     """Copies without gradients."""
     return {name: value.detach().clone() for name, value in params.items()}

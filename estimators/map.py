@@ -12,11 +12,11 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Generator
 from tqdm.auto import tqdm
 
-from frofa.augmentations import Augmentation
+from frofa.augmentations import Augmentation, TokenBatch
 from frofa.estimators._base import Array, FeatureClassifier, Support
 from frofa.estimators._device import as_tensor, resolve_device
 from frofa.estimators._map_head import default_num_heads, init_map_head, map_logits
-from frofa.estimators._training import Labelled, Schedule, train
+from frofa.estimators._training import Labelled, Schedule, steps, train
 
 PREDICT_BATCH = 1024
 
@@ -55,6 +55,10 @@ class MAPClassifier(FeatureClassifier):
         Width of the MLP in units of the channels.
     n_tokens : int, default=None
         For 2-D input: into how many tokens each row (n_tokens * C values, token by token) is cut; None is one.
+    n_prefix : int, default=0
+        Class and register tokens, which come first: the head sees them, and augmentation leaves them as they are.
+    grid : (int, int), default=None
+        Height and width of the grid that the other tokens lie on, row by row; None takes it to be a square.
     validation_fraction : float, default=None
         Part of the training data, stratified, that is held out for early stopping: the weights of the best of about 50
         evaluations are kept (accuracy, then cross-entropy). None trains on everything, to the end.
@@ -109,6 +113,8 @@ class MAPClassifier(FeatureClassifier):
         "num_heads": [Interval(Integral, 1, None, closed="left"), None],
         "mlp_ratio": [Interval(Real, 0, None, closed="neither")],
         "n_tokens": [Interval(Integral, 1, None, closed="left"), None],
+        "n_prefix": [Interval(Integral, 0, None, closed="left")],
+        "grid": [tuple, list, None],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
         "patience": [Interval(Integral, 1, None, closed="left")],
         "class_weight": [dict, str, None],
@@ -133,6 +139,8 @@ class MAPClassifier(FeatureClassifier):
         num_heads: int | None = None,
         mlp_ratio: float = 4.0,
         n_tokens: int | None = None,
+        n_prefix: int = 0,
+        grid: tuple[int, int] | None = None,
         validation_fraction: float | None = None,
         patience: int = 10,
         class_weight: dict[Any, float] | str | None = None,
@@ -152,6 +160,8 @@ class MAPClassifier(FeatureClassifier):
         self.num_heads = num_heads
         self.mlp_ratio = mlp_ratio
         self.n_tokens = n_tokens
+        self.n_prefix = n_prefix
+        self.grid = grid
         self.validation_fraction = validation_fraction
         self.patience = patience
         self.class_weight = class_weight
@@ -172,21 +182,27 @@ class MAPClassifier(FeatureClassifier):
         seeds = [int(seed) for seed in random_state.randint(2**31 - 1, size=3)]
         initial = init_map_head(channels, len(self.classes_), self.mlp_ratio, Generator().manual_seed(seeds[0]))
         data, validation = self._split(support, random_state, device)
+        batches = steps(
+            TokenBatch.from_tokens(
+                data.features, n_prefix=self.n_prefix, grid=self.grid, targets=data.targets(len(self.classes_))
+            ),
+            self.batch_size,
+            self.augment,
+            batch_generator=Generator(device).manual_seed(seeds[1]),
+            augment_generator=Generator(device).manual_seed(seeds[2]),
+        )
         with tqdm(total=self.n_steps, unit="step", desc="train", leave=False, disable=not self.verbose) as bar:
-            trained, self.n_iter_ = train(
-                {name: value.to(device) for name, value in initial.items()},
+            trained, [self.n_iter_] = train(
+                {name: value.to(device).unsqueeze(0) for name, value in initial.items()},
                 partial(map_logits, num_heads=num_heads),
-                data,
+                batches,
                 self._schedule(),
-                augment=self.augment,
-                batch_generator=Generator(device).manual_seed(seeds[1]),
-                augment_generator=Generator(device).manual_seed(seeds[2]),
                 validation=validation,
                 patience=self.patience,
                 on_step=bar.update,
             )
         self.num_heads_ = num_heads
-        self.weights_ = {name: value.cpu().numpy() for name, value in trained.items()}
+        self.weights_ = {name: value[0].cpu().numpy() for name, value in trained.items()}
         if not all(np.isfinite(value).all() for value in self.weights_.values()):
             raise ValueError(f"training diverged (weights are not finite): lower lr. Got lr={self.lr}.")
 
@@ -234,9 +250,9 @@ class MAPClassifier(FeatureClassifier):
     @torch.inference_mode()
     def _scores(self, features: Array) -> Array:
         device = resolve_device(self.device)
-        weights = {name: torch.as_tensor(value, device=device) for name, value in self.weights_.items()}
+        weights = {name: torch.as_tensor(value, device=device).unsqueeze(0) for name, value in self.weights_.items()}
         batches = [
-            map_logits(weights, as_tensor(batch, device), self.num_heads_)
+            map_logits(weights, as_tensor(batch, device), num_heads=self.num_heads_)[0]
             for batch in np.array_split(features, range(PREDICT_BATCH, len(features), PREDICT_BATCH))
         ]
         scores: Array = torch.cat(batches).cpu().numpy()

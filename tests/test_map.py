@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from torch import Generator, Tensor
 
-from frofa.augmentations import Augmentation, Brightness, Contrast, Sequential
+from frofa.augmentations import Augmentation, Brightness, Contrast, MixUp, PatchDropout, Sequential, ShearX, TokenBatch
 from frofa.augmentations._base import Params
 
 
@@ -19,12 +19,12 @@ class Recording(Augmentation):
     def __init__(self) -> None:
         self.seen: list[Tensor] = []
 
-    def make_params(self, features: Tensor, /, generator: Generator) -> Params:  # noqa: ARG002 (the contract's)
+    def make_params(self, batch: TokenBatch, /, generator: Generator) -> Params:  # noqa: ARG002 (the contract's)
         return {}
 
-    def transform(self, features: Tensor, /, params: Params) -> Tensor:  # noqa: ARG002
-        self.seen.append(features.clone())
-        return features
+    def transform(self, batch: TokenBatch, /, params: Params) -> TokenBatch:  # noqa: ARG002
+        self.seen.append(batch.patches.clone())
+        return batch
 
 
 def test_training_learns_separable_tokens() -> None:
@@ -187,3 +187,44 @@ def test_shapes_that_do_not_fit_are_named() -> None:
         head(n_tokens=4).fit(flat, y).predict(flat[:, :60])
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         head().fit(X, y[:-1])
+
+
+@pytest.mark.parametrize(
+    "augment", [MixUp(0.4), PatchDropout(0.3), Sequential([MixUp(0.4), PatchDropout(0.3)])], ids=repr
+)
+def test_augmentations_of_labels_and_of_masks_train(augment: Augmentation) -> None:
+    X, y = small_tokens(60)
+    weights = np.where(np.arange(60) % 2, 2.0, 0.5)
+    plain = head(n_steps=100).fit(X, y, sample_weight=weights)
+    fitted = head(n_steps=100, augment=augment).fit(X, y, sample_weight=weights)
+    assert fitted.score(X, y) > 0.9
+    assert not same(fitted, plain)
+    assert not same(fitted, head(n_steps=100, augment=augment).fit(X, y))
+
+
+def test_mixup_trains_on_soft_targets() -> None:
+    """With one half of each, no label is certain: probabilities are those of the mixed targets."""
+    X, y = small_tokens(60)
+    certain = head(n_steps=200).fit(X, y).predict_proba(X).max(1).mean()
+    assert head(n_steps=200, augment=MixUp(1e4)).fit(X, y).predict_proba(X).max(1).mean() < certain - 0.05
+
+
+def test_prefix_tokens_are_seen_but_not_augmented() -> None:
+    X, y = small_tokens(30)
+    prefix = np.full((30, 2, 16), 7, np.float32)
+    tokens = np.concatenate([prefix, X], 1)
+    augment = Recording()
+    fitted = head(augment=augment, n_prefix=2).fit(tokens, y)
+    np.testing.assert_array_equal(augment.seen[0].numpy(), X)
+    assert not same(fitted, head(augment=Recording()).fit(X, y))
+
+
+def test_grid_of_tokens_is_given_where_it_is_no_square() -> None:
+    X, y = small_tokens(30)
+    tokens = np.concatenate([X, X[:, :2]], 1)
+    with pytest.raises(ValueError, match="6 tokens are no square"):
+        head(augment=ShearX()).fit(tokens, y)
+    wide, tall = (head(augment=ShearX(), grid=grid).fit(tokens, y) for grid in ((2, 3), (3, 2)))
+    assert not same(wide, tall)
+    with pytest.raises(ValueError, match=r"height \* width = 6 tokens. Got \(4, 2\)"):
+        head(augment=ShearX(), grid=(4, 2)).fit(tokens, y)

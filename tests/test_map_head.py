@@ -33,9 +33,14 @@ def reference_names(params: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name if name.startswith("head.") else f"pool.{name}": value for name, value in params.items()}
 
 
-def random_params(channels: int, mlp_ratio: float) -> dict[str, Tensor]:
+def many(*params: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Parameters of several heads, with a leading dimension."""
+    return {name: torch.stack([one[name] for one in params]) for name in params[0]}
+
+
+def random_params(channels: int, mlp_ratio: float, seed: int = 0) -> dict[str, Tensor]:
     """No parameter at its initial value: zero biases and a zero classifier would hide errors."""
-    generator = Generator().manual_seed(0)
+    generator = Generator().manual_seed(seed)
     params = init_map_head(channels, 3, mlp_ratio, generator)
     return {
         name: value + 0.3 * channels**-0.5 * torch.randn(value.shape, generator=generator)
@@ -52,7 +57,7 @@ def test_scores_are_those_of_timm(channels: int, num_heads: int, mlp_ratio: floa
     reference.load_state_dict(reference_names(params), assign=True)
     with torch.no_grad():
         expected = reference.eval()(tokens)
-    torch.testing.assert_close(map_logits(params, tokens, num_heads), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(map_logits(many(params), tokens, num_heads=num_heads)[0], expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("channels", "num_heads", "mlp_ratio", "n_tokens"), SHAPES)
@@ -66,7 +71,7 @@ def test_gradients_are_those_of_timm(channels: int, num_heads: int, mlp_ratio: f
     ours = {name: value.clone().requires_grad_() for name, value in values.items()}
     theirs = {name: value.clone().requires_grad_() for name, value in values.items()}
     scores, expected = (
-        map_logits(ours, tokens, num_heads),
+        map_logits(many(ours), tokens, num_heads=num_heads)[0],
         functional_call(reference, reference_names(theirs), (tokens,)),
     )
     torch.testing.assert_close(scores, expected, rtol=0, atol=1e-10)
@@ -74,6 +79,33 @@ def test_gradients_are_those_of_timm(channels: int, num_heads: int, mlp_ratio: f
     expected_gradients = torch.autograd.grad((expected * weights).sum(), [*theirs.values(), tokens])
     for name, actual, wanted in zip([*ours, "tokens"], gradients, expected_gradients, strict=True):
         torch.testing.assert_close(actual, wanted, rtol=0, atol=1e-10, msg=name)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_heads_at_once_are_the_heads_one_by_one(masked: bool) -> None:
+    generator = Generator().manual_seed(1)
+    each = [random_params(48, 4.0, seed) for seed in range(3)]
+    tokens = torch.randn(3, 5, 9, 48, generator=generator)
+    mask = torch.rand((3, 5, 9), generator=generator) < 0.6 if masked else None
+    if mask is not None:
+        mask[..., 0] = True
+    together = map_logits(many(*each), tokens, mask, num_heads=6)
+    shared = map_logits(many(*each), tokens[0], None if mask is None else mask[0], num_heads=6)
+    for i, params in enumerate(each):
+        seen = None if mask is None else mask[i : i + 1]
+        torch.testing.assert_close(together[i], map_logits(many(params), tokens[i : i + 1], seen, num_heads=6)[0])
+        first = None if mask is None else mask[:1]
+        torch.testing.assert_close(shared[i], map_logits(many(params), tokens[:1], first, num_heads=6)[0])
+
+
+def test_hidden_tokens_are_as_good_as_absent() -> None:
+    params = many(random_params(48, 4.0), random_params(48, 4.0, seed=1))
+    tokens = torch.randn(2, 5, 9, 48, generator=Generator().manual_seed(1))
+    mask = torch.zeros(2, 5, 9, dtype=torch.bool)
+    mask[:, :, 2:6] = True
+    hidden = map_logits(params, tokens.masked_fill(~mask.unsqueeze(-1), 1e3), mask, num_heads=6)
+    torch.testing.assert_close(hidden, map_logits(params, tokens[:, :, 2:6], num_heads=6))
+    assert not torch.allclose(hidden, map_logits(params, tokens, num_heads=6))
 
 
 def test_fitted_weights_load_into_timm() -> None:

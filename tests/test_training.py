@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from frofa.augmentations import Brightness, MixUp, TokenBatch
 from frofa.estimators import MAPClassifier
-from frofa.estimators._training import Labelled, Schedule, batches, evaluate, train
+from frofa.estimators._training import Labelled, Schedule, Step, batches, evaluate, steps, train
 
 SCHEDULE = Schedule(
     lr=0.5,
@@ -29,17 +30,19 @@ def schedule(**changes: Any) -> Schedule:
     return Schedule(**{**vars(SCHEDULE), **changes})
 
 
-def linear(params: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    return F.linear(x, params["head.weight"], params["head.bias"])
+def linear(params: Mapping[str, Tensor], x: Tensor, mask: Tensor | None = None) -> Tensor:  # noqa: ARG001 (forward's)
+    return x @ params["head.weight"].mT + params["head.bias"].unsqueeze(1)
 
 
 def start(classes: int = 2, channels: int = 4) -> dict[str, Tensor]:
-    draw = torch.randn(classes, channels, generator=Generator().manual_seed(7))
-    return {"head.weight": draw, "head.bias": torch.full((classes,), 0.5)}
+    draw = torch.randn(1, classes, channels, generator=Generator().manual_seed(7))
+    return {"head.weight": draw, "head.bias": torch.full((1, classes), 0.5)}
 
 
-def generators() -> dict[str, Any]:
-    return {f"{name}_generator": Generator().manual_seed(seed) for seed, name in enumerate(("batch", "augment"))}
+def endless(part: Labelled, n_heads: int = 1) -> Iterator[Step]:
+    """All samples, at every step."""
+    x, targets = (value.expand(n_heads, -1, -1) for value in (part.features, part.targets(2)))
+    return itertools.repeat(Step(x, None, targets))
 
 
 def data(n: int, seed: int, channels: int = 4) -> Labelled:
@@ -50,8 +53,8 @@ def data(n: int, seed: int, channels: int = 4) -> Labelled:
 
 
 def run(part: Labelled, plan: Schedule, **options: Any) -> tuple[dict[str, Tensor], int]:
-    options = {"augment": None, **generators(), **options}
-    return train(start(channels=part.features.shape[1]), linear, part, plan, **options)
+    trained, [n_iter] = train(start(channels=part.features.shape[1]), linear, endless(part), plan, **options)
+    return trained, n_iter
 
 
 def test_warm_up_is_linear_then_constant() -> None:
@@ -88,10 +91,10 @@ def test_cosine_falls_from_the_peak_towards_zero() -> None:
 
 @pytest.mark.parametrize(("n", "batch_size"), [(10, 4), (12, 4), (9, 8)])
 def test_batches_cover_an_epoch_without_repetition(n: int, batch_size: int) -> None:
-    endless = batches(n, batch_size, Generator().manual_seed(0))
+    forever = batches(n, batch_size, Generator().manual_seed(0))
     epochs = []
     for _ in range(20):
-        epoch = [rows for rows in itertools.islice(endless, n // batch_size) if isinstance(rows, Tensor)]
+        epoch = [rows for rows in itertools.islice(forever, n // batch_size) if isinstance(rows, Tensor)]
         assert [len(rows) for rows in epoch] == [batch_size] * (n // batch_size)
         epochs.append(torch.cat(epoch).tolist())
         assert len(set(epochs[-1])) == len(epochs[-1])
@@ -108,7 +111,8 @@ def test_one_step_is_gradient_descent_with_decay_of_kernels_only() -> None:
     part = Labelled(data(6, 0).features, data(6, 0).classes, torch.tensor([2.0, 0.5, 0.5, 1.0, 1.0, 1.0]))
     trained, n_iter = run(part, schedule(n_steps=1, weight_decay=0.1))
     params = {name: value.clone().requires_grad_() for name, value in start().items()}
-    loss = (F.cross_entropy(linear(params, part.features), part.classes, reduction="none") * part.weights).mean()
+    losses = F.cross_entropy(linear(params, part.features)[0], part.classes, reduction="none")
+    loss = (losses * part.weights).mean()
     weight, bias = torch.autograd.grad(loss, list(params.values()))
     before = start()
     torch.testing.assert_close(trained["head.weight"], 0.95 * before["head.weight"] - 0.5 * weight)
@@ -119,12 +123,11 @@ def test_one_step_is_gradient_descent_with_decay_of_kernels_only() -> None:
 def test_only_kernels_decay() -> None:
     shapes = {"latent": (1, 1, 4), "norm.weight": (4,), "norm.bias": (4,), "fc1.weight": (3, 4), "fc1.bias": (3,)}
 
-    def constant(params: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        return x[:, :2] + 0 * torch.stack([value.sum() for value in params.values()]).sum()
+    def constant(params: Mapping[str, Tensor], x: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG001
+        return x[..., :2] + 0 * torch.stack([value.sum() for value in params.values()]).sum()
 
-    params = {name: torch.ones(shape) for name, shape in shapes.items()}
-    plan = schedule(n_steps=1, weight_decay=0.1)
-    trained, _ = train(params, constant, data(6, 0), plan, augment=None, **generators())
+    params = {name: torch.ones(1, *shape) for name, shape in shapes.items()}
+    trained, _ = train(params, constant, endless(data(6, 0)), schedule(n_steps=1, weight_decay=0.1))
     assert {name for name, value in trained.items() if not torch.equal(value, params[name])} == {"fc1.weight"}
 
 
@@ -147,13 +150,70 @@ def test_gradient_is_clipped_to_the_norm() -> None:
 def test_initial_parameters_and_data_are_not_modified() -> None:
     params, part = start(), data(6, 0)
     features = part.features.clone()
-
-    def augment(x: Tensor, generator: Generator) -> Tensor:
-        return x + torch.randn(x.shape, generator=generator)
-
-    train(params, linear, part, SCHEDULE, augment=augment, **generators())
+    train(params, linear, endless(part), SCHEDULE)
     assert all(torch.equal(params[name], value) for name, value in start().items())
     assert torch.equal(part.features, features)
+
+
+def test_heads_at_once_train_as_they_do_alone() -> None:
+    generator = Generator().manual_seed(0)
+    firsts = [
+        {name: torch.randn(value.shape, generator=generator) for name, value in start().items()} for _ in range(3)
+    ]
+    parts = [data(8, seed) for seed in range(3)]
+    rates, decays = [0.5, 0.1, 0.2], [0.0, 0.3, 0.01]
+    tokens = torch.stack([part.features for part in parts])
+    targets = torch.stack([part.targets(2) for part in parts])
+    plan = schedule(lr=torch.tensor(rates), weight_decay=torch.tensor(decays), clip_norm=0.3, momentum=0.5)
+    initial = {name: torch.cat([first[name] for first in firsts]) for name in firsts[0]}
+    together, n_iter = train(initial, linear, itertools.repeat(Step(tokens, None, targets)), plan)
+    assert n_iter == [10, 10, 10]
+    for i, (first, part) in enumerate(zip(firsts, parts, strict=True)):
+        alone = schedule(lr=rates[i], weight_decay=decays[i], clip_norm=0.3, momentum=0.5)
+        trained, _ = train(first, linear, endless(part), alone)
+        for name, value in trained.items():
+            torch.testing.assert_close(together[name][i : i + 1], value)
+
+
+def test_soft_targets_are_a_weighted_sum_of_losses() -> None:
+    x, plan = data(2, 0).features, schedule(n_steps=1)
+    soft = train(
+        start(), linear, itertools.repeat(Step(x[None], None, torch.tensor([[[0.3, 0.7], [2.0, 0.0]]]))), plan
+    )[0]
+    twice = Labelled(x[[0, 0, 1]], torch.tensor([0, 1, 0]), torch.tensor([0.3, 0.7, 2.0]) * 1.5)  # a mean over 3, not 2
+    hard = train(start(), linear, endless(twice), plan)[0]
+    assert all(torch.allclose(soft[name], hard[name]) for name in soft)
+
+
+def test_steps_augment_batches_and_their_targets() -> None:
+    part = data(6, 0)
+    whole = TokenBatch.from_tokens(part.features, targets=part.targets(2))
+    options = {"batch_generator": Generator().manual_seed(0), "augment_generator": Generator().manual_seed(1)}
+    plain = next(steps(whole, 4, None, **options))
+    options["batch_generator"].manual_seed(0)
+    mixed = next(steps(whole, 4, MixUp(1.0), **options))
+    assert plain.tokens.shape == (1, 4, 1, 4)
+    assert mixed.mask is None
+    proportion = (mixed.tokens - plain.tokens).abs().amax((0, 2, 3)) > 0
+    torch.testing.assert_close(mixed.targets.sum(2), torch.ones(1, 4))
+    assert proportion.any()
+    options["batch_generator"].manual_seed(0)
+    bright = next(steps(whole, 4, Brightness(0.5, "default"), **options))
+    assert torch.equal(bright.targets, plain.targets)
+    assert not torch.equal(bright.tokens, plain.tokens)
+
+
+def test_best_parameters_are_kept_for_each_head() -> None:
+    """One head starts at what is best on the validation part and only gets worse, the other gets better."""
+    x = torch.tensor([[1.0], [-1.0]])
+    validation = Labelled(x, torch.tensor([0, 1]), torch.ones(2))
+    weights = torch.tensor([[[-1.0], [1.0]], [[5.0], [-5.0]]])
+    initial = {"head.weight": weights, "head.bias": torch.zeros(2, 2)}
+    targets = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]])
+    data_ = itertools.repeat(Step(x.expand(2, 2, 1), None, targets))
+    trained, n_iter = train(initial, linear, data_, schedule(n_steps=20), validation=validation)
+    assert n_iter == [20, 1]
+    assert (evaluate(trained, linear, validation)[:, 0] == 1).all()
 
 
 @pytest.mark.parametrize(("n_steps", "every"), [(100, 2), (30, 1), (200, 4)])
@@ -162,21 +222,19 @@ def test_best_evaluation_is_kept_and_training_stops_after_patience(n_steps: int,
     evaluated: list[tuple[tuple[float, float], dict[str, Tensor]]] = []
     taken = []
 
-    def forward(params: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    def forward(params: Mapping[str, Tensor], x: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG001
         if x is validation.features:
-            logits = linear(params, x)
+            logits = linear(params, x)[0]
             accuracy = float((logits.argmax(1) == validation.classes).float().mean())
             loss = float(F.cross_entropy(logits, validation.classes))
             evaluated.append(((accuracy, -loss), {name: value.clone() for name, value in params.items()}))
         return linear(params, x)
 
-    trained, n_iter = train(
+    trained, [n_iter] = train(
         start(channels=60),
         forward,
-        part,
+        endless(part),
         schedule(n_steps=n_steps, momentum=0.9),
-        augment=None,
-        **generators(),
         validation=validation,
         patience=4,
         on_step=lambda: taken.append(1),
@@ -197,8 +255,8 @@ def test_last_step_is_evaluated() -> None:
 
 
 def test_evaluation_is_weighted() -> None:
-    params = {"head.weight": torch.tensor([[-1.0], [1.0]]), "head.bias": torch.zeros(2)}
+    params = {"head.weight": torch.tensor([[[-1.0], [1.0]]]), "head.bias": torch.zeros(1, 2)}
     part = Labelled(torch.tensor([[1.0], [1.0]]), torch.tensor([1, 0]), torch.tensor([1.5, 0.5]))
-    accuracy, negative_loss = evaluate(params, linear, part)
+    [[accuracy, negative_loss]] = evaluate(params, linear, part).tolist()
     assert accuracy == 0.75
     assert negative_loss == pytest.approx(-(0.75 * math.log1p(math.exp(-2)) + 0.25 * math.log1p(math.exp(2))))
