@@ -1,6 +1,7 @@
 """What all heads share: the boundary where features, labels and weights come in, and prediction."""
 
 from abc import ABC, abstractmethod
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +10,13 @@ import numpy.typing as npt
 import torch
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import assert_all_finite, check_array, check_consistent_length
+from sklearn.utils import assert_all_finite, check_array, check_consistent_length, check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
+
+from frofa.augmentations import Augmentation
+from frofa.estimators._augmented import check_grid, sum_over_views, with_copies
 
 Array = npt.NDArray[Any]
 
@@ -28,31 +32,54 @@ class Support:
         Index of each label in ``classes_``.
     weights : ndarray of float64, shape (n,)
         Sample weights times class weights.
+    copies : ndarray of float64, shape (n, m, C), or None
+        Each sample and its m - 1 augmented copies; None where there are none.
     """
 
     features: Array
     codes: npt.NDArray[np.intp]
     weights: npt.NDArray[np.float64]
+    copies: Array | None = None
+
+    @property
+    def group_size(self) -> int:
+        """The number m of rows that a sample becomes in `augmented`: itself and its copies."""
+        return 1 if self.copies is None else self.copies.shape[1]
 
     def rows(self, rows: Any) -> "Support":
         """Those of the samples."""
-        return Support(self.features[rows], self.codes[rows], self.weights[rows])
+        copies = None if self.copies is None else self.copies[rows]
+        return Support(self.features[rows], self.codes[rows], self.weights[rows], copies)
 
     def weighted(self) -> "Support":
         """The samples of positive weight."""
         return self if self.weights.all() else self.rows(self.weights > 0)
 
+    def augmented(self) -> "Support":
+        """Samples and copies, n * m of them, sample by sample; together they weigh what the samples do."""
+        if self.copies is None:
+            return self
+        m = self.group_size
+        features = self.copies.reshape(-1, self.copies.shape[2])
+        return Support(features, self.codes.repeat(m), (self.weights / m).repeat(m))
+
 
 class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
     """Base of the heads: 2-D features (n, C) or tokens (n, N, C), as arrays, tensors or data frames.
 
-    A subclass says in `_dtype` what it computes in, implements `_fit` and `_scores`, and may change tokens to what it
-    works on in `_prepare`.
+    A subclass says in `_dtype` what it computes in and implements `_fit` and `_scores`. It may turn its input into what
+    is augmented in `_tokens`, and that into what it works on in `_prepare`.
     """
 
     _dtype: type[np.floating[Any]] = np.float64
 
-    class_weight: Any = None  # a parameter of those heads that have it
+    # parameters of those heads that have them
+    class_weight: Any = None
+    augment: Augmentation | None = None
+    n_views: int = 0
+    n_prefix: int = 0
+    grid: tuple[int, int] | None = None
+    random_state: Any = None
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "FeatureClassifier":
         """Fit the head.
@@ -81,9 +108,21 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
     def _scores(self, features: Array) -> Array:
         """Scores (n, n_classes) of prepared features."""
 
-    def _prepare(self, features: Array) -> Array:
+    def _tokens(self, features: Array) -> Array:
+        """What is augmented: tokens (n, N, C), or pooled features (n, C)."""
+        return features
+
+    def _prepare(self, tokens: Array) -> Array:
         """Average tokens (n, N, C) over the tokens, in float64."""
-        return features.mean(1, dtype=np.float64) if features.ndim == 3 else features
+        return tokens.mean(1, dtype=np.float64) if tokens.ndim == 3 else tokens
+
+    def _draw_seed(self, random_state: np.random.RandomState) -> int:
+        """Seed of the views, from a copy: what the head itself draws in `_fit` is the same with and without it."""
+        return int(deepcopy(random_state).randint(2**31 - 1))
+
+    def _copies(self, tokens: Array, features: Array, weights: Array) -> Array | None:  # noqa: ARG002
+        """Augmented copies (n, m, C) to train on, by heads that do not draw their own."""
+        return None
 
     def decision_function(self, X: Any) -> Array:
         """Score samples.
@@ -116,12 +155,42 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         return 1.0
 
     def _checked_scores(self, X: Any) -> Array:
+        """Scores (n, n_classes), the mean over the features as they are and `n_views` augmented views of them."""
         check_is_fitted(self)
-        return self._scores(self._prepare(self._check_features(X, reset=False)))
+        tokens = self._tokens(self._check_features(X, reset=False))
+        scores = self._scores(self._prepare(tokens))
+        if not self.n_views:
+            return scores
+        return (scores + self._sum_over_views(tokens)) / (1 + self.n_views)
+
+    def _sum_over_views(self, tokens: Array) -> Array:
+        augment = self._check_augment()
+        check_is_fitted(self, "augment_seed_", msg="This %(name)s was fitted without augment, and has no views.")
+        return sum_over_views(
+            lambda view: self._scores(self._prepare(view)),
+            tokens,
+            augment,
+            self.n_views,
+            self.augment_seed_,
+            n_prefix=self.n_prefix,
+            grid=self.grid,
+        )
+
+    def _check_augment(self) -> Augmentation:
+        """Return the augmentation, if there is one and it can be had at prediction."""
+        if self.augment is None:
+            raise ValueError(f"n_views={self.n_views} needs an augmentation. Got augment=None.")
+        self.augment.validate()
+        check_grid(self.grid, type(self).__name__)
+        if self.n_views and self.augment.mixes_labels:
+            raise ValueError(f"n_views={self.n_views} needs an augmentation of single images. Got {self.augment!r}.")
+        return self.augment
 
     def _check_support(self, X: Any, y: Any, sample_weight: Any) -> Support:
         """Check parameters and training data, and set ``classes_`` and ``n_features_in_``."""
         self._validate_params()
+        if self.augment is not None or self.n_views:
+            self._check_augment()
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
         X = self._check_features(X, reset=True)
@@ -139,7 +208,12 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
             weights = weights * compute_sample_weight(self.class_weight, y)
         if not weights.any():
             raise ValueError("expected at least one positive sample weight. Got none.")
-        return Support(self._prepare(X), codes, weights)
+        self.__dict__.pop("augment_seed_", None)
+        if self.augment is not None:
+            self.augment_seed_ = self._draw_seed(check_random_state(self.random_state))
+        tokens = self._tokens(X)
+        features = self._prepare(tokens)
+        return Support(features, codes, weights, self._copies(tokens, features, weights))
 
     def _check_features(self, X: Any, *, reset: bool) -> Array:
         if isinstance(X, torch.Tensor):
@@ -165,11 +239,13 @@ class LinearClassifier(FeatureClassifier):
 
     ``coef_`` (n_classes, C) and ``intercept_`` (n_classes,) give the scores; for two classes they have a single row, as
     in scikit-learn, whose score is that of ``classes_[1]``, and that of ``classes_[0]`` is ``_opposite`` times it.
+    They train on the samples and, with `augment`, on `n_augmented` copies of each, drawn once.
     """
 
     coef_: Array
     intercept_: Array
     _opposite = 0.0
+    n_augmented: int
 
     def decision_function(self, X: Any) -> Array:
         """Score samples.
@@ -182,7 +258,7 @@ class LinearClassifier(FeatureClassifier):
         Returns
         -------
         ndarray of shape (n, n_classes), or (n,) for two classes
-            ``X @ coef_.T + intercept_``.
+            ``X @ coef_.T + intercept_``; with `n_views`, the mean of that over X and its views.
         """
         scores = self._checked_scores(X)
         return scores[:, 1] if len(self.classes_) == 2 else scores
@@ -190,3 +266,30 @@ class LinearClassifier(FeatureClassifier):
     def _scores(self, features: Array) -> Array:
         scores: Array = features @ self.coef_.T + self.intercept_
         return np.hstack([self._opposite * scores, scores]) if scores.shape[1] == 1 else scores
+
+    def _check_augment(self) -> Augmentation:
+        augment = super()._check_augment()
+        if augment.mixes_labels:
+            raise ValueError(
+                f"{type(self).__name__} needs an augmentation that leaves labels as they are (MAPClassifier does not). "
+                f"Got {augment!r}."
+            )
+        return augment
+
+    def _draw_seed(self, random_state: np.random.RandomState) -> int:
+        """Seed of copies and views, which is all that is drawn."""
+        return int(random_state.randint(2**31 - 1))
+
+    def _copies(self, tokens: Array, features: Array, weights: Array) -> Array | None:
+        if self.augment is None or not self.n_augmented:
+            return None
+        return with_copies(
+            tokens,
+            features,
+            np.flatnonzero(weights),
+            self.augment,
+            self.n_augmented,
+            self.augment_seed_,
+            n_prefix=self.n_prefix,
+            grid=self.grid,
+        )

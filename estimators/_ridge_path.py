@@ -21,13 +21,14 @@ class RidgePath:
     With standardised features Z, rows scaled by the root of their weight: ``coef(alpha) = basis @ (rhs / (eigenvalues +
     alpha))`` and ``Z @ coef(alpha) = projected @ (rhs / (eigenvalues + alpha))``. The constant feature is orthogonal to
     the centred ones, so that its weight has a closed form of its own, and its large square stays out of the
-    eigendecomposition.
+    eigendecomposition. The hat matrix is ``projected @ (dual.T / (eigenvalues + alpha))``, plus that of the constant.
     """
 
     mean: Array
     scale: Array
     basis: Array
     projected: Array
+    dual: Array
     squares: Array
     eigenvalues: Array
     rhs: Array
@@ -39,13 +40,43 @@ class RidgePath:
         coef = (self.basis @ (self.rhs / (self.eigenvalues + alpha)[:, None])) / self.scale[:, None]
         return coef, self._constant(alpha) - self.mean @ coef
 
-    def leave_one_out(self, targets: Array, alpha: float) -> Array:
-        """Prediction (n, n_targets) of each sample without it, with the mean and deviation of all."""
+    def leave_one_out(self, targets: Array, alpha: float, group_size: int = 1) -> Array:
+        """Predict each sample without it and its copies, with the mean and deviation of all.
+
+        Parameters
+        ----------
+        targets : ndarray of shape (n, n_targets)
+            Of the samples, one for all copies of a sample.
+        alpha : float
+        group_size : int, default=1
+            Rows of a sample, which follow one another: itself, which is predicted, and its copies.
+
+        Returns
+        -------
+        ndarray of shape (n, n_targets)
+        """
         root = self.root_weights[:, None]
         fitted = self.projected @ (self.rhs / (self.eigenvalues + alpha)[:, None]) / root + self._constant(alpha)
+        if group_size > 1:
+            return self._leave_groups_out(targets, fitted, alpha, group_size)
         leverage = self.squares @ (1 / (self.eigenvalues + alpha))
         leverage += self.root_weights**2 * BIAS**2 / (BIAS**2 * (self.root_weights**2).sum() + alpha)
         predicted: Array = targets - (targets - fitted) / (1 - leverage)[:, None]
+        return predicted
+
+    def _leave_groups_out(self, targets: Array, fitted: Array, alpha: float, size: int) -> Array:
+        """Leave groups of rows out: their residuals r, scaled by the roots of weights, become ``(I - H)^-1 r``.
+
+        H is the group's block of the hat matrix. It is symmetric, so that the first row of its inverse, which the first
+        residual needs, is the solution of one system, however many targets there are.
+        """
+        root = self.root_weights.reshape(-1, size, 1)
+        left = (self.projected / (self.eigenvalues + alpha)).reshape(len(root), size, -1)
+        hat = left @ self.dual.reshape(left.shape).swapaxes(1, 2)
+        hat += root @ root.swapaxes(1, 2) * (BIAS**2 / (BIAS**2 * (self.root_weights**2).sum() + alpha))
+        inverse_row = np.linalg.solve(np.eye(size) - hat, np.eye(size)[None, :, :1]).swapaxes(1, 2)
+        residuals = root * (targets[:, None] - fitted.reshape(len(root), size, -1))
+        predicted: Array = targets - (inverse_row @ residuals / root[:, :1])[:, 0]
         return predicted
 
     def _constant(self, alpha: float) -> Array:
@@ -78,7 +109,7 @@ def decompose(features: Array, targets: Array, weights: Array) -> RidgePath:
         eigenvalues, basis = eigh(z.T @ z, **options)
         projected = z @ basis
         rhs = projected.T @ y
-        squares = projected**2
+        dual, squares = projected, projected**2
     else:
         eigenvalues, vectors = eigh(z @ z.T, **options)
         # One is zero, as samples are centred; its rounding error would swamp the rest at a small penalty.
@@ -87,5 +118,6 @@ def decompose(features: Array, targets: Array, weights: Array) -> RidgePath:
         basis = z.T @ vectors
         projected = vectors * eigenvalues
         rhs = vectors.T @ y
-        squares = vectors**2 * eigenvalues
-    return RidgePath(mean, scale, basis, projected, squares, np.maximum(eigenvalues, 0), rhs, root, weights @ targets)
+        dual, squares = vectors, vectors**2 * eigenvalues
+    eigenvalues, target_sum = np.maximum(eigenvalues, 0), weights @ targets
+    return RidgePath(mean, scale, basis, projected, dual, squares, eigenvalues, rhs, root, target_sum)

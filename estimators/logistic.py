@@ -4,10 +4,13 @@ import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval
 
+from frofa.augmentations import Augmentation
+from frofa.estimators._augmented import CONSTRAINTS
 from frofa.estimators._base import LinearClassifier, Support
 from frofa.estimators._device import threads_for
 from frofa.estimators._newton import fit_logistic
@@ -30,6 +33,18 @@ class LogisticProbeClassifier(LinearClassifier):
         Newton steps at most.
     class_weight : dict or "balanced", default=None
         As in scikit-learn.
+    augment : Augmentation, default=None
+        Fit to the samples and to augmented copies of them. This and all that follow are as in `RidgeProbeClassifier`.
+    n_augmented : int, default=10
+        Copies of each sample, which share its weight.
+    n_views : int, default=0
+        Augmented views that scores are averaged over at prediction.
+    n_prefix : int, default=0
+        Tokens at the front that are not augmented.
+    grid : (int, int), default=None
+        Height and width of the grid of tokens; None is a square.
+    random_state : int, RandomState or None, default=None
+        Of copies and views.
 
     Attributes
     ----------
@@ -37,6 +52,8 @@ class LogisticProbeClassifier(LinearClassifier):
     intercept_ : ndarray of shape (n_classes,) or (1,)
     n_iter_ : int
         Newton steps taken.
+    augment_seed_ : int
+        Of copies and views; with `augment` only.
     classes_ : ndarray of shape (n_classes,)
     n_features_in_ : int
 
@@ -57,6 +74,7 @@ class LogisticProbeClassifier(LinearClassifier):
         "tol": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "class_weight": [dict, str, None],
+        **CONSTRAINTS,
     }
 
     def __init__(
@@ -66,14 +84,26 @@ class LogisticProbeClassifier(LinearClassifier):
         tol: float = 1e-8,
         max_iter: int = 100,
         class_weight: dict[Any, float] | str | None = None,
+        augment: Augmentation | None = None,
+        n_augmented: int = 10,
+        n_views: int = 0,
+        n_prefix: int = 0,
+        grid: tuple[int, int] | None = None,
+        random_state: int | np.random.RandomState | None = None,
     ):
         self.C = C
         self.tol = tol
         self.max_iter = max_iter
         self.class_weight = class_weight
+        self.augment = augment
+        self.n_augmented = n_augmented
+        self.n_views = n_views
+        self.n_prefix = n_prefix
+        self.grid = grid
+        self.random_state = random_state
 
     def _fit(self, support: Support) -> None:
-        support = support.weighted()
+        support = support.weighted().augmented()
         with threads_for(support.features.size):
             solution = fit_logistic(
                 torch.tensor(support.features),

@@ -11,6 +11,8 @@ from scipy.special import logsumexp
 from sklearn.model_selection import check_cv
 from sklearn.utils._param_validation import HasMethods, Interval
 
+from frofa.augmentations import Augmentation
+from frofa.estimators._augmented import CONSTRAINTS
 from frofa.estimators._base import Array, LinearClassifier, Support
 from frofa.estimators._ridge_path import RidgePath, decompose
 
@@ -30,10 +32,29 @@ class RidgeProbeClassifier(LinearClassifier):
         Penalties. One is used as given; among several, the one with the least squared error is chosen on the training
         data. None is the path of the paper, 2^k for k = -20..10.
     cv : int, splitter or iterable, default=None
-        How to choose: None is efficient leave-one-out, otherwise as in scikit-learn. At one shot a class, every
-        left-out sample is the only one of its class, and the choice is little more than a guess in either way.
+        How to choose: None is efficient leave-one-out, otherwise as in scikit-learn. Augmented copies are left out with
+        their sample, and errors are those of the samples as they are. At one shot a class, every left-out sample is
+        the only one of its class, and the choice is little more than a guess in either way.
     class_weight : dict or "balanced", default=None
         As in scikit-learn.
+    augment : Augmentation, default=None
+        Of `frofa.augmentations`, reachable in a search as ``augment`` and ``augment__level``: the probe is fitted to
+        the samples and to augmented copies of them, drawn once, in float32. Tokens are augmented as tokens, and then
+        averaged over those that are seen. Pooled features (n, C) have no positions: augmentations that need a grid are
+        errors, and variant ``"c2"`` and `Contrast` are the identity. Those that mix labels are refused.
+    n_augmented : int, default=10
+        Copies of each sample. It and they weigh ``1 / (n_augmented + 1)`` of it each, so that the total weight, and
+        with it the meaning of a penalty, is that of the samples. Leave-one-out solves a system of their number for
+        each sample and penalty.
+    n_views : int, default=0
+        Augmentation at prediction: scores are the mean over the features as they are and so many augmented views, which
+        are drawn once and treat all samples alike.
+    n_prefix : int, default=0
+        Class and register tokens, which come first and are not augmented. Tokens only.
+    grid : (int, int), default=None
+        Height and width of the grid that the other tokens lie on, row by row; None takes it to be a square.
+    random_state : int, RandomState or None, default=None
+        Of copies and views.
 
     Attributes
     ----------
@@ -47,12 +68,25 @@ class RidgeProbeClassifier(LinearClassifier):
     temperature_ : float
         What scores are divided by for `predict_proba`: fitted to the predictions of held-out samples (leave-one-out, or
         `cv`); 1 at one shot a class.
+    augment_seed_ : int
+        Of copies and views; with `augment` only.
     classes_ : ndarray of shape (n_classes,)
     n_features_in_ : int
 
+    Notes
+    -----
+    For `GaussianNoise`, pooled features need no copies: noise is a penalty. Let its standard deviation on sample i, of
+    weight w_i, be s_i (``std`` times the range of the sample). In expectation it adds ``sum(w_i * s_i ** 2) * |coef_|
+    ** 2`` to the squared error, and ``mean(s_i ** 2)`` to the variance ``sigma_c ** 2`` by which channel c is
+    standardised. What many copies approach is therefore ridge regression without noise, standardised by these
+    ``sigma_c``, with penalty ``alpha + sum(w_i * s_i ** 2) / sigma_c ** 2`` on channel c: where channels are of one
+    scale, a larger `alphas`. A finite number of copies m and the sample itself give ``m / (m + 1)`` of both terms. Of
+    noise on N tokens, averaging leaves ``s_i ** 2 / N``.
+
     References
     ----------
-    big_vision, ``evaluators/fewshot_lsr.py``; Bär et al., CVPR 2024, "linear probe".
+    big_vision, ``evaluators/fewshot_lsr.py``; Bär et al., CVPR 2024, "linear probe"; Bishop, "Training with Noise is
+    Equivalent to Tikhonov Regularization", Neural Computation 1995.
 
     Examples
     --------
@@ -67,6 +101,7 @@ class RidgeProbeClassifier(LinearClassifier):
         "alphas": [Interval(Real, 0, None, closed="neither"), "array-like", None],
         "cv": [Interval(Integral, 2, None, closed="left"), HasMethods(["split"]), "array-like", None],
         "class_weight": [dict, str, None],
+        **CONSTRAINTS,
     }
     _opposite = -1.0
 
@@ -76,10 +111,22 @@ class RidgeProbeClassifier(LinearClassifier):
         *,
         cv: Any = None,
         class_weight: dict[Any, float] | str | None = None,
+        augment: Augmentation | None = None,
+        n_augmented: int = 10,
+        n_views: int = 0,
+        n_prefix: int = 0,
+        grid: tuple[int, int] | None = None,
+        random_state: int | np.random.RandomState | None = None,
     ):
         self.alphas = alphas
         self.cv = cv
         self.class_weight = class_weight
+        self.augment = augment
+        self.n_augmented = n_augmented
+        self.n_views = n_views
+        self.n_prefix = n_prefix
+        self.grid = grid
+        self.random_state = random_state
 
     def _fit(self, support: Support) -> None:
         alphas = self._check_alphas()
@@ -106,7 +153,7 @@ class RidgeProbeClassifier(LinearClassifier):
         return alphas
 
     def _decompose(self, support: Support) -> RidgePath:
-        part = support.weighted()
+        part = support.weighted().augmented()
         return decompose(part.features, self._targets(part), part.weights)
 
     def _targets(self, support: Support) -> Array:
@@ -118,7 +165,7 @@ class RidgeProbeClassifier(LinearClassifier):
         if self.cv is None:
             part = support.weighted()
             targets = self._targets(part)
-            return lambda alpha: _HeldOut(path.leave_one_out(targets, alpha), targets, part)
+            return lambda alpha: _HeldOut(path.leave_one_out(targets, alpha, part.group_size), targets, part)
         splits = list(check_cv(self.cv, support.codes, classifier=True).split(support.features, support.codes))
         folds = [(self._decompose(support.rows(train)), support.rows(valid).features) for train, valid in splits]
         part = support.rows(np.concatenate([valid for _, valid in splits]))

@@ -10,7 +10,7 @@ from frofa._version import __version__
 
 if TYPE_CHECKING:
     from frofa import augmentations, estimators
-    from frofa.evaluation import mean_interval, sample_shots
+    from frofa.evaluation import disjoint_shots, mean_interval, sample_shots
     from frofa.extractor import FrozenFeatureExtractor
     from frofa.images import list_images, load_image_folder
     from frofa.persistence import load, save
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _HOME = {
     "FeatureStore": "frofa.store",
     "FrozenFeatureExtractor": "frofa.extractor",
+    "disjoint_shots": "frofa.evaluation",
     "list_images": "frofa.images",
     "load": "frofa.persistence",
     "load_image_folder": "frofa.images",
@@ -32,6 +33,7 @@ __all__ = [
     "FrozenFeatureExtractor",
     "__version__",
     "augmentations",
+    "disjoint_shots",
     "estimators",
     "list_images",
     "load",

@@ -84,7 +84,9 @@ def read_results(path: Path) -> list[Result]:
     whole = [line for line in lines if line.endswith("\n")]
     reader = csv.DictReader(whole)
     if whole and reader.fieldnames != COLUMNS:
-        raise ValueError(f"{path} is no file of study results: expected the columns {COLUMNS}. Got {reader.fieldnames}.")
+        raise ValueError(
+            f"{path} is no file of study results: expected the columns {COLUMNS}. Got {reader.fieldnames}."
+        )
     kinds = {field.name: field.type for field in fields(Result)}
     convert = {"int": int, "float": float, "str": str, int: int, float: float, str: str}
     return [Result(**{name: convert[kinds[name]](value) for name, value in row.items()}) for row in reader]  # type: ignore[index]

@@ -67,6 +67,11 @@ class Backbone:
             return None
         return len(self.module.blocks)  # type: ignore[arg-type]
 
+    @property
+    def has_cls_token(self) -> bool:
+        """Whether the model has a class token."""
+        return getattr(self.module, "cls_token", None) is not None
+
     def width(self, output: Output) -> int:
         """Channels of an output."""
         channels: int = self.module.num_features  # type: ignore[assignment]
@@ -91,7 +96,7 @@ class Backbone:
         elif layer is not None and not -depth <= layer < depth:
             raise ValueError(f"{self.name} has layers {-depth} to {depth - 1}. Got layer={layer}.")
         index = None if depth is None else depth - 1 if layer is None else int(layer) % depth
-        if output == "cls" and getattr(self.module, "cls_token", None) is None:
+        if output == "cls" and not self.has_cls_token:
             raise ValueError(f"{self.name} has no class token: choose output='tokens', 'mean' or 'pooled'.")
         if output == "pooled" and not (norm and (depth is None or index == depth - 1)):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The ``frofa`` command: demo, models, extract, fit, predict."""
+"""The ``frofa`` command: demo, models, extract, fit, predict, study."""
 
 import argparse
 import os
@@ -51,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_extract(commands)
     _add_fit(commands)
     _add_predict(commands)
+    _add_study(commands)
     return parser
 
 
@@ -296,6 +297,52 @@ def _predict(args: argparse.Namespace) -> int:
         write_atomically(args.out, lambda file: file.write(text.getvalue().encode("utf-8")))
         print(f"{args.out}: {len(probabilities)} images")
     return EXIT_SKIPPED if extraction.skipped else 0
+
+
+def _add_study(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "study",
+        help="compare all augmentations and heads on your images, with a report",
+        description="The protocol of the FroFA paper on image sets of your own: MAP heads with every augmentation at "
+        "several levels, baselines and probes; disjoint support samples, a validation part of the training images that "
+        "chooses, test images for the report only. Writes results.csv, report.md and figures. A killed study goes on "
+        "where it stopped.",
+    )
+    parser.add_argument(
+        "images", type=Path, nargs="+", metavar="DIRECTORY", help="with train/CLASS and test/CLASS, or CLASS alone"
+    )
+    parser.add_argument("--backbone", nargs="+", default=["frofa/vit_tiny_tin200"], help="(default: %(default)s)")
+    parser.add_argument("--shots", type=int, nargs="+", default=[1, 5, 10, 25], help="(default: 1 5 10 25)")
+    parser.add_argument("--seeds", type=int, default=5, help="support samples for each number of shots (default: 5)")
+    parser.add_argument("--quick", action="store_true", help="few levels of each augmentation: minutes, not hours")
+    parser.add_argument(
+        "--heads", nargs="+", default=["map", "probes"], choices=["map", "probes"], help="(default: both)"
+    )
+    parser.add_argument("--out", type=Path, default=Path("frofa-study"), help="directory (default: ./%(default)s)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)")
+    parser.add_argument("--n-jobs", type=int, default=-1, help="threads that decode images (default: one a core)")
+    parser.set_defaults(run=_study)
+
+
+def _study(args: argparse.Namespace) -> int:
+    from frofa._optional import require
+    from frofa.study import Study, report_study, run_study
+
+    require("matplotlib", "plot")  # before the work, not after it
+    study = Study(
+        directories=args.images,
+        backbones=args.backbone,
+        out=args.out,
+        shots=args.shots,
+        n_seeds=args.seeds,
+        quick=args.quick,
+        heads=args.heads,
+        device=args.device,
+        n_jobs=args.n_jobs,
+    )
+    run_study(study, say=lambda line: print(line, flush=True))
+    print(f"report: {report_study(study)}")
+    return 0
 
 
 def _add_extractor_options(parser: argparse.ArgumentParser) -> None:

@@ -79,6 +79,48 @@ def sample_shots(y: npt.ArrayLike, shots: int, random_state: Any = None) -> npt.
     return np.concatenate(chosen)
 
 
+def disjoint_shots(
+    y: npt.ArrayLike, shots: int, n_samples: int, random_state: Any = None
+) -> list[npt.NDArray[np.intp]]:
+    """Choose several support samples that share no image.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        Labels.
+    shots : int
+        Samples a class, in each support sample.
+    n_samples : int
+        Support samples.
+    random_state : int, RandomState or None, default=None
+
+    Returns
+    -------
+    list of ndarray of int, shape (shots * n_classes,)
+        Positions in `y`, class by class.
+
+    Raises
+    ------
+    ValueError
+        If a class has fewer than ``shots * n_samples`` samples, or a number is less than 1.
+
+    References
+    ----------
+    Bär et al., CVPR 2024, section 4: five disjoint samples of each shot set.
+
+    Examples
+    --------
+    >>> from frofa import disjoint_shots
+    >>> first, second = disjoint_shots(["cat", "dog"] * 10, shots=2, n_samples=2, random_state=0)
+    >>> len(first), set(first) & set(second)
+    (4, set())
+    """
+    if n_samples < 1:
+        raise ValueError(f"n_samples must be at least 1. Got {n_samples}.")
+    whole = sample_shots(y, shots * n_samples, random_state).reshape(-1, n_samples, shots)
+    return [whole[:, i].ravel() for i in range(n_samples)]
+
+
 def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
     """Mean and Student-t confidence interval over seeds.
 

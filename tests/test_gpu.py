@@ -11,10 +11,35 @@ import torch
 
 import frofa
 from frofa import FrozenFeatureExtractor
-from frofa.augmentations import Augmentation, Brightness, Contrast, Posterize
+from frofa import augmentations as A
+from frofa.augmentations import Augmentation, Brightness, RandAugment, RandomChoice, Rotate, TokenBatch, TrivialAugment
 from frofa.estimators import MAPClassifier
 
+VARIED: tuple[Any, ...] = (
+    A.Brightness, A.Contrast, A.Posterize, A.Solarize, A.Invert, A.Sharpness, A.Equalize, A.JPEG
+)  # fmt: skip
+EVERY: list[Augmentation] = [kind(variant=variant) for kind in VARIED for variant in ("default", "c", "c2")]
+EVERY += [A.GaussianNoise(variant="default"), A.GaussianNoise(variant="c2")]
+EVERY += [kind() for kind in (A.Rotate, A.ShearX, A.ShearY, A.TranslateX, A.TranslateY, A.Crop, A.ResizedCrop)]
+EVERY += [A.Rotate(fill="edge"), A.Rotate(fill="zero"), A.InceptionCrop(), A.PatchDropout(), A.MixUp()]
+EVERY += [A.ChannelDropout(), A.RandomApply([A.Crop()]), A.RandomChoice([A.Crop(), A.Brightness()])]
+EVERY += [A.RandAugment(), A.TrivialAugment(), A.Sequential([A.Brightness(), A.Posterize()])]
+
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
+
+def on_gpu(params: Any) -> Any:
+    """Drawn parameters, moved."""
+    if isinstance(params, torch.Tensor):
+        return params.cuda()
+    if isinstance(params, dict):
+        return {name: on_gpu(value) for name, value in params.items()}
+    return type(params)(map(on_gpu, params)) if isinstance(params, (list, tuple)) else params
+
+
+def moved(batch: TokenBatch, device: str) -> TokenBatch:
+    parts = {name: getattr(batch, name) for name in ("patches", "mask", "targets")}
+    return batch.replace(**{name: part if part is None else part.to(device) for name, part in parts.items()})
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +66,62 @@ def test_precisions_have_features_of_their_own(images: Any, tmp_path: Path) -> N
     assert extractor.set_params(device="cpu").extract(images).n_computed == 0
 
 
-@pytest.mark.parametrize("variant", ["default", "c", "c2"])
-@pytest.mark.parametrize("kind", [Brightness, Contrast, Posterize])
-def test_augmentations_agree(kind: Any, variant: Any) -> None:
-    augment: Augmentation = kind(0.5, variant)
-    tokens = torch.randn(6, 16, 32, generator=torch.Generator().manual_seed(0))
-    params = augment.make_params(tokens, torch.Generator().manual_seed(1))
-    on_gpu = augment.transform(tokens.cuda(), {name: value.cuda() for name, value in params.items()})
-    torch.testing.assert_close(on_gpu.cpu(), augment.transform(tokens, params), rtol=1e-5, atol=1e-5)
-    drawn = augment(tokens.cuda(), torch.Generator("cuda").manual_seed(2))
-    assert drawn.is_cuda
-    assert not torch.equal(drawn.cpu(), tokens)
+@pytest.mark.parametrize("grid", [(4, 4), (3, 17), None], ids=str)
+@pytest.mark.parametrize("augment", EVERY, ids=repr)
+def test_augmentations_agree(augment: Augmentation, grid: Any) -> None:
+    """Drawn on the CPU, applied on both: square and other grids, and a mask with images of several sizes."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randn(6, 51 if grid is None else grid[0] * grid[1], 33, generator=generator)
+    sizes = torch.tensor([[3, 17], [5, 10], [1, 1], [2, 2], [7, 7], [1, 51]]) if grid is None else grid
+    mask = None if grid else torch.arange(51) < sizes.prod(1, keepdim=True)
+    batch = TokenBatch.from_tokens(tokens, grid=sizes, mask=mask, targets=torch.eye(6))
+    params = augment.make_params(batch, generator)
+    here = augment.transform(batch, params)
+    there = augment.transform(moved(batch, "cuda"), on_gpu(params))
+    seen = torch.ones(tokens.shape[:2], dtype=torch.bool) if here.mask is None else here.mask
+    torch.testing.assert_close(there.patches.cpu()[seen], here.patches[seen], rtol=1e-4, atol=1e-4)
+    back = moved(there, "cpu")
+    assert (back.mask is None) == (here.mask is None)
+    assert back.mask is None or here.mask is None or torch.equal(back.mask, here.mask)
+    torch.testing.assert_close(back.targets, here.targets)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("augment", EVERY, ids=repr)
+def test_half_precision_is_rounded_once(augment: Augmentation, dtype: torch.dtype) -> None:
+    generator = torch.Generator("cuda").manual_seed(0)
+    tokens = torch.randn((5, 49, 40), generator=generator, device="cuda").to(dtype)
+    batch = TokenBatch.from_tokens(tokens, targets=torch.eye(5, device="cuda"))
+    params = augment.make_params(batch, generator)
+    out = augment.transform(batch, params).patches
+    precise = augment.transform(batch.replace(patches=tokens.float()), params).patches
+    assert out.dtype == dtype
+    torch.testing.assert_close(out, precise.to(dtype), rtol=0.02, atol=0.02)
+    share = (out == precise.to(dtype)).float().mean()
+    assert share > 0.98, "differs by more than rare ties"
+
+
+@pytest.mark.parametrize("augment", EVERY, ids=repr)
+def test_the_host_does_not_wait(augment: Augmentation) -> None:
+    generator = torch.Generator("cuda").manual_seed(0)
+    batch = TokenBatch.from_tokens(
+        torch.randn((32, 49, 40), generator=generator, device="cuda"), targets=torch.eye(32, device="cuda")
+    )
+    augment.apply(batch, generator)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        augment.apply(batch, generator)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("augment", [RandomChoice([Brightness(), Rotate()]), RandAugment(), TrivialAugment()], ids=repr)
+def test_choices_on_a_gpu_are_drawn_anew(augment: Augmentation) -> None:
+    tokens = torch.randn(6, 49, 8, generator=torch.Generator().manual_seed(0)).cuda()
+    generator = torch.Generator("cuda").manual_seed(2)
+    first, second = augment(tokens, generator), augment(tokens, generator)
+    assert not torch.equal(first, second)
+    assert torch.equal(first, augment(tokens, torch.Generator("cuda").manual_seed(2)))
 
 
 def test_trained_on_a_gpu_used_without_one(images: Any, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every example of the README and of the docstrings runs."""
+"""Every example of the README, of docs/ and of the docstrings runs, and tables of parameters are true."""
 
 import doctest
 import pkgutil
@@ -14,10 +14,22 @@ import pytest
 from PIL import Image
 
 import frofa
+from frofa import augmentations
+from frofa.augmentations import Augmentation
 from frofa.cli import main
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-EXAMPLES = re.findall(r"<!-- example -->\n```python\n(.*?)```", README, re.DOTALL)
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+EXAMPLES = {
+    f"{file.name}-{index}": example
+    for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for index, example in enumerate(re.findall(r"<!-- example -->\n```python\n(.*?)```", file.read_text(), re.DOTALL))
+}
+AUGMENTATIONS = re.findall(
+    r"^\| [^|]* \| `(\w+\(.*?\))` \| [^|]* \| ([\d.]+), ([\d.]+) \| ([\w, ]*)\|",
+    (ROOT / "docs" / "augmentations.md").read_text(),
+    re.MULTILINE,
+)
 SHELL = re.findall(r"<!-- shell -->\n```sh\n(.*?)```", README, re.DOTALL)
 MODULES = sorted(
     module.name for module in pkgutil.walk_packages(frofa.__path__, "frofa.") if "__main__" not in module.name
@@ -40,9 +52,26 @@ def user_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("user_directory")
-@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
-def test_python_examples_run(example: str) -> None:
-    exec(compile(example, "README.md", "exec"), {})
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_python_examples_run(name: str) -> None:
+    exec(compile(EXAMPLES[name], name, "exec"), {})
+
+
+def test_the_tables_of_augmentations_are_true() -> None:
+    for call, identity, strongest, variants in AUGMENTATIONS:
+        shown = eval(call, vars(augmentations))
+        params = shown.get_params()
+        assert params == type(shown)().get_params(), f"{call} does not show the defaults"
+        unsaid = set(params) - set(re.findall(r"(\w+)=", call))
+        assert unsaid <= {"clip", "max_aspect"}, f"{call} leaves out {unsaid}"
+        assert shown.strength[1:] == (float(identity), float(strongest)), call
+        [allowed] = shown._parameter_constraints.get("variant", [None])
+        assert set(re.findall(r"\w+", variants)) == (allowed.options if allowed else set()), call
+    public = [getattr(augmentations, name) for name in augmentations.__all__]
+    concrete = {kind.__name__ for kind in public if isinstance(kind, type) and issubclass(kind, Augmentation)}
+    compositions = {"RandAugment", "RandomApply", "RandomChoice", "Sequential", "TrivialAugment"}
+    named = [call.partition("(")[0] for call, *_ in AUGMENTATIONS]
+    assert sorted(named) == sorted(concrete - compositions - {"Augmentation"})
 
 
 def test_shell_examples_run(user_directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,7 +86,8 @@ def test_shell_examples_run(user_directory: Path, capsys: pytest.CaptureFixture[
 
 
 def test_the_readme_has_examples_and_both_commands() -> None:
-    assert len(EXAMPLES) >= 5
+    assert sum(name.startswith("README") for name in EXAMPLES) >= 5
+    assert sum(name.startswith("augmentations") for name in EXAMPLES) >= 4
     for name in ("demo", "test"):
         ran = subprocess.run(
             [sys.executable, Path(__file__).parents[1] / ".ci" / "readme_command.py", name],

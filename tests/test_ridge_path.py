@@ -9,6 +9,7 @@ from features import SHOTS, gaussian, real_features
 from sklearn.model_selection import ShuffleSplit, StratifiedKFold
 
 from frofa.estimators import RidgeProbeClassifier
+from frofa.estimators._ridge_path import decompose
 from frofa.estimators.ridge import DEFAULT_ALPHAS
 
 Array = npt.NDArray[Any]
@@ -109,6 +110,34 @@ def test_a_sample_is_left_out_with_all_its_weight(channels: int) -> None:
     expected = [leave_one_out(Z, y, alpha, weights) for alpha in alphas]
     head = RidgeProbeClassifier(alphas).fit(X, y, weights)
     np.testing.assert_allclose(errors(head), np.array(expected), rtol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [6, 40, 200])  # fewer than samples, than rows, and more than both
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_groups_left_out_equal_refits(channels: int, n_classes: int) -> None:
+    size, rng = 4, np.random.default_rng(2)
+    X, y = gaussian(18, channels, n_classes)
+    rows = (X[:, None] + rng.normal(size=(18, size, channels)) * [[0], [1], [1], [3]]).reshape(-1, channels)
+    weights = rng.uniform(0.5, 2, 18 * size)
+    targets = one_hot(y)[:, n_classes == 2 :]
+    path = decompose(rows, targets.repeat(size, axis=0), weights)
+    Z = np.hstack([(rows - path.mean) / path.scale, np.full((len(rows), 1), BIAS)])
+    root = np.sqrt(weights)[:, None]
+    for alpha in (1e-3, 0.5, 50.0):
+        expected = []
+        for i in range(18):
+            rest = np.arange(len(rows)) // size != i
+            w = least_squares((Z * root)[rest], (targets.repeat(size, axis=0) * root)[rest], alpha)
+            expected.append(Z[i * size] @ w)
+        assert_close(path.leave_one_out(targets, alpha, size), np.array(expected), 1e-6)
+
+
+@pytest.mark.parametrize("channels", [8, 50])
+def test_a_group_of_one_is_a_sample(channels: int) -> None:
+    X, y = gaussian(30, channels)
+    path = decompose(X, one_hot(y), np.random.default_rng(1).uniform(0.5, 2, 30))
+    fitted = X @ path.solve(0.5)[0] + path.solve(0.5)[1]
+    assert_close(path._leave_groups_out(one_hot(y), fitted, 0.5, 1), path.leave_one_out(one_hot(y), 0.5), 1e-10)
 
 
 @pytest.mark.parametrize("cv", [4, ShuffleSplit(3, test_size=0.3, random_state=0)])

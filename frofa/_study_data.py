@@ -1,0 +1,109 @@
+"""The images of a study: splits, frozen features, and support samples."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import train_test_split
+
+from frofa.backbone import Output, load_backbone
+from frofa.estimators._device import resolve_device
+from frofa.evaluation import disjoint_shots, sample_shots
+from frofa.extractor import FrozenFeatureExtractor
+from frofa.images import load_image_folder
+
+Array = npt.NDArray[Any]
+VALIDATION = 1 / 6
+"""Part of the training images of each class that chooses, and is in no support sample."""
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """Features of one image set and backbone.
+
+    Attributes
+    ----------
+    dataset, backbone : str
+    features : dict of str to ndarray
+        ``"tokens"`` (n, N, C), ``"pooled"`` (n, C), and ``"cls"`` (n, C) where there is a class token.
+    y : ndarray of str, shape (n,)
+    pool, validation, test : ndarray of int
+        Rows that support samples are drawn from, that choose, and that are reported.
+    """
+
+    dataset: str
+    backbone: str
+    features: dict[str, Array]
+    y: Array
+    pool: npt.NDArray[np.intp]
+    validation: npt.NDArray[np.intp]
+    test: npt.NDArray[np.intp]
+
+    def support(self, shots: int, n_seeds: int) -> tuple[list[npt.NDArray[np.intp]], bool]:
+        """Rows of each support sample, and whether they are disjoint, which takes enough images."""
+        labels = self.y[self.pool]
+        if np.unique(labels, return_counts=True)[1].min() >= shots * n_seeds:
+            return [self.pool[rows] for rows in disjoint_shots(labels, shots, n_seeds, random_state=0)], True
+        return [self.pool[sample_shots(labels, shots, seed)] for seed in range(n_seeds)], False
+
+
+def split_images(directory: Path) -> tuple[list[str], Array, npt.NDArray[np.bool_]]:
+    """Paths, labels and which are test images, of DIRECTORY/train and DIRECTORY/test, or a third of DIRECTORY."""
+    if (directory / "train").is_dir() and (directory / "test").is_dir():
+        train, y_train = load_image_folder(directory / "train")
+        test, y_test = load_image_folder(directory / "test")
+        if extra := set(y_test.tolist()) - set(y_train.tolist()):
+            raise ValueError(
+                f"{directory}/test has classes that {directory}/train has not: {', '.join(sorted(extra))}."
+            )
+        is_test = np.arange(len(train) + len(test)) >= len(train)
+        return [*train, *test], np.concatenate([y_train, y_test]), is_test
+    paths, labels = load_image_folder(directory)
+    _, test_rows = train_test_split(np.arange(len(paths)), test_size=1 / 3, stratify=labels, random_state=0)
+    return paths, labels, np.isin(np.arange(len(paths)), test_rows)
+
+
+def load_study_data(directory: Path, backbone: str, store: Path, shots: int, *, device: str, n_jobs: int) -> StudyData:
+    """Extract the features that a study needs; `shots` is the largest number that has to be there.
+
+    Raises
+    ------
+    ValueError
+        If a class has too few images.
+    """
+    paths, labels, is_test = split_images(directory)
+    features: dict[str, Array] = {}
+    kept = np.arange(len(paths))
+    outputs: list[Output] = ["tokens", "pooled"]
+    if load_backbone(backbone, None, str(resolve_device(device))).has_cls_token:
+        outputs.append("cls")
+    for output in outputs:
+        kept, features[output] = _extract(paths, labels, backbone, output, store, device, n_jobs)
+    y, is_test = labels[kept], is_test[kept]
+    training = np.flatnonzero(~is_test)
+    pool, validation = train_test_split(training, test_size=VALIDATION, stratify=y[training], random_state=0)
+    classes, counts = np.unique(y[pool], return_counts=True)
+    if counts.min() < shots:
+        raise ValueError(
+            f"{shots} shots take as many training images a class besides the validation part. {directory} leaves "
+            f"{counts.min()} of {classes[counts.argmin()]}."
+        )
+    rows = np.sort(pool), np.sort(validation), np.flatnonzero(is_test)
+    return StudyData(directory.resolve().name, short_name(backbone), features, y, *rows)
+
+
+def short_name(backbone: str) -> str:
+    """The last part of a backbone's name: no directory of this machine."""
+    return backbone.rstrip("/").rsplit("/", 1)[-1].removeprefix("local-dir:").removeprefix("hf-hub:")
+
+
+def _extract(
+    paths: list[str], labels: Array, backbone: str, output: Output, store: Path, device: str, n_jobs: int
+) -> tuple[npt.NDArray[np.intp], Array]:
+    extractor = FrozenFeatureExtractor(
+        backbone, output=output, store=store, device=device, n_jobs=n_jobs, on_error="skip", verbose=True
+    )
+    extraction = extractor.fit().extract(paths, labels)
+    return np.asarray(extraction.kept), extraction.features

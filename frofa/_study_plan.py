@@ -1,0 +1,136 @@
+"""What a study fits: baselines, every augmentation in its variants at several levels, sequences, and the probes."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from frofa import augmentations as A
+from frofa._study_results import Candidate
+from frofa.augmentations import Augmentation
+from frofa.estimators import LogisticProbeClassifier, PrototypeClassifier, RidgeProbeClassifier
+
+LR, WEIGHT_DECAY, N_STEPS = 0.03, 0.02, 300
+"""The defaults of `MAPClassifier`, which all augmented heads use."""
+SETTINGS = tuple(itertools.product((0.01, 0.03), (0.0, 1e-4, 1e-3, 1e-2, 2e-2, 3e-2)))
+"""Learning rates and weight decays among which the head without augmentation chooses."""
+VARIANTS: tuple[A.Variant, ...] = ("default", "c", "c2")
+WITH_CLS = "MAP+cls"
+"""A MAP head that sees the class token too."""
+WITH_CLS_LEVELS: dict[A.Variant, tuple[float, ...]] = {"c2": (0.1, 0.3, 0.5), "c": (0.05, 0.1, 0.2)}
+PROBE_VARIANTS: tuple[A.Variant, ...] = ("default", "c")
+NOISE_VARIANTS: tuple[Literal["default", "c2"], ...] = ("default", "c2")
+
+VARIED: dict[str, type[Any]] = {
+    "contrast": A.Contrast,
+    "posterize": A.Posterize,
+    "solarize": A.Solarize,
+    "invert": A.Invert,
+    "sharpness": A.Sharpness,
+    "equalize": A.Equalize,
+    "jpeg": A.JPEG,
+}
+PLAIN: dict[str, Augmentation] = {
+    "rotate": A.Rotate(),
+    "shear x": A.ShearX(),
+    "shear y": A.ShearY(),
+    "translate x": A.TranslateX(),
+    "translate y": A.TranslateY(),
+    "crop": A.Crop(),
+    "resized crop": A.ResizedCrop(),
+    "inception crop": A.InceptionCrop(),
+    "patch dropout": A.PatchDropout(),
+    "mixup": A.MixUp(),
+    "channel dropout": A.ChannelDropout(),
+    "randaugment": A.RandAugment(),
+    "trivialaugment": A.TrivialAugment(),
+}
+SEQUENCES: dict[str, Augmentation] = {
+    "brightness c2 > posterize c": A.Sequential([A.Brightness(variant="c2"), A.Posterize(variant="c")]),
+    "posterize c > brightness c2": A.Sequential([A.Posterize(variant="c"), A.Brightness(variant="c2")]),
+    "brightness c2 > contrast": A.Sequential([A.Brightness(variant="c2"), A.Contrast()]),
+    "contrast > brightness c2": A.Sequential([A.Contrast(), A.Brightness(variant="c2")]),
+    "brightness c > posterize c": A.Sequential([A.Brightness(variant="c"), A.Posterize(variant="c")]),
+}
+
+
+@dataclass(frozen=True)
+class Levels:
+    """How finely a study looks."""
+
+    brightness: Sequence[float]
+    strong: Sequence[float]
+    """Of contrast, posterize and the sequences."""
+    others: Sequence[float]
+
+
+FINE = Levels((0.05, *(k / 10 for k in range(1, 11))), (0.25, 0.5, 1.0), (0.25, 0.5, 1.0))
+COARSE = Levels((0.1, 0.3, 0.5, 1.0), (0.3, 1.0), (0.3,))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A candidate and how its MAP head is trained."""
+
+    candidate: Candidate
+    augment: Augmentation | None = None
+    lr: float = LR
+    weight_decay: float = WEIGHT_DECAY
+
+
+def map_plans(levels: Levels, *, with_cls: bool) -> list[Plan]:
+    """The MAP heads: without augmentation in all settings, then with each augmentation."""
+    plans = [Plan(Candidate("MAP", setting=_setting(lr, decay)), None, lr, decay) for lr, decay in SETTINGS]
+    plans += [
+        Plan(Candidate("MAP", name, variant, level), augment) for name, variant, level, augment in _augmented(levels)
+    ]
+    if with_cls:
+        plans += [Plan(Candidate(WITH_CLS, setting=_setting(lr, decay)), None, lr, decay) for lr, decay in SETTINGS]
+        plans += [
+            Plan(Candidate(WITH_CLS, "brightness", variant, level), A.Brightness(level, variant))
+            for variant, levels_ in WITH_CLS_LEVELS.items()
+            for level in levels_
+        ]
+    return plans
+
+
+def probe_plans(seed: int) -> Iterator[tuple[Candidate, Any]]:
+    """The probes on pooled features, and what they fit."""
+    yield Candidate("ridge"), RidgeProbeClassifier()
+    yield Candidate("prototype"), PrototypeClassifier()
+    for strength in (0.001, 0.01, 0.1, 1.0):
+        yield Candidate("logistic", setting=f"C={strength:g}"), _logistic(strength, None, seed)
+    for variant, level in itertools.product(PROBE_VARIANTS, (0.05, 0.1, 0.2)):
+        augment = A.Brightness(level, variant)
+        ridge = RidgeProbeClassifier(augment=augment, n_augmented=4, random_state=seed)
+        yield Candidate("ridge", "brightness", variant, level), ridge
+        for strength in (0.01, 0.1):
+            candidate = Candidate("logistic", "brightness", variant, level, f"C={strength:g}")
+            yield candidate, _logistic(strength, augment, seed)
+
+
+def _augmented(levels: Levels) -> Iterator[tuple[str, str, float, Augmentation]]:
+    for variant, level in itertools.product(VARIANTS, levels.brightness):
+        yield "brightness", variant, level, A.Brightness(level, variant)
+    for name, kind in VARIED.items():
+        chosen = levels.strong if name in ("contrast", "posterize") else levels.others
+        for variant, level in itertools.product(VARIANTS, chosen):
+            yield name, variant, level, kind(variant=variant).at_level(level)
+    for noise, level in itertools.product(NOISE_VARIANTS, levels.others):
+        yield "gaussian noise", noise, level, A.GaussianNoise(variant=noise).at_level(level)
+    for (name, augment), level in itertools.product(PLAIN.items(), levels.others):
+        yield name, "", level, augment.at_level(level)
+    for (name, augment), level in itertools.product(SEQUENCES.items(), levels.strong):
+        yield name, "", level, augment.at_level(level)
+
+
+def _setting(lr: float, weight_decay: float) -> str:
+    return "" if (lr, weight_decay) == (LR, WEIGHT_DECAY) else f"weight_decay={weight_decay:g} lr={lr:g}"
+
+
+def _logistic(strength: float, augment: Augmentation | None, seed: int) -> Any:
+    head = LogisticProbeClassifier(strength, augment=augment, n_augmented=4, random_state=seed)
+    return make_pipeline(StandardScaler(), head)

@@ -1,0 +1,127 @@
+"""The report of a study, in Markdown."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from frofa import _study_tables as tables
+from frofa._files import write_atomically
+from frofa._study_answers import answers, in_markdown
+from frofa._study_results import Result
+from frofa._study_summary import METHODS, PROBES, Cell, Scores, by_cell
+
+PROTOCOL = """\
+- Every choice (level, variant, augmentation, hyperparameters) is made by validation accuracy, as a mean over seeds,
+  for each set, backbone and number of shots separately. Test accuracy is only reported.
+- A seed is a support sample. Intervals are 95 % intervals over seeds (Student's t). A number without one has one seed.
+- A change is paired: the same seeds with and without. Bold: the interval excludes zero.
+  p is that of a two-tailed paired t-test.
+- A change over several sets is the mean of the sets' means. Its interval and test take all differences, set x seed,
+  as one sample. They speak of these sets with other support samples, not of other sets.
+- Validation and test accuracy are of the same fits: what is chosen is partly a lucky fit, and more so the more
+  candidates there are to choose from.
+- Nothing is corrected for the number of comparisons: of twenty true zeros, about one is bold."""
+MEANINGS = {
+    "MAP default": "the MAP head with the library's hyperparameters, no augmentation",
+    "MAP": "MAP heads without augmentation and without weight decay",
+    "MAP^wd": "all MAP heads without augmentation",
+    "best FroFA": "all MAP heads with augmentation, all with the library's hyperparameters",
+    "MAP+cls": "MAP heads that see the class token too, no augmentation",
+    "MAP+cls + FroFA": "the same with augmentation",
+    **{probe: f"the settings of the {probe} probe, no augmentation" for probe in PROBES},
+    "best probe": "all probes without augmentation",
+    **{f"{probe} + FroFA": f"the settings of the {probe} probe with augmentation" for probe in PROBES},
+}
+"""What a method is the best of, by validation accuracy."""
+
+
+def write_report(
+    results: Iterable[Result],
+    directory: Path,
+    *,
+    command: str,
+    versions: str,
+    notes: Mapping[str, str],
+    figures: Sequence[Path] = (),
+) -> Path:
+    """Write ``report.md``; parts that the study has no results for are left out.
+
+    Parameters
+    ----------
+    results : iterable of Result
+        At least one; of two rows of the same fit, the later counts.
+    directory : Path
+        An existing directory.
+    command, versions : str
+        What was run, and with which versions of what.
+    notes : mapping of str to str
+        Facts that belong in the first section, such as the size of the validation part.
+    figures : sequence of Path, default=()
+        Image files in `directory`, to be shown at the end.
+
+    Returns
+    -------
+    Path
+        Of the report, which appears whole or not at all.
+
+    Raises
+    ------
+    ValueError
+        If there are no results.
+    """
+    cells = by_cell(results)
+    if not cells:
+        raise ValueError("expected at least one result. Got none.")
+    found = [in_markdown(answer) for answer in answers(cells)]
+    sections = [
+        "# Study of frozen feature augmentation",
+        _what_was_run(cells, command, versions, notes),
+        _how_to_read(cells),
+        tables.titled("## Answers", *found),
+        tables.accuracies(cells),
+        tables.choices(cells),
+        tables.gains(cells),
+        tables.augmentations(cells, "MAP default"),
+        tables.augmentations(cells, "MAP^wd"),
+        tables.variants(cells),
+        tables.sequences(cells),
+        tables.brightness(cells),
+        tables.titled("## Figures", *(f"![{path.stem}]({path.name})" for path in figures)),
+    ]
+    path = directory / "report.md"
+    text = "\n\n".join(section for section in sections if section) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+    return path
+
+
+def _how_to_read(cells: Mapping[Cell, list[Scores]]) -> str:
+    candidates = {scores.candidate for cell in cells.values() for scores in cell}
+    counts = {name: sum(map(METHODS[name], candidates)) for name in MEANINGS}
+    rows = [[name, MEANINGS[name], f"{count:,}"] for name, count in counts.items() if count]
+    header = ["method", "the best by validation of", "candidates"]
+    return tables.titled("## How to read this", PROTOCOL, tables.table(header, rows))
+
+
+def _what_was_run(cells: Mapping[Cell, list[Scores]], command: str, versions: str, notes: Mapping[str, str]) -> str:
+    fits = [scores for cell in cells.values() for scores in cell]
+    seeds = sorted({seed for scores in fits for seed in scores.test})
+    facts = {
+        "Sets": ", ".join(sorted({cell.dataset for cell in cells})),
+        "Backbones": ", ".join(sorted({cell.backbone for cell in cells})),
+        "Shots": ", ".join(map(str, sorted({cell.shots for cell in cells}))),
+        "Seeds": f"{len(seeds)} ({', '.join(map(str, seeds))})",
+        "Candidates": f"{len({scores.candidate for scores in fits}):,}",
+        "Fits": f"{sum(len(scores.test) for scores in fits):,}",
+        **_gaps(fits, len(seeds)),
+        "Versions": versions,
+        **notes,
+    }
+    lines = [f"- {name}: {fact}" for name, fact in facts.items()]
+    return tables.titled("## What was run", f"```sh\n{command}\n```", "\n".join(lines))
+
+
+def _gaps(fits: Sequence[Scores], n_seeds: int) -> dict[str, str]:
+    lacking = sum(len(scores.test) < n_seeds for scores in fits)
+    if not lacking:
+        return {}
+    whole = f"{lacking:,} of {len(fits):,} combinations of candidate, set, backbone and shots lack seeds"
+    return {"Not finished": f"{whole}. Where others are complete, these are not chosen."}
