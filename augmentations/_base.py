@@ -29,6 +29,8 @@ class Augmentation(BaseEstimator, ABC):
     strength: ClassVar[tuple[str, float, float] | None] = None
     """The parameter that says how strong it is, its value for the identity, and its strongest value in use."""
     mixes_labels: ClassVar[bool] = False
+    recordable: ClassVar[bool] = False
+    """Whether `apply` can be recorded as a CUDA graph: it draws from the generator alone, and never asks the device."""
 
     @overload
     def __call__(self, features: Tensor, /, generator: Generator) -> Tensor: ...
@@ -121,5 +123,5 @@ def _broadcast(value: Any, n: int) -> Any:
 
 def uniform(batch: TokenBatch, generator: Generator, low: float, high: float, *shape: int) -> Tensor:
     """U(low, high) of shape (n, *shape), float32, on the batch's device."""
-    device = batch.patches.device
-    return torch.rand((len(batch.patches), *shape), generator=generator, device=device).mul_(high - low).add_(low)
+    empty = torch.empty((len(batch.patches), *shape), device=batch.patches.device)
+    return empty.uniform_(low, high, generator=generator)

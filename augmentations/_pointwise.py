@@ -10,7 +10,7 @@ from torch import Tensor
 
 from frofa.augmentations._mapping import Variant, feature_range
 
-Operation = Literal["brightness", "contrast", "invert", "posterize", "solarize"]
+Operation = Literal["brightness", "contrast", "invert", "posterize", "solarize", "scale"]
 
 
 def pointwise(
@@ -22,7 +22,7 @@ def pointwise(
     ----------
     features : Tensor of shape (n, N, C)
         Floating point. Not modified.
-    operation : {"brightness", "contrast", "invert", "posterize", "solarize"}
+    operation : {"brightness", "contrast", "invert", "posterize", "solarize", "scale"}
     value : Tensor of shape (n, 1, 1) or (n, 1, C)
         Its parameter.
     variant : {"default", "c", "c2"}
@@ -43,11 +43,18 @@ def pointwise(
         return fused_pointwise(features, operation, value, variant, clip=clip, mask=mask)
     x = features.to(torch.promote_types(features.dtype, torch.float32))
     # One value a channel, also where all are equal: PyTorch's CPU kernels are several times faster on them.
-    low, high = (bound.expand(-1, 1, x.shape[2]).contiguous() for bound in feature_range(x, variant, mask))
+    low = high = x[:, :1]
+    if needs_range(operation, clip=clip):
+        low, high = (bound.expand(-1, 1, x.shape[2]).contiguous() for bound in feature_range(x, variant, mask))
     adjusted = OPERATIONS[operation](x, low, high, value, mask)
     if clip:
         adjusted = adjusted.clamp_(low, high)
     return adjusted.to(features.dtype)
+
+
+def needs_range(operation: Operation, *, clip: bool) -> bool:
+    """Whether an operation asks for the range of the features."""
+    return clip or operation not in ("contrast", "scale")
 
 
 def fusible(features: Tensor) -> bool:
@@ -104,6 +111,11 @@ def solarize(x: Tensor, low: Tensor, high: Tensor, threshold: Tensor, mask: Tens
     return torch.where(x > torch.lerp(low, high, threshold.to(x.dtype)), mirrored, x, out=mirrored)
 
 
+def scale(x: Tensor, low: Tensor, high: Tensor, factor: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG001
+    """Multiply by `factor`."""
+    return x * factor
+
+
 def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
     """Mean over the tokens, or over those where the mask (n, N) is True; shape (n, 1, C)."""
     if mask is None:
@@ -118,4 +130,5 @@ OPERATIONS: Mapping[Operation, Callable[[Tensor, Tensor, Tensor, Tensor, Tensor 
     "invert": invert,
     "posterize": posterize,
     "solarize": solarize,
+    "scale": scale,
 }

@@ -1,5 +1,6 @@
 """Resampling of tokens on their grid: each new token is a weighted sum of a few old ones."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -13,8 +14,9 @@ from frofa.augmentations._pointwise import fusible, masked_mean
 Fill = Literal["mean", "edge", "zero"]
 
 
-class Taps(NamedTuple):
-    """Which tokens are summed: indices (n, N, K) of int64 and weights (n, N, K) of float32.
+@dataclass(frozen=True)
+class Taps:
+    """Which tokens are summed: indices (n or 1, N, K) of int64 and weights (n or 1, N, K) of float32.
 
     Weights that do not sum to one leave room for the fill value.
     """
@@ -84,22 +86,33 @@ def resample(batch: TokenBatch, taps: Taps, fill: Fill = "edge") -> Tensor:
     Computed in float32 at least, and rounded once.
     """
     x = batch.patches
-    index, weight = (part.expand(len(x), -1, -1) for part in taps)
-    filler = masked_mean(x.to(torch.promote_types(x.dtype, torch.float32)), batch.mask) if fill == "mean" else None
+    filler = masked_mean(x, batch.mask) if fill == "mean" else None
     if fusible(x):
         from frofa.augmentations._triton import fused_resample
 
-        return fused_resample(x, index, weight, filler)
+        return fused_resample(x, *expand_taps(taps, len(x)), filler=filler)
+    summed = sum_taps(x, taps)
+    if filler is not None:
+        missing = 1 - taps.weight.sum(2, keepdim=True)
+        summed.addcmul_(missing.to(summed.dtype), filler)
+    return summed.to(x.dtype)
+
+
+def sum_taps(x: Tensor, taps: Taps) -> Tensor:
+    """Weighted sums of tokens (n, N, C), in float32 at least."""
     n, n_tokens, channels = x.shape
+    index, weight = expand_taps(taps, n)
     wide = x.to(torch.promote_types(x.dtype, torch.float32)).reshape(-1, channels)
     rows = index + n_tokens * torch.arange(n, device=x.device)[:, None, None]
     # A gather and a weighted sum in one pass; several times faster than four gathers or a product with a matrix.
-    summed = F.embedding_bag(
+    return F.embedding_bag(
         rows.flatten(0, 1), wide, mode="sum", per_sample_weights=weight.flatten(0, 1).to(wide.dtype)
-    ).view_as(x)
-    if filler is not None:
-        summed.addcmul_((1 - weight.sum(2, keepdim=True)).to(summed.dtype), filler)
-    return summed.to(x.dtype)
+    ).view(x.shape)
+
+
+def expand_taps(taps: Taps, n: int) -> tuple[Tensor, Tensor]:
+    """Index and weight of n images, of taps that may be shared by all."""
+    return taps.index.expand(n, -1, -1), taps.weight.expand(n, -1, -1)
 
 
 @lru_cache(maxsize=64)

@@ -25,6 +25,7 @@ class StylisticAugmentation(Augmentation):
         "clip": ["boolean"],
     }
     strength = ("level", 0.0, 1.0)
+    recordable = True
     variant: Variant
 
     def uniform(self, batch: TokenBatch, generator: Generator, low: float, high: float) -> Tensor:
@@ -34,8 +35,9 @@ class StylisticAugmentation(Augmentation):
 
     def image(self, batch: TokenBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Patches in float32 at least, and the bounds of their range."""
-        x = batch.patches.to(torch.promote_types(batch.patches.dtype, torch.float32))
-        return x, *feature_range(x, self.variant, batch.mask)
+        wide = torch.promote_types(batch.patches.dtype, torch.float32)
+        low, high = feature_range(batch.patches, self.variant, batch.mask)
+        return batch.patches.to(wide), low.to(wide), high.to(wide)
 
 
 class PointwiseAugmentation(StylisticAugmentation):

@@ -10,7 +10,7 @@ from torch import Generator
 from frofa.augmentations._base import Augmentation, Params
 from frofa.augmentations._batch import TokenBatch
 from frofa.augmentations._stylistic import UNIT
-from frofa.augmentations.compose import Choice, Composition, RandomChoice, Sequential
+from frofa.augmentations.compose import Choice, Composition, RandomChoice, Sequential, host_uniform
 from frofa.augmentations.geometric import Rotate, ShearX, ShearY, TranslateX, TranslateY
 from frofa.augmentations.pointwise import Brightness, Contrast, Invert, Posterize, Solarize
 from frofa.augmentations.sharpness import Equalize, Sharpness
@@ -83,6 +83,11 @@ class RandAugment(Composition):
         """Raise an error that names the member or parameter that is wrong."""
         _validate(self)
 
+    @property
+    def recordable(self) -> bool:  # type: ignore[override]
+        """Whether all operations are."""
+        return all(option.recordable for option in self.operations or OPERATIONS)
+
     def make_params(self, batch: TokenBatch, /, generator: Generator) -> Params:
         """Draw the parameters of each round, as in `RandomChoice`."""
         round_ = RandomChoice([option.at_level(self.level) for option in self.operations or OPERATIONS])
@@ -126,6 +131,7 @@ class TrivialAugment(Choice):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"max_level": [UNIT], "operations": ["array-like", None]}
     members = "operations"
     strength = ("max_level", 0.0, 1.0)
+    recordable = False  # levels are drawn on the host
 
     def __init__(self, max_level: float = 1.0, operations: Sequence[Augmentation] | None = None):
         self.max_level = max_level
@@ -135,13 +141,11 @@ class TrivialAugment(Choice):
         """Raise an error that names the member or parameter that is wrong."""
         _validate(self)
 
-    def options(self) -> Sequence[Augmentation]:
-        """The given ones, or all."""
-        return self.operations or OPERATIONS
-
-    def draw_option(self, option: Augmentation, draw: float) -> Augmentation:
-        """Set the level."""
-        return option.at_level(self.max_level * draw)
+    def options(self, generator: Generator) -> Sequence[Augmentation]:
+        """The given ones, or all, each at a level of its own."""
+        operations = self.operations or OPERATIONS
+        draws = host_uniform(generator, len(operations))
+        return [option.at_level(self.max_level * draw) for option, draw in zip(operations, draws, strict=True)]
 
 
 def _validate(augment: RandAugment | TrivialAugment) -> None:

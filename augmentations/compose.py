@@ -30,6 +30,11 @@ class Composition(Augmentation):
         """Whether one of the others does."""
         return any(step.mixes_labels for step in self._members())
 
+    @property
+    def recordable(self) -> bool:  # type: ignore[override]
+        """Whether all of the others are."""
+        return all(step.recordable for step in self._members())
+
     def validate(self) -> None:
         """Raise an error that names the member or parameter that is wrong."""
         super().validate()
@@ -188,51 +193,41 @@ class RandomApply(Composition):
 class Choice(Composition):
     """Each image gets one of several augmentations, drawn at random.
 
-    The batch is shuffled and cut into equal parts, one for each augmentation: all work is done once, on shapes that
-    are known beforehand. Where the batch does not divide, the parts that get one image more are drawn too, so that each
-    augmentation is equally likely for every image.
+    As many places are laid out as give every augmentation the same number, and images are put on them at random: all
+    work is done once, on shapes that are known beforehand. Places left over hold copies of the first image.
     """
 
     @abstractmethod
-    def options(self) -> Sequence[Augmentation]:
+    def options(self, generator: Generator) -> Sequence[Augmentation]:
         """What to choose among."""
 
-    def draw_option(self, option: Augmentation, draw: float) -> Augmentation:  # noqa: ARG002
-        """An augmentation as it is applied this time, `draw` being a number in [0, 1)."""
-        return option
-
     def make_params(self, batch: TokenBatch, /, generator: Generator) -> Params:
-        """Draw ``{"order": permutation (n,), "parts": [(augmentation, number of images, its parameters), ...]}``."""
-        options, n = self.options(), len(batch.patches)
+        """Draw ``{"places": (n,), "images": (n_places,), "parts": [(augmentation, its parameters), ...]}``."""
+        options, n, device = self.options(generator), len(batch.patches), batch.patches.device
         if not options:
             raise ValueError(self._wrong([]))
-        order = torch.randperm(n, generator=generator, device=batch.patches.device)
-        draws = host_uniform(generator, len(options) + 1)
-        first, parts, start = int(draws[-1] * len(options)), [], 0
-        for i in range(len(options)):
-            size = n // len(options) + (i < n % len(options))
-            k = (first + i) % len(options)
-            if size:
-                option = self.draw_option(options[k], draws[k])
-                part = batch.select(order[start : start + size])
-                parts.append((option, size, option.make_params(part, generator)))
-            start += size
-        return {"order": order, "parts": parts}
+        size = -(-n // len(options))
+        places = torch.randperm(size * len(options), generator=generator, device=device)[:n]
+        images = torch.zeros(size * len(options), dtype=torch.int64, device=device)
+        images.scatter_(0, places, torch.arange(n, device=device))
+        shares = zip(options, images.split(size), strict=True)
+        parts = [(option, option.make_params(batch.select(share), generator)) for option, share in shares]
+        return {"places": places, "images": images, "parts": parts}
 
     def transform(self, batch: TokenBatch, /, params: Params) -> TokenBatch:
-        """Apply each augmentation to its part, and put the images back in order."""
-        order, done, start = params["order"], [], 0
-        for option, size, drawn in params["parts"]:
-            done.append(option.transform(batch.select(order[start : start + size]), drawn))
-            start += size
-        back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
-        return TokenBatch.join(done).select(back).replace(grid=batch.grid)
+        """Apply each augmentation to its share, and put the images back in order."""
+        parts = params["parts"]
+        shares = params["images"].split(len(params["images"]) // len(parts))
+        done = [
+            option.transform(batch.select(share), drawn) for (option, drawn), share in zip(parts, shares, strict=True)
+        ]
+        return TokenBatch.join(done).select(params["places"]).replace(grid=batch.grid)
 
     def broadcast(self, params: Params, n: int) -> Params:
         """All images get what the one got."""
-        [(option, _, drawn)] = params["parts"]
-        order = torch.arange(n, device=params["order"].device)
-        return {"order": order, "parts": [(option, n, option.broadcast(drawn, n))]}
+        option, drawn = params["parts"][int(params["places"][0])]
+        alike = torch.arange(n, device=params["places"].device)
+        return {"places": alike, "images": alike, "parts": [(option, option.broadcast(drawn, n))]}
 
 
 class RandomChoice(Choice):
@@ -245,7 +240,7 @@ class RandomChoice(Choice):
 
     Notes
     -----
-    The images of a batch are shared out evenly: of 64 images and four options, 16 get each.
+    The images of a batch are shared out evenly: of 64 images and four choices, 16 get each.
 
     Examples
     --------
@@ -253,7 +248,7 @@ class RandomChoice(Choice):
     >>> from frofa.augmentations import Invert, RandomChoice, Sequential
     >>> tokens = torch.tensor([[0.0], [1.0]]).expand(4, 2, 1)
     >>> RandomChoice([Invert(p=1), Sequential([])])(tokens, torch.Generator().manual_seed(0))[:, 0, 0].tolist()
-    [0.0, 0.0, 1.0, 1.0]
+    [1.0, 1.0, 0.0, 0.0]
     """
 
     members = "choices"
@@ -261,7 +256,7 @@ class RandomChoice(Choice):
     def __init__(self, choices: Sequence[Augmentation]):
         self.choices = choices
 
-    def options(self) -> Sequence[Augmentation]:
+    def options(self, generator: Generator) -> Sequence[Augmentation]:  # noqa: ARG002 (the contract's)
         """The given ones."""
         return self.choices
 

@@ -41,6 +41,7 @@ class Crop(Augmentation):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"min_side": FRACTION}
+    recordable = True
     strength = ("min_side", 1.0, 0.1)
 
     def __init__(self, min_side: float = 0.5):
@@ -89,6 +90,7 @@ class ResizedCrop(Augmentation):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"min_side": FRACTION}
+    recordable = True
     strength = ("min_side", 1.0, 0.1)
 
     def __init__(self, min_side: float = 0.5):
@@ -131,6 +133,7 @@ class InceptionCrop(Augmentation):
         "min_area": FRACTION,
         "max_aspect": [Interval(Real, 1, None, closed="left")],
     }
+    recordable = True
     strength = ("min_area", 1.0, 0.05)
 
     def __init__(self, min_area: float = 0.05, max_aspect: float = 4 / 3):
@@ -178,6 +181,7 @@ class PatchDropout(Augmentation):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"rate": [Interval(Real, 0, 1, closed="left")]}
+    recordable = True
     strength = ("rate", 0.0, 0.95)
 
     def __init__(self, rate: float = 0.5):

@@ -22,6 +22,7 @@ class GeometricAugmentation(Augmentation):
     places are bilinear (the reference code takes the nearest, which on a grid of 8 x 8 is mostly no change).
     """
 
+    recordable = True
     fill: Fill
 
     @abstractmethod

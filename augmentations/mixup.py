@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from frofa.augmentations._base import Augmentation, Params
 from frofa.augmentations._batch import TokenBatch
+from frofa.augmentations._resample import Taps, resample
 
 
 class MixUp(Augmentation):
@@ -40,6 +41,7 @@ class MixUp(Augmentation):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"alpha": [Interval(Real, 0, None, closed="left")]}
+    recordable = True
     strength = ("alpha", 0.0, 1.0)
     mixes_labels = True
 
@@ -65,16 +67,24 @@ class MixUp(Augmentation):
         if batch.targets is None:
             raise ValueError("MixUp mixes labels too: give it a TokenBatch with targets, or to a MAPClassifier.")
         partner, proportion = params["partner"], params["proportion"]
-
-        def mix(x: Tensor) -> Tensor:  # in float32 at least: half precision would round the proportion
-            wide = x.to(torch.promote_types(x.dtype, torch.float32))
-            return torch.lerp(wide[partner], wide, proportion.to(wide.dtype))
-
-        mask = batch.mask
-        patches = batch.patches
+        patches, mask, prefix = batch.patches, batch.mask, batch.prefix
         if mask is not None:
             patches = patches.masked_fill(~mask.unsqueeze(2), 0)
             mask = mask | mask[partner]
-        prefix = None if batch.prefix is None else mix(batch.prefix).to(batch.prefix.dtype)
-        patches = mix(patches).to(patches.dtype)
-        return batch.replace(patches=patches, mask=mask, targets=mix(batch.targets), prefix=prefix)
+        return batch.replace(
+            patches=_mix(patches, partner, proportion),
+            mask=mask,
+            targets=torch.lerp(batch.targets[partner], batch.targets, proportion.to(batch.targets.dtype)),
+            prefix=None if prefix is None else _mix(prefix, partner, proportion),
+        )
+
+
+def _mix(x: Tensor, partner: Tensor, proportion: Tensor) -> Tensor:
+    """Sum each image (n, N, C) and its partner: as tokens of one long image, of which each has two taps."""
+    n, n_tokens, channels = x.shape
+    position = torch.arange(n_tokens, device=x.device)
+    own, other = (images[:, None] * n_tokens + position for images in (torch.arange(n, device=x.device), partner))
+    index = torch.stack([own.flatten(), other.flatten()], 1)
+    weight = torch.stack([proportion, 1 - proportion]).expand(index.shape)
+    whole = TokenBatch(x.reshape(1, n * n_tokens, channels))
+    return resample(whole, Taps(index.unsqueeze(0), weight.unsqueeze(0))).view(x.shape)

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from frofa.augmentations._base import Augmentation, Params, uniform
 from frofa.augmentations._batch import TokenBatch
+from frofa.augmentations._pointwise import pointwise
 from frofa.augmentations._stylistic import PointwiseAugmentation
 
 
@@ -61,7 +62,7 @@ class GaussianNoise(PointwiseAugmentation):
     def draw(self, batch: TokenBatch, generator: Generator) -> Tensor:
         """Draw from N(0, std), one number a value: shape (n, N, C)."""
         x = batch.patches
-        return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype).mul_(self.std)
+        return torch.empty(x.shape, device=x.device, dtype=x.dtype).normal_(0, self.std, generator=generator)
 
 
 class ChannelDropout(Augmentation):
@@ -90,6 +91,7 @@ class ChannelDropout(Augmentation):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"rate": [Interval(Real, 0, 1, closed="left")]}
+    recordable = True
     strength = ("rate", 0.0, 0.9)
 
     def __init__(self, rate: float = 0.1):
@@ -102,4 +104,4 @@ class ChannelDropout(Augmentation):
 
     def transform(self, batch: TokenBatch, /, params: Params) -> TokenBatch:
         """Scale."""
-        return batch.replace(patches=(batch.patches * params["scale"]).to(batch.patches.dtype))
+        return batch.replace(patches=pointwise(batch.patches, "scale", params["scale"], "c", clip=False, mask=None))

@@ -5,8 +5,9 @@ from torch import Generator, Tensor
 
 from frofa.augmentations._base import Params
 from frofa.augmentations._batch import TokenBatch
-from frofa.augmentations._mapping import Variant
-from frofa.augmentations._resample import Taps, constant, places, resample
+from frofa.augmentations._mapping import Variant, feature_range
+from frofa.augmentations._pointwise import fusible
+from frofa.augmentations._resample import Taps, constant, expand_taps, places, sum_taps
 from frofa.augmentations._stylistic import FLAG, StylisticAugmentation
 
 KERNEL = tuple(weight / 13 for weight in (1, 1, 1, 1, 5, 1, 1, 1, 1))  # Pillow's SMOOTH, row by row
@@ -55,13 +56,17 @@ class Sharpness(StylisticAugmentation):
 
     def transform(self, batch: TokenBatch, /, params: Params) -> TokenBatch:
         """Blend with the smoothed grid."""
-        taps = _smoothing_taps(batch, self)
-        x, low, high = self.image(batch)
-        smooth = resample(batch.replace(patches=x), taps)
-        sharpened = smooth.sub_(x).mul_(1 - params["factor"]).add_(x)
-        if self.clip:
-            sharpened = sharpened.clamp_(low, high)
-        return batch.replace(patches=sharpened.to(batch.patches.dtype))
+        taps, x, factor = _smoothing_taps(batch, self), batch.patches, params["factor"]
+        bounds = feature_range(x, self.variant, batch.mask) if self.clip else None
+        if fusible(x):
+            from frofa.augmentations._triton import fused_resample
+
+            sharpened = fused_resample(x, *expand_taps(taps, len(x)), factor=factor, bounds=bounds)
+            return batch.replace(patches=sharpened)
+        sharpened = sum_taps(x, taps).sub_(x).mul_(1 - factor).add_(x)
+        if bounds is not None:
+            sharpened = sharpened.clamp_(*bounds)
+        return batch.replace(patches=sharpened.to(x.dtype))
 
 
 class Equalize(StylisticAugmentation):

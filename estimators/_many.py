@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from frofa.augmentations import Augmentation, TokenBatch
 from frofa.estimators._map_head import default_num_heads, init_map_head, map_logits
-from frofa.estimators._training import Params, Schedule, Step, batches, train
+from frofa.estimators._training import Params, Schedule, Step, as_step, batches, train
 
 HEADS_PER_PASS = 2**28  # elements of the largest tensor of a prediction
 
@@ -76,27 +76,36 @@ def fit_heads(
             "weight_decay": per_head([trial.weight_decay for trial in trials]),
         }
     )
-    forward = partial(map_logits, num_heads=default_num_heads(channels))
-    trained, _ = train(params, forward, shared_steps(samples, trials, schedule.batch_size), plan, on_step=on_step)
+    generators = [Generator(device).manual_seed(samples.seeds[0]) for _ in trials]
+
+    def expand(batch: TokenBatch) -> Step:
+        parts = [
+            _augment(batch, trial.augment, generator, n_samples)
+            for trial, generator in zip(trials, generators, strict=True)
+        ]
+        return as_step(TokenBatch.join(parts), len(trials) * n_samples)
+
+    recordable = all(trial.augment is None or trial.augment.recordable for trial in trials)
+    trained, _ = train(
+        params,
+        partial(map_logits, num_heads=default_num_heads(channels)),
+        shared_batches(samples, schedule.batch_size),
+        plan,
+        expand=expand,
+        capture=generators if recordable else None,
+        on_step=on_step,
+    )
     return trained
 
 
-def shared_steps(samples: Samples, trials: Sequence[Trial], batch_size: int) -> Iterator[Step]:
-    """Batches of all samples, gathered once a step, and augmented once for each trial."""
-    device, (n_samples, n) = samples.tokens.device, samples.tokens.shape[:2]
+def shared_batches(samples: Samples, batch_size: int) -> Iterator[TokenBatch]:
+    """Batches of all samples, one after another, gathered once a step for all trials."""
+    device, n = samples.tokens.device, samples.tokens.shape[1]
     rows = [batches(n, batch_size, Generator(device).manual_seed(seed)) for seed in samples.seeds]
-    generators = [Generator(device).manual_seed(samples.seeds[0]) for _ in trials]
     for chosen in zip(*rows, strict=True):
-        picked = [samples.tokens[i, which] for i, which in enumerate(chosen)]
-        labels = [samples.targets[i, which] for i, which in enumerate(chosen)]
-        together = TokenBatch.from_tokens(
-            torch.cat(picked), n_prefix=samples.n_prefix, grid=samples.grid, targets=torch.cat(labels)
-        )
-        parts = [
-            _augment(together, trial.augment, generator, n_samples)
-            for trial, generator in zip(trials, generators, strict=True)
-        ]
-        yield _step(parts, n_samples)
+        tokens = torch.cat([samples.tokens[i, which] for i, which in enumerate(chosen)])
+        targets = torch.cat([samples.targets[i, which] for i, which in enumerate(chosen)])
+        yield TokenBatch.from_tokens(tokens, n_prefix=samples.n_prefix, grid=samples.grid, targets=targets)
 
 
 def _augment(batch: TokenBatch, augment: Augmentation | None, generator: Generator, n_samples: int) -> TokenBatch:
@@ -108,20 +117,6 @@ def _augment(batch: TokenBatch, augment: Augmentation | None, generator: Generat
     size = len(batch.patches) // n_samples
     parts = [augment.apply(batch.select(slice(i * size, (i + 1) * size)), generator) for i in range(n_samples)]
     return TokenBatch.join(parts)
-
-
-def _step(parts: list[TokenBatch], n_samples: int) -> Step:
-    """One step for all heads: each part holds the batches of n_samples heads."""
-    whole = TokenBatch.join(parts)
-    mask, targets = whole.token_mask, whole.targets
-    if targets is None:
-        raise ValueError("training takes targets.")
-    n_heads = len(parts) * n_samples
-    return Step(
-        whole.tokens.unflatten(0, (n_heads, -1)),
-        None if mask is None else mask.unflatten(0, (n_heads, -1)),
-        targets.unflatten(0, (n_heads, -1)),
-    )
 
 
 @torch.inference_mode()

@@ -5,7 +5,7 @@ is the sum of theirs, and gradients are clipped for each.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from frofa.augmentations import Augmentation, TokenBatch
+from frofa.augmentations import TokenBatch
+from frofa.estimators._record import Recorded
 
 Params = dict[str, Tensor]
 Forward = Callable[[Mapping[str, Tensor], Tensor, Tensor | None], Tensor]
@@ -75,54 +76,73 @@ def batches(n: int, batch_size: int, generator: Generator) -> Iterator[Tensor | 
         yield from torch.split(order[: n - n % batch_size], batch_size)
 
 
-def steps(
-    data: TokenBatch,
-    batch_size: int,
-    augment: Augmentation | None,
-    *,
-    batch_generator: Generator,
-    augment_generator: Generator,
-) -> Iterator[Step]:
-    """Batches for one head, without end.
+def batches_of(data: TokenBatch, batch_size: int, generator: Generator) -> Iterator[TokenBatch]:
+    """Batches without end."""
+    return map(data.select, batches(len(data.patches), batch_size, generator))
 
-    Augmentation has a generator of its own: with and without it, the same seed gives the same batches.
-    """
-    for rows in batches(len(data.patches), batch_size, batch_generator):
-        batch = data.select(rows)
-        if augment is not None:
-            batch = augment.apply(batch, augment_generator)
-        if batch.targets is None:
-            raise ValueError("training takes a batch with targets.")
-        mask = batch.token_mask
-        yield Step(batch.tokens.unsqueeze(0), None if mask is None else mask.unsqueeze(0), batch.targets.unsqueeze(0))
+
+def as_step(batch: TokenBatch, n_heads: int = 1) -> Step:
+    """What n_heads heads see of a batch that holds the images of one after another."""
+    mask, targets = batch.token_mask, batch.targets
+    if targets is None:
+        raise ValueError("training takes a batch with targets.")
+    size = (n_heads, len(targets) // n_heads)
+    seen = None if mask is None else mask.unflatten(0, size)
+    return Step(batch.tokens.unflatten(0, size), seen, targets.unflatten(0, size))
 
 
 def train(
     params: Params,
     forward: Forward,
-    data: Iterator[Step],
+    data: Iterator[TokenBatch],
     schedule: Schedule,
     *,
+    expand: Callable[[TokenBatch], Step] = as_step,
+    capture: Sequence[Generator] | None = None,
     validation: Labelled | None = None,
     patience: int = EVALUATIONS,
     on_step: Callable[[], object] = lambda: None,
 ) -> tuple[Params, list[int]]:
     """Minimise each head's mean cross-entropy; return trained parameters and the number of steps that led to them.
 
-    With `validation`, which is never augmented, each head's parameters of the best of about 50 evaluations are returned
-    (accuracy, then cross-entropy), and training stops when no head has become better in `patience` of them.
+    Parameters
+    ----------
+    params : dict of str to Tensor
+        Initial ones, which are not modified.
+    forward : callable
+        Computes logits.
+    data : iterator of TokenBatch
+        Batches, all of one shape.
+    schedule : Schedule
+    expand : callable
+        Turns a batch into what each head sees: augmentation is done here.
+    capture : sequence of Generator, default=None
+        If given, steps on a GPU are recorded once and replayed: the host launches one thing a step instead of hundreds.
+        Takes an `expand` that can be recorded, which draws from these generators only.
+    validation : Labelled, default=None
+        Each head's parameters of the best of about 50 evaluations on it, which is never augmented, are returned
+        (accuracy, then cross-entropy), and training stops when no head has become better in `patience` of them.
+    patience : int
+    on_step : callable
+        Called after each step.
     """
     params = {name: value.clone().requires_grad_() for name, value in params.items()}
     momenta = {name: torch.zeros_like(value) for name, value in params.items()}
-    n_heads = len(next(iter(params.values())))
-    best = None if validation is None else _Best(params, n_heads)
-    every = max(1, schedule.n_steps // EVALUATIONS)
-    for step, (tokens, mask, targets) in zip(range(schedule.n_steps), data, strict=False):
+    first = next(iter(params.values()))
+    n_heads, device = len(first), first.device
+
+    def learn(batch: TokenBatch, lr: Tensor | float) -> None:
+        tokens, mask, targets = expand(batch)
         logits = forward(params, tokens, mask)
         losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(0, 1), reduction="none")
         loss = losses.sum() / logits.shape[1]  # the sum of each head's mean
-        gradients = torch.autograd.grad(loss, list(params.values()))
-        update(params, momenta, gradients, schedule, step)
+        update(params, momenta, torch.autograd.grad(loss, list(params.values())), schedule, lr)
+
+    take = Recorded(learn, capture) if capture is not None and device.type == "cuda" else learn
+    best = None if validation is None else _Best(params, n_heads)
+    every = max(1, schedule.n_steps // EVALUATIONS)
+    for step, batch in zip(range(schedule.n_steps), data, strict=False):
+        take(batch, schedule.lr_at(step))
         on_step()
         if best is not None and validation is not None and ((step + 1) % every == 0 or step + 1 == schedule.n_steps):
             best.compare(params, evaluate(params, forward, validation), step + 1)
@@ -134,13 +154,14 @@ def train(
 
 
 @torch.no_grad()
-def update(params: Params, momenta: Params, gradients: tuple[Tensor, ...], schedule: Schedule, step: int) -> None:
+def update(
+    params: Params, momenta: Params, gradients: tuple[Tensor, ...], schedule: Schedule, lr: Tensor | float
+) -> None:
     """One step of SGD with momentum, in place; clipping is before weight decay, which is of kernels only."""
     scale: float | Tensor = 1.0
     if schedule.clip_norm is not None:
         norms = torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients])
         scale = (schedule.clip_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp_(max=1)
-    lr = schedule.lr_at(step)
     for (name, value), gradient in zip(params.items(), gradients, strict=True):
         momentum = momenta[name].mul_(schedule.momentum)
         _add(momentum, gradient, scale)

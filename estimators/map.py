@@ -16,7 +16,7 @@ from frofa.augmentations import Augmentation, TokenBatch
 from frofa.estimators._base import Array, FeatureClassifier, Support
 from frofa.estimators._device import as_tensor, resolve_device
 from frofa.estimators._map_head import default_num_heads, init_map_head, map_logits
-from frofa.estimators._training import Labelled, Schedule, steps, train
+from frofa.estimators._training import Labelled, Schedule, Step, as_step, batches_of, train
 
 PREDICT_BATCH = 1024
 
@@ -64,6 +64,9 @@ class MAPClassifier(FeatureClassifier):
         evaluations are kept (accuracy, then cross-entropy). None trains on everything, to the end.
     patience : int, default=10
         Evaluations without improvement after which training stops.
+    n_views : int, default=0
+        Augmented views that predictions average over, besides the features as they are; each view is drawn once and
+        is the same for all images. 0 is prediction without augmentation, as in the paper.
     class_weight : dict or "balanced", default=None
         As in scikit-learn.
     device : str, default="auto"
@@ -117,6 +120,7 @@ class MAPClassifier(FeatureClassifier):
         "grid": [tuple, list, None],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
         "patience": [Interval(Integral, 1, None, closed="left")],
+        "n_views": [Interval(Integral, 0, None, closed="left")],
         "class_weight": [dict, str, None],
         "device": [str],
         "random_state": ["random_state"],
@@ -143,6 +147,7 @@ class MAPClassifier(FeatureClassifier):
         grid: tuple[int, int] | None = None,
         validation_fraction: float | None = None,
         patience: int = 10,
+        n_views: int = 0,
         class_weight: dict[Any, float] | str | None = None,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
@@ -164,6 +169,7 @@ class MAPClassifier(FeatureClassifier):
         self.grid = grid
         self.validation_fraction = validation_fraction
         self.patience = patience
+        self.n_views = n_views
         self.class_weight = class_weight
         self.device = device
         self.random_state = random_state
@@ -171,8 +177,6 @@ class MAPClassifier(FeatureClassifier):
 
     def _fit(self, support: Support) -> None:
         support = support.weighted()
-        if self.augment is not None:
-            self.augment.validate()
         channels = support.features.shape[2]
         num_heads = self.num_heads or default_num_heads(channels)
         if channels % num_heads:
@@ -182,21 +186,22 @@ class MAPClassifier(FeatureClassifier):
         seeds = [int(seed) for seed in random_state.randint(2**31 - 1, size=3)]
         initial = init_map_head(channels, len(self.classes_), self.mlp_ratio, Generator().manual_seed(seeds[0]))
         data, validation = self._split(support, random_state, device)
-        batches = steps(
-            TokenBatch.from_tokens(
-                data.features, n_prefix=self.n_prefix, grid=self.grid, targets=data.targets(len(self.classes_))
-            ),
-            self.batch_size,
-            self.augment,
-            batch_generator=Generator(device).manual_seed(seeds[1]),
-            augment_generator=Generator(device).manual_seed(seeds[2]),
+        whole = TokenBatch.from_tokens(
+            data.features, n_prefix=self.n_prefix, grid=self.grid, targets=data.targets(len(self.classes_))
         )
+        generator = Generator(device).manual_seed(seeds[2])
+
+        def expand(batch: TokenBatch) -> Step:
+            return as_step(batch if self.augment is None else self.augment.apply(batch, generator))
+
         with tqdm(total=self.n_steps, unit="step", desc="train", leave=False, disable=not self.verbose) as bar:
             trained, [self.n_iter_] = train(
                 {name: value.to(device).unsqueeze(0) for name, value in initial.items()},
                 partial(map_logits, num_heads=num_heads),
-                batches,
+                batches_of(whole, self.batch_size, Generator(device).manual_seed(seeds[1])),
                 self._schedule(),
+                expand=expand,
+                capture=[generator] if self.augment is None or self.augment.recordable else None,
                 validation=validation,
                 patience=self.patience,
                 on_step=bar.update,
@@ -239,6 +244,10 @@ class MAPClassifier(FeatureClassifier):
         return on_device(support.rows(train_rows)), on_device(support.rows(valid_rows))
 
     def _prepare(self, features: Array) -> Array:
+        """Tokens are what the head works on."""
+        return features
+
+    def _tokens(self, features: Array) -> Array:
         """Cut rows into tokens."""
         if features.ndim == 3:
             return features

@@ -129,10 +129,14 @@ def _fit_maps(study: Study, data: StudyData, say: Callable[[str], None]) -> None
             return
         with tqdm(total=n_fits * N_STEPS, unit="head-step", unit_scale=True, desc="MAP heads", smoothing=0.05) as bar:
             for shots in study.shots:
-                for group in (False, True):
-                    chosen = [plan for plan in left[shots] if (plan.candidate.head == WITH_CLS) == group]
-                    if chosen:
-                        _fit_map_group(study, data, shots, chosen, file, bar, say, n_fits)
+                for group in sorted({_group(plan) for plan in left[shots]}):
+                    chosen = [plan for plan in left[shots] if _group(plan) == group]
+                    _fit_map_group(study, data, shots, chosen, file, bar, say, n_fits)
+
+
+def _group(plan: Plan) -> tuple[bool, bool]:
+    """What is trained together: heads that see the same tokens, and steps that can all be recorded, or not."""
+    return plan.candidate.head == WITH_CLS, plan.augment is not None and not plan.augment.recordable
 
 
 def _fit_map_group(
@@ -227,7 +231,7 @@ def _where(data: StudyData, shots: int, seed: int) -> dict[str, Any]:
 
 def _memory(device: torch.device) -> int:
     """Bytes that heads may take."""
-    return int(0.5 * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else CPU_MEMORY
+    return int(0.4 * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else CPU_MEMORY
 
 
 def _fit_probes(study: Study, data: StudyData, say: Callable[[str], None]) -> None:

@@ -153,12 +153,12 @@ def test_tensors_and_half_precision(tokens: Tokens) -> None:
 
 
 def test_no_spread_is_grey() -> None:
-    few = np.ones((1, 4, 5))
-    assert np.all(from_features(few, [Brightness()]).before.rgb == 0.5)
-    few[0, :2, 0] = 2.0  # one component, and no others
-    rgb = from_features(few, []).before.rgb
+    assert np.all(from_features(np.ones((1, 4, 5)), [Brightness()]).before.rgb == 0.5)
+    rng = np.random.default_rng(0)
+    line = rng.normal(size=(1, 16, 1)) * rng.normal(size=5)  # one component; what else there is, is rounding
+    rgb = from_features(line, []).before.rgb
     assert np.all(rgb[..., 1:] == 0.5)
-    assert len(np.unique(rgb[..., 0])) == 2
+    assert len(np.unique(rgb[..., 0])) > 8
 
 
 @pytest.mark.parametrize(
@@ -190,8 +190,8 @@ def test_tokens_that_are_no_numbers_are_refused() -> None:
 
 def test_an_image_is_shown_as_the_backbone_sees_it(small_vit: str, tmp_path: Path) -> None:
     pixels = np.zeros((100, 150, 3), np.uint8)
-    pixels[:, :75, 0] = 255
-    pixels[:, 75:, 2] = 255
+    pixels[:, :75] = 255, 51, 102
+    pixels[:, 75:] = 51, 0, 204
     file = tmp_path / "image.png"
     Image.fromarray(pixels).save(file)
     extractor = FrozenFeatureExtractor(small_vit, image_size=(32, 48))
@@ -202,7 +202,7 @@ def test_an_image_is_shown_as_the_backbone_sees_it(small_vit: str, tmp_path: Pat
         assert display.after["Rotate()"].rgb.shape == (4, 6, 3)
         assert display.image is not None
         assert display.image.shape == (32, 48, 3)
-        np.testing.assert_allclose(display.image[:, [0, -1]], [[[1, 0, 0], [0, 0, 1]]] * 32, atol=1e-6)
+        np.testing.assert_allclose(display.image[:, [0, -1]], [[[1, 0.2, 0.4], [0.2, 0, 0.8]]] * 32, atol=1e-6)
 
 
 def test_other_images_are_mixed_in(small_vit: str, image_paths: list[str]) -> None:
@@ -221,13 +221,14 @@ def drawn(ax: Any) -> npt.NDArray[Any]:
 def test_plot_draws_every_picture_and_marks_hidden_tokens(tokens: Tokens) -> None:
     display = from_features(tokens, {"noise": GaussianNoise(), "dropped": PatchDropout(0.5)})
     display.image = np.full((20, 20, 3), 0.25)
+    dropped = display.after["dropped"]
+    dropped.rgb.flags.writeable = False
     assert display.plot(ncols=3) is display
     assert [ax.get_title() for ax in display.axes_] == ["image", "tokens", "noise", "dropped"]
     expected = [display.image, display.before.rgb, display.after["noise"].rgb]
     for ax, rgb in zip(display.axes_, expected, strict=False):
         assert np.array_equal(drawn(ax), rgb)
         assert not ax.collections
-    dropped = display.after["dropped"]
     assert np.all(drawn(display.axes_[3])[hidden(dropped)] == drawn(display.axes_[3])[hidden(dropped)][0, 0])
     assert np.array_equal(drawn(display.axes_[3])[~hidden(dropped)], dropped.rgb[~hidden(dropped)])
     [hatched] = display.axes_[3].collections

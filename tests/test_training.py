@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from frofa.augmentations import Brightness, MixUp, TokenBatch
+from frofa.augmentations import PatchDropout, TokenBatch
 from frofa.estimators import MAPClassifier
-from frofa.estimators._training import Labelled, Schedule, Step, batches, evaluate, steps, train
+from frofa.estimators._training import Labelled, Schedule, Step, as_step, batches, batches_of, evaluate, train
 
 SCHEDULE = Schedule(
     lr=0.5,
@@ -39,10 +39,18 @@ def start(classes: int = 2, channels: int = 4) -> dict[str, Tensor]:
     return {"head.weight": draw, "head.bias": torch.full((1, classes), 0.5)}
 
 
-def endless(part: Labelled, n_heads: int = 1) -> Iterator[Step]:
-    """All samples, at every step."""
-    x, targets = (value.expand(n_heads, -1, -1) for value in (part.features, part.targets(2)))
-    return itertools.repeat(Step(x, None, targets))
+def pooled(params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None) -> Tensor:
+    return linear(params, tokens.flatten(2), mask)
+
+
+def fit(params: dict[str, Tensor], forward: Any, step: Step, plan: Schedule, **options: Any) -> Any:
+    """Train on the same step, again and again."""
+    batch = TokenBatch(torch.empty(0, 1, 1))
+    return train(params, forward, itertools.repeat(batch), plan, expand=lambda _: step, **options)
+
+
+def all_of(part: Labelled) -> Step:
+    return Step(part.features[None], None, part.targets(2)[None])
 
 
 def data(n: int, seed: int, channels: int = 4) -> Labelled:
@@ -53,7 +61,7 @@ def data(n: int, seed: int, channels: int = 4) -> Labelled:
 
 
 def run(part: Labelled, plan: Schedule, **options: Any) -> tuple[dict[str, Tensor], int]:
-    trained, [n_iter] = train(start(channels=part.features.shape[1]), linear, endless(part), plan, **options)
+    trained, [n_iter] = fit(start(channels=part.features.shape[1]), linear, all_of(part), plan, **options)
     return trained, n_iter
 
 
@@ -127,7 +135,7 @@ def test_only_kernels_decay() -> None:
         return x[..., :2] + 0 * torch.stack([value.sum() for value in params.values()]).sum()
 
     params = {name: torch.ones(1, *shape) for name, shape in shapes.items()}
-    trained, _ = train(params, constant, endless(data(6, 0)), schedule(n_steps=1, weight_decay=0.1))
+    trained, _ = fit(params, constant, all_of(data(6, 0)), schedule(n_steps=1, weight_decay=0.1))
     assert {name for name, value in trained.items() if not torch.equal(value, params[name])} == {"fc1.weight"}
 
 
@@ -150,7 +158,7 @@ def test_gradient_is_clipped_to_the_norm() -> None:
 def test_initial_parameters_and_data_are_not_modified() -> None:
     params, part = start(), data(6, 0)
     features = part.features.clone()
-    train(params, linear, endless(part), SCHEDULE)
+    fit(params, linear, all_of(part), SCHEDULE)
     assert all(torch.equal(params[name], value) for name, value in start().items())
     assert torch.equal(part.features, features)
 
@@ -166,41 +174,52 @@ def test_heads_at_once_train_as_they_do_alone() -> None:
     targets = torch.stack([part.targets(2) for part in parts])
     plan = schedule(lr=torch.tensor(rates), weight_decay=torch.tensor(decays), clip_norm=0.3, momentum=0.5)
     initial = {name: torch.cat([first[name] for first in firsts]) for name in firsts[0]}
-    together, n_iter = train(initial, linear, itertools.repeat(Step(tokens, None, targets)), plan)
+    together, n_iter = fit(initial, linear, Step(tokens, None, targets), plan)
     assert n_iter == [10, 10, 10]
     for i, (first, part) in enumerate(zip(firsts, parts, strict=True)):
         alone = schedule(lr=rates[i], weight_decay=decays[i], clip_norm=0.3, momentum=0.5)
-        trained, _ = train(first, linear, endless(part), alone)
+        trained, _ = fit(first, linear, all_of(part), alone)
         for name, value in trained.items():
             torch.testing.assert_close(together[name][i : i + 1], value)
 
 
 def test_soft_targets_are_a_weighted_sum_of_losses() -> None:
     x, plan = data(2, 0).features, schedule(n_steps=1)
-    soft = train(
-        start(), linear, itertools.repeat(Step(x[None], None, torch.tensor([[[0.3, 0.7], [2.0, 0.0]]]))), plan
-    )[0]
+    targets = torch.tensor([[[0.3, 0.7], [2.0, 0.0]]])
+    soft = fit(start(), linear, Step(x[None], None, targets), plan)[0]
     twice = Labelled(x[[0, 0, 1]], torch.tensor([0, 1, 0]), torch.tensor([0.3, 0.7, 2.0]) * 1.5)  # a mean over 3, not 2
-    hard = train(start(), linear, endless(twice), plan)[0]
+    hard = fit(start(), linear, all_of(twice), plan)[0]
     assert all(torch.allclose(soft[name], hard[name]) for name in soft)
 
 
-def test_steps_augment_batches_and_their_targets() -> None:
-    part = data(6, 0)
+def test_a_batch_becomes_a_step_of_one_head_or_several() -> None:
+    batch = TokenBatch.from_tokens(
+        torch.randn(6, 5, 4, generator=Generator().manual_seed(0)), n_prefix=1, targets=torch.eye(6)
+    )
+    tokens, mask, targets = as_step(batch, 3)
+    assert tokens.shape == (3, 2, 5, 4)
+    assert torch.equal(tokens.flatten(0, 1), batch.tokens)
+    assert targets.shape == (3, 2, 6)
+    assert mask is None
+    hidden = as_step(PatchDropout(0.5)(batch, Generator().manual_seed(1)), 3)
+    assert hidden.mask is not None
+    assert hidden.mask.sum(2).tolist() == [[3, 3]] * 3, "two of four patches, and the prefix"
+    with pytest.raises(ValueError, match="targets"):
+        as_step(batch.replace(targets=None))
+
+
+def test_expand_sees_every_batch() -> None:
+    part, seen = data(6, 0), []
+
+    def expand(batch: TokenBatch) -> Step:
+        seen.append(batch.patches)
+        return as_step(batch)
+
     whole = TokenBatch.from_tokens(part.features, targets=part.targets(2))
-    options = {"batch_generator": Generator().manual_seed(0), "augment_generator": Generator().manual_seed(1)}
-    plain = next(steps(whole, 4, None, **options))
-    options["batch_generator"].manual_seed(0)
-    mixed = next(steps(whole, 4, MixUp(1.0), **options))
-    assert plain.tokens.shape == (1, 4, 1, 4)
-    assert mixed.mask is None
-    proportion = (mixed.tokens - plain.tokens).abs().amax((0, 2, 3)) > 0
-    torch.testing.assert_close(mixed.targets.sum(2), torch.ones(1, 4))
-    assert proportion.any()
-    options["batch_generator"].manual_seed(0)
-    bright = next(steps(whole, 4, Brightness(0.5, "default"), **options))
-    assert torch.equal(bright.targets, plain.targets)
-    assert not torch.equal(bright.tokens, plain.tokens)
+    taken = train(start(), pooled, batches_of(whole, 4, Generator().manual_seed(0)), SCHEDULE, expand=expand)
+    assert len(seen) == SCHEDULE.n_steps
+    assert {tuple(batch.shape) for batch in seen} == {(4, 1, 4)}
+    assert taken[1] == [10]
 
 
 def test_best_parameters_are_kept_for_each_head() -> None:
@@ -210,8 +229,9 @@ def test_best_parameters_are_kept_for_each_head() -> None:
     weights = torch.tensor([[[-1.0], [1.0]], [[5.0], [-5.0]]])
     initial = {"head.weight": weights, "head.bias": torch.zeros(2, 2)}
     targets = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]])
-    data_ = itertools.repeat(Step(x.expand(2, 2, 1), None, targets))
-    trained, n_iter = train(initial, linear, data_, schedule(n_steps=20), validation=validation)
+    trained, n_iter = fit(
+        initial, linear, Step(x.expand(2, 2, 1), None, targets), schedule(n_steps=20), validation=validation
+    )
     assert n_iter == [20, 1]
     assert (evaluate(trained, linear, validation)[:, 0] == 1).all()
 
@@ -230,10 +250,10 @@ def test_best_evaluation_is_kept_and_training_stops_after_patience(n_steps: int,
             evaluated.append(((accuracy, -loss), {name: value.clone() for name, value in params.items()}))
         return linear(params, x)
 
-    trained, [n_iter] = train(
+    trained, [n_iter] = fit(
         start(channels=60),
         forward,
-        endless(part),
+        all_of(part),
         schedule(n_steps=n_steps, momentum=0.9),
         validation=validation,
         patience=4,

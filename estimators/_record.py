@@ -1,0 +1,76 @@
+"""Recording of a training step on a GPU."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from frofa.augmentations import TokenBatch
+
+TENSORS = ("patches", "mask", "targets", "prefix")
+
+
+class Recorded:
+    """A training step that runs a few times as it is, is then recorded as a CUDA graph, and replayed from then on.
+
+    A step of a light head is hundreds of small kernels, and launching them takes the host several times as long as they
+    run. A replay reads from fixed places, to which each batch is copied.
+
+    Parameters
+    ----------
+    step : callable
+        Takes a batch and a learning rate; it must neither wait for the device nor draw numbers on the host.
+    generators : sequence of Generator
+        All that it draws from.
+    """
+
+    WARM_UP = 3  # PyTorch's advice: libraries allocate their workspaces in the first calls
+
+    def __init__(self, step: Callable[[TokenBatch, Tensor | float], None], generators: Sequence[Generator]):
+        self.step, self.generators = step, generators
+        self.calls = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, batch: TokenBatch, lr: Tensor | float) -> None:
+        """Take a step."""
+        device = batch.patches.device
+        rate = lr if isinstance(lr, Tensor) else torch.full((), lr, device=device)
+        self.calls += 1
+        if self.calls <= self.WARM_UP:
+            with _side_stream(device):
+                self.step(batch, rate)
+            return
+        if self.graph is None:
+            self.batch, self.rate = _copy(batch), rate.clone()
+            torch.cuda.empty_cache()  # what the first steps took: a recording has memory of its own
+            self.graph = torch.cuda.CUDAGraph()
+            for generator in self.generators:
+                self.graph.register_generator_state(generator)
+            with torch.cuda.device(device), torch.cuda.graph(self.graph):
+                self.step(self.batch, self.rate)
+        for name in TENSORS:
+            if (target := getattr(self.batch, name)) is not None:
+                target.copy_(getattr(batch, name))
+        self.rate.copy_(rate)
+        self.graph.replay()
+
+
+class _side_stream:  # noqa: N801 (used as a function)
+    """Run on another stream than the current one, in order with it."""
+
+    def __init__(self, device: torch.device):
+        self.main, self.side = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+        self.context = torch.cuda.stream(self.side)
+
+    def __enter__(self) -> None:
+        self.side.wait_stream(self.main)
+        self.context.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self.context.__exit__(*error)
+        self.main.wait_stream(self.side)
+
+
+def _copy(batch: TokenBatch) -> TokenBatch:
+    parts = {name: getattr(batch, name) for name in TENSORS}
+    return batch.replace(**{name: None if part is None else part.clone() for name, part in parts.items()})
