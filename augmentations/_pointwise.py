@@ -117,11 +117,12 @@ def scale(x: Tensor, low: Tensor, high: Tensor, factor: Tensor, mask: Tensor | N
 
 
 def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean over the tokens, or over those where the mask (n, N) is True; shape (n, 1, C)."""
+    """Mean over the tokens, or over those where the mask (n, N) is True; shape (n, 1, C), float32 at least."""
+    wide = torch.promote_types(x.dtype, torch.float32)
     if mask is None:
-        return x.mean(1, keepdim=True)
+        return x.mean(1, keepdim=True, dtype=wide)
     shown = mask.unsqueeze(2)
-    return x.masked_fill(~shown, 0).sum(1, keepdim=True) / shown.sum(1, keepdim=True)
+    return x.masked_fill(~shown, 0).sum(1, keepdim=True, dtype=wide) / shown.sum(1, keepdim=True)
 
 
 OPERATIONS: Mapping[Operation, Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None], Tensor]] = {

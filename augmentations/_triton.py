@@ -12,7 +12,7 @@ from frofa.augmentations._mapping import Variant
 from frofa.augmentations._pointwise import Operation, needs_range
 
 CODES: dict[Operation, int] = {"brightness": 0, "contrast": 1, "invert": 2, "posterize": 3, "solarize": 4, "scale": 5}
-POSITIONS, CHANNELS = 256, 64
+POSITIONS, CHANNELS, WARPS = 256, 64, 8
 """Of a tile; an image of up to so many positions is read once."""
 PARTS = 16
 """Into which an image is cut to find the range of all its values."""
@@ -23,7 +23,8 @@ def _pointwise_kernel(
     x_ptr, out_ptr, value_ptr, low_ptr, high_ptr, mask_ptr,
     n_tokens, channels, x_image, x_token, out_image, value_image, value_token, value_channel, mask_image,
     OPERATION: tl.constexpr, OWN_RANGE: tl.constexpr, IMAGE_RANGE: tl.constexpr, CLIP: tl.constexpr,
-    MASKED: tl.constexpr, SINGLE: tl.constexpr, RANGES: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
+    MASKED: tl.constexpr, ELEMENTWISE: tl.constexpr, SINGLE: tl.constexpr, RANGES: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """One program an image and block of channels. With more positions than a tile, they are read twice."""
     image = tl.program_id(0).to(tl.int64)
@@ -32,6 +33,8 @@ def _pointwise_kernel(
     position = tl.arange(0, BLOCK_N)
     x_ptr += image * x_image + channel[None, :]
     value_ptr += image * value_image + channel[None, :] * value_channel
+    if not ELEMENTWISE:
+        value = tl.load(value_ptr, mask=in_channels[None, :], other=0.0).to(tl.float32)
     out_ptr += image * out_image + channel[None, :]
     if IMAGE_RANGE:
         part = tl.arange(0, RANGES)
@@ -68,7 +71,8 @@ def _pointwise_kernel(
         inside = (at < n_tokens)[:, None] & in_channels[None, :]
         if not SINGLE:
             x = tl.load(x_ptr + at[:, None] * x_token, mask=inside, other=0.0).to(tl.float32)
-        value = tl.load(value_ptr + at[:, None] * value_token, mask=inside, other=0.0).to(tl.float32)
+        if ELEMENTWISE:
+            value = tl.load(value_ptr + at[:, None] * value_token, mask=inside, other=0.0).to(tl.float32)
         if OPERATION == 0:
             y = x + value * (high - low)
         elif OPERATION == 1:
@@ -109,8 +113,8 @@ def fused_pointwise(
             n_tokens, channels, x.stride(0), x.stride(1), out.stride(0), *value.stride(),
             0 if mask is None else mask.stride(0),
             OPERATION=CODES[operation], OWN_RANGE=own_range, IMAGE_RANGE=image_range, CLIP=clip,
-            MASKED=mask is not None, SINGLE=n_tokens <= block_n, RANGES=PARTS, BLOCK_N=block_n, BLOCK_C=CHANNELS,
-            num_warps=8,
+            MASKED=mask is not None, ELEMENTWISE=value.stride(1) != 0, SINGLE=n_tokens <= block_n, RANGES=PARTS,
+            BLOCK_N=block_n, BLOCK_C=CHANNELS, num_warps=WARPS,
         )  # fmt: skip
     return out
 

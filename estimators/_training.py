@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from frofa.augmentations import TokenBatch
+from frofa.augmentations._pointwise import fusible
 from frofa.estimators._record import Recorded
 
 Params = dict[str, Tensor]
@@ -163,11 +164,42 @@ def update(
         norms = torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients])
         scale = (schedule.clip_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp_(max=1)
     for (name, value), gradient in zip(params.items(), gradients, strict=True):
+        decay = schedule.weight_decay if name.endswith(".weight") and value.ndim > 2 else 0.0
+        if fusible(value):
+            _fused_update(value, momenta[name], gradient, scale, decay, lr, schedule.momentum)
+            continue
         momentum = momenta[name].mul_(schedule.momentum)
         _add(momentum, gradient, scale)
-        if name.endswith(".weight") and value.ndim > 2:
-            _add(momentum, value, schedule.weight_decay)
+        if isinstance(decay, Tensor) or decay:
+            _add(momentum, value, decay)
         _add(value, momentum, -lr)
+
+
+def _fused_update(
+    value: Tensor,
+    velocity: Tensor,
+    gradient: Tensor,
+    scale: float | Tensor,
+    decay: float | Tensor,
+    rate: float | Tensor,
+    momentum: float,
+) -> None:
+    from frofa.estimators._triton_sgd import fused_sgd  # loads Triton
+
+    def per_head(factor: float | Tensor) -> Tensor:
+        if isinstance(factor, Tensor):
+            return factor.expand(len(value)).contiguous()
+        return torch.full((len(value),), factor, device=value.device)
+
+    fused_sgd(
+        value,
+        velocity,
+        gradient,
+        scale=per_head(scale),
+        decay=per_head(decay),
+        rate=per_head(rate),
+        momentum=momentum,
+    )
 
 
 def _add(target: Tensor, value: Tensor, factor: float | Tensor) -> None:

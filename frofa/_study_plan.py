@@ -15,8 +15,6 @@ from frofa.estimators import LogisticProbeClassifier, PrototypeClassifier, Ridge
 
 LR, WEIGHT_DECAY, N_STEPS = 0.03, 0.02, 300
 """The defaults of `MAPClassifier`, which all augmented heads use."""
-SETTINGS = tuple(itertools.product((0.01, 0.03), (0.0, 1e-4, 1e-3, 1e-2, 2e-2, 3e-2)))
-"""Learning rates and weight decays among which the head without augmentation chooses."""
 VARIANTS: tuple[A.Variant, ...] = ("default", "c", "c2")
 WITH_CLS = "MAP+cls"
 """A MAP head that sees the class token too."""
@@ -46,7 +44,6 @@ PLAIN: dict[str, Augmentation] = {
     "mixup": A.MixUp(),
     "channel dropout": A.ChannelDropout(),
     "randaugment": A.RandAugment(),
-    "trivialaugment": A.TrivialAugment(),
 }
 SEQUENCES: dict[str, Augmentation] = {
     "brightness c2 > posterize c": A.Sequential([A.Brightness(variant="c2"), A.Posterize(variant="c")]),
@@ -55,20 +52,44 @@ SEQUENCES: dict[str, Augmentation] = {
     "contrast > brightness c2": A.Sequential([A.Contrast(), A.Brightness(variant="c2")]),
     "brightness c > posterize c": A.Sequential([A.Brightness(variant="c"), A.Posterize(variant="c")]),
 }
+NAMES = ("brightness", *VARIED, "gaussian noise", *PLAIN, *SEQUENCES, "trivialaugment")
 
 
 @dataclass(frozen=True)
-class Levels:
-    """How finely a study looks."""
+class Grid:
+    """How finely a study looks.
 
+    Attributes
+    ----------
+    rates, decays : sequence of float
+        Learning rates and weight decays among which the head without augmentation chooses.
+    brightness, others : sequence of float
+        Levels of brightness, and of all else.
+    variants : sequence of str
+        Of stylistic augmentations other than brightness and posterize, which have all.
+    """
+
+    rates: Sequence[float]
+    decays: Sequence[float]
     brightness: Sequence[float]
-    strong: Sequence[float]
-    """Of contrast, posterize and the sequences."""
     others: Sequence[float]
+    variants: Sequence[A.Variant]
 
 
-FINE = Levels((0.05, *(k / 10 for k in range(1, 11))), (0.25, 0.5, 1.0), (0.25, 0.5, 1.0))
-COARSE = Levels((0.1, 0.3, 0.5, 1.0), (0.3, 1.0), (0.3,))
+FINE = Grid(
+    rates=(0.01, 0.03),
+    decays=(0.0, 1e-4, 1e-3, 1e-2, 2e-2, 3e-2),
+    brightness=(0.05, *(k / 10 for k in range(1, 11))),
+    others=(0.25, 0.5, 1.0),
+    variants=VARIANTS,
+)
+COARSE = Grid(
+    rates=(0.03,),
+    decays=(0.0, 1e-3, 1e-2, 2e-2, 3e-2),
+    brightness=(0.1, 0.3, 1.0),
+    others=(0.3,),
+    variants=("default",),
+)
 
 
 @dataclass(frozen=True)
@@ -81,20 +102,19 @@ class Plan:
     weight_decay: float = WEIGHT_DECAY
 
 
-def map_plans(levels: Levels, *, with_cls: bool) -> list[Plan]:
-    """The MAP heads: without augmentation in all settings, then with each augmentation."""
-    plans = [Plan(Candidate("MAP", setting=_setting(lr, decay)), None, lr, decay) for lr, decay in SETTINGS]
-    plans += [
-        Plan(Candidate("MAP", name, variant, level), augment) for name, variant, level, augment in _augmented(levels)
-    ]
+def map_plans(grid: Grid, *, with_cls: bool, augmentations: Sequence[str] | None = None) -> list[Plan]:
+    """The MAP heads: without augmentation in all settings, then with each augmentation, or with those named."""
+    settings = list(itertools.product(grid.rates, grid.decays))
+    heads = ["MAP", WITH_CLS] if with_cls else ["MAP"]
+    plans = [Plan(Candidate(head, setting=_setting(*at)), None, *at) for head in heads for at in settings]
+    plans += [Plan(Candidate("MAP", name, variant, level), augment) for name, variant, level, augment in _all(grid)]
     if with_cls:
-        plans += [Plan(Candidate(WITH_CLS, setting=_setting(lr, decay)), None, lr, decay) for lr, decay in SETTINGS]
         plans += [
             Plan(Candidate(WITH_CLS, "brightness", variant, level), A.Brightness(level, variant))
-            for variant, levels_ in WITH_CLS_LEVELS.items()
-            for level in levels_
+            for variant, levels in WITH_CLS_LEVELS.items()
+            for level in levels
         ]
-    return plans
+    return [plan for plan in plans if plan.augment is None or plan.candidate.augmentation in (augmentations or NAMES)]
 
 
 def probe_plans(seed: int) -> Iterator[tuple[Candidate, Any]]:
@@ -112,19 +132,18 @@ def probe_plans(seed: int) -> Iterator[tuple[Candidate, Any]]:
             yield candidate, _logistic(strength, augment, seed)
 
 
-def _augmented(levels: Levels) -> Iterator[tuple[str, str, float, Augmentation]]:
-    for variant, level in itertools.product(VARIANTS, levels.brightness):
+def _all(grid: Grid) -> Iterator[tuple[str, str, float, Augmentation]]:
+    for variant, level in itertools.product(VARIANTS, grid.brightness):
         yield "brightness", variant, level, A.Brightness(level, variant)
     for name, kind in VARIED.items():
-        chosen = levels.strong if name in ("contrast", "posterize") else levels.others
-        for variant, level in itertools.product(VARIANTS, chosen):
+        variants = VARIANTS if name == "posterize" else grid.variants
+        for variant, level in itertools.product(variants, grid.others):
             yield name, variant, level, kind(variant=variant).at_level(level)
-    for noise, level in itertools.product(NOISE_VARIANTS, levels.others):
+    for noise, level in itertools.product(NOISE_VARIANTS, grid.others):
         yield "gaussian noise", noise, level, A.GaussianNoise(variant=noise).at_level(level)
-    for (name, augment), level in itertools.product(PLAIN.items(), levels.others):
+    for (name, augment), level in itertools.product({**PLAIN, **SEQUENCES}.items(), grid.others):
         yield name, "", level, augment.at_level(level)
-    for (name, augment), level in itertools.product(SEQUENCES.items(), levels.strong):
-        yield name, "", level, augment.at_level(level)
+    yield "trivialaugment", "", 1.0, A.TrivialAugment()
 
 
 def _setting(lr: float, weight_decay: float) -> str:

@@ -318,6 +318,7 @@ def _add_study(commands: Commands) -> None:
     parser.add_argument(
         "--heads", nargs="+", default=["map", "probes"], choices=["map", "probes"], help="(default: both)"
     )
+    parser.add_argument("--augmentations", nargs="+", metavar="NAME", help="of the MAP heads (default: all)")
     parser.add_argument("--out", type=Path, default=Path("frofa-study"), help="directory (default: ./%(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)")
     parser.add_argument("--n-jobs", type=int, default=-1, help="threads that decode images (default: one a core)")
@@ -337,6 +338,7 @@ def _study(args: argparse.Namespace) -> int:
         n_seeds=args.seeds,
         quick=args.quick,
         heads=args.heads,
+        augmentations=args.augmentations,
         device=args.device,
         n_jobs=args.n_jobs,
     )

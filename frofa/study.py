@@ -14,7 +14,7 @@ import torch
 from tqdm.auto import tqdm
 
 from frofa._study_data import StudyData, load_study_data
-from frofa._study_plan import COARSE, FINE, N_STEPS, WITH_CLS, Plan, map_plans, probe_plans
+from frofa._study_plan import COARSE, FINE, N_STEPS, NAMES, WITH_CLS, Plan, map_plans, probe_plans
 from frofa._study_results import Candidate, Result, read_results, write_rows
 from frofa.estimators._device import resolve_device
 from frofa.estimators._many import Samples, Trial, fit_heads, head_bytes, predict_heads
@@ -45,6 +45,8 @@ class Study:
         Few levels of each augmentation instead of many.
     heads : sequence of str
         ``"map"``, ``"probes"``, or both.
+    augmentations : sequence of str or None
+        Of the MAP heads, as named in the results; None is all.
     device : str
     n_jobs : int
     """
@@ -56,6 +58,7 @@ class Study:
     n_seeds: int = 5
     quick: bool = False
     heads: Sequence[str] = ("map", "probes")
+    augmentations: Sequence[str] | None = None
     device: str = "auto"
     n_jobs: int = -1
 
@@ -63,6 +66,8 @@ class Study:
         names = [directory.resolve().name for directory in self.directories]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"image sets need different names. Got twice: {', '.join(sorted(repeated))}.")
+        if unknown := set(self.augmentations or ()) - set(NAMES):
+            raise ValueError(f"unknown augmentations: {', '.join(sorted(unknown))}. There are: {', '.join(NAMES)}.")
         for name, value in (("shots", min(self.shots)), ("seeds", self.n_seeds)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1. Got {value}.")
@@ -118,7 +123,8 @@ def _key(result: Result) -> tuple[Any, ...]:
 
 
 def _fit_maps(study: Study, data: StudyData, say: Callable[[str], None]) -> None:
-    plans = map_plans(COARSE if study.quick else FINE, with_cls="cls" in data.features)
+    grid = COARSE if study.quick else FINE
+    plans = map_plans(grid, with_cls="cls" in data.features, augmentations=study.augmentations)
     with _results(study) as (done, file):
         left: dict[int, list[Plan]] = {}
         for shots in study.shots:

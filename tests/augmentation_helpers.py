@@ -147,8 +147,8 @@ def permuted(params: Any, order: Tensor) -> Any:
         return params[order] if isinstance(params, Tensor) and params.ndim else params
     back = order.argsort()  # where the images have gone
     changed = {name: permuted(old, order) for name, old in params.items()}
-    if "order" in params:  # of a choice, whose parts follow the order
-        changed["order"] = back[params["order"]]
+    if "places" in params:  # of a choice: images go to the parts that they went to
+        changed["images"] = back[params["images"]]
     if "partner" in params:
         changed["partner"] = back[params["partner"][order]]
     return changed

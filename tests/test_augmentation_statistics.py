@@ -213,20 +213,22 @@ def test_each_choice_is_equally_likely_for_every_image(n: int) -> None:
     counts = [Counter[str]() for _ in range(n)]
     for _ in range(600):
         params = choice.make_params(batch, generator)
-        sizes = [size for _, size, _ in params["parts"]]
-        assert sum(sizes) == n
-        assert max(sizes) - min(sizes) <= 1
-        assert len(sizes) == min(n, 3)
-        names = [repr(option) for option, size, _ in params["parts"] for _ in range(size)]
-        for image, name in zip(params["order"].tolist(), names, strict=True):
-            counts[image][name] += 1
+        part = params["places"] // (len(params["images"]) // 3)
+        assert part.bincount().max() <= -(-n // 3)
+        for image, option in enumerate(part.tolist()):
+            counts[image][repr(params["parts"][option][0])] += 1
     for count in counts:
         assert_equally_likely([count[repr(option)] for option in choice.choices])
 
 
+def option_of_one(params: Any) -> Any:
+    """What the only image of a batch gets."""
+    return params["parts"][int(params["places"][0])][0]
+
+
 def test_trivial_augment_draws_operation_and_level() -> None:
     augment, batch, generator = TrivialAugment(0.8), TokenBatch(torch.empty(1, 4, 1), (2, 2)), seeded()
-    drawn = [augment.make_params(batch, generator)["parts"][0][0] for _ in range(2600)]
+    drawn = [option_of_one(augment.make_params(batch, generator)) for _ in range(2600)]
     counts = Counter(type(option).__name__ for option in drawn)
     assert len(counts) == 13
     assert_equally_likely(list(counts.values()))
@@ -237,7 +239,7 @@ def test_trivial_augment_draws_operation_and_level() -> None:
 def test_rand_augment_draws_each_round_anew_at_its_level() -> None:
     augment, batch, generator = RandAugment(2, 0.4), TokenBatch(torch.empty(1, 4, 1), (2, 2)), seeded()
     pairs = [augment.make_params(batch, generator) for _ in range(1300)]
-    first, second = ([params[round_]["parts"][0][0] for params in pairs] for round_ in ("0", "1"))
+    first, second = ([option_of_one(params[round_]) for params in pairs] for round_ in ("0", "1"))
     both = [type(one) is type(other) for one, other in zip(first, second, strict=True)]
     assert stats.binomtest(sum(both), len(both), 1 / 13).pvalue > RARE
     for drawn in (first, second):

@@ -86,10 +86,13 @@ def test_shape_and_dtype_are_kept_and_the_result_is_finite(augment: Augmentation
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_rounded_once(augment: Augmentation, dtype: torch.dtype) -> None:
     batch = batch_of(TYPICAL._replace(dtype=dtype))
-    assert batch.prefix is not None
-    wide = augment(batch.replace(patches=batch.patches.float(), prefix=batch.prefix.float()), seeded())
-    assert wide.prefix is not None
-    assert same(augment(batch, seeded()), wide.replace(patches=wide.patches.to(dtype), prefix=wide.prefix.to(dtype)))
+    mask = torch.rand(batch.patches.shape[:2], generator=seeded(1)) < 0.7
+    for half in (batch, batch.replace(mask=mask)):
+        assert half.prefix is not None
+        wide = augment(half.replace(patches=half.patches.float(), prefix=half.prefix.float()), seeded())
+        assert wide.prefix is not None
+        rounded = wide.replace(patches=wide.patches.to(dtype), prefix=wide.prefix.to(dtype))
+        assert same(augment(half, seeded()), rounded)
 
 
 @each([*IN_RANGE, *STRETCHING, *(augment for augment in GEOMETRIC if "zero" not in repr(augment))])
@@ -158,8 +161,10 @@ def test_the_input_is_not_modified(augment: Augmentation) -> None:
 def test_extreme_features_stay_finite(augment: Augmentation, x: Tensor) -> None:
     if x.dtype == torch.float16 and augment in MAY_GROW:
         x = x / 8  # they may leave the range, and then what half precision can hold
-    out = augment(TokenBatch.from_tokens(x, targets=torch.eye(3)[torch.arange(len(x)) % 3]), seeded())
-    assert out.patches.isfinite().all()
+    batch = TokenBatch.from_tokens(x, targets=torch.eye(3)[torch.arange(len(x)) % 3])
+    mask = torch.rand(x.shape[:2], generator=seeded(1)) < 0.7
+    assert augment(batch, seeded()).patches.isfinite().all()
+    assert augment(batch.replace(mask=mask), seeded()).patches.isfinite().all()
 
 
 @each([augment for augment in STYLISTIC if augment not in UNCLIPPED or isinstance(augment, Brightness)])
@@ -224,6 +229,17 @@ def test_images_are_in_the_unit_range_and_map_back(variant: Variant, case: Case)
     assert ((back - x).abs() <= slack).all()
     assert torch.equal(back[(~varies).expand_as(x)], x[(~varies).expand_as(x)])
     assert variant != "c2" or not varies[:, :, 0].any()
+
+
+@every_variant
+@pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e30])
+def test_images_of_any_scale_are_in_the_unit_range(variant: Variant, scale: float) -> None:
+    x = tokens_of(TYPICAL) * scale / 10
+    image = to_image(x, variant)
+    low, high = bounds(image.pixels, Brightness(variant=variant))
+    assert (low == 0).all()
+    assert (high == 1).all()
+    assert ((from_image(image) - x).abs() <= 1e-6 * x.abs().amax((1, 2), keepdim=True)).all()
 
 
 @each(ALL)

