@@ -12,7 +12,7 @@ from frofa.augmentations._mapping import Variant
 from frofa.augmentations._pointwise import Operation, needs_range
 
 CODES: dict[Operation, int] = {"brightness": 0, "contrast": 1, "invert": 2, "posterize": 3, "solarize": 4, "scale": 5}
-POSITIONS, CHANNELS, WARPS = 256, 64, 8
+POSITIONS, CHANNELS, WARPS = 256, 32, 4
 """Of a tile; an image of up to so many positions is read once."""
 PARTS = 16
 """Into which an image is cut to find the range of all its values."""

@@ -44,7 +44,7 @@ def grey_images(height: int, width: int, channels: int = 3, seed: int = 0) -> Gr
     return grey
 
 
-def ours(augment: Augmentation, pixels: Grey, **params: float) -> npt.NDArray[np.float64]:
+def ours(augment: Augmentation, pixels: npt.NDArray[Any], **params: float) -> npt.NDArray[np.float64]:
     """Augment images of channels from 0 to 255, whose features are their pixels: all variants see the same range."""
     tokens = torch.from_numpy(pixels.astype(np.float32)).flatten(0, 1)[None]
     batch = TokenBatch.from_tokens(tokens, grid=(pixels.shape[0], pixels.shape[1]))
@@ -156,6 +156,12 @@ def test_jpeg_is_libjpegs_within_two_grey_levels(variant: Variant, quality: int,
     expected = pillows(lambda image: compressed(image, quality), pixels)
     difference = abs(ours(JPEG(1, variant), pixels, quality=float(quality)) - expected)
     assert (difference <= 2.01 + undecided(pixels, libjpegs_steps(quality))).all()
+
+
+def test_jpeg_rounds_pixels_first() -> None:
+    pixels = grey_images(13, 10)
+    between = pixels + np.where((pixels > 0) & (pixels < 255), 0.4, 0)
+    assert np.array_equal(ours(JPEG(), between, quality=95.0), ours(JPEG(), pixels, quality=95.0))
 
 
 def by_numpy(augment: Any, image: npt.NDArray[np.float64], value: npt.NDArray[np.float64]) -> Any:

@@ -162,10 +162,10 @@ def test_patch_dropout_hides_every_token_equally_often() -> None:
 def test_crops_lie_everywhere_alike() -> None:
     shown = Crop(0.2)(batch_of(Case(4000, (8, 8), 1, torch.float32)), seeded()).mask
     assert shown is not None
-    rows = shown.view(-1, 8, 8).any(2)
-    sides, tops = rows.sum(1), rows.int().argmax(1)
-    for side in (3, 5, 7):
-        assert_equally_likely(torch.bincount(tops[sides == side], minlength=9 - side))
+    for along in (shown.view(-1, 8, 8).any(2), shown.view(-1, 8, 8).any(1)):
+        sides, starts = along.sum(1), along.int().argmax(1)
+        for side in (3, 5, 7):
+            assert_equally_likely(torch.bincount(starts[sides == side], minlength=9 - side))
 
 
 def test_inception_crops_have_uniform_area_and_log_uniform_aspect() -> None:
