@@ -45,8 +45,8 @@ HEADS: dict[str, tuple[str, Callable[[int], Any]]] = {
         ),
     ),
     "prototype": ("pooled", lambda _: PrototypeClassifier()),
-    BASELINE: ("tokens", lambda seed: MAPClassifier(random_state=seed)),
-    "MAP, weight decay 0.01": ("tokens", lambda seed: MAPClassifier(weight_decay=0.01, random_state=seed)),
+    BASELINE: ("tokens", lambda seed: MAPClassifier(None, random_state=seed)),
+    "MAP, weight decay 0.01": ("tokens", lambda seed: MAPClassifier(None, weight_decay=0.01, random_state=seed)),
     "MAP + brightness c2 0.5": (
         "tokens",
         lambda seed: MAPClassifier(augment=Brightness(level=0.5, variant="c2"), random_state=seed),

@@ -75,7 +75,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     # parameters of those heads that have them
     class_weight: Any = None
-    augment: Augmentation | None = None
+    augment: Any = None
     n_views: int = 0
     n_prefix: int = 0
     grid: tuple[int, int] | None = None
@@ -178,13 +178,19 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     def _check_augment(self) -> Augmentation:
         """Return the augmentation, if there is one and it can be had at prediction."""
-        if self.augment is None:
+        augment = self._augmentation()
+        if augment is None:
             raise ValueError(f"n_views={self.n_views} needs an augmentation. Got augment=None.")
-        self.augment.validate()
+        augment.validate()
         check_grid(self.grid, type(self).__name__)
-        if self.n_views and self.augment.mixes_labels:
-            raise ValueError(f"n_views={self.n_views} needs an augmentation of single images. Got {self.augment!r}.")
-        return self.augment
+        if self.n_views and augment.mixes_labels:
+            raise ValueError(f"n_views={self.n_views} needs an augmentation of single images. Got {augment!r}.")
+        return augment
+
+    def _augmentation(self) -> Augmentation | None:
+        """The augmentation, if there is one."""
+        augment: Augmentation | None = self.augment
+        return augment
 
     def _check_support(self, X: Any, y: Any, sample_weight: Any) -> Support:
         """Check parameters and training data, and set ``classes_`` and ``n_features_in_``."""

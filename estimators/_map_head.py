@@ -96,7 +96,8 @@ def _gather(folded: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
     logits = (tokens.flatten(1, 2) @ folded.mT).unflatten(1, tokens.shape[1:3])  # (H, n, N, num_heads)
     if mask is not None:
         logits = logits.masked_fill(~mask.unsqueeze(-1), -math.inf)
-    return logits.softmax(2).mT @ tokens
+    gathered: Tensor = logits.softmax(2).mT @ tokens
+    return gathered
 
 
 def _gather_shared(folded: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
@@ -104,7 +105,8 @@ def _gather_shared(folded: Tensor, tokens: Tensor, mask: Tensor | None) -> Tenso
     logits = F.linear(tokens, folded.flatten(0, 1))  # (n, N, H * num_heads)
     if mask is not None:
         logits = logits.masked_fill(~mask.unsqueeze(-1), -math.inf)
-    return (logits.softmax(1).mT @ tokens).unflatten(1, folded.shape[:2]).transpose(0, 1)
+    gathered: Tensor = (logits.softmax(1).mT @ tokens).unflatten(1, folded.shape[:2]).transpose(0, 1)
+    return gathered
 
 
 def linear(x: Tensor, params: Mapping[str, Tensor], name: str) -> Tensor:

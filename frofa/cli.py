@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ not be read and were skipped; 130 interrupted."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     args = build_parser().parse_args(arguments)
+    args.arguments = sys.argv[1:] if arguments is None else arguments
     run: Callable[[argparse.Namespace], int] = args.run
     try:
         with warnings.catch_warnings():
@@ -341,6 +343,7 @@ def _study(args: argparse.Namespace) -> int:
         augmentations=args.augmentations,
         device=args.device,
         n_jobs=args.n_jobs,
+        command=f"frofa {shlex.join(args.arguments)}",
     )
     run_study(study, say=lambda line: print(line, flush=True))
     print(f"report: {report_study(study)}")

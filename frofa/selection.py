@@ -65,7 +65,7 @@ def head_choices(
         Show a progress bar for each training of a MAP head.
     """
     logistic = make_pipeline(StandardScaler(), LogisticProbeClassifier(C=0.01))
-    attention = MAPClassifier(n_steps=n_steps, random_state=seed, verbose=verbose)
+    attention = MAPClassifier(augment=None, n_steps=n_steps, random_state=seed, verbose=verbose)
     augmented = clone(attention).set_params(augment=augmentations[0])
     return {
         "ridge": HeadChoice("pooled", RidgeProbeClassifier()),

@@ -21,7 +21,7 @@ def small_tokens(
 
 
 def head(**params: Any) -> MAPClassifier:
-    return MAPClassifier(**{"n_steps": 20, "random_state": 0, "device": "cpu", **params})
+    return MAPClassifier(**{"augment": None, "n_steps": 20, "random_state": 0, "device": "cpu", **params})
 
 
 def same(first: MAPClassifier, second: MAPClassifier) -> bool:

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from frofa.augmentations import Augmentation, Brightness, Contrast, MixUp, PatchDropout, Sequential, ShearX, TokenBatch
 from frofa.augmentations._base import Params
+from frofa.estimators import MAPClassifier
 
 
 class Recording(Augmentation):
@@ -25,6 +26,29 @@ class Recording(Augmentation):
     def transform(self, batch: TokenBatch, /, params: Params) -> TokenBatch:  # noqa: ARG002
         self.seen.append(batch.patches.clone())
         return batch
+
+
+def test_auto_is_the_documented_default() -> None:
+    X, y = small_tokens()
+    assert MAPClassifier().augment == "auto"
+    fitted = head(augment="auto").fit(X, y)
+    assert same(fitted, head(augment=Brightness(0.3, "c2")).fit(X, y))
+    assert not same(fitted, head().fit(X, y))
+    with pytest.raises(ValueError, match="'augment' parameter of MAPClassifier must be .* Got 'best'"):
+        head(augment="best").fit(X, y)
+
+
+def test_views_average_scores_of_augmented_tokens() -> None:
+    X, y = small_tokens()
+    rows = X.reshape(len(X), -1)
+    plain = head(n_tokens=4, augment="auto", n_steps=60).fit(rows, y)
+    views = head(n_tokens=4, augment="auto", n_steps=60, n_views=3).fit(rows, y)
+    assert same(plain, views), "training is the same"
+    scores = views.decision_function(rows)
+    assert not np.allclose(scores, plain.decision_function(rows))
+    np.testing.assert_allclose(views.decision_function(rows[5:7]), scores[5:7], atol=1e-5)
+    np.testing.assert_array_equal(views.predict(rows), views.classes_[scores.argmax(1)])
+    np.testing.assert_allclose(views.decision_function(X), scores, atol=1e-5)
 
 
 def test_training_learns_separable_tokens() -> None:

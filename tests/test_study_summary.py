@@ -7,8 +7,8 @@ from scipy import stats
 from study_helpers import BASELINES, BRIGHTNESS, EVERYTHING, PLATEAU, SINGLES, like_the_paper, study
 
 from frofa import mean_interval
-from frofa._study_results import NONE, Candidate, Result
-from frofa._study_summary import (
+from frofa.study.results import NONE, Candidate, Result
+from frofa.study.summary import (
     METHODS,
     Cell,
     Scores,

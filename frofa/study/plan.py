@@ -9,9 +9,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from frofa import augmentations as A
-from frofa._study_results import Candidate
 from frofa.augmentations import Augmentation
 from frofa.estimators import LogisticProbeClassifier, PrototypeClassifier, RidgeProbeClassifier
+from frofa.study.results import Candidate
 
 LR, WEIGHT_DECAY, N_STEPS = 0.03, 0.02, 300
 """The defaults of `MAPClassifier`, which all augmented heads use."""

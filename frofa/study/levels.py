@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from frofa._study_summary import METHODS, Change, Scores, Sets, Verdict, chosen, compare, minus, of_augmentation
+from frofa.study.summary import METHODS, Change, Scores, Sets, Verdict, chosen, compare, minus, of_augmentation
 
 
 class LevelPoint(NamedTuple):

@@ -89,4 +89,4 @@ def read_results(path: Path) -> list[Result]:
         )
     kinds = {field.name: field.type for field in fields(Result)}
     convert = {"int": int, "float": float, "str": str, int: int, float: float, str: str}
-    return [Result(**{name: convert[kinds[name]](value) for name, value in row.items()}) for row in reader]  # type: ignore[index]
+    return [Result(**{name: convert[kinds[name]](value) for name, value in row.items()}) for row in reader]

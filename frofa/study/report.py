@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from frofa import _study_tables as tables
 from frofa._files import write_atomically
-from frofa._study_answers import answers, in_markdown
-from frofa._study_results import Result
-from frofa._study_summary import METHODS, PROBES, Cell, Scores, by_cell
+from frofa.study import tables as tables
+from frofa.study.answers import answers, in_markdown
+from frofa.study.results import Result
+from frofa.study.summary import METHODS, PROBES, Cell, Scores, by_cell
 
 PROTOCOL = """\
 - Every choice (level, variant, augmentation, hyperparameters) is made by validation accuracy, as a mean over seeds,

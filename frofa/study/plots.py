@@ -10,9 +10,9 @@ from PIL import Image
 
 from frofa._files import write_atomically
 from frofa._optional import require
-from frofa._study_levels import pooled_levels
-from frofa._study_results import Result
-from frofa._study_summary import (
+from frofa.study.levels import pooled_levels
+from frofa.study.results import Result
+from frofa.study.summary import (
     METHODS,
     VARIANTS,
     Change,

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from frofa._study_answers import describe, signed
-from frofa._study_levels import pooled_levels
-from frofa._study_summary import (
+from frofa.evaluation import Interval
+from frofa.study.answers import describe, signed
+from frofa.study.levels import pooled_levels
+from frofa.study.summary import (
     FAMILIES,
     METHODS,
     PROBES,
@@ -24,7 +25,6 @@ from frofa._study_summary import (
     pooled,
     pooled_accuracy,
 )
-from frofa.evaluation import Interval
 
 GAINS = (
     ("best FroFA", "MAP default"),

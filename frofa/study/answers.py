@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from frofa._study_levels import Shape, hump, plateau
-from frofa._study_results import NONE, Candidate
-from frofa._study_summary import (
+from frofa.evaluation import Interval
+from frofa.study.levels import Shape, hump, plateau
+from frofa.study.results import NONE, Candidate
+from frofa.study.summary import (
     FAMILIES,
     METHODS,
     BySeed,
@@ -26,7 +27,6 @@ from frofa._study_summary import (
     sequence,
     single,
 )
-from frofa.evaluation import Interval
 
 
 class Case(NamedTuple):

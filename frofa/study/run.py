@@ -1,6 +1,7 @@
-"""The paper's study on one's own images and backbones: every augmentation against the baselines."""
+"""Running a study: what is not fitted yet is fitted, and each result is on disk before the next is begun."""
 
 import contextlib
+import json
 import platform
 import time
 import warnings
@@ -13,12 +14,15 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from frofa._study_data import StudyData, load_study_data
-from frofa._study_plan import COARSE, FINE, N_STEPS, NAMES, WITH_CLS, Plan, map_plans, probe_plans
-from frofa._study_results import Candidate, Result, read_results, write_rows
+from frofa._files import write_atomically
 from frofa.estimators._device import resolve_device
 from frofa.estimators._many import Samples, Trial, fit_heads, head_bytes, predict_heads
 from frofa.estimators._training import Schedule
+from frofa.study.data import StudyData, load_study_data
+from frofa.study.plan import COARSE, FINE, N_STEPS, NAMES, WITH_CLS, Plan, map_plans, probe_plans
+from frofa.study.plots import write_figures
+from frofa.study.report import write_report
+from frofa.study.results import Candidate, Result, read_results, write_rows
 
 BATCH_SIZE = 64
 CPU_MEMORY = 2**30
@@ -49,6 +53,8 @@ class Study:
         Of the MAP heads, as named in the results; None is all.
     device : str
     n_jobs : int
+    command : str
+        What the report says was run.
     """
 
     directories: Sequence[Path]
@@ -61,6 +67,7 @@ class Study:
     augmentations: Sequence[str] | None = None
     device: str = "auto"
     n_jobs: int = -1
+    command: str = "run_study(...)"
 
     def __post_init__(self) -> None:
         names = [directory.resolve().name for directory in self.directories]
@@ -77,6 +84,11 @@ class Study:
         """The CSV file of all fits."""
         return self.out / "results.csv"
 
+    @property
+    def notes_file(self) -> Path:
+        """The JSON file of what was run, for the report."""
+        return self.out / "notes.json"
+
 
 def run_study(study: Study, say: Callable[[str], None] = print) -> list[Result]:
     """Fit what is not fitted yet; each result is in the file before the next is begun.
@@ -92,15 +104,39 @@ def run_study(study: Study, say: Callable[[str], None] = print) -> list[Result]:
             data = load_study_data(
                 directory, backbone, study.out / "features", max(study.shots), device=study.device, n_jobs=study.n_jobs
             )
-            say(
-                f"{data.dataset}, {data.backbone}: {len(data.pool)} training, {len(data.validation)} validation and "
-                f"{len(data.test)} test images, {len(set(data.y))} classes, tokens {data.features['tokens'].shape[1:]}"
-            )
+            say(_take_note(study, data))
             if "map" in study.heads:
                 _fit_maps(study, data, say)
             if "probes" in study.heads:
                 _fit_probes(study, data, say)
     return read_results(study.results_file)
+
+
+def report_study(study: Study) -> Path:
+    """Write ``report.md`` and figures from the results that there are; returns the report's path."""
+    results = read_results(study.results_file)
+    notes = json.loads(study.notes_file.read_text("utf-8"))
+    figures = write_figures(results, study.out)
+    command, versions = ("\n".join(notes[name]) for name in ("commands", "versions"))
+    return write_report(results, study.out, command=command, versions=versions, notes=notes["sets"], figures=figures)
+
+
+def _take_note(study: Study, data: StudyData) -> str:
+    """Keep for the report what an image set and backbone are, the command and the versions; return the first."""
+    overlapping = [shots for shots in study.shots if not data.support(shots, study.n_seeds)[1]]
+    n_tokens, channels = data.features["tokens"].shape[1:]
+    parts = f"{len(data.pool)} training, {len(data.validation)} validation and {len(data.test)} test images"
+    facts = [f"{parts}, {len(set(data.y))} classes, tokens {n_tokens} x {channels}"]
+    if overlapping:
+        facts.append(f"too few images for disjoint support samples at {', '.join(map(str, overlapping))} shots")
+    notes: dict[str, Any] = {"commands": [], "versions": [], "sets": {}}
+    if study.notes_file.exists():
+        notes = json.loads(study.notes_file.read_text("utf-8"))
+    for name, value in (("commands", study.command), ("versions", versions(study.device))):
+        notes[name] = list(dict.fromkeys([*notes[name], value]))
+    notes["sets"][f"{data.dataset}, {data.backbone}"] = "; ".join(facts)
+    write_atomically(study.notes_file, lambda file: file.write(json.dumps(notes, indent=1).encode()))
+    return f"{data.dataset}, {data.backbone}: {'; '.join(facts)}"
 
 
 @contextlib.contextmanager

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import stats
 
-from frofa._study_results import NONE, Candidate, Result
 from frofa.evaluation import Interval, mean_interval
+from frofa.study.results import NONE, Candidate, Result
 
 VARIANTS = ("default", "c", "c2")
 PROBES = ("ridge", "logistic", "prototype")

@@ -1,0 +1,8 @@
+"""The paper's study on one's own images and backbones: every augmentation against the baselines.
+
+`run_study` fits and writes results, `report_study` turns them into a report; ``frofa study`` does both.
+"""
+
+from frofa.study.run import Study, report_study, run_study
+
+__all__ = ["Study", "report_study", "run_study"]
