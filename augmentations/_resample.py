@@ -47,9 +47,9 @@ def places(batch: TokenBatch, who: object) -> Places:
         why = (
             "pooled features have no positions"
             if n_tokens == 1
-            else f"{n_tokens} tokens are no square: say TokenBatch.from_tokens(..., grid=(height, width))"
+            else f"{n_tokens} tokens are no square: say grid=(height, width), of the head or of TokenBatch.from_tokens"
         )
-        raise ValueError(f"{type(who).__name__} moves tokens on their grid, and there is none: {why}.")
+        raise ValueError(f"{type(who).__name__} needs tokens on a grid, and there is none: {why}.")
     if isinstance(batch.grid, Tensor):
         height, width = batch.grid.to(device, torch.float32, non_blocking=True).unbind(1)
         height, width = height[:, None], width[:, None]

@@ -48,7 +48,8 @@ class RandAugment(Composition):
 
     Notes
     -----
-    The images of a batch are shared out among the operations, as in `RandomChoice`. A dozen operations on a dozenth of
+    Several of the operations need tokens on a grid, so that pooled features take `operations` of their own. The images
+    of a batch are shared out among the operations, as in `RandomChoice`. A dozen operations on a dozenth of
     the batch each are many small kernels: on a GPU they take as long as their launches do, about a dozen times one
     operation on the whole batch.
 
@@ -113,6 +114,11 @@ class TrivialAugment(Choice):
         The level is drawn from U(0, max_level), for each operation of a batch. 0 is the identity.
     operations : list of Augmentation, default=None
         As in `RandAugment`.
+
+    Notes
+    -----
+    As in `RandAugment`, on one round of operations. Levels are drawn on the host, so that training steps on a GPU are
+    not recorded.
 
     References
     ----------

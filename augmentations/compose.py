@@ -146,7 +146,7 @@ class RandomApply(Composition):
 
     Notes
     -----
-    All images are augmented, and the result is taken for some: no waiting for how many.
+    All images are augmented, and the result is taken for some: no waiting for how many. `at_level` sets `p`.
 
     Examples
     --------
@@ -240,7 +240,8 @@ class RandomChoice(Choice):
 
     Notes
     -----
-    The images of a batch are shared out evenly: of 64 images and four choices, 16 get each.
+    The images of a batch are shared out evenly: of 64 images and four choices, 16 get each. Where they do not divide,
+    some places hold copies of the first image, which a `MixUp` among the choices may take as partners.
 
     Examples
     --------
@@ -259,6 +260,10 @@ class RandomChoice(Choice):
     def options(self, generator: Generator) -> Sequence[Augmentation]:  # noqa: ARG002 (the contract's)
         """The given ones."""
         return self.choices
+
+    def at_level(self, level: float) -> "RandomChoice":
+        """All choices at that level."""
+        return RandomChoice([option.at_level(level) for option in self.choices])
 
 
 def host_uniform(generator: Generator, n: int) -> list[float]:

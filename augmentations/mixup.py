@@ -54,7 +54,8 @@ class MixUp(Augmentation):
         if self.alpha == 0:  # partners would show tokens that an image does not have
             alone = torch.arange(len(batch.patches), device=device)
             return {"partner": alone, "proportion": torch.ones((), device=device)}
-        partner = torch.randperm(len(batch.patches), generator=generator, device=device)
+        order = torch.randperm(len(batch.patches), generator=generator, device=device)
+        partner = torch.empty_like(order).scatter_(0, order, order.roll(1))  # of more than one image, never itself
         shape = torch.full((2,), self.alpha + 1.0, device=device, dtype=torch.float64)
         # Beta(a, a) from two gamma variates, each Gamma(a) = Gamma(a + 1) * U ** (1 / a); in logarithms, as those of a
         # small alpha are below the smallest of any float.

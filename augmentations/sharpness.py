@@ -32,6 +32,9 @@ class Sharpness(StylisticAugmentation):
     Smoothing is Pillow's: 3 x 3, the middle weighs 5, the others 1; tokens at the border are left as they are. It takes
     positions, so that pooled features are an error.
 
+    On a GPU it takes about a third of the head's training step, more than a pointwise operation: nine tokens are read
+    for each that is written.
+
     References
     ----------
     Bär et al., CVPR 2024, section 4; AutoAugment's ``sharpness``.

@@ -212,7 +212,7 @@ def test_mixup_without_labels_is_an_error() -> None:
 @each(SPATIAL)
 def test_features_without_positions_are_described(augment: Augmentation) -> None:
     name = type(augment).__name__
-    with pytest.raises(ValueError, match=f"{name} moves tokens on their grid, .* pooled features have no positions"):
+    with pytest.raises(ValueError, match=f"{name} needs tokens on a grid, .* pooled features have no positions"):
         augment(torch.zeros(2, 8), seeded())
     with pytest.raises(ValueError, match=rf"{name} .* 6 tokens are no square: say .*grid=\(height, width\)"):
         augment(torch.zeros(2, 6, 8), seeded())

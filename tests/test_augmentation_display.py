@@ -131,7 +131,7 @@ def test_draws_come_from_one_generator_that_the_seed_determines(tokens: Tokens) 
 def test_mixup_takes_another_image(tokens: Tokens) -> None:
     pair = tokens[[0, 0]].copy()
     pair[1, :, 0] += 1000
-    assert 0 < n_changed(from_features(pair, [MixUp(1.0)] * 20)) < 20  # the partner may be the image itself
+    assert n_changed(from_features(pair, [MixUp(1.0)] * 20)) == 20
     with pytest.raises(ValueError, match=r"RandomApply.* mixes images: give it the tokens of two or more"):
         from_features(tokens[:1], [RandomApply([MixUp()])])
 
@@ -208,7 +208,7 @@ def test_an_image_is_shown_as_the_backbone_sees_it(small_vit: str, tmp_path: Pat
 def test_other_images_are_mixed_in(small_vit: str, image_paths: list[str]) -> None:
     [image, *others] = image_paths[:3]
     mixed = AugmentationDisplay.from_image(image, [MixUp(1.0)] * 20, others=others, model=small_vit)
-    assert 0 < n_changed(mixed) < 20
+    assert n_changed(mixed) == 20
     with pytest.raises(ValueError, match="mixes images"):
         AugmentationDisplay.from_image(image, [MixUp(1.0)], model=small_vit)
 

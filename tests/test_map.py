@@ -34,7 +34,7 @@ def test_auto_is_the_documented_default() -> None:
     fitted = head(augment="auto").fit(X, y)
     assert same(fitted, head(augment=Brightness(0.3, "c2")).fit(X, y))
     assert not same(fitted, head().fit(X, y))
-    with pytest.raises(ValueError, match="'augment' parameter of MAPClassifier must be .* Got 'best'"):
+    with pytest.raises(ValueError, match=r"'augment' parameter of MAPClassifier must be .* Got 'best'"):
         head(augment="best").fit(X, y)
 
 
@@ -48,7 +48,6 @@ def test_views_average_scores_of_augmented_tokens() -> None:
     assert not np.allclose(scores, plain.decision_function(rows))
     np.testing.assert_allclose(views.decision_function(rows[5:7]), scores[5:7], atol=1e-5)
     np.testing.assert_array_equal(views.predict(rows), views.classes_[scores.argmax(1)])
-    np.testing.assert_allclose(views.decision_function(X), scores, atol=1e-5)
 
 
 def test_training_learns_separable_tokens() -> None:

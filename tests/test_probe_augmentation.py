@@ -185,7 +185,7 @@ def test_pooled_features_have_one_position(probe: Any) -> None:
     for augment in (Brightness(0.5, "c2"), Contrast()):
         assert_same_fit(probe(augment=augment, n_augmented=2, random_state=0).fit(X, y), plain, 1e-5)
     assert differ(probe(augment=Brightness(0.5, "c"), n_augmented=2, random_state=0).fit(X, y), plain)
-    with pytest.raises(ValueError, match=r"Rotate moves tokens on their grid.*pooled features have no positions"):
+    with pytest.raises(ValueError, match=r"Rotate needs tokens on a grid.*pooled features have no positions"):
         probe(augment=Rotate(), random_state=0).fit(X, y)
 
 
