@@ -149,8 +149,10 @@ def test_a_sequence_has_the_level_of_all_its_steps() -> None:
     assert repr(RandomApply([Crop()]).at_level(0.25)) == "RandomApply(p=0.25, steps=[Crop()])"
     assert repr(RandAugment().at_level(0.5)) == "RandAugment(level=0.5)"
     assert repr(TrivialAugment().at_level(0.5)) == "TrivialAugment(max_level=0.5)"
-    with pytest.raises(ValueError, match="RandomChoice has no level"):
-        RandomChoice([Crop()]).at_level(0.5)
+    assert (
+        flat(RandomChoice([Rotate(), Invert()]).at_level(0.5))
+        == "RandomChoice(choices=[Rotate(degrees=15.0), Invert()])"
+    )
 
 
 WRONG: dict[str, list[Any]] = {

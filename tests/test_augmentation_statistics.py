@@ -202,8 +202,10 @@ def test_mixup_partners_are_equally_likely() -> None:
     batch, generator = TokenBatch(torch.empty(5, 1, 1)), seeded()
     partners = torch.stack([MixUp().make_params(batch, generator)["partner"] for _ in range(1000)])
     assert torch.equal(partners.sort(1).values, torch.arange(5).expand(1000, 5))
-    for column in partners.T:
-        assert_equally_likely(torch.bincount(column))
+    for image, column in enumerate(partners.T):
+        counts = torch.bincount(column, minlength=5).tolist()
+        assert counts.pop(image) == 0  # an image is mixed with another one
+        assert_equally_likely(counts)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 7])
