@@ -11,7 +11,7 @@ from torch import Tensor
 Grid = tuple[int, int] | Tensor | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TokenBatch:
     """Tokens of n images, where they lie, and the labels that go with them.
 
@@ -83,6 +83,8 @@ class TokenBatch:
                 f"Got {got}."
             )
         if tokens.ndim == 2:
+            if n_prefix or grid is not None or mask is not None:
+                raise ValueError("pooled features (n, channels) have no prefix, grid or mask: give tokens of three axes.")
             return cls(tokens.unsqueeze(1), targets=_check_rows("targets", targets, tokens, 2))
         if not 0 <= n_prefix < tokens.shape[1]:
             raise ValueError(f"n_prefix must leave at least one of the {tokens.shape[1]} tokens. Got {n_prefix}.")

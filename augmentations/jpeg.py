@@ -102,7 +102,8 @@ def _decode(blocks: Tensor, quality: Tensor) -> Tensor:
     frequencies = torch.einsum("xj,nrycjk->nrycxk", dct, frequencies)
     steps = quantisation_steps(quality).to(blocks.dtype)  # (n, 8, 8, 1 or C)
     steps = steps[:, None, :, None]
-    frequencies = (frequencies / steps).round_().mul_(steps)
+    # Halfway between two steps, which in sums of integers is common, rounding error must not decide: away from zero.
+    frequencies = (frequencies / (steps * (1 - 1e-5))).round_().mul_(steps)
     pixels = torch.einsum("xj,nrycxk->nrycjk", dct, frequencies)
     return torch.einsum("yi,nrycjk->nricjk", dct, pixels).add_(128).round_()
 

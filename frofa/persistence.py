@@ -118,7 +118,7 @@ def _types() -> Mapping[str, Callable[..., Any]]:
     from frofa import augmentations, estimators
     from frofa.extractor import FrozenFeatureExtractor
 
-    abstract = {"Augmentation", "FeatureImage", "Variant"}
+    abstract = {"Augmentation", "FeatureImage", "TokenBatch", "Variant"}
     types: dict[str, Callable[..., Any]] = {"frofa.FrozenFeatureExtractor": FrozenFeatureExtractor}
     types |= {f"frofa.estimators.{name}": getattr(estimators, name) for name in estimators.__all__}
     types |= {
