@@ -84,7 +84,9 @@ class TokenBatch:
             )
         if tokens.ndim == 2:
             if n_prefix or grid is not None or mask is not None:
-                raise ValueError("pooled features (n, channels) have no prefix, grid or mask: give tokens of three axes.")
+                raise ValueError(
+                    "pooled features (n, channels) have no prefix, grid or mask: give tokens of three axes."
+                )
             return cls(tokens.unsqueeze(1), targets=_check_rows("targets", targets, tokens, 2))
         if not 0 <= n_prefix < tokens.shape[1]:
             raise ValueError(f"n_prefix must leave at least one of the {tokens.shape[1]} tokens. Got {n_prefix}.")

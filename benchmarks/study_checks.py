@@ -95,7 +95,13 @@ def without_attention(data: StudyData) -> dict[str, str]:
 
 def one_shot(data: StudyData) -> dict[str, Any]:
     """Test accuracy at 1 shot with learning rate and steps chosen by validation accuracy."""
-    levels = {"none": [None], "brightness c2": [Brightness(level) for level in (0.3, 0.5, 1.0)]}
+    levels: dict[str, list[Augmentation | None]] = {
+        "none": [None],
+        "brightness c2": [Brightness(0.3), Brightness(0.5), Brightness(1.0)],
+    }
+        "none": [None],
+        "brightness c2": [Brightness(0.3), Brightness(0.5), Brightness(1.0)],
+    }
     samples = data.support(1, SEEDS)[0]
     best: dict[str, tuple[float, list[float], str]] = {}
     for name, augments in levels.items():

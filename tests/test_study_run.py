@@ -43,7 +43,7 @@ def small(images: Path, backbone: str, **changes: Any) -> Study:
 
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("frofa.study.run.N_STEPS", 12)
+    monkeypatch.setattr("frofa.study.fit.N_STEPS", 12)
 
 
 def test_a_study_is_resumed_where_it_was_killed(images: Path, small_vit: str) -> None:

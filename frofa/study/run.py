@@ -1,32 +1,22 @@
 """Running a study: what is not fitted yet is fitted, and each result is on disk before the next is begun."""
 
-import contextlib
 import json
 import platform
-import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from frofa._files import write_atomically
 from frofa.estimators._device import resolve_device
-from frofa.estimators._many import Samples, Trial, fit_heads, head_bytes, predict_heads
-from frofa.estimators._training import Schedule
 from frofa.study.data import StudyData, load_study_data
-from frofa.study.plan import COARSE, FINE, N_STEPS, NAMES, WITH_CLS, Plan, map_plans, probe_plans
+from frofa.study.fit import fit_maps, fit_probes
+from frofa.study.plan import NAMES
 from frofa.study.plots import write_figures
 from frofa.study.report import write_report
-from frofa.study.results import Candidate, Result, read_results, write_rows
-
-BATCH_SIZE = 64
-CPU_MEMORY = 2**30
-"""Bytes that the heads trained together on a CPU may take."""
+from frofa.study.results import Result, read_results
 
 
 @dataclass(frozen=True)
@@ -106,9 +96,9 @@ def run_study(study: Study, say: Callable[[str], None] = print) -> list[Result]:
             )
             say(_take_note(study, data))
             if "map" in study.heads:
-                _fit_maps(study, data, say)
+                fit_maps(study, data, say)
             if "probes" in study.heads:
-                _fit_probes(study, data, say)
+                fit_probes(study, data, say)
     return read_results(study.results_file)
 
 
@@ -137,171 +127,6 @@ def _take_note(study: Study, data: StudyData) -> str:
     notes["sets"][f"{data.dataset}, {data.backbone}"] = "; ".join(facts)
     write_atomically(study.notes_file, lambda file: file.write(json.dumps(notes, indent=1).encode()))
     return f"{data.dataset}, {data.backbone}: {'; '.join(facts)}"
-
-
-@contextlib.contextmanager
-def _results(study: Study) -> Iterator[tuple[set[Any], TextIO]]:
-    """What is done, and the file to append to; what a kill cut off is taken away first."""
-    path, done = study.results_file, []
-    if path.exists():
-        done = read_results(path)
-        content = path.read_bytes()
-        if not content.endswith(b"\n"):
-            path.write_bytes(content[: content.rfind(b"\n") + 1])
-    with path.open("a", encoding="utf-8", newline="") as file:
-        if file.tell() == 0:
-            write_rows(file, [], header=True)
-        yield {_key(result) for result in done}, file
-
-
-def _key(result: Result) -> tuple[Any, ...]:
-    return result.dataset, result.backbone, result.shots, result.seed, result.candidate
-
-
-def _fit_maps(study: Study, data: StudyData, say: Callable[[str], None]) -> None:
-    grid = COARSE if study.quick else FINE
-    plans = map_plans(grid, with_cls="cls" in data.features, augmentations=study.augmentations)
-    with _results(study) as (done, file):
-        left: dict[int, list[Plan]] = {}
-        for shots in study.shots:
-            keys = {(data.dataset, data.backbone, shots, seed) for seed in range(study.n_seeds)}
-            left[shots] = [plan for plan in plans if any((*key, plan.candidate) not in done for key in keys)]
-        n_fits = study.n_seeds * sum(map(len, left.values()))
-        if not n_fits:
-            return
-        with tqdm(total=n_fits * N_STEPS, unit="head-step", unit_scale=True, desc="MAP heads", smoothing=0.05) as bar:
-            for shots in study.shots:
-                for group in sorted({_group(plan) for plan in left[shots]}):
-                    chosen = [plan for plan in left[shots] if _group(plan) == group]
-                    _fit_map_group(study, data, shots, chosen, file, bar, say, n_fits)
-
-
-def _group(plan: Plan) -> tuple[bool, bool]:
-    """What is trained together: heads that see the same tokens, and steps that can all be recorded, or not."""
-    return plan.candidate.head == WITH_CLS, plan.augment is not None and not plan.augment.recordable
-
-
-def _fit_map_group(
-    study: Study,
-    data: StudyData,
-    shots: int,
-    plans: list[Plan],
-    file: TextIO,
-    bar: Any,
-    say: Callable[[str], None],
-    n_fits: int,
-) -> None:
-    """Fit the heads of one shot setting, as many at once as memory holds."""
-    device = resolve_device(study.device)
-    tokens, n_prefix = _tokens(data, plans[0].candidate.head)
-    on_device = torch.as_tensor(tokens, device=device)
-    samples = _samples(data, on_device, shots, study.n_seeds, n_prefix)
-    schedule = Schedule(0.0, N_STEPS, BATCH_SIZE, 0.0, 0.9, N_STEPS // 10, "cosine", 1.0)
-    size = max(1, _memory(device) // (head_bytes(samples, BATCH_SIZE) * study.n_seeds))
-    for start in range(0, len(plans), size):
-        chunk = plans[start : start + size]
-        trials = [Trial(plan.augment, plan.lr, plan.weight_decay) for plan in chunk]
-        timer = _Timer(len(chunk) * study.n_seeds, n_fits, bar, say)
-        params = fit_heads(samples, trials, schedule, on_step=timer)
-        accuracies = [
-            _accuracies(predict_heads(params, on_device[torch.as_tensor(rows, device=device)]), data, rows)
-            for rows in (data.validation, data.test)
-        ]
-        results = [
-            Result(**asdict(plan.candidate), **_where(data, shots, seed), validation=validation, test=test)
-            for (plan, seed), validation, test in zip(
-                ((plan, seed) for plan in chunk for seed in range(study.n_seeds)), *accuracies, strict=True
-            )
-        ]
-        write_rows(file, results, header=False)
-        file.flush()
-
-
-class _Timer:
-    """Advances the progress bar, and says at the first steps of all how long the study will take."""
-
-    WARM_UP, TIMED = 3, 5
-
-    def __init__(self, n_heads: int, n_fits: int, bar: Any, say: Callable[[str], None]):
-        self.n_heads, self.n_fits, self.bar, self.say = n_heads, n_fits, bar, say
-        self.step, self.started = 0, 0.0
-
-    def __call__(self) -> None:
-        self.step += 1
-        if self.bar.n == 0 and self.step == self.WARM_UP:
-            self.started = time.perf_counter()
-        if self.bar.n == 0 and self.step == self.WARM_UP + self.TIMED:
-            seconds = (time.perf_counter() - self.started) / self.TIMED / self.n_heads * self.n_fits * N_STEPS
-            self.say(f"{self.n_fits} MAP heads of {N_STEPS} steps: about {_duration(seconds)}")
-        if self.step >= self.WARM_UP + self.TIMED:
-            self.bar.update(self.n_heads * (self.step if self.step == self.WARM_UP + self.TIMED else 1))
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _tokens(data: StudyData, head: str) -> tuple[Any, int]:
-    """Tokens (n, P + N, C) that a head sees, and P."""
-    tokens = data.features["tokens"]
-    if head != WITH_CLS:
-        return tokens, 0
-    return np.concatenate([data.features["cls"][:, None], tokens], 1), 1
-
-
-def _samples(data: StudyData, tokens: torch.Tensor, shots: int, n_seeds: int, n_prefix: int) -> Samples:
-    rows, _ = data.support(shots, n_seeds)
-    classes, codes = np.unique(data.y, return_inverse=True)
-    chosen = np.stack(rows)
-    targets = torch.eye(len(classes), device=tokens.device)[torch.as_tensor(codes[chosen], device=tokens.device)]
-    return Samples(tokens[torch.as_tensor(chosen, device=tokens.device)], targets, list(range(n_seeds)), n_prefix)
-
-
-def _accuracies(predicted: torch.Tensor, data: StudyData, rows: Any) -> list[float]:
-    """Top-1 percent of each head."""
-    codes = np.unique(data.y, return_inverse=True)[1][rows]
-    hits = predicted == torch.as_tensor(codes, device=predicted.device)
-    accuracies: list[float] = (100 * hits.float().mean(1)).tolist()
-    return accuracies
-
-
-def _where(data: StudyData, shots: int, seed: int) -> dict[str, Any]:
-    return {"dataset": data.dataset, "backbone": data.backbone, "shots": shots, "seed": seed}
-
-
-def _memory(device: torch.device) -> int:
-    """Bytes that heads may take."""
-    return int(0.4 * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else CPU_MEMORY
-
-
-def _fit_probes(study: Study, data: StudyData, say: Callable[[str], None]) -> None:
-    todo: list[tuple[int, int, Candidate, Any]] = []
-    with _results(study) as (done, file):
-        for shots in study.shots:
-            for seed in range(study.n_seeds):
-                todo += [
-                    (shots, seed, candidate, estimator)
-                    for candidate, estimator in probe_plans(seed)
-                    if (data.dataset, data.backbone, shots, seed, candidate) not in done
-                ]
-        if todo:
-            say(f"{len(todo)} probes")
-        pooled = data.features["pooled"]
-        samples = {shots: data.support(shots, study.n_seeds)[0] for shots in study.shots}
-        for shots, seed, candidate, estimator in tqdm(todo, unit="fit", desc="probes"):
-            rows = samples[shots][seed]
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of C that are too large to converge: validation leaves them out
-                estimator.fit(pooled[rows], data.y[rows])
-            validation, test = (
-                100 * float((estimator.predict(pooled[part]) == data.y[part]).mean())
-                for part in (data.validation, data.test)
-            )
-            where = _where(data, shots, seed)
-            write_rows(file, [Result(**asdict(candidate), **where, validation=validation, test=test)], header=False)
-            file.flush()
 
 
 def versions(device: str) -> str:
