@@ -99,9 +99,6 @@ def one_shot(data: StudyData) -> dict[str, Any]:
         "none": [None],
         "brightness c2": [Brightness(0.3), Brightness(0.5), Brightness(1.0)],
     }
-        "none": [None],
-        "brightness c2": [Brightness(0.3), Brightness(0.5), Brightness(1.0)],
-    }
     samples = data.support(1, SEEDS)[0]
     best: dict[str, tuple[float, list[float], str]] = {}
     for name, augments in levels.items():
