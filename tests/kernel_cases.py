@@ -1,0 +1,78 @@
+"""Run by test_kernels.py with TRITON_INTERPRET=1: the GPU kernels on the CPU, against plain PyTorch; prints JSON."""
+
+import contextlib
+import json
+from typing import Any
+
+import torch
+from torch import Generator
+
+from frofa import augmentations as A
+from frofa.augmentations import TokenBatch, _triton
+from frofa.augmentations._mapping import feature_range
+from frofa.augmentations._pointwise import masked_mean, pointwise
+from frofa.augmentations._resample import Taps, expand_taps, resample, sum_taps
+from frofa.augmentations.sharpness import _smoothing_taps
+from frofa.estimators._training import Schedule, update
+from frofa.estimators._triton_sgd import fused_sgd
+
+setattr(torch.cuda, "device_of", contextlib.nullcontext)  # noqa: B010 (which has no such type)
+generator = Generator().manual_seed(0)
+errors: dict[str, float] = {}
+
+
+def compare(name: str, found: torch.Tensor, expected: torch.Tensor) -> None:
+    errors[name] = float((found.double() - expected.double()).abs().max() / expected.double().abs().max())
+
+
+def pointwise_cases() -> None:
+    kinds: tuple[Any, ...] = (A.Brightness, A.Contrast, A.Posterize, A.Solarize, A.Invert, A.GaussianNoise)
+    for shape in ((2, 49, 40), (1, 300, 33)):  # in one tile, and in two
+        x = torch.randn(shape, generator=generator)
+        some = torch.rand(shape[:2], generator=generator) < 0.7
+        for mask in (None, some):
+            batch = TokenBatch.from_tokens(x, mask=mask)
+            for kind in kinds:
+                for variant in ("default", "c2") if kind is A.GaussianNoise else ("default", "c", "c2"):
+                    augment = kind(variant=variant)
+                    value = augment.make_params(batch, generator)[augment.drawn]
+                    options: Any = {"clip": augment.clip, "mask": mask}
+                    found = _triton.fused_pointwise(x, augment.operation, value, variant, **options)
+                    expected = pointwise(x, augment.operation, value, variant, **options)
+                    compare(f"{augment!r} {variant} {shape} {'masked' if mask is not None else ''}", found, expected)
+            scale = torch.rand((shape[0], 1, shape[2]), generator=generator)
+            compare(f"scale {shape}", _triton.fused_pointwise(x, "scale", scale, "c", clip=False, mask=None), x * scale)
+
+
+def resample_cases() -> None:
+    x = torch.randn(2, 49, 150, generator=generator)
+    for filled in (False, True):
+        index = torch.randint(49, (2, 49, 4), generator=generator)
+        taps = Taps(index, torch.rand((2, 49, 4), generator=generator) / 4)
+        filler = masked_mean(x, None) if filled else None
+        found = _triton.fused_resample(x, *expand_taps(taps, 2), filler=filler)
+        compare(f"resample {filled}", found, resample(TokenBatch(x), taps, "mean" if filled else "edge"))
+    for variant in ("default", "c", "c2"):
+        augment, batch = A.Sharpness(variant=variant), TokenBatch.from_tokens(x)
+        params, taps = augment.make_params(batch, generator), _smoothing_taps(batch, augment)
+        bounds = feature_range(x, augment.variant)
+        found = _triton.fused_resample(x, *expand_taps(taps, 2), factor=params["factor"], bounds=bounds)
+        compare(f"sharpness {variant}", found, augment.transform(batch, params).patches)
+        assert not torch.equal(found, sum_taps(x, taps))
+
+
+def sgd_case() -> None:
+    value, velocity, gradient = (torch.randn(3, 70, 33, generator=generator) for _ in range(3))
+    rate, decay = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.0, 0.1, 0.2])
+    params, momenta = {"k.weight": value.clone()}, {"k.weight": velocity.clone()}
+    update(params, momenta, (gradient,), Schedule(rate, 10, 4, decay, 0.9, 0, "constant", None), rate)
+    fused_sgd(value, velocity, gradient, scale=torch.ones(3), decay=decay, rate=rate, momentum=0.9)
+    compare("sgd", value, params["k.weight"])
+    compare("sgd velocity", velocity, momenta["k.weight"])
+
+
+if __name__ == "__main__":
+    pointwise_cases()
+    resample_cases()
+    sgd_case()
+    print(json.dumps(errors))
