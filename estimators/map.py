@@ -34,9 +34,8 @@ class MAPClassifier(FeatureClassifier):
     ----------
     augment : Augmentation, "auto" or None, default="auto"
         Of `frofa.augmentations`, reachable in a search as ``augment`` and ``augment__level``. ``"auto"`` is
-        ``Brightness(level=0.3, variant="c2")``: of what was tried on several image sets and two backbones, the one that
-        was best on held-out training images without being worse than no augmentation on any of them
-        (``docs/results/report.md``). It does not change features of a single token. None is no augmentation.
+        ``Brightness(level=0.3, variant="c2")``, chosen on held-out training images of several sets and two backbones
+        (``docs/results/README.md``). It does not change features of a single token. None is no augmentation.
     lr : float, default=0.03
         Peak learning rate.
     n_steps : int, default=300

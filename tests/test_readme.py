@@ -74,15 +74,19 @@ def test_the_tables_of_augmentations_are_true() -> None:
     assert sorted(named) == sorted(concrete - compositions - {"Augmentation"})
 
 
-def test_shell_examples_run(user_directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    [script] = SHELL
-    for line in script.splitlines():
-        command, *arguments = shlex.split(line, comments=True)
-        assert command == "frofa"
-        assert main(arguments) == 0, line
+def test_shell_examples_run(
+    user_directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("frofa.study.fit.N_STEPS", 12)  # enough to see that it runs
+    for script in SHELL:
+        for line in script.splitlines():
+            command, *arguments = shlex.split(line, comments=True)
+            assert command == "frofa"
+            assert main(arguments) == 0, line
     assert re.search(r"images/new.jpg,rose,\d", capsys.readouterr().out)
     with np.load(user_directory / "features.npz") as features:
         assert features["features"].shape == (8, 64, 192)
+    assert "patch dropout" in (user_directory / "study" / "report.md").read_text()
 
 
 def test_the_readme_has_examples_and_both_commands() -> None:

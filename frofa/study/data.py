@@ -1,5 +1,6 @@
 """The images of a study: splits, frozen features, and support samples."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,8 @@ def load_study_data(directory: Path, backbone: str, store: Path, shots: int, *, 
         kept, features[output] = _extract(paths, labels, backbone, output, store, device, n_jobs)
     y, is_test = labels[kept], is_test[kept]
     training = np.flatnonzero(~is_test)
-    pool, validation = train_test_split(training, test_size=VALIDATION, stratify=y[training], random_state=0)
+    n_validation = max(math.ceil(VALIDATION * len(training)), len(np.unique(y[training])))
+    pool, validation = train_test_split(training, test_size=n_validation, stratify=y[training], random_state=0)
     classes, counts = np.unique(y[pool], return_counts=True)
     if counts.min() < shots:
         raise ValueError(
