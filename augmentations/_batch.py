@@ -3,12 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
 Grid = tuple[int, int] | Tensor | None
+MANY = 8
+"""Images of which an error shows each grid."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +70,8 @@ class TokenBatch:
         grid : (int, int) or Tensor of shape (n, 2), default=None
             Height and width; None takes N to be a square, and where it is none, tokens have no positions.
         mask : Tensor of bool, shape (n, N), default=None
+            True where the head sees a token, of which every image needs one. What lies beyond an image's own tokens, by
+            a tensor of grids, is hidden in any case.
         targets : Tensor of shape (n, n_classes), default=None
 
         Raises
@@ -91,14 +96,19 @@ class TokenBatch:
         if not 0 <= n_prefix < tokens.shape[1]:
             raise ValueError(f"n_prefix must leave at least one of the {tokens.shape[1]} tokens. Got {n_prefix}.")
         patches = tokens[:, n_prefix:]
+        grid = _check_grid(grid, patches)
+        if isinstance(grid, Tensor):
+            mask = _hide_padding(mask, grid, patches)
         mask = _check_rows("mask", mask, patches, 2)
         if mask is not None and (mask.dtype != torch.bool or mask.shape != patches.shape[:2]):
             raise ValueError(
                 f"mask must be bool of shape {tuple(patches.shape[:2])}. Got {mask.dtype}, {tuple(mask.shape)}."
             )
+        if mask is not None and not bool(mask.any(1).all()):
+            raise ValueError("mask must show at least one token of every image. Got an image without any.")
         return cls(
             patches,
-            _check_grid(grid, patches),
+            grid,
             mask,
             _check_rows("targets", targets, tokens, 2),
             tokens[:, :n_prefix] if n_prefix else None,
@@ -115,6 +125,13 @@ class TokenBatch:
         if self.mask is None or self.prefix is None:
             return self.mask
         return torch.cat([self.mask.new_ones(self.prefix.shape[:2]), self.mask], 1)
+
+    def __repr__(self) -> str:
+        parts = {name: getattr(self, name) for name in ("patches", "grid", "mask", "targets", "prefix")}
+        shown = {
+            name: f"shape {_shape(part)}" if isinstance(part, Tensor) else repr(part) for name, part in parts.items()
+        }
+        return f"TokenBatch({', '.join(f'{name}={text}' for name, text in shown.items() if text != 'None')})"
 
     def replace(self, **changes: Any) -> "TokenBatch":
         """The same batch with some attributes changed."""
@@ -165,9 +182,11 @@ def _check_grid(grid: Grid, patches: Tensor) -> Grid:
         ):
             raise ValueError(
                 f"grid must hold a height and a width for each of the {n} images, of at most {n_tokens} tokens. Got "
-                f"{sizes.tolist()}."
+                f"{sizes.tolist() if len(sizes) <= MANY else tuple(sizes.shape)}."
             )
         return sizes
+    if not isinstance(grid, (tuple, list)) or [isinstance(side, Integral) for side in grid] != [True, True]:
+        raise ValueError(f"grid must be (height, width), or a tensor with one row an image. Got {grid!r}.")
     height, width = grid
     if height < 1 or width < 1 or height * width != n_tokens:
         raise ValueError(f"grid must be (height, width) with height * width = {n_tokens} tokens. Got {grid}.")
@@ -175,6 +194,19 @@ def _check_grid(grid: Grid, patches: Tensor) -> Grid:
 
 
 def _check_rows(name: str, value: Tensor | None, features: Tensor, ndim: int) -> Tensor | None:
-    if value is not None and (value.ndim != ndim or len(value) != len(features)):
-        raise ValueError(f"{name} must have {ndim} dimensions and {len(features)} rows. Got {tuple(value.shape)}.")
+    if value is not None and (not isinstance(value, Tensor) or value.ndim != ndim or len(value) != len(features)):
+        raise ValueError(f"{name} must have {ndim} dimensions and {len(features)} rows. Got {_shape(value)}.")
     return value
+
+
+def _shape(value: Any) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
+
+
+def _hide_padding(mask: Tensor | None, grid: Tensor, patches: Tensor) -> Tensor | None:
+    """The mask without what lies beyond each image's own tokens."""
+    n_tokens = patches.shape[1]
+    if bool((grid.prod(1) == n_tokens).all()):
+        return mask
+    own = (torch.arange(n_tokens) < grid.prod(1, keepdim=True)).to(patches.device)
+    return own if mask is None or mask.shape != own.shape else mask & own

@@ -41,6 +41,8 @@ class Composition(Augmentation):
         value = getattr(self, self.members)
         if not isinstance(value, (list, tuple)):
             raise TypeError(self._wrong(value))
+        if isinstance(self, Choice) and not value:
+            raise ValueError(f"The {self.members!r} parameter of {type(self).__name__} must not be empty.")
         for step in value:
             if not isinstance(step, Augmentation):
                 raise TypeError(self._wrong(step))

@@ -184,7 +184,9 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         augment.validate()
         check_grid(self.grid, type(self).__name__)
         if self.n_views and augment.mixes_labels:
-            raise ValueError(f"n_views={self.n_views} needs an augmentation of single images. Got {augment!r}.")
+            raise ValueError(
+                f"n_views={self.n_views} needs an augmentation of single images, and this one mixes them: {augment!r}."
+            )
         return augment
 
     def _augmentation(self) -> Augmentation | None:
@@ -277,7 +279,7 @@ class LinearClassifier(FeatureClassifier):
         augment = super()._check_augment()
         if augment.mixes_labels:
             raise ValueError(
-                f"{type(self).__name__} needs an augmentation that leaves labels as they are (MAPClassifier does not). "
+                f"{type(self).__name__} needs an augmentation that leaves labels as they are; MAPClassifier takes any. "
                 f"Got {augment!r}."
             )
         return augment

@@ -38,7 +38,7 @@ class LogisticProbeClassifier(LinearClassifier):
     n_augmented : int, default=10
         Copies of each sample, which share its weight.
     n_views : int, default=0
-        Augmented views that scores are averaged over at prediction.
+        Augmented views that scores are averaged over at prediction, as in `RidgeProbeClassifier`.
     n_prefix : int, default=0
         Tokens at the front that are not augmented.
     grid : (int, int), default=None

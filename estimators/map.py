@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -20,6 +21,8 @@ from frofa.estimators._training import Labelled, Schedule, Step, as_step, batche
 
 PREDICT_BATCH = 1024
 AUTO = Brightness(0.3, "c2")
+MAX_CHANNELS = 8192
+"""Of a token: a head of so many has 872 million weights."""
 
 
 class MAPClassifier(FeatureClassifier):
@@ -57,7 +60,8 @@ class MAPClassifier(FeatureClassifier):
     mlp_ratio : float, default=4.0
         Width of the MLP in units of the channels.
     n_tokens : int, default=None
-        For 2-D input: into how many tokens each row (n_tokens * C values, token by token) is cut; None is one.
+        For 2-D input: into how many tokens each row (n_tokens * C values, token by token) is cut; None is one. Images
+        that are predicted may have more or fewer tokens than those of the training data.
     n_prefix : int, default=0
         Class and register tokens, which come first: the head sees them, and augmentation leaves them as they are.
     grid : (int, int), default=None
@@ -68,8 +72,10 @@ class MAPClassifier(FeatureClassifier):
     patience : int, default=10
         Evaluations without improvement after which training stops.
     n_views : int, default=0
-        Augmented views that predictions average over, besides the features as they are; each view is drawn once and
-        is the same for all images. 0 is prediction without augmentation, as in the paper.
+        Augmented views that predictions average over, besides the features as they are. 0 is prediction without
+        augmentation, as in the paper. A view is drawn once and is the same for all images, so that a prediction does
+        not depend on the others: a few views of an augmentation that shifts channels, such as brightness, lean all
+        predictions to the same classes. Take many of those, or patch dropout and crops, of which a few do.
     class_weight : dict or "balanced", default=None
         As in scikit-learn.
     device : str, default="auto"
@@ -81,6 +87,8 @@ class MAPClassifier(FeatureClassifier):
 
     Attributes
     ----------
+    augment_ : Augmentation or None
+        What `augment` stands for.
     weights_ : dict of str to ndarray of float32
         Trained weights, named as in timm's `AttentionPoolLatent`, with ``head.weight`` and ``head.bias``.
     num_heads_ : int
@@ -192,9 +200,11 @@ class MAPClassifier(FeatureClassifier):
         whole = TokenBatch.from_tokens(
             data.features, n_prefix=self.n_prefix, grid=self.grid, targets=data.targets(len(self.classes_))
         )
+        if whole.patches.shape[1] == 1:  # pooled features: what needs a grid is to say so, not to do nothing
+            whole = whole.replace(grid=None)
         generator = Generator(device).manual_seed(seeds[2])
 
-        augment = self._augmentation()
+        augment = self.augment_ = self._augmentation()
 
         def expand(batch: TokenBatch) -> Step:
             return as_step(batch if augment is None else augment.apply(batch, generator))
@@ -215,6 +225,13 @@ class MAPClassifier(FeatureClassifier):
         self.weights_ = {name: value[0].cpu().numpy() for name, value in trained.items()}
         if not all(np.isfinite(value).all() for value in self.weights_.values()):
             raise ValueError(f"training diverged (weights are not finite): lower lr. Got lr={self.lr}.")
+
+    def set_params(self, **params: Any) -> "MAPClassifier":
+        """Set parameters; those of the augmentation, ``augment__level``, also where it is ``"auto"``."""
+        if self.augment == "auto" and "augment" not in params and any(name.startswith("augment__") for name in params):
+            self.augment = clone(AUTO)
+        super().set_params(**params)
+        return self
 
     def _augmentation(self) -> Augmentation | None:
         """The augmentation, ``"auto"`` resolved."""
@@ -260,6 +277,11 @@ class MAPClassifier(FeatureClassifier):
         """Cut rows into tokens."""
         if features.ndim == 3:
             return features
+        if self.n_tokens is None and features.shape[1] > MAX_CHANNELS:
+            raise ValueError(
+                f"X has {features.shape[1]} columns, too many for a single token of as many channels: say n_tokens, "
+                "into how many tokens each row is to be cut."
+            )
         n_tokens = self.n_tokens or 1
         if features.shape[1] % n_tokens:
             raise ValueError(f"n_tokens must divide the {features.shape[1]} columns of X. Got {n_tokens}.")

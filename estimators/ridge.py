@@ -48,7 +48,8 @@ class RidgeProbeClassifier(LinearClassifier):
         each sample and penalty.
     n_views : int, default=0
         Augmentation at prediction: scores are the mean over the features as they are and so many augmented views, which
-        are drawn once and treat all samples alike.
+        are drawn once and treat all samples alike: a few views of an augmentation that shifts channels, such as
+        brightness, lean all predictions to the same classes.
     n_prefix : int, default=0
         Class and register tokens, which come first and are not augmented. Tokens only.
     grid : (int, int), default=None

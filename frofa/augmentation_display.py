@@ -142,7 +142,9 @@ class AugmentationDisplay:
         after = {}
         for title, augment in titled.items():
             if augment.mixes_labels and len(batch.patches) == 1:
-                raise ValueError(f"{augment!r} mixes images: give it the tokens of two or more. Got one image.")
+                raise ValueError(
+                    f"{augment!r} mixes images: give it others=[...], or the tokens of several. Got one image."
+                )
             after[title] = picture(augment(batch, generator))
         return cls(picture(batch), after)
 

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.showwarning = lambda message, *_, **__: print(f"frofa: warning: {message}", file=sys.stderr)
             return run(args)
     except KeyboardInterrupt:
-        print("frofa: interrupted; what was extracted is in the store", file=sys.stderr)
+        print("frofa: interrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr)
         return EXIT_INTERRUPTED
     except (FrofaError, OSError, ValueError, TypeError, ImportError) as error:
         if args.debug:
@@ -315,12 +315,19 @@ def _add_study(commands: Commands) -> None:
     )
     parser.add_argument("--backbone", nargs="+", default=["frofa/vit_tiny_tin200"], help="(default: %(default)s)")
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 5, 10, 25], help="(default: 1 5 10 25)")
-    parser.add_argument("--seeds", type=int, default=5, help="support samples for each number of shots (default: 5)")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=5,
+        help="support samples for each number of shots, disjoint if there are images enough (default: 5)",
+    )
     parser.add_argument("--quick", action="store_true", help="few levels of each augmentation: minutes, not hours")
     parser.add_argument(
         "--heads", nargs="+", default=["map", "probes"], choices=["map", "probes"], help="(default: both)"
     )
-    parser.add_argument("--augmentations", nargs="+", metavar="NAME", help="of the MAP heads (default: all)")
+    parser.add_argument(
+        "--augmentations", nargs="+", metavar="NAME", help="those to study, as a result file names them (default: all)"
+    )
     parser.add_argument("--out", type=Path, default=Path("frofa-study"), help="directory (default: ./%(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)")
     parser.add_argument("--n-jobs", type=int, default=-1, help="threads that decode images (default: one a core)")
@@ -329,7 +336,7 @@ def _add_study(commands: Commands) -> None:
 
 def _study(args: argparse.Namespace) -> int:
     from frofa._optional import require
-    from frofa.study import Study, report_study, run_study
+    from frofa.study import Study, n_skipped, report_study, run_study
 
     require("matplotlib", "plot")  # before the work, not after it
     study = Study(
@@ -347,7 +354,7 @@ def _study(args: argparse.Namespace) -> int:
     )
     run_study(study, say=lambda line: print(line, flush=True))
     print(f"report: {report_study(study)}")
-    return 0
+    return EXIT_SKIPPED if n_skipped(study) else 0
 
 
 def _add_extractor_options(parser: argparse.ArgumentParser) -> None:

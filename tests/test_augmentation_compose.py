@@ -125,7 +125,7 @@ def test_there_may_be_more_options_than_images(n: int) -> None:
 
 
 def test_a_choice_among_nothing_is_an_error() -> None:
-    with pytest.raises(ValueError, match="'choices' parameter of RandomChoice must be a list of augmentations"):
+    with pytest.raises(ValueError, match="'choices' parameter of RandomChoice must not be empty"):
         RandomChoice([])(BATCH, seeded())
 
 

@@ -132,7 +132,9 @@ def test_mixup_takes_another_image(tokens: Tokens) -> None:
     pair = tokens[[0, 0]].copy()
     pair[1, :, 0] += 1000
     assert n_changed(from_features(pair, [MixUp(1.0)] * 20)) == 20
-    with pytest.raises(ValueError, match=r"RandomApply.* mixes images: give it the tokens of two or more"):
+    with pytest.raises(
+        ValueError, match=r"RandomApply.* mixes images: give it others=\[...\], or the tokens of several"
+    ):
         from_features(tokens[:1], [RandomApply([MixUp()])])
 
 

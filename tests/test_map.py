@@ -251,3 +251,23 @@ def test_grid_of_tokens_is_given_where_it_is_no_square() -> None:
     assert not same(wide, tall)
     with pytest.raises(ValueError, match=r"height \* width = 6 tokens. Got \(4, 2\)"):
         head(augment=ShearX(), grid=(4, 2)).fit(tokens, y)
+
+
+def test_parameters_of_the_automatic_augmentation_can_be_set() -> None:
+    changed = head(augment="auto").set_params(augment__level=0.1, lr=0.01)
+    assert repr(changed.augment) == "Brightness(level=0.1)"
+    assert MAPClassifier().augment == "auto"
+    assert head(augment="auto").fit(*small_tokens()).augment_.level == 0.3
+    search = GridSearchCV(head(augment="auto"), {"augment__level": [0.1, 0.2]}, cv=2).fit(*small_tokens())
+    assert search.best_params_["augment__level"] in (0.1, 0.2)
+
+
+def test_what_needs_a_grid_is_an_error_on_pooled_features() -> None:
+    X, y = small_tokens()
+    with pytest.raises(ValueError, match=r"ShearX needs tokens on a grid, .* pooled features have no positions"):
+        head(augment=ShearX()).fit(X[:, 0], y)
+
+
+def test_rows_of_many_tokens_ask_for_their_number() -> None:
+    with pytest.raises(ValueError, match=r"X has 8193 columns, .* say n_tokens"):
+        head().fit(np.zeros((4, 8193), np.float32), [0, 1, 0, 1])

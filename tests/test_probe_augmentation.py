@@ -387,7 +387,7 @@ def test_copies_of_the_head_predict_the_same(probe: Any, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"augment": MixUp()}, "Probe.* needs an augmentation that leaves labels as they are .* Got MixUp"),
+        ({"augment": MixUp()}, "Probe.* needs an augmentation that leaves labels as they are; .* Got MixUp"),
         ({"augment": Sequential([Brightness(), MixUp()])}, "leaves labels as they are"),
         ({"augment": Brightness(level=2)}, "'level' parameter of Brightness .* Got 2"),
         ({"augment": "brightness"}, "'augment' parameter of .*Probe.* Got 'brightness'"),
@@ -410,7 +410,9 @@ def test_errors_name_what_is_wrong(probe: Any, params: dict[str, Any], message: 
 def test_views_of_mixed_images_are_refused() -> None:
     head = MAPClassifier(MixUp())
     head.n_views = 1
-    with pytest.raises(ValueError, match=r"n_views=1 needs an augmentation of single images. Got MixUp"):
+    with pytest.raises(
+        ValueError, match=r"n_views=1 needs an augmentation of single images, and this one mixes them: MixUp"
+    ):
         head.fit(*tokens())
 
 

@@ -78,7 +78,7 @@ def test_shots_that_images_do_not_suffice_for_are_an_error(images: Path, small_v
         run_study(small(images, small_vit, shots=(1, 11)), lambda _: None)
     said = list[str]()
     run_study(small(images, small_vit, shots=(10,), heads=("map",), augmentations=("crop",)), said.append)
-    assert "too few images for disjoint support samples at 10 shots" in said[0]
+    assert any("too few images for disjoint support samples at 10 shots" in line for line in said)
 
 
 def test_a_study_checks_what_it_is_asked(images: Path, small_vit: str) -> None:
@@ -186,3 +186,44 @@ def test_command_line(images: Path, small_vit: str, capsys: pytest.CaptureFixtur
     assert f"report: {out / 'report.md'}" in capsys.readouterr().out
     assert frofa("study", images, "--augmentations", "blur") == 1
     assert "unknown augmentations: blur" in capsys.readouterr().err
+
+
+def test_results_of_other_images_of_the_same_name_are_refused(images: Path, small_vit: str) -> None:
+    study = small(images, small_vit, shots=(1,), heads=("probes",))
+    whole = run_study(study, lambda _: None)
+    (images / "train" / "blue" / "0.png").rename(images / "train" / "blue" / "other.png")
+    with pytest.raises(ValueError, match=r"holds results of colours, .* with other images, another split"):
+        run_study(study, lambda _: None)
+    assert read_results(study.results_file) == whole
+
+
+def test_too_few_seeds_are_said(images: Path, small_vit: str) -> None:
+    said = list[str]()
+    run_study(small(images, small_vit, shots=(1,), heads=("probes",)), said.append)
+    assert said[0].startswith("2 seeds are too few for intervals")
+    said.clear()
+    run_study(small(images, small_vit, shots=(1,), heads=("probes",), n_seeds=3), said.append)
+    assert "too few" not in said[0]
+
+
+def test_augmentations_of_probes_can_be_left_out(images: Path, small_vit: str) -> None:
+    results = run_study(
+        small(images, small_vit, shots=(1,), heads=("probes",), augmentations=("crop",)), lambda _: None
+    )
+    assert {result.augmentation for result in results} == {"none"}
+
+
+@pytest.mark.filterwarnings("ignore::frofa.exceptions.SkippedImagesWarning")
+def test_images_that_cannot_be_read_are_counted(
+    images: Path, small_vit: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (images / "train" / "blue" / "0.png").write_bytes(b"no image")
+    options = ["--backbone", small_vit, "--shots", "1", "--seeds", "2", "--heads", "probes", "--device", "cpu"]
+    assert frofa("study", images, *options, "--out", images.parent / "study") == 3
+    assert "1 images could not be read" in capsys.readouterr().out
+
+
+def test_train_without_test_is_an_error(images: Path) -> None:
+    (images / "test").rename(images.parent / "elsewhere")
+    with pytest.raises(ValueError, match="has train/ but not both"):
+        split_images(images)

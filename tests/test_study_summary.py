@@ -176,9 +176,15 @@ def test_verdict_follows_the_interval(values: list[float], verdict: str, p: floa
 
 @pytest.mark.parametrize(("value", "p", "verdict"), [(0.0, 1.0, "not distinguishable"), (0.5, 0.0, "yes")])
 def test_constant_differences(value: float, p: float, verdict: str) -> None:
-    change = compare([{0: value, 1: value}])
+    change = compare([{0: value, 1: value, 2: value}])
     assert change
     assert (change.p, change.verdict) == (p, verdict)
+
+
+def test_two_differences_say_nothing() -> None:
+    change = compare([{0: 0.5, 1: 0.5}])
+    assert change
+    assert change.verdict == "not distinguishable"
 
 
 def test_gain_recovers_a_planted_effect() -> None:

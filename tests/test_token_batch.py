@@ -109,3 +109,36 @@ def test_joining_shows_all_tokens_of_what_has_no_mask() -> None:
     assert joined.mask is not None
     assert joined.mask.all(1).tolist() == [False] * 5 + [True] * 5
     assert same(TokenBatch.join([batch]), batch)
+
+
+def test_padding_is_hidden_without_being_asked() -> None:
+    tokens, grid = torch.zeros(2, 6, 3), torch.tensor([[2, 3], [1, 2]])
+    batch = TokenBatch.from_tokens(tokens, grid=grid)
+    assert batch.mask is not None
+    assert batch.mask.sum(1).tolist() == [6, 2]
+    shown = torch.ones(2, 6, dtype=torch.bool)
+    shown[:, 0] = False
+    both = TokenBatch.from_tokens(tokens, grid=grid, mask=shown).mask
+    assert both is not None
+    assert both.sum(1).tolist() == [5, 1]
+    assert TokenBatch.from_tokens(tokens, grid=grid[[0, 0]]).mask is None
+
+
+def test_what_is_no_grid_and_no_mask_is_an_error() -> None:
+    tokens = torch.zeros(2, 6, 3)
+    for grid in (8, [[2, 3], [2, 3]], (2, 3, 1)):
+        with pytest.raises(ValueError, match="grid must be"):
+            TokenBatch.from_tokens(tokens, grid=grid)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"mask must have 2 dimensions .* Got list"):
+        TokenBatch.from_tokens(tokens, mask=[True] * 6)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="at least one token of every image"):
+        TokenBatch.from_tokens(tokens, mask=torch.zeros(2, 6, dtype=torch.bool))
+    with pytest.raises(ValueError, match="no prefix, grid or mask"):
+        TokenBatch.from_tokens(tokens[:, 0], n_prefix=1)
+
+
+def test_repr_says_shapes() -> None:
+    batch = TokenBatch.from_tokens(torch.zeros(2, 10, 3), n_prefix=1, targets=torch.eye(2))
+    assert (
+        repr(batch) == "TokenBatch(patches=shape (2, 9, 3), grid=(3, 3), targets=shape (2, 2), prefix=shape (2, 1, 3))"
+    )

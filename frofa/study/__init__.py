@@ -3,6 +3,6 @@
 `run_study` fits and writes results, `report_study` turns them into a report; ``frofa study`` does both.
 """
 
-from frofa.study.run import Study, report_study, run_study
+from frofa.study.run import Study, n_skipped, report_study, run_study
 
-__all__ = ["Study", "report_study", "run_study"]
+__all__ = ["Study", "n_skipped", "report_study", "run_study"]

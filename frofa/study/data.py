@@ -1,7 +1,9 @@
 """The images of a study: splits, frozen features, and support samples."""
 
+import json
 import math
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,10 @@ class StudyData:
     y : ndarray of str, shape (n,)
     pool, validation, test : ndarray of int
         Rows that support samples are drawn from, that choose, and that are reported.
+    n_skipped : int
+        Images that could not be read.
+    fingerprint : str
+        Of the files, their names, the split and the backbone's weights: results of another one are not these.
     """
 
     dataset: str
@@ -41,6 +47,8 @@ class StudyData:
     pool: npt.NDArray[np.intp]
     validation: npt.NDArray[np.intp]
     test: npt.NDArray[np.intp]
+    n_skipped: int
+    fingerprint: str
 
     def support(self, shots: int, n_seeds: int) -> tuple[list[npt.NDArray[np.intp]], bool]:
         """Rows of each support sample, and whether they are disjoint, which takes enough images."""
@@ -61,6 +69,8 @@ def split_images(directory: Path) -> tuple[list[str], Array, npt.NDArray[np.bool
             )
         is_test = np.arange(len(train) + len(test)) >= len(train)
         return [*train, *test], np.concatenate([y_train, y_test]), is_test
+    if lone := [name for name in ("train", "test") if (directory / name).is_dir()]:
+        raise ValueError(f"{directory} has {lone[0]}/ but not both train/ and test/.")
     paths, labels = load_image_folder(directory)
     _, test_rows = train_test_split(np.arange(len(paths)), test_size=1 / 3, stratify=labels, random_state=0)
     return paths, labels, np.isin(np.arange(len(paths)), test_rows)
@@ -72,28 +82,45 @@ def load_study_data(directory: Path, backbone: str, store: Path, shots: int, *, 
     Raises
     ------
     ValueError
-        If a class has too few images.
+        If a class has too few images, which is found before anything is extracted if all can be read.
     """
     paths, labels, is_test = split_images(directory)
+    training = np.flatnonzero(~is_test)
+    n_validation = max(math.ceil(VALIDATION * len(training)), len(np.unique(labels)))
+    _check_shots(labels[training], 1 + math.ceil(n_validation / len(np.unique(labels))), directory)
+    pool, validation = train_test_split(training, test_size=n_validation, stratify=labels[training], random_state=0)
+    _check_shots(labels[pool], shots, directory)
+    model = load_backbone(backbone, None, str(resolve_device(device)))
+    outputs: list[Output] = ["tokens", "pooled", "cls"] if model.has_cls_token else ["tokens", "pooled"]
     features: dict[str, Array] = {}
     kept = np.arange(len(paths))
-    outputs: list[Output] = ["tokens", "pooled"]
-    if load_backbone(backbone, None, str(resolve_device(device))).has_cls_token:
-        outputs.append("cls")
     for output in outputs:
         kept, features[output] = _extract(paths, labels, backbone, output, store, device, n_jobs)
-    y, is_test = labels[kept], is_test[kept]
-    training = np.flatnonzero(~is_test)
-    n_validation = max(math.ceil(VALIDATION * len(training)), len(np.unique(y[training])))
-    pool, validation = train_test_split(training, test_size=n_validation, stratify=y[training], random_state=0)
-    classes, counts = np.unique(y[pool], return_counts=True)
+    _check_shots(labels[np.intersect1d(pool, kept)], shots, directory)
+    places = [np.flatnonzero(np.isin(kept, rows)) for rows in (pool, validation, np.flatnonzero(is_test))]
+    content = [(str(Path(path).relative_to(directory)), Path(path).stat().st_size) for path in paths]
+    identity = json.dumps([content, kept.tolist(), model.weights_digest])
+    return StudyData(
+        directory.resolve().name,
+        short_name(backbone),
+        features,
+        labels[kept],
+        pool=places[0],
+        validation=places[1],
+        test=places[2],
+        n_skipped=len(paths) - len(kept),
+        fingerprint=blake2b(identity.encode(), digest_size=12).hexdigest(),
+    )
+
+
+def _check_shots(labels: Array, shots: int, directory: Path) -> None:
+    """Raise an error if a class has fewer training images than that."""
+    classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < shots:
         raise ValueError(
             f"{shots} shots take as many training images a class besides the validation part. {directory} leaves "
             f"{counts.min()} of {classes[counts.argmin()]}."
         )
-    rows = np.sort(pool), np.sort(validation), np.flatnonzero(is_test)
-    return StudyData(directory.resolve().name, short_name(backbone), features, y, *rows)
 
 
 def short_name(backbone: str) -> str:

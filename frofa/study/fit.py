@@ -15,8 +15,8 @@ from frofa.estimators._device import resolve_device
 from frofa.estimators._many import Samples, Trial, fit_heads, head_bytes, predict_heads
 from frofa.estimators._training import Schedule
 from frofa.study.data import StudyData
-from frofa.study.plan import COARSE, FINE, N_STEPS, WITH_CLS, Plan, map_plans, probe_plans
-from frofa.study.results import Candidate, Result, read_results, write_rows
+from frofa.study.plan import COARSE, FINE, N_STEPS, NAMES, WITH_CLS, Plan, map_plans, probe_plans
+from frofa.study.results import NONE, Candidate, Result, read_results, write_rows
 
 if TYPE_CHECKING:
     from frofa.study.run import Study
@@ -176,9 +176,11 @@ def fit_probes(study: "Study", data: StudyData, say: Callable[[str], None]) -> N
                     (shots, seed, candidate, estimator)
                     for candidate, estimator in probe_plans(seed)
                     if (data.dataset, data.backbone, shots, seed, candidate) not in done
+                    and candidate.augmentation in (NONE, *(study.augmentations or NAMES))
                 ]
-        if todo:
-            say(f"{len(todo)} probes")
+        if not todo:
+            return
+        say(f"{len(todo)} probes")
         pooled = data.features["pooled"]
         samples = {shots: data.support(shots, study.n_seeds)[0] for shots in study.shots}
         for shots, seed, candidate, estimator in tqdm(todo, unit="fit", desc="probes"):

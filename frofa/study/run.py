@@ -17,6 +17,7 @@ from frofa.study.plan import NAMES
 from frofa.study.plots import write_figures
 from frofa.study.report import write_report
 from frofa.study.results import Result, read_results
+from frofa.study.summary import MIN_PAIRS
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Study:
     heads : sequence of str
         ``"map"``, ``"probes"``, or both.
     augmentations : sequence of str or None
-        Of the MAP heads, as named in the results; None is all.
+        Those to study, as named in the results; None is all.
     device : str
     n_jobs : int
     command : str
@@ -89,6 +90,8 @@ def run_study(study: Study, say: Callable[[str], None] = print) -> list[Result]:
         All that the file holds.
     """
     study.out.mkdir(parents=True, exist_ok=True)
+    if study.n_seeds < MIN_PAIRS:
+        say(f"{study.n_seeds} seeds are too few for intervals that say something: take 5 or more for a result")
     for directory in study.directories:
         for backbone in study.backbones:
             data = load_study_data(
@@ -102,6 +105,11 @@ def run_study(study: Study, say: Callable[[str], None] = print) -> list[Result]:
     return read_results(study.results_file)
 
 
+def n_skipped(study: Study) -> int:
+    """Images that could not be read, of all sets."""
+    return max(json.loads(study.notes_file.read_text("utf-8"))["skipped"].values(), default=0)
+
+
 def report_study(study: Study) -> Path:
     """Write ``report.md`` and figures from the results that there are; returns the report's path."""
     results = read_results(study.results_file)
@@ -112,21 +120,35 @@ def report_study(study: Study) -> Path:
 
 
 def _take_note(study: Study, data: StudyData) -> str:
-    """Keep for the report what an image set and backbone are, the command and the versions; return the first."""
+    """Keep for the report what an image set and backbone are, the command and the versions; return the first.
+
+    Raises
+    ------
+    ValueError
+        If the directory holds results of other images or weights under the same names.
+    """
     overlapping = [shots for shots in study.shots if not data.support(shots, study.n_seeds)[1]]
     n_tokens, channels = data.features["tokens"].shape[1:]
     parts = f"{len(data.pool)} training, {len(data.validation)} validation and {len(data.test)} test images"
     facts = [f"{parts}, {len(set(data.y))} classes, tokens {n_tokens} x {channels}"]
     if overlapping:
         facts.append(f"too few images for disjoint support samples at {', '.join(map(str, overlapping))} shots")
-    notes: dict[str, Any] = {"commands": [], "versions": [], "sets": {}}
+    if data.n_skipped:
+        facts.append(f"{data.n_skipped} images could not be read")
+    name = f"{data.dataset}, {data.backbone}"
+    notes: dict[str, Any] = {"commands": [], "versions": [], "sets": {}, "fingerprints": {}, "skipped": {}}
     if study.notes_file.exists():
         notes = json.loads(study.notes_file.read_text("utf-8"))
-    for name, value in (("commands", study.command), ("versions", versions(study.device))):
-        notes[name] = list(dict.fromkeys([*notes[name], value]))
-    notes["sets"][f"{data.dataset}, {data.backbone}"] = "; ".join(facts)
+    if notes["fingerprints"].setdefault(name, data.fingerprint) != data.fingerprint:
+        raise ValueError(
+            f"{study.out} holds results of {name} with other images, another split or other weights: choose another "
+            "directory for the results."
+        )
+    for part, value in (("commands", study.command), ("versions", versions(study.device))):
+        notes[part] = list(dict.fromkeys([*notes[part], value]))
+    notes["sets"][name], notes["skipped"][name] = "; ".join(facts), data.n_skipped
     write_atomically(study.notes_file, lambda file: file.write(json.dumps(notes, indent=1).encode()))
-    return f"{data.dataset}, {data.backbone}: {'; '.join(facts)}"
+    return f"{name}: {'; '.join(facts)}"
 
 
 def versions(device: str) -> str:

@@ -11,6 +11,8 @@ from scipy import stats
 from frofa.evaluation import Interval, mean_interval
 from frofa.study.results import NONE, Candidate, Result
 
+MIN_PAIRS = 3
+"""Of paired differences, below which an interval says nothing: two that coincide have one of length zero."""
 VARIANTS = ("default", "c", "c2")
 PROBES = ("ridge", "logistic", "prototype")
 WITH_CLS = "MAP+cls"
@@ -82,7 +84,9 @@ class Change(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        """Whether it is above zero, according to the interval."""
+        """Whether it is above zero, according to the interval; of fewer than three pairs it says nothing."""
+        if self.pairs < MIN_PAIRS:
+            return "not distinguishable"
         if self.interval.low > 0:
             return "yes"
         return "no" if self.interval.high < 0 else "not distinguishable"
