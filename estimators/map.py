@@ -228,7 +228,8 @@ class MAPClassifier(FeatureClassifier):
 
     def set_params(self, **params: Any) -> "MAPClassifier":
         """Set parameters; those of the augmentation, ``augment__level``, also where it is ``"auto"``."""
-        if self.augment == "auto" and "augment" not in params and any(name.startswith("augment__") for name in params):
+        nested = any(name.startswith("augment__") for name in params)
+        if nested and "augment" not in params and isinstance(self.augment, str) and self.augment == "auto":
             self.augment = clone(AUTO)
         super().set_params(**params)
         return self
