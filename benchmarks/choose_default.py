@@ -4,7 +4,7 @@ From the results of studies (``results.csv``): the change of each augmented head
 same hyperparameters, same support samples, averaged over 5 to 25 shots and seeds, for each image set and backbone. The
 choice takes validation accuracy alone: among the candidates that were run everywhere, those whose mean over all is
 within a tenth of a point of the best; among these, the one whose change is best where it is worst. Test accuracy is
-printed for those, and looked at for nothing.
+printed for those, and looked at for nothing. A set that was run for some of the shots only takes no part in the choice.
 
 Usage: python benchmarks/choose_default.py docs/results/results.csv
 """
@@ -50,8 +50,9 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     results = read_results(parser.parse_args().results)
     validation, test = changes(results, "validation"), changes(results, "test")
-    cells = list(validation[Candidate("MAP")])
-    complete = len(validation[Candidate("MAP")][cells[0]])
+    plain = validation[Candidate("MAP")]
+    complete = max(map(len, plain.values()))
+    cells = [cell for cell, values in plain.items() if len(values) == complete]
     everywhere = {
         candidate: {cell: mean_interval(by_cell[cell]) for cell in cells}
         for candidate, by_cell in validation.items()
@@ -66,6 +67,10 @@ def main() -> None:
     print(f"\nchosen: {describe(max(tied, key=lambda c: min(means[c])))}\nchange of test accuracy of those that tie")
     for candidate in tied:
         print(f"  {describe(candidate):<28}{line({cell: mean_interval(test[candidate][cell]) for cell in cells})}")
+        for cell in plain.keys() - set(cells):
+            if cell in test[candidate]:
+                found = mean_interval(test[candidate][cell])
+                print(f"    {cell}, which was run for some shots only: {found:+.2f}")
 
 
 if __name__ == "__main__":
