@@ -87,7 +87,7 @@ def test_augmentations_agree(augment: Augmentation, grid: Any) -> None:
     seen = torch.ones(tokens.shape[:2], dtype=torch.bool) if here.mask is None else here.mask
     close = torch.isclose(there.patches.cpu()[seen], here.patches[seen], rtol=1e-4, atol=1e-4)
     # Where a value lies on the edge between two steps of a quantisation, the last bit of a sum decides.
-    assert close.float().mean() > (0.98 if "JPEG" in repr(augment) else 0.9999)
+    assert close.float().mean() > (0.99 if "JPEG" in repr(augment) else 0.9999)
     back = moved(there, "cpu")
     assert (back.mask is None) == (here.mask is None)
     assert back.mask is None or here.mask is None or torch.equal(back.mask, here.mask)

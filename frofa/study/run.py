@@ -106,7 +106,7 @@ def run_study(study: Study, say: Callable[[str], None] = print) -> list[Result]:
 
 
 def n_skipped(study: Study) -> int:
-    """Images that could not be read, of all sets."""
+    """Images that could not be read, of the set that has most of them."""
     return max(json.loads(study.notes_file.read_text("utf-8"))["skipped"].values(), default=0)
 
 
