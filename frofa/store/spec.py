@@ -1,0 +1,83 @@
+"""What determines a feature besides the image."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from frofa.exceptions import StoreError
+
+FORMAT = 2
+STORED: dict[str, str] = {"float32": "<f4", "float16": "<f2", "float64": "<f8", "bfloat16": "<u2"}
+"""The NumPy type of each stored dtype; NumPy has no bfloat16, whose bits are kept as integers."""
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """Everything but the image that determines a feature.
+
+    Attributes
+    ----------
+    weights, architecture : str
+        Digests of the backbone's weights, and of what computes with them.
+    preprocessing : str
+        The checkpoint's own preprocessing as JSON: size, interpolation, crop, mean and standard deviation.
+    decoder : str
+        Name and version of the library that decodes images.
+    output, layer, norm : str, int or None, bool
+        As in `FrozenFeatureExtractor`, the layer as a non-negative index.
+    precision, dtype : str
+        Of the forward pass, and of what is stored.
+    """
+
+    weights: str
+    architecture: str
+    preprocessing: str
+    decoder: str
+    output: str
+    layer: int | None
+    norm: bool
+    precision: str
+    dtype: str
+
+    @property
+    def digest(self) -> str:
+        """The name of this spec's directory: 40 hexadecimal digits."""
+        canonical = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
+        return blake2b(canonical.encode(), digest_size=20, person=b"frofa-spec").hexdigest()
+
+    @property
+    def stored_dtype(self) -> npt.DTypeLike:
+        """The NumPy type of the files."""
+        return np.dtype(STORED[self.dtype])
+
+    def to_json(self) -> bytes:
+        """The content of ``spec.json``."""
+        return json.dumps(asdict(self), indent=1).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, digest: str) -> "FeatureSpec":
+        """Read ``spec.json`` of the directory `digest`.
+
+        Raises
+        ------
+        StoreError
+            If it is not what the directory's name is the digest of.
+        """
+        try:
+            content: dict[str, Any] = json.loads(data)
+            spec = cls(**content)
+            same = spec.digest == digest
+        except (ValueError, TypeError) as error:
+            raise StoreError(f"spec.json of {digest} is damaged: {error}") from error
+        if not same:
+            raise StoreError(f"spec.json of {digest} is damaged: its digest is {spec.digest}.")
+        return spec
+
+    def differences(self, other: "FeatureSpec") -> dict[str, tuple[Any, Any]]:
+        """The fields that differ, each with its value here and in the other."""
+        pairs = {field.name: (getattr(self, field.name), getattr(other, field.name)) for field in fields(self)}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

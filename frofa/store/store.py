@@ -1,0 +1,197 @@
+"""A directory of features, keyed by what determines them."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from frofa._files import TEMPORARY, write_atomically
+from frofa.exceptions import StoreError
+from frofa.store.array import FeatureArray
+from frofa.store.format import Array, seal, unseal
+from frofa.store.keys import Keys, as_keys, to_hex, unique_in_order
+from frofa.store.spec import FORMAT, FeatureSpec
+from frofa.store.table import SpecTable
+from frofa.store.writer import ShardWriter
+
+MANIFEST = "frofa-store.json"
+LOCK = ".lock"
+
+
+class FeatureStore:
+    """Features on disk, one directory for any number of images and backbones.
+
+    A feature's key is the content of its image and a `FeatureSpec`: weights, preprocessing, decoder, output, layer,
+    norm, precision and dtype. So a second run does no forward pass, ten new images cost ten, moved or renamed files
+    cost none, and another model never gets these features.
+
+    Features lie in shards, directories of ``.npy`` files that never change once they are there, each written under a
+    temporary name, synced and renamed: whole or not at all. Several processes may read and write at once. No pickle.
+    ``docs/store.md`` describes the files.
+
+    Parameters
+    ----------
+    path : path
+        The directory; created at the first write.
+
+    Examples
+    --------
+    >>> from frofa import FeatureStore, FrozenFeatureExtractor
+    >>> store = FeatureStore("features")
+    >>> extractor = FrozenFeatureExtractor(store=store)  # the path alone would do
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+        self._tables: dict[str, SpecTable] = {}
+
+    def __repr__(self) -> str:
+        return f"FeatureStore({str(self.path)!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "_tables": {}}  # copies and pickles carry the path, not what is known of its content
+
+    def missing(self, spec: FeatureSpec, keys: Sequence[str]) -> list[str]:
+        """Those of the keys that the store does not have, once each, in order.
+
+        Raises
+        ------
+        StoreError
+            If the directory is not a store of this version, or has a damaged file.
+        """
+        wanted = as_keys(keys)
+        absent = wanted[self.table(spec).locate(wanted).shard < 0]
+        return to_hex(absent[unique_in_order(absent)])
+
+    def features(self, spec: FeatureSpec, keys: Keys | None = None) -> FeatureArray:
+        """Features as a lazy array, in the order of the keys, or all of them in the order they were written.
+
+        Parameters
+        ----------
+        spec : FeatureSpec
+        keys : sequence of str, or ndarray of uint8 of shape (n, 20), default=None
+            Digests of images; None is all rows.
+
+        Returns
+        -------
+        FeatureArray of shape (n, ...)
+
+        Raises
+        ------
+        KeyError
+            If one is not there.
+        StoreError
+            If a file is damaged.
+        """
+        table = self.table(spec)
+        if keys is None:
+            return FeatureArray.of_shards(table, spec)
+        wanted = as_keys(keys)
+        places = table.locate(wanted)
+        absent = np.flatnonzero(places.shard < 0)
+        if len(absent):
+            names = ", ".join(to_hex(wanted[absent[:3]]))
+            raise KeyError(f"{len(absent)} of {len(wanted)} keys are not in {self.path}: {names}, ...")
+        return FeatureArray(table, spec, places)
+
+    def get(self, spec: FeatureSpec, keys: Sequence[str]) -> Array:
+        """Read features in the order of the keys into memory, shape (len(keys), ...); errors as in `features`."""
+        if not len(keys):
+            raise KeyError("no keys to read")
+        return np.asarray(self.features(spec, keys))
+
+    def put(self, spec: FeatureSpec, keys: Keys, features: Any) -> None:
+        """Write one batch; when this returns, it is on disk. Parameters and errors as in `ShardWriter.add`."""
+        with self.writer(spec) as writer:
+            writer.add(keys, features)
+
+    def writer(self, spec: FeatureSpec, on_commit: Callable[[int], object] | None = None) -> ShardWriter:
+        """Write many batches, in few files: a context manager whose ``add(keys, features)`` takes one."""
+        return ShardWriter(self, spec, on_commit)
+
+    def specs(self) -> dict[str, FeatureSpec]:
+        """What the store holds features of, by digest.
+
+        Raises
+        ------
+        StoreError
+            If one is damaged.
+        """
+        self.check()
+        files = sorted(self.path.glob("*/spec.json"))
+        return {file.parent.name: FeatureSpec.from_json(file.read_bytes(), file.parent.name) for file in files}
+
+    def table(self, spec: FeatureSpec) -> SpecTable:
+        """The shards of a spec, as this process knows them."""
+        self.check()
+        digest = spec.digest
+        if digest not in self._tables:
+            self._tables[digest] = SpecTable(self.path / digest)
+        return self._tables[digest]
+
+    def feature_shape(self, spec: FeatureSpec) -> tuple[int, ...] | None:
+        """Shape of one of a spec's features; None if there are none."""
+        shards = self.table(spec).shards()
+        return shards[0].shape[1:] if shards else None
+
+    def index_if_worth_it(self, spec: FeatureSpec) -> None:
+        """Index the keys of a spec, if many are not indexed and no other process is about it."""
+        table = self.table(spec)
+        table.refresh()
+        if not table.wants_index():
+            return
+        lock = self.lock(blocking=False)
+        try:
+            with lock:
+                table.write_index()
+        except TimeoutError:
+            return
+
+    def lock(self, *, blocking: bool = True) -> FileLock:
+        """What keeps two processes from compacting, repairing or indexing at once; writers do not need it."""
+        return FileLock(self.path / LOCK, blocking=blocking)
+
+    def create(self, spec: FeatureSpec) -> Path:
+        """Make the directory of a spec, with the manifest and the spec's own description; return it."""
+        self.check()
+        directory = self.path / spec.digest
+        for file, content in (
+            (self.path / MANIFEST, seal({"format": FORMAT})),
+            (directory / "spec.json", spec.to_json()),
+        ):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if not file.exists():
+                write_atomically(file, lambda opened, data=content: opened.write(data))  # type: ignore[misc]
+        return directory
+
+    def check(self) -> None:
+        """Check that the directory is a store of this version, or can become one.
+
+        Raises
+        ------
+        StoreError
+            If not.
+        """
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise StoreError(f"{self.path} is a file; a feature store is a directory.")
+        # Listed before the manifest is read: of a store that another process is creating, the manifest comes first.
+        empty = all(file.name.startswith(TEMPORARY) for file in self.path.iterdir())
+        manifest = self.path / MANIFEST
+        try:
+            data = manifest.read_bytes()
+        except FileNotFoundError:
+            if empty:
+                return  # about to become a store
+            raise StoreError(
+                f"{self.path} is not a feature store: it has no {MANIFEST}. Pass an empty or new directory."
+            ) from None
+        if data == b'{\n "format": 1\n}':
+            raise StoreError(f"{self.path} has format 1; this version of frofa reads format {FORMAT}: start a new one.")
+        version = unseal(data, manifest).get("format")
+        if version != FORMAT:
+            raise StoreError(f"{self.path} has format {version}; this version of frofa reads format {FORMAT}.")

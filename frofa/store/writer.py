@@ -1,0 +1,130 @@
+"""Adding features to a store, some shards at a time."""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from frofa.store.format import Array
+from frofa.store.keys import KeyArray, Keys, as_keys
+from frofa.store.shard import next_stem, row_table, shard_names, write_shard
+from frofa.store.spec import FeatureSpec
+
+if TYPE_CHECKING:
+    from frofa.store.store import FeatureStore
+
+COMMIT_BYTES, COMMIT_SECONDS = 2**26, 2.0
+
+
+class ShardWriter:
+    """Collects batches of features and commits them as a shard every 2 seconds or 64 MiB, and at the end.
+
+    A batch is committed as a whole. What is committed is on disk and stays; what is not, a crash loses. Leaving the
+    ``with`` block commits the rest, also when an exception leaves it.
+
+    Parameters
+    ----------
+    store : FeatureStore
+    spec : FeatureSpec
+    on_commit : callable, default=None
+        Called with the number of images after each commit.
+
+    Examples
+    --------
+    >>> with store.writer(spec) as writer:  # doctest: +SKIP
+    ...     writer.add(keys, features)
+    """
+
+    def __init__(self, store: "FeatureStore", spec: FeatureSpec, on_commit: Callable[[int], object] | None = None):
+        self._store, self._spec, self._on_commit = store, spec, on_commit
+        self._batches: list[tuple[KeyArray, Array]] = []
+        self._bytes, self._since = 0, time.monotonic()
+        self._shape: tuple[int, ...] | None = None
+
+    def add(self, keys: Keys, features: Any) -> None:
+        """Take a batch.
+
+        Parameters
+        ----------
+        keys : sequence of str, or ndarray of uint8 of shape (n, 20)
+        features : ndarray or Tensor of shape (n, ...)
+            Kept until they are committed: not to be changed. A Tensor for a spec of bfloat16.
+
+        Raises
+        ------
+        ValueError
+            If numbers or shapes do not fit.
+        OSError
+            If the disk is full or not writable; nothing half-written is left.
+        """
+        stored = as_stored(features, self._spec)
+        batch = as_keys(keys)
+        if len(batch) != len(stored):
+            raise ValueError(f"expected one row of features a key. Got {len(batch)} keys, {len(stored)} rows.")
+        if not len(batch):
+            return
+        self._check_shape(stored.shape[1:])
+        if not self._batches:
+            self._since = time.monotonic()
+        self._batches.append((batch, stored))
+        self._bytes += stored.nbytes
+        if self._bytes >= COMMIT_BYTES or time.monotonic() - self._since >= COMMIT_SECONDS:
+            self.commit()
+
+    def commit(self) -> None:
+        """Put on disk what was added."""
+        if not self._batches:
+            return
+        batches, self._batches, self._bytes = self._batches, [], 0
+        directory = self._store.create(self._spec)
+        table = np.concatenate([row_table(keys, features) for keys, features in batches])
+        write_shard(
+            directory,
+            next_stem(shard_names(directory)),
+            table,
+            (len(table), *batches[0][1].shape[1:]),
+            self._spec.stored_dtype,
+            (features for _, features in batches),
+        )
+        if self._on_commit is not None:
+            self._on_commit(len(table))
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.commit()
+        self._store.index_if_worth_it(self._spec)
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        if self._shape is None:
+            self._shape = self._store.feature_shape(self._spec) or shape
+        if shape != self._shape:
+            raise ValueError(f"this spec's features have shape {self._shape}. Got {shape}.")
+
+
+def as_stored(features: Any, spec: FeatureSpec) -> Array:
+    """Features as the files hold them: the bits of bfloat16 as integers, all else as it is.
+
+    Raises
+    ------
+    ValueError
+        If they are not of the spec's dtype.
+    """
+    if isinstance(features, torch.Tensor):
+        name = str(features.dtype).removeprefix("torch.")
+        contiguous = features.detach().cpu().contiguous()
+        array: Array = (contiguous.view(torch.uint16) if name == "bfloat16" else contiguous).numpy()
+    else:
+        array = np.asarray(features)
+        name = str(array.dtype.newbyteorder("="))
+    if name != spec.dtype:
+        raise ValueError(f"expected features of {spec.dtype}, the spec's dtype. Got {name}.")
+    return array
+
+
