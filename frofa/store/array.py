@@ -28,7 +28,7 @@ class FeatureArray:
     def __len__(self) -> int:
         return len(self._places.shard)
 
-    def __array__(self, dtype: npt.DTypeLike = None, copy: bool | None = None) -> Array:
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         places = self._places
         out: Array = np.empty((len(self), *places.shards[0].shape[1:]), places.shards[0].dtype)
         order = np.argsort(places.shard, kind="stable")
