@@ -63,7 +63,7 @@ class FileDigests:
             for name in ("size", "mtime", "inode"):
                 same &= candidates[name] == wanted[name][todo]
             same &= (candidates["path"] == wanted["path"][todo]).all(1)
-            same &= candidates["crc32"] == _crc32(candidates)
+            same &= whole_digests(candidates)
             for i, key in zip(todo[same], to_hex(candidates["key"][same]), strict=True):
                 found[i] = key
         return found
@@ -128,6 +128,12 @@ def open_digests(path: Path) -> Array:
     """
     n = max(0, path.stat().st_size - header_bytes(RECORD, ())) // RECORD.itemsize
     return open_npy(path, RECORD, (n,))[0]
+
+
+def whole_digests(records: Array) -> npt.NDArray[np.bool_]:
+    """Which of these rows of a table are what was written."""
+    whole: npt.NDArray[np.bool_] = records["crc32"] == _crc32(records)
+    return whole
 
 
 def _names(directory: Path) -> list[str]:

@@ -99,11 +99,15 @@ class ShardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.commit()
-        self._store.index_if_worth_it(self._spec)
+        if kind is None:
+            self._store.index_if_worth_it(self._spec)
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
+        if 0 in shape:
+            raise ValueError(f"expected features of one value or more an image. Got shape {shape}.")
         if self._shape is None:
-            self._shape = self._store.feature_shape(self._spec) or shape
+            found = self._store.feature_shape(self._spec)
+            self._shape = shape if found is None else found
         if shape != self._shape:
             raise ValueError(f"this spec's features have shape {self._shape}. Got {shape}.")
 
@@ -125,4 +129,6 @@ def as_stored(features: Any, spec: FeatureSpec) -> Array:
         name = str(array.dtype.newbyteorder("="))
     if name != spec.dtype:
         raise ValueError(f"expected features of {spec.dtype}, the spec's dtype. Got {name}.")
-    return array
+    if not array.ndim:
+        raise ValueError("expected one row of features a key. Got a single number.")
+    return array.astype(spec.stored_dtype, copy=False)
