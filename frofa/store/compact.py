@@ -10,6 +10,7 @@ import numpy.typing as npt
 from tqdm.auto import tqdm
 
 from frofa._files import disk_usage, remove_directory, remove_stale
+from frofa.store.files import FILES
 from frofa.store.format import Array
 from frofa.store.index import INDEX
 from frofa.store.keys import first_of_each
@@ -77,7 +78,7 @@ def compact(store: "FeatureStore", *, progress: bool = False) -> Compaction:
             after += len(table.shards())
             if shards:
                 table.write_index()
-            for part in (directory, directory / SHARDS, directory / INDEX):
+            for part in (store.path, store.path / FILES, directory, directory / SHARDS, directory / INDEX):
                 remove_stale(part)
     store.forget()
     return Compaction(before, after, duplicates, size - disk_usage(store.path))

@@ -196,24 +196,22 @@ class FeatureStore:
         table.refresh()
         if not table.wants_index():
             return
-        with suppress(TimeoutError), self.lock(blocking=False):
+        with suppress(TimeoutError, NotImplementedError), FileLock(self.path / LOCK, timeout=0):
             table.refresh()
             if table.wants_index():
                 table.write_index()
 
     @contextmanager
-    def lock(self, *, blocking: bool = True) -> Iterator[None]:
-        """Keep two processes from compacting, repairing or indexing at once; writers do not need it.
+    def lock(self) -> Iterator[None]:
+        """Wait until no other process compacts, repairs or indexes, and keep others from it; writers do not need it.
 
         Raises
         ------
-        TimeoutError
-            If another process is about it, unless this is to wait for it.
         StoreError
             If the file system has no locks.
         """
         try:
-            with FileLock(self.path / LOCK, timeout=-1 if blocking else 0):
+            with FileLock(self.path / LOCK):
                 yield
         except NotImplementedError as error:
             raise StoreError(f"{self.path} is on a file system without locks: {error}") from error
