@@ -102,7 +102,7 @@ def _save_rows(path: Path) -> int:
     """Write the whole rows of a damaged shard into a new one; return how many are lost."""
     directory = path.parent.parent
     layout = _layout(path)
-    expected = _n_rows(path / "rows.npy", ROW.itemsize, header_bytes(ROW, ()))
+    expected = _n_expected(path)
     if layout is None or _is_misplaced(path) or not (directory / "spec.json").exists():
         return expected
     dtype, shape = layout
@@ -124,7 +124,14 @@ def _save_rows(path: Path) -> int:
             dtype,
             _parts(features, kept, size),
         )
-    return max(expected, n) - int(whole.sum())
+    return max(0, expected - int(whole.sum()))
+
+
+def _n_expected(path: Path) -> int:
+    try:
+        return len(open_shard(path))
+    except (StoreError, FileNotFoundError):
+        return _n_rows(path / "rows.npy", ROW.itemsize, header_bytes(ROW, ()))
 
 
 def _is_misplaced(path: Path) -> bool:

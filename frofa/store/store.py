@@ -130,8 +130,11 @@ class FeatureStore:
         self.check()
         found = {}
         for directory in spec_directories(self.path):
-            with suppress(FileNotFoundError):  # removed since, or in the making
+            try:
                 found[directory.name] = FeatureSpec.from_json(directory / "spec.json")
+            except FileNotFoundError as error:  # removed since, or in the making, or else damage
+                if (directory / SHARDS).is_dir():
+                    raise DamagedStoreError(directory / "spec.json", "it is not there") from error
         return found
 
     def verify(self, *, progress: bool = False) -> list[Damage]:
