@@ -81,8 +81,10 @@ def remove_directory(path: Path) -> None:
         path.rename(going)
     except FileNotFoundError:  # another process was faster
         return
-    sync_directory(path.parent)
-    shutil.rmtree(going, ignore_errors=True)
+    try:
+        sync_directory(path.parent)
+    finally:
+        shutil.rmtree(going, ignore_errors=True)
 
 
 def remove_stale(directory: Path) -> int:

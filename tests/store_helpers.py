@@ -116,7 +116,8 @@ class Faults:
     """
 
     def __init__(self, at: int, act: Act, *, removals: bool = True):
-        self.at, self.act, self.n_calls = at, act, 0
+        self.at, self.n_calls, self.fired = at, 0, False
+        self.act: Act = act
         events = {"os.mkdir", "os.rename"} | ({"os.remove", "os.rmdir"} if removals else set())
         fsync, opened, faults = os.fsync, io.open, self
 
@@ -125,7 +126,7 @@ class Faults:
                 faults.n_calls += 1
                 if faults.n_calls >= faults.at:
                     super().write(memoryview(data)[: len(data) // 2])
-                    faults.act(faults)
+                    faults.fire()
                 return super().write(data) or 0
 
         def open_(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
@@ -148,7 +149,11 @@ class Faults:
     def step(self) -> None:
         self.n_calls += 1
         if self.n_calls >= self.at:
-            self.act(self)
+            self.fire()
+
+    def fire(self) -> None:
+        self.fired = True
+        self.act(self)
 
 
 def kill(_: Faults) -> None:
