@@ -1,0 +1,138 @@
+"""Everything that images can be read from."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from frofa._listing import EXTENSIONS, is_image_name
+from frofa.images import Images, as_image_list
+from frofa.inputs import datasets
+from frofa.inputs._archive_labels import load_archive
+from frofa.inputs._image_set import ImageSet, image_set, join
+from frofa.inputs.archives import COMPRESSED_TAR
+from frofa.inputs.folders import load_folder, read_paths
+from frofa.inputs.tables import load_frame, load_table
+from frofa.inputs.video import VIDEOS, load_video
+
+__all__ = ["ImageSet", "join", "load_images"]
+
+TABLES = (".csv", ".tsv")
+ARCHIVES = (".zip", ".tar", *COMPRESSED_TAR)
+
+
+def load_images(
+    source: Any,
+    *,
+    labels: Any = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    every: int = 1,
+) -> ImageSet:
+    """Find the images of a source, with labels and names; the images themselves are read later.
+
+    Parameters
+    ----------
+    source : path, list of images, pandas object or data set
+        - A directory: ``DIRECTORY/CLASS/.../IMAGE``, sorted by class and path, where the class is the label; or, if no
+          sub-directory has an image, a flat one, which has no labels. Hidden files are left out.
+        - A ``.csv`` or ``.tsv`` file with a column of paths, relative to its directory or absolute, and perhaps one of
+          labels, which may have gaps; in its order.
+        - A ``.zip`` or ``.tar`` archive, which is not unpacked: laid out as a directory, perhaps in one more directory,
+          and sorted as one; or in webdataset layout, with ``NAME.cls``, ``NAME.json`` or ``NAME.txt`` beside
+          ``NAME.jpg``, in its own order. A compressed tar archive is an error.
+        - A video, which takes ``pip install 'frofa[video]'``: the frames in order, see `every`.
+        - An image file.
+        - ``"-"``: a list of paths on standard input, separated by newlines or NUL characters.
+        - A pandas DataFrame with such columns as a CSV file, relative to the working directory.
+        - A ``datasets.Dataset`` of Hugging Face, with a column of images, or of paths where `path_column` names it.
+        - A map-style ``torch.utils.data.Dataset``, torchvision's among them, of ``(image, label)`` with PIL images,
+          uint8 arrays or paths. The labels are those of ``targets`` where it has them; else all of it is read once.
+        - A list, array or Series of paths, PIL images or uint8 arrays.
+    labels : path or array-like of shape (n,), default=None
+        A CSV file for the images of a directory or an archive: only those that it lists are taken, in its order, with
+        paths relative to the directory or archive, or else to the file's own directory. Or one label an image.
+    path_column, label_column : str, default=None
+        Columns of a CSV file, DataFrame or data set. By default ``path``, and ``label`` if there is one; of a data set,
+        the column of images and the one of class labels. In webdataset layout, `label_column` is the field of ``.json``
+        files.
+    every : int, default=1
+        Take every so many-th frame of a video, from the first on.
+
+    Returns
+    -------
+    ImageSet
+        The tuple ``(items, labels, names, notes)``.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, TypeError
+        If there is no such source, or it is not of a kind that can be read, or a column is not there.
+    ImportError
+        If a video is given and PyAV is not installed.
+
+    Examples
+    --------
+    >>> import zipfile
+    >>> from PIL import Image
+    >>> from frofa import load_images
+    >>> Image.new("RGB", (32, 32)).save("black.png")
+    >>> with zipfile.ZipFile("photos.zip", "w") as archive:
+    ...     archive.write("black.png", "cats/1.png")
+    ...     archive.write("black.png", "dogs/1.png")
+    >>> images = load_images("photos.zip")
+    >>> images.names, images.labels.tolist()
+    (['photos.zip!/cats/1.png', 'photos.zip!/dogs/1.png'], ['cats', 'dogs'])
+    """
+    if every < 1:
+        raise ValueError(f"every must be 1 or more. Got {every}.")
+    table = Path(labels) if isinstance(labels, (str, os.PathLike)) else None
+    if isinstance(source, (str, os.PathLike)):
+        found = _load_path(os.fspath(source), table, path_column, label_column, every)
+    else:
+        if table is not None:
+            raise ValueError(f"a CSV file of labels goes with a directory or an archive. Got {type(source).__name__}.")
+        found = _load_object(source, path_column, label_column)
+    if labels is None or table is not None:
+        return found
+    given = image_set(found.items, labels)
+    return ImageSet(found.items, given.labels, found.names, found.notes)
+
+
+def _load_path(
+    source: str, table: Path | None, path_column: str | None, label_column: str | None, every: int
+) -> ImageSet:
+    path, name = Path(source), source.lower()
+    if every != 1 and not name.endswith(VIDEOS):
+        raise ValueError(f"every={every} is for videos ({', '.join(VIDEOS)}). Got {source}.")
+    if path.is_dir():
+        return load_table(table, path, path_column, label_column) if table is not None else load_folder(path)
+    if source != "-" and not path.exists() and not path.is_symlink():
+        raise FileNotFoundError(f"no such file or directory: {source}")
+    if name.endswith(ARCHIVES):
+        return load_archive(path, table, path_column, label_column)
+    if table is not None:
+        raise ValueError(f"a CSV file of labels goes with a directory or an archive. Got {source}.")
+    if source == "-":
+        return image_set(read_paths(sys.stdin.buffer))
+    if name.endswith(TABLES):
+        return load_table(path, None, path_column, label_column)
+    if name.endswith(VIDEOS):
+        return load_video(path, every)
+    if is_image_name(source):
+        return image_set([str(path)])
+    raise ValueError(
+        f"cannot read images from {source}: expected a directory, an image ({', '.join(EXTENSIONS)}), a table "
+        f"({', '.join(TABLES)}), an archive (.zip, .tar) or a video ({', '.join(VIDEOS)})."
+    )
+
+
+def _load_object(source: Any, path_column: str | None, label_column: str | None) -> ImageSet:
+    if hasattr(source, "iloc") and hasattr(source, "columns"):
+        return load_frame(source, path_column, label_column)
+    if datasets.is_hugging_face(source):
+        return datasets.load_hugging_face(source, path_column, label_column)
+    if datasets.is_torch(source):
+        return datasets.load_torch(source)
+    images: Images = source
+    return image_set(as_image_list(images))
