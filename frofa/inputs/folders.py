@@ -54,6 +54,6 @@ def read_paths(stream: BinaryIO) -> list[str]:
     Empty lines are left out. Names that are not UTF-8 keep their bytes, as everywhere in Python.
     """
     data = stream.read()
-    separator = b"\0" if b"\0" in data else b"\n"
-    found = [path.removesuffix(b"\r") for path in data.split(separator)]
-    return [os.fsdecode(path) for path in found if path]
+    if b"\0" not in data:
+        data = data.replace(b"\r\n", b"\0").replace(b"\n", b"\0")
+    return [os.fsdecode(path) for path in data.split(b"\0") if path]
