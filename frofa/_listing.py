@@ -126,7 +126,9 @@ def _add_file(found: Listing, entry: os.DirEntry[str]) -> None:
         readable = entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))  # noqa: PTH110
     except OSError:  # a loop of links
         readable = True
-    if readable and is_image_name(entry.name):
+    if not readable:  # reading one may never end
+        found.others["pipe or device"] += 1
+    elif is_image_name(entry.name):
         found.images.append(entry.path)
-    else:  # pipes and devices too: reading them may never end
+    else:
         found.others[ending(entry.name)] += 1

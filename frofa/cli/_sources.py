@@ -19,8 +19,16 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
         help="DIRECTORY/CLASS/IMAGE or DIRECTORY/IMAGE; a .csv or .tsv file of paths and labels; a .zip or .tar "
         "archive; a video; an image; or - for a list of paths on standard input, one a line or separated by NUL",
     )
-    parser.add_argument(
+    labels = parser.add_mutually_exclusive_group()
+    labels.add_argument(
         "--labels", metavar="CSV", help="take the images that this file lists, from the directory or archive SOURCE"
+    )
+    labels.add_argument(
+        "--no-labels",
+        dest="labels",
+        action="store_const",
+        const=False,
+        help="take all images of a directory or archive, whatever directories they lie in, without labels",
     )
     parser.add_argument("--path-column", metavar="NAME", help="column of paths in a CSV file (default: path)")
     parser.add_argument("--label-column", metavar="NAME", help="column of labels (default: label, if there is one)")
@@ -31,7 +39,7 @@ def load_sources(args: argparse.Namespace) -> "ImageSet":
     """The images of all sources; what was left out is said on standard error, and finding none is an error."""
     from frofa.inputs import join, load_images
 
-    if args.labels is not None and len(args.sources) > 1:
+    if args.labels and len(args.sources) > 1:
         raise ValueError(f"--labels goes with one SOURCE. Got {len(args.sources)}.")
     options = {"path_column": args.path_column, "label_column": args.label_column, "every": args.every}
     images = join([load_images(source, labels=args.labels, **options) for source in args.sources])

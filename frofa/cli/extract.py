@@ -153,8 +153,11 @@ def _write(out: Path, images: "ImageSet", extractions: "dict[str, Extraction]") 
 
 
 def _say_labels(labels: Any) -> None:
+    from frofa._listing import count
+
     if labels is None:
         return
-    unlabelled = int((labels == "").sum()) if labels.dtype.kind == "U" else 0
     classes = set(labels.tolist()) - {""}
-    print(f"{len(classes)} classes: {shorten(classes)}" + (f"; {unlabelled} without a label" if unlabelled else ""))
+    n_unlabelled = int((labels == "").sum()) if labels.dtype.kind == "U" else 0
+    gaps = f"; {n_unlabelled} without a label" if n_unlabelled else ""
+    print(f"{count(len(classes), 'class')}: {shorten(classes)}{gaps}")

@@ -49,9 +49,10 @@ def load_images(
         - A map-style ``torch.utils.data.Dataset``, torchvision's among them, of ``(image, label)`` with PIL images,
           uint8 arrays or paths. The labels are those of ``targets`` where it has them; else all of it is read once.
         - A list, array or Series of paths, PIL images or uint8 arrays.
-    labels : path or array-like of shape (n,), default=None
+    labels : path, array-like of shape (n,) or False, default=None
         A CSV file for the images of a directory or an archive: only those that it lists are taken, in its order, with
-        paths relative to the directory or archive, or else to the file's own directory. Or one label an image.
+        paths relative to the directory or archive, or else to the file's own directory. False takes all images of a
+        directory or archive, sorted by path, without labels; an array has one label for each of these.
     path_column, label_column : str, default=None
         Columns of a CSV file, DataFrame or data set. By default ``path``, and ``label`` if there is one; of a data set,
         the column of images and the one of class labels. In webdataset layout, `label_column` is the field of ``.json``
@@ -87,40 +88,46 @@ def load_images(
     if every < 1:
         raise ValueError(f"every must be 1 or more. Got {every}.")
     table = Path(labels) if isinstance(labels, (str, os.PathLike)) else None
-    if isinstance(source, (str, os.PathLike)):
-        found = _load_path(os.fspath(source), table, path_column, label_column, every)
-    else:
-        if table is not None:
-            raise ValueError(f"a CSV file of labels goes with a directory or an archive. Got {type(source).__name__}.")
+    if table is not None and not _takes_table(source):
+        raise ValueError(f"a CSV file of labels goes with a directory or an archive. Got {source!r:.200}.")
+    if not isinstance(source, (str, os.PathLike)):
         found = _load_object(source, path_column, label_column)
+    elif table is not None and Path(source).is_dir():
+        found = load_table(table, Path(source), path_column, label_column)
+    elif os.fspath(source).lower().endswith(ARCHIVES):
+        found = load_archive(Path(source), table, path_column, label_column, labelled=labels is None)
+    else:
+        found = _load_path(os.fspath(source), path_column, label_column, every, labelled=labels is None)
     if labels is None or table is not None:
         return found
-    given = image_set(found.items, labels)
-    return ImageSet(found.items, given.labels, found.names, found.notes)
+    given = None if labels is False else image_set(found.items, labels).labels
+    return found._replace(labels=given)
+
+
+def _takes_table(source: object) -> bool:
+    if not isinstance(source, (str, os.PathLike)):
+        return False
+    return Path(source).is_dir() or os.fspath(source).lower().endswith(ARCHIVES)
 
 
 def _load_path(
-    source: str, table: Path | None, path_column: str | None, label_column: str | None, every: int
+    source: str, path_column: str | None, label_column: str | None, every: int, *, labelled: bool
 ) -> ImageSet:
     path, name = Path(source), source.lower()
     if every != 1 and not name.endswith(VIDEOS):
         raise ValueError(f"every={every} is for videos ({', '.join(VIDEOS)}). Got {source}.")
-    if path.is_dir():
-        return load_table(table, path, path_column, label_column) if table is not None else load_folder(path)
-    if source != "-" and not path.exists() and not path.is_symlink():
-        raise FileNotFoundError(f"no such file or directory: {source}")
-    if name.endswith(ARCHIVES):
-        return load_archive(path, table, path_column, label_column)
-    if table is not None:
-        raise ValueError(f"a CSV file of labels goes with a directory or an archive. Got {source}.")
     if source == "-":
         return image_set(read_paths(sys.stdin.buffer))
+    if path.is_dir():
+        return load_folder(path, labelled=labelled)
+    if is_image_name(source) and (path.is_file() or path.is_symlink()):
+        return image_set([str(path)])
+    if not path.exists():
+        raise FileNotFoundError(f"no such file or directory: {source}")
     if name.endswith(TABLES):
         return load_table(path, None, path_column, label_column)
     if name.endswith(VIDEOS):
         return load_video(path, every)
-    if is_image_name(source):
-        return image_set([str(path)])
     raise ValueError(
         f"cannot read images from {source}: expected a directory, an image ({', '.join(EXTENSIONS)}), a table "
         f"({', '.join(TABLES)}), an archive (.zip, .tar) or a video ({', '.join(VIDEOS)})."

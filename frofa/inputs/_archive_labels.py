@@ -16,12 +16,20 @@ LABEL_FILES = ("cls", "json", "txt")
 """Of a sample in webdataset layout; the first that holds a label counts."""
 
 
-def load_archive(archive: Path, table: Path | None, path_column: str | None, label_column: str | None) -> ImageSet:
+def load_archive(
+    archive: Path,
+    table: Path | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    *,
+    labelled: bool = True,
+) -> ImageSet:
     """The images of a zip or tar archive.
 
     With a CSV file `table`, the members that it lists, in its order. In webdataset layout, where a file beside an image
     has the same name up to its first dot and the ending ``.cls``, ``.json`` or ``.txt``, the order is the archive's.
-    Otherwise the archive is taken for a directory in ImageFolder layout, or a flat one, and sorted as one.
+    Otherwise the archive is taken for a directory in ImageFolder layout, or a flat one, and sorted as one. If it is not
+    `labelled`, it is taken for a flat one.
     """
     members = {name: member for name, member in list_archive(archive).items() if not any(map(is_hidden, _parts(name)))}
     if table is not None:
@@ -33,24 +41,25 @@ def load_archive(archive: Path, table: Path | None, path_column: str | None, lab
             label_column,
         )
     images = [member for name, member in members.items() if is_image_name(name)]
-    samples = _samples(members)
+    samples = _samples(members) if labelled else {}
     if any(_key(image.name) in samples for image in images):
         labels = [_read_label(samples.get(_key(image.name), {}), label_column or LABEL) for image in images]
         return image_set(images, labels)
     others = Counter(ending(name) for name in members if not is_image_name(name))
-    return _as_folder(images, describe_others(others))
+    images.sort(key=lambda image: image.name)
+    notes = describe_others(others)
+    return by_class(images, _classes_of(images), notes) if labelled else image_set(images, notes=notes)
 
 
 def _parts(name: str) -> list[str]:
     return [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
 
 
-def _as_folder(images: list[ArchiveMember], notes: list[str]) -> ImageSet:
-    """Label members by their directory below the deepest one that holds all of them."""
-    images = sorted(images, key=lambda image: image.name)
+def _classes_of(images: list[ArchiveMember]) -> list[str]:
+    """Each member's directory below the deepest one that holds all of them; ``""`` if it lies in that one itself."""
     parts = [_parts(image.name) for image in images]
     depth = len(_common_start([found[:-1] for found in parts]))
-    return by_class(images, [found[depth] if len(found) > depth + 1 else "" for found in parts], notes)
+    return [found[depth] if len(found) > depth + 1 else "" for found in parts]
 
 
 def _common_start(lists: list[list[str]]) -> list[str]:

@@ -11,19 +11,22 @@ from frofa.images import ImageItem, describe
 from frofa.inputs._image_set import ImageSet, image_set
 
 
-def load_folder(directory: Path) -> ImageSet:
+def load_folder(directory: Path, *, labelled: bool = True) -> ImageSet:
     """A directory in ImageFolder layout, ``DIRECTORY/CLASS/.../IMAGE``, or a flat one, which has no labels.
 
-    It is flat if no sub-directory has an image. Sorted by class, then by path. Files beside the class directories and
-    files of other kinds are noted; a class directory without images is a warning.
+    It is flat if it is not `labelled`, or no sub-directory has an image. Sorted by class, then by path. Files beside
+    the class directories and files of other kinds are noted; a class directory without images is a warning.
     """
     listing = scan(directory)
+    notes = [*listing.notes, *describe_others(listing.others)]
+    if not labelled:
+        return image_set(listing.images, notes=notes)
     start = len(os.path.join(directory, ""))  # noqa: PTH118 (a length, not a path)
     below = [path[start:].partition(os.sep) for path in listing.images]
     classes = [name if separator else "" for name, separator, _ in below]
     if any(classes):
         _warn_of_empty_classes(directory, set(classes))
-    return by_class(listing.images, classes, [*listing.notes, *describe_others(listing.others)])
+    return by_class(listing.images, classes, notes)
 
 
 def by_class(items: Sequence[ImageItem], classes: Sequence[str], notes: Sequence[str] = ()) -> ImageSet:
@@ -37,7 +40,7 @@ def by_class(items: Sequence[ImageItem], classes: Sequence[str], notes: Sequence
     if loose:
         verb = "is" if len(loose) == 1 else "are"
         beside = f"{count(len(loose), 'file')} beside the class folders {verb} ignored, such as {describe(loose[0])}"
-        notes = [beside, *notes]
+        notes = [f"{beside}; labels=False (--no-labels) takes all images, without labels", *notes]
     order = sorted((position for position, name in enumerate(classes) if name), key=classes.__getitem__)
     return image_set([items[position] for position in order], [classes[position] for position in order], notes)
 
