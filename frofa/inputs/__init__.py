@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from frofa._listing import EXTENSIONS, is_image_name
+from frofa._listing import EXTENSIONS
 from frofa.images import Images, as_image_list
 from frofa.inputs import datasets
 from frofa.inputs._archive_labels import load_archive
@@ -17,8 +17,13 @@ from frofa.inputs.video import VIDEOS, load_video
 
 __all__ = ["ImageSet", "join", "load_images"]
 
-TABLES = (".csv", ".tsv")
-ARCHIVES = (".zip", ".tar", *COMPRESSED_TAR)
+KINDS = {
+    "image": EXTENSIONS,
+    "table": (".csv", ".tsv"),
+    "archive": (".zip", ".tar", *COMPRESSED_TAR),
+    "video": VIDEOS,
+}
+"""What a file is taken for, by its ending."""
 
 
 def load_images(
@@ -85,52 +90,45 @@ def load_images(
     >>> images.names, images.labels.tolist()
     (['photos.zip!/cats/1.png', 'photos.zip!/dogs/1.png'], ['cats', 'dogs'])
     """
-    if every < 1:
-        raise ValueError(f"every must be 1 or more. Got {every}.")
+    kind = _kind_of(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else "object"
     table = Path(labels) if isinstance(labels, (str, os.PathLike)) else None
-    if table is not None and not _takes_table(source):
+    if table is not None and kind not in ("directory", "archive"):
         raise ValueError(f"a CSV file of labels goes with a directory or an archive. Got {source!r:.200}.")
-    if not isinstance(source, (str, os.PathLike)):
+    if every < 1 or (every != 1 and kind != "video"):
+        raise ValueError(f"every must be 1 or more, and 1 for all but videos. Got every={every} for {source!r:.200}.")
+    if kind == "object":
         found = _load_object(source, path_column, label_column)
-    elif table is not None and Path(source).is_dir():
-        found = load_table(table, Path(source), path_column, label_column)
-    elif os.fspath(source).lower().endswith(ARCHIVES):
+    elif kind == "video":
+        found = load_video(Path(source), every)
+    elif kind == "archive":
         found = load_archive(Path(source), table, path_column, label_column, labelled=labels is None)
+    elif kind == "table" or table is not None:
+        base = Path(source) if table is not None else None
+        found = load_table(table or Path(source), base, path_column, label_column)
+    elif kind == "directory":
+        found = load_folder(Path(source), labelled=labels is None)
     else:
-        found = _load_path(os.fspath(source), path_column, label_column, every, labelled=labels is None)
+        found = image_set(read_paths(sys.stdin.buffer) if kind == "list" else [os.fspath(source)])
     if labels is None or table is not None:
         return found
     given = None if labels is False else image_set(found.items, labels).labels
     return found._replace(labels=given)
 
 
-def _takes_table(source: object) -> bool:
-    if not isinstance(source, (str, os.PathLike)):
-        return False
-    return Path(source).is_dir() or os.fspath(source).lower().endswith(ARCHIVES)
-
-
-def _load_path(
-    source: str, path_column: str | None, label_column: str | None, every: int, *, labelled: bool
-) -> ImageSet:
-    path, name = Path(source), source.lower()
-    if every != 1 and not name.endswith(VIDEOS):
-        raise ValueError(f"every={every} is for videos ({', '.join(VIDEOS)}). Got {source}.")
+def _kind_of(source: str) -> str:
+    path = Path(source)
     if source == "-":
-        return image_set(read_paths(sys.stdin.buffer))
+        return "list"
     if path.is_dir():
-        return load_folder(path, labelled=labelled)
-    if is_image_name(source) and (path.is_file() or path.is_symlink()):
-        return image_set([str(path)])
-    if not path.exists():
+        return "directory"
+    if not path.exists() and not path.is_symlink():
         raise FileNotFoundError(f"no such file or directory: {source}")
-    if name.endswith(TABLES):
-        return load_table(path, None, path_column, label_column)
-    if name.endswith(VIDEOS):
-        return load_video(path, every)
+    for kind, endings in KINDS.items():
+        if source.lower().endswith(endings):
+            return kind
     raise ValueError(
-        f"cannot read images from {source}: expected a directory, an image ({', '.join(EXTENSIONS)}), a table "
-        f"({', '.join(TABLES)}), an archive (.zip, .tar) or a video ({', '.join(VIDEOS)})."
+        f"cannot read images from {source}: expected a directory, or a file ending in one of "
+        f"{', '.join(ending for endings in KINDS.values() for ending in endings)}."
     )
 
 

@@ -64,7 +64,7 @@ def as_labels(values: Iterable[object]) -> npt.NDArray[Any] | None:
 
 
 def _is_missing(value: object) -> bool:
-    return value is None or value == "" or value != value or type(value).__name__ in ("NAType", "NaTType")
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or value == "" or value != value
 
 
 def _text(value: object) -> str:

@@ -5,6 +5,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,9 @@ class _Decoder:
     def _rewind(self) -> None:
         self.container = require("av", "video").open(self.key[0])
         self.stream = self.container.streams.video[0]
+        # One thread, here and in `frame`: many frames are read at once, and to close this in a forked process would
+        # wait for ever for threads that only its parent has.
+        self.stream.codec_context.thread_count = 1
         self.frames: Iterator[Any] = self.container.decode(self.stream)
         self.last: int | None = None  # timestamp of the frame that was decoded last
         self.n_decoded = 0
@@ -84,7 +88,7 @@ class _Decoder:
         found = self._count_to(wanted.index) if wanted.pts is None else self._go_to(wanted)
         if found is None:
             raise OSError("the video has no such frame: damaged or changed")
-        image: Image.Image = found.to_image()
+        image: Image.Image = found.to_image(threads=1)
         return image.rotate(found.rotation, expand=True) if found.rotation else image
 
     def _count_to(self, index: int) -> Any:
@@ -98,13 +102,22 @@ class _Decoder:
 
     def _go_to(self, wanted: VideoFrame) -> Any:
         if self.last is None or not wanted.keyframe <= self.last < wanted.pts:  # type: ignore[operator]
-            self.container.seek(wanted.keyframe, stream=self.stream)
-            self.frames = self.container.decode(self.stream)
+            self._seek(wanted.keyframe)
         found = self._decode_up_to(wanted.pts)
-        if found is None:  # some containers seek to where they should not
+        if found is None:
             self._rewind()
             found = self._decode_up_to(wanted.pts)
         return found
+
+    def _seek(self, keyframe: int | None) -> None:
+        """Go to a key frame; to the start if the container seeks elsewhere, as other frames need those before them."""
+        self.container.seek(keyframe, stream=self.stream)
+        packets = self.container.demux(self.stream)
+        first = next(packets, None)
+        if first is None or not first.is_keyframe or first.pts is None or first.pts > keyframe:
+            self._rewind()
+        else:
+            self.frames = (frame for packet in chain([first], packets) for frame in packet.decode())
 
     def _decode_up_to(self, pts: int | None) -> Any:
         for frame in self.frames:
