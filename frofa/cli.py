@@ -155,7 +155,7 @@ def _extract(args: argparse.Namespace) -> int:
     arrays = {"features": extraction.features, "paths": np.array(paths)[extraction.kept]}
     if extraction.y is not None:
         arrays["labels"] = extraction.y
-    write_atomically(args.out, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+    write_atomically(args.out, lambda file: np.savez(file, **arrays))
     shape = " x ".join(str(size) for size in extraction.features.shape)
     print(f"{args.out}: features {shape} {extraction.features.dtype}, {extraction.n_computed} images computed now")
     return EXIT_SKIPPED if extraction.skipped else 0
