@@ -12,7 +12,9 @@ from torch import Tensor
 
 from frofa.backbone import Backbone, Request
 
-Features: TypeAlias = npt.NDArray[Any]
+Features: TypeAlias = npt.NDArray[Any] | Tensor
+"""An array, or a tensor of bfloat16, which NumPy does not have."""
+HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 Arrived: TypeAlias = Callable[[], list[Features]]
 """Waits until features are on the host, and returns them."""
 
@@ -114,14 +116,14 @@ class Engine:
         features = self._in_passes(pixels)
         arrived = self.transfers.to_host(
             [
-                values.half() if dtype == "float16" else values
+                values.to(HALVES[dtype]) if dtype in HALVES else values
                 for values, dtype in zip(features, self.dtypes, strict=True)
             ]
         )
 
         def wait() -> list[Features]:
             return [
-                values.numpy().astype(np.dtype(dtype), copy=False)
+                values if dtype == "bfloat16" else values.numpy().astype(np.dtype(dtype), copy=False)
                 for values, dtype in zip(arrived(), self.dtypes, strict=True)
             ]
 

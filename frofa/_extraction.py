@@ -1,7 +1,7 @@
 """One extraction: which images go through the backbone, in which batches, and what comes out."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -14,13 +14,14 @@ from tqdm.auto import tqdm
 
 from frofa._decode import Task
 from frofa._engine import CudaTransfers, Engine, Features, NoTransfers, automatic_batch_size
-from frofa._pipeline import Sink, run_pipeline
+from frofa._lookup import KnownFiles
+from frofa._pipeline import run_pipeline
 from frofa._pool import Decoders
-from frofa._sinks import ArraySink, StoreSink, open_writer
+from frofa._sinks import ArraySink, Sink, StoreSink
 from frofa.backbone import Backbone, Request
 from frofa.exceptions import ImageReadError
 from frofa.images import ImageItem, describe
-from frofa.store import FeatureSpec, FeatureStore
+from frofa.store import FeatureArray, FeatureSpec, FeatureStore
 
 Positions = npt.NDArray[np.intp]
 DIGEST_CHUNK = 64
@@ -34,8 +35,8 @@ class Extraction:
 
     Attributes
     ----------
-    features : ndarray of shape (n_kept, ...), or None
-        One row for each image that could be read; None where only the store was to be filled.
+    features : ndarray or FeatureArray of shape (n_kept, ...)
+        One row for each image that could be read; with a store, a lazy array of what lies there.
     y : ndarray of shape (n_kept,) or None
         The labels of these rows, where labels were given.
     kept : ndarray of int, shape (n_kept,)
@@ -78,6 +79,7 @@ class Settings:
     processes: bool
     skip: bool
     progress: bool
+    rehash: bool
 
 
 @dataclass
@@ -108,7 +110,7 @@ class Run:
     n_from_store: list[int] = field(default_factory=list)
     n_duplicates: int = 0
 
-    def without_store(self) -> tuple[list[Features | None], Positions]:
+    def without_store(self) -> tuple[list[npt.NDArray[Any]], Positions]:
         """Compute everything; return features of each target, and the positions they belong to."""
         tasks = [Task(position, item, None) for position, item in enumerate(self.items)]
         sink = ArraySink(len(self.items))
@@ -118,24 +120,25 @@ class Run:
         self.n_computed, self.n_from_store = [len(kept)] * len(self.targets), [0] * len(self.targets)
         return [array if len(kept) == len(array) else array[kept] for array in sink.arrays], kept
 
-    def with_store(self, store: FeatureStore, *, load: bool) -> tuple[list[Features | None], Positions]:
-        """Compute what the store does not have, batch by batch into the store; with `load`, return all from it."""
+    def with_store(self, store: FeatureStore) -> tuple[list[FeatureArray], Positions]:
+        """Compute what the store does not have, batch by batch into the store; return all from it, not read yet."""
         with closing(self._decoders()) as decoders:
-            digests = self._digests(decoders)
+            known = None if self.settings.rehash else KnownFiles(store, self.items)
+            digests = self._digests(decoders, known.digests if known else {})
             first: dict[str, int] = {}
             for position, digest in digests.items():
                 first.setdefault(digest, position)
             self.n_duplicates = len(digests) - len(first)
             self._fill(store, digests, first, decoders)
+        if known is not None:
+            known.remember({position: key for position, key in digests.items() if position not in self.skipped})
         for position, digest in digests.items():  # copies of an image that could not be decoded
             failed = self.skipped.get(first[digest])
             if failed is not None and position != failed.position:
                 self.skipped[position] = ImageReadError(position, describe(self.items[position]), failed.reason)
         kept = self._kept(digests)
-        if not load:
-            return [None] * len(self.targets), kept
         keys = [digests[position] for position in kept]
-        return [store.get(target.spec, keys) for target in self.targets], kept
+        return [store.features(target.spec, keys) for target in self.targets], kept
 
     def _fill(self, store: FeatureStore, digests: dict[int, str], first: dict[str, int], decoders: Decoders) -> None:
         lacking = [dict.fromkeys(store.missing(target.spec, list(first))) for target in self.targets]
@@ -150,7 +153,7 @@ class Run:
             if any(digest in lacking[index] for index in wanted)
         ]
         with ExitStack() as stack:
-            writers = [stack.enter_context(open_writer(store, self.targets[index].spec)) for index in wanted]
+            writers = [stack.enter_context(store.writer(self.targets[index].spec, automatic=False)) for index in wanted]
             sink = StoreSink(digests, [(lacking[index], writer) for index, writer in zip(wanted, writers, strict=True)])
             try:
                 self._compute(tasks, [self.targets[index] for index in wanted], decoders, sink)
@@ -158,15 +161,15 @@ class Run:
                 for index, n in zip(wanted, sink.n_added, strict=True):
                     self.n_computed[index] = n
 
-    def _digests(self, decoders: Decoders) -> dict[int, str]:
+    def _digests(self, decoders: Decoders, known: Mapping[int, str]) -> dict[int, str]:
         """The digest of each image that could be read, by position."""
-        few = len(self.items) < FEW
-        starts = iter(range(0, len(self.items), DIGEST_CHUNK))
-        waiting: deque[Future[list[str | ImageReadError]]] = deque()
-        digests: dict[int, str] = {}
-        position = 0
+        unknown = [position for position in range(len(self.items)) if position not in known]
+        few = len(unknown) < FEW
+        starts = iter(range(0, len(unknown), DIGEST_CHUNK))
+        waiting: deque[tuple[list[int], Future[list[str | ImageReadError]]]] = deque()
+        digests = dict(known)
         with tqdm(
-            total=len(self.items),
+            total=len(unknown),
             unit="img",
             desc="look up",
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {remaining} left",
@@ -175,27 +178,29 @@ class Run:
         ) as bar:
             while True:
                 for start in islice(starts, 4 * decoders.n_jobs - len(waiting)):
-                    chunk = enumerate(self.items[start : start + DIGEST_CHUNK], start)
-                    waiting.append(decoders.digests([Task(place, item, None) for place, item in chunk], here=few))
+                    chunk = unknown[start : start + DIGEST_CHUNK]
+                    tasks = [Task(position, self.items[position], None) for position in chunk]
+                    waiting.append((chunk, decoders.digests(tasks, here=few)))
                 if not waiting:
-                    return digests
-                for found in waiting.popleft().result():
+                    return dict(sorted(digests.items()))
+                chunk, future = waiting.popleft()
+                for position, found in zip(chunk, future.result(), strict=True):
                     if isinstance(found, ImageReadError):
                         self._fail(found)
                     else:
                         digests[position] = found
-                    position += 1
-                bar.update(position - bar.n)
+                bar.update(len(chunk))
 
     def _compute(self, tasks: Sequence[Task], targets: Sequence[Target], decoders: Decoders, sink: Sink) -> None:
         with tqdm(total=len(tasks), unit="img", desc="extract", disable=not (self.settings.progress and tasks)) as bar:
 
             def count(positions: list[int], features: list[Features]) -> None:
-                sink(positions, features)
+                n_done = sink(positions, features)
                 bar.set_postfix_str(self._counts(), refresh=False)
-                bar.update(len(positions))  # they have been stored: now they count as done
+                bar.update(n_done)  # what is in the store counts as done
 
             run_pipeline(tasks, decoders, self._engine(targets), count, self._fail)
+            sink.commit()
             bar.set_postfix_str(self._counts(), refresh=False)
             bar.update(len(tasks) - bar.n)
 

@@ -15,7 +15,7 @@ from frofa._pool import Decoders
 from frofa._rows import Pinned, Rows
 from frofa.exceptions import ImageReadError
 
-Sink: TypeAlias = Callable[[list[int], list[Features]], None]
+Take: TypeAlias = Callable[[list[int], list[Features]], object]
 IN_FLIGHT = 2
 """Batches between the start of their forward pass and the end of their writing, besides the one that is begun."""
 
@@ -24,7 +24,7 @@ def run_pipeline(
     tasks: Sequence[Task],
     decoders: Decoders,
     engine: Engine,
-    sink: Sink,
+    take: Take,
     fail: Callable[[ImageReadError], None],
 ) -> None:
     """Run images through a backbone.
@@ -37,7 +37,7 @@ def run_pipeline(
     tasks : sequence of Task
     decoders : Decoders
     engine : Engine
-    sink : callable
+    take : callable
         Gets positions and features, one array for each of the engine's requests, in a thread of its own. What it
         raises ends the run.
     fail : callable
@@ -57,16 +57,16 @@ def run_pipeline(
         writer = stack.enter_context(ThreadPoolExecutor(1, "frofa-write"))
         pending: deque[Future[None]] = deque()
         for batch in source:
-            pending.append(writer.submit(_hand_over, engine.launch(batch.pixels), batch, sink))
+            pending.append(writer.submit(_hand_over, engine.launch(batch.pixels), batch, take))
             if len(pending) > IN_FLIGHT:
                 pending.popleft().result()
         while pending:
             pending.popleft().result()
 
 
-def _hand_over(arrived: Arrived, batch: Batch, sink: Sink) -> None:
+def _hand_over(arrived: Arrived, batch: Batch, take: Take) -> None:
     try:
         features = arrived()
     finally:
         batch.release()
-    sink(batch.positions, features)
+    take(batch.positions, features)

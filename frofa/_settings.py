@@ -30,6 +30,7 @@ def settings_of(extractor: "FrozenFeatureExtractor", backbone: Backbone, n_image
         processes=use_processes(extractor.decode, backbone, n_images),
         skip=extractor.on_error == "skip",
         progress=extractor.verbose,
+        rehash=extractor.rehash,
     )
 
 

@@ -51,8 +51,8 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         Of the forward pass: ``"auto"`` is float32 on a CPU, bfloat16 autocast on a GPU. In low precision, features
         differ slightly with the batch they are computed in.
-    dtype : {"float32", "float16", "float64"}, default="float32"
-        Of what is stored and returned.
+    dtype : {"float32", "float16", "bfloat16", "float64"}, default="float32"
+        Of what is stored and returned; NumPy, which has no bfloat16, gets that as float32.
     n_jobs : int, default=None
         Threads or processes that decode images. None is one a core, 32 at most, and -1 is one a core; decoding that is
         faster than the forward pass waits, so more of them than needed cost little.
@@ -66,6 +66,9 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         them apart.
     store : path or FeatureStore, default=None
         Keep features there, and take from there what is there already.
+    rehash : bool, default=False
+        With a store: read every file again. Otherwise a file that was read before counts as the same if its path, size,
+        time of modification and inode are.
     on_error : {"raise", "skip"}, default="raise"
         What to do about an image that cannot be read: raise an `ImageReadError` that names it, or leave it out with a
         `SkippedImagesWarning`. To drop the labels of those left out, use `extract`.
@@ -96,11 +99,12 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
-        "dtype": [StrOptions({"float32", "float16", "float64"})],
+        "dtype": [StrOptions({"float32", "float16", "bfloat16", "float64"})],
         "n_jobs": [Integral, None],
         "decode": [StrOptions({"auto", "thread", "process"})],
         "compile": ["boolean"],
         "store": [str, os.PathLike, FeatureStore, None],
+        "rehash": ["boolean"],
         "on_error": [StrOptions({"raise", "skip"})],
         "verbose": ["boolean"],
     }
@@ -116,11 +120,12 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         batch_size: int | Literal["auto"] = 64,
         device: str = "auto",
         precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
-        dtype: Literal["float32", "float16", "float64"] = "float32",
+        dtype: Literal["float32", "float16", "bfloat16", "float64"] = "float32",
         n_jobs: int | None = None,
         decode: Literal["auto", "thread", "process"] = "auto",
         compile: bool = False,  # noqa: A002 (the name that PyTorch and its users have for it)
         store: str | os.PathLike[str] | FeatureStore | None = None,
+        rehash: bool = False,
         on_error: Literal["raise", "skip"] = "raise",
         verbose: bool = False,
     ):
@@ -137,6 +142,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.decode = decode
         self.compile = compile
         self.store = store
+        self.rehash = rehash
         self.on_error = on_error
         self.verbose = verbose
 
@@ -176,12 +182,11 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         if extraction.skipped and hasattr(X, "iloc") and self._container() == "pandas":
             import pandas as pd  # scikit-learn would give these rows the index of all of X
 
-            frame: Features = pd.DataFrame(extraction.features, index=X.index[extraction.kept])
+            frame: Features = pd.DataFrame(np.asarray(extraction.features), index=X.index[extraction.kept])
             return frame
-        features: Features = extraction.features
-        return features
+        return np.asarray(extraction.features)
 
-    def extract(self, X: Images, y: Any = None, *, load: bool = True) -> Extraction:
+    def extract(self, X: Images, y: Any = None) -> Extraction:
         """Extract features, and keep labels aligned with them.
 
         Parameters
@@ -190,14 +195,12 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             As in `transform`.
         y : array-like of shape (n,), default=None
             Labels; those of skipped images are dropped.
-        load : bool, default=True
-            False leaves the features in the store, and `Extraction.features` None: the memory that this takes does not
-            grow with the features.
 
         Returns
         -------
         Extraction
-            Features, labels, the kept positions, and what was skipped and why.
+            Features, labels, the kept positions, and what was skipped and why. With a store, the features are a lazy
+            array: memory does not grow with them until they are used.
 
         Examples
         --------
@@ -206,8 +209,13 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         >>> extraction = FrozenFeatureExtractor(on_error="skip").extract(paths, labels)  # doctest: +SKIP
         >>> head.fit(extraction.features, extraction.y)  # doctest: +SKIP
         """
-        [extraction] = extract_together([self], X, y, load=load)
+        [extraction] = extract_together([self], X, y)
         return extraction
+
+    def feature_spec(self) -> FeatureSpec:
+        """Everything but the image that determines a feature of this extractor: what a store keeps it under."""
+        self._validate_params()
+        return self._target(self._backbone()).spec
 
     @property
     def _n_features_out(self) -> int:  # read by get_feature_names_out
@@ -270,16 +278,12 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return tags
 
 
-def extract_together(
-    extractors: Sequence[FrozenFeatureExtractor], X: Images, y: Any, *, load: bool = True
-) -> list[Extraction]:
+def extract_together(extractors: Sequence[FrozenFeatureExtractor], X: Images, y: Any) -> list[Extraction]:
     """Extract the features of several extractors, which differ in what they ask of one forward pass alone."""
     for extractor in extractors:
         extractor._validate_params()
         extractor._refuse_tokens_in_frames()
     first = extractors[0]
-    if not load and first.store is None:
-        raise ValueError("load=False leaves the features in the store. Got store=None.")
     items = as_image_list(X)
     labels = None if y is None else np.asarray(y)
     if labels is not None and labels.shape != (len(items),):
@@ -289,11 +293,12 @@ def extract_together(
     backbone = first._backbone()
     targets = [extractor._target(extractor._backbone()) for extractor in extractors]
     run = Run(items, backbone, targets, settings_of(first, backbone, len(items)))
+    features: Sequence[Any]
     if first.store is None:
         features, kept = run.without_store()
     else:
         store = first.store if isinstance(first.store, FeatureStore) else FeatureStore(first.store)
-        features, kept = run.with_store(store, load=load)
+        features, kept = run.with_store(store)
     skipped = [run.skipped[position] for position in sorted(run.skipped)]
     if skipped:
         _warn(skipped, len(items), with_labels=y is not None)

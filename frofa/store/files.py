@@ -1,7 +1,7 @@
 """Digests of files that were read before, so that they need not be read again.
 
-A shortcut, never the truth: a file counts as the same if path, size, time of modification and inode are, and was not
-modified in the last seconds before it was read. Whoever does not trust that reads the files.
+A shortcut, never the truth: a file counts as the same if path, size, times of modification and of change, and inode are,
+and was not modified in the last seconds before it was read. Whoever does not trust that reads the files.
 """
 
 import os
@@ -25,6 +25,7 @@ RECORD = np.dtype(
         ("path", "u1", (20,)),
         ("size", "<u8"),
         ("mtime", "<u8"),
+        ("ctime", "<u8"),
         ("inode", "<u8"),
         ("key", "u1", (KEY_BYTES,)),
         ("crc32", "<u4"),
@@ -60,7 +61,7 @@ class FileDigests:
             todo, at = todo[inside], at[inside]
             candidates = np.asarray(records[at])
             same = np.ones(len(todo), bool)
-            for name in ("size", "mtime", "inode"):
+            for name in ("size", "mtime", "ctime", "inode"):
                 same &= candidates[name] == wanted[name][todo]
             same &= (candidates["path"] == wanted["path"][todo]).all(1)
             same &= whole_digests(candidates)
@@ -147,6 +148,7 @@ def _records(paths: Sequence[str], stats: Sequence[os.stat_result], keys: Array)
     for name, values in (
         ("size", [stat.st_size for stat in stats]),
         ("mtime", [stat.st_mtime_ns for stat in stats]),
+        ("ctime", [stat.st_ctime_ns for stat in stats]),
         ("inode", [stat.st_ino for stat in stats]),
     ):
         records[name] = values

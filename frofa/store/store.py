@@ -115,9 +115,11 @@ class FeatureStore:
         with self.writer(spec) as writer:
             writer.add(keys, features)
 
-    def writer(self, spec: FeatureSpec, on_commit: Callable[[int], object] | None = None) -> ShardWriter:
+    def writer(
+        self, spec: FeatureSpec, on_commit: Callable[[int], object] | None = None, *, automatic: bool = True
+    ) -> ShardWriter:
         """Write many batches, in few files: a context manager whose ``add(keys, features)`` takes one."""
-        return ShardWriter(self, spec, on_commit)
+        return ShardWriter(self, spec, on_commit, automatic=automatic)
 
     def specs(self) -> dict[str, FeatureSpec]:
         """What the store holds features of, by digest.

@@ -31,6 +31,8 @@ class ShardWriter:
     spec : FeatureSpec
     on_commit : callable, default=None
         Called with the number of images after each commit.
+    automatic : bool, default=True
+        False leaves it to the caller to look at `is_due` and to commit.
 
     Examples
     --------
@@ -38,8 +40,15 @@ class ShardWriter:
     ...     writer.add(keys, features)
     """
 
-    def __init__(self, store: "FeatureStore", spec: FeatureSpec, on_commit: Callable[[int], object] | None = None):
-        self._store, self._spec, self._on_commit = store, spec, on_commit
+    def __init__(
+        self,
+        store: "FeatureStore",
+        spec: FeatureSpec,
+        on_commit: Callable[[int], object] | None = None,
+        *,
+        automatic: bool = True,
+    ):
+        self._store, self._spec, self._on_commit, self._automatic = store, spec, on_commit, automatic
         self._batches: list[tuple[KeyArray, Array]] = []
         self._bytes, self._since = 0, time.monotonic()
         self._shape: tuple[int, ...] | None = None
@@ -71,8 +80,14 @@ class ShardWriter:
             self._since = time.monotonic()
         self._batches.append((batch, stored))
         self._bytes += stored.nbytes
-        if self._bytes >= COMMIT_BYTES or time.monotonic() - self._since >= COMMIT_SECONDS:
+        if self._automatic and self.is_due:
             self.commit()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether so much was added, or so long ago, that it should be committed."""
+        late = time.monotonic() - self._since >= COMMIT_SECONDS
+        return bool(self._batches) and (late or self._bytes >= COMMIT_BYTES)
 
     def commit(self) -> None:
         """Put on disk what was added."""
