@@ -35,10 +35,10 @@ def keys(numbers: Iterable[int]) -> list[str]:
     return [key(i) for i in numbers]
 
 
-def features(numbers: Iterable[int]) -> npt.NDArray[np.float32]:
+def features(numbers: Iterable[int]) -> npt.NDArray[Any]:
     """Shape (n, 2, 3): what belongs to `keys` of the same numbers."""
     first = np.array(list(numbers), np.float32)[:, None, None]
-    return first + np.arange(6, dtype=np.float32).reshape(2, 3) / 8
+    return first + np.arange(6, dtype=np.float32).reshape(2, 3) * np.float32(0.125)
 
 
 def filled(path: Path, *batches: Iterable[int]) -> FeatureStore:
@@ -77,8 +77,12 @@ class Child:
         if self.pid:
             os.close(write)
             return
+
+        def report(number: int) -> None:
+            os.write(write, b"%d\n" % number)
+
         try:
-            function(lambda number: os.write(write, b"%d\n" % number) and None)
+            function(report)
             os._exit(0)
         except OSError as error:
             os.write(write, f"{type(error).__name__}: {error}".encode())
@@ -143,7 +147,7 @@ class Faults:
                 self.step()
 
         Path.open = open_  # type: ignore[method-assign, assignment]
-        os.fsync = synced
+        os.fsync = synced  # type: ignore[assignment]
         sys.addaudithook(audited)
 
     def step(self) -> None:

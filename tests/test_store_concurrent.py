@@ -125,14 +125,14 @@ def test_killed_writers_do_not_disturb_the_others(tmp_path: Path) -> None:
     assert_holds(FeatureStore(path), done)
 
 
-def test_two_spec_writers_create_one_store(tmp_path: Path) -> None:
-    """The first write of all, by many at once."""
+def create(path: Path, i: int) -> Callable[[Callable[[int], None]], None]:
+    return lambda _: FeatureStore(path).put(SPEC, [key(i)], features([i]))
+
+
+def test_the_first_write_by_many_at_once(tmp_path: Path) -> None:
     for trial in range(KILLS):
         path = tmp_path / str(trial)
-        children = [
-            Child(lambda _, i=i: FeatureStore(path).put(SPEC, [key(i)], features([i])))  # type: ignore[misc]
-            for i in range(4)
-        ]
+        children = [Child(create(path, i)) for i in range(4)]
         assert [child.wait()[::2] for child in children] == [(0, "")] * 4
         assert_holds(FeatureStore(path), range(4))
         assert FeatureStore(path).verify() == []

@@ -1,6 +1,6 @@
 """One spec's shards and index, as this process knows them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from frofa.exceptions import DamagedStoreError, StoreError
-from frofa.store.index import Index, Prefixes, best_index, build_index, index_names, write_index
+from frofa.store.index import Index, best_index, build_index, index_names, write_index
 from frofa.store.keys import KeyArray, first_of_each, prefixes
-from frofa.store.shard import SHARDS, Shard, open_shard, shard_names
+from frofa.store.shard import COMPACTED, SHARDS, Shard, open_shard, shard_names
 
-ATTEMPTS = 20
+ATTEMPTS = 100
 """How often to look again while others change a directory; two or three do."""
 LOOSE_ROWS, LOOSE_FRACTION = 2**16, 1 / 8
 """So many images outside the index, absolutely and of all, are a reason to write a new one."""
@@ -78,28 +78,37 @@ class SpecTable:
             If a shard's description or keys are damaged.
         """
         self.refresh()
+        finder = _Finder(keys)
         for _ in range(ATTEMPTS):
             view = self._view
-            places = self._locate(view, keys)
-            if (places.shard >= 0).all():
+            finder.look(view, self._mapped)
+            if (finder.places.shard >= 0).all():
                 break
             # Before it is believed that a key is not there: its shard may just have become part of another.
             self.refresh()
-            if self._view is view and (view.index is None or view.index.is_whole):
+            if _moved(view.names, self._view.names):
+                continue
+            if view.index is None or view.index.is_whole:
                 break
-            if self._view is view:
-                self._view = self._new_view(view.names, view.index_names, None)
-        return places
+            self._view = self._new_view(self._view.names, self._view.index_names, None)
+        return finder.places
 
     def shards(self) -> list[Shard]:
-        """All shards that are there now, in the order of their rows."""
+        """All shards that are there now, in the order of their rows.
+
+        Raises
+        ------
+        StoreError
+            If one is damaged, or others change the directory all the time.
+        """
+        self.refresh()
         for _ in range(ATTEMPTS):
-            self.refresh()
             view = self._view
             found = [shard for name in view.names if (shard := self._mapped(view, name))]
-            if len(found) == len(view.names):
-                break
-        return found
+            self.refresh()
+            if len(found) == len(view.names) and not _moved(view.names, self._view.names):
+                return found
+        raise StoreError(f"{self.directory} was compacted each of the {ATTEMPTS} times that its shards were listed.")
 
     def feature_shape(self) -> tuple[int, ...] | None:
         """Shape of a feature; None if there are none."""
@@ -141,13 +150,6 @@ class SpecTable:
             loose = build_index([shard for name in names_of_it if (shard := self._open(name, shards))])
         return _View(names, indices, index, loose, shards)
 
-    def _locate(self, view: _View, keys: KeyArray) -> Places:
-        finder = _Finder(partial(self._mapped, view), keys, prefixes(keys))
-        for index in (view.index, view.loose):
-            if index is not None:
-                finder.look_in(index)
-        return finder.places
-
     def _mapped(self, view: _View, name: str) -> Shard | None:
         """The shard of that name with its files mapped, so that it can be read when it is gone; None if it is gone."""
         shard = self._open(name, view.shards)
@@ -186,16 +188,31 @@ class SpecTable:
             )
 
 
-class _Finder:
-    """Looks keys up in one index after another, and checks what they say against the shards."""
+def _moved(before: Sequence[str], after: Sequence[str]) -> bool:
+    """Whether features may have gone from one shard to another; shards that were appended do not matter."""
+    new = set(after).difference(before)
+    return not set(before).issubset(after) or any(name.startswith(COMPACTED) for name in new)
 
-    def __init__(self, open_: Callable[[str], Shard | None], keys: KeyArray, wanted: Prefixes):
-        self._open, self._keys, self._wanted = open_, keys, wanted
+
+class _Finder:
+    """Looks keys up in one index after another, and checks what they say against the shards.
+
+    What it has found stays found: the shards are mapped, and may go.
+    """
+
+    def __init__(self, keys: KeyArray):
+        self._keys, self._wanted = keys, prefixes(keys)
         n = len(keys)
         self.places = Places([], np.full(n, -1, np.int32), np.full(n, -1, np.int64))
 
-    def look_in(self, index: Index) -> None:
+    def look(self, view: _View, open_: Callable[[_View, str], Shard | None]) -> None:
         """Find what is not found yet."""
+        self._open = partial(open_, view)
+        for index in (view.index, view.loose):
+            if index is not None:
+                self._look_in(index)
+
+    def _look_in(self, index: Index) -> None:
         todo = np.flatnonzero(self.places.shard < 0)
         at = index.find(self._wanted[todo])
         todo, at = todo[at >= 0], at[at >= 0]
