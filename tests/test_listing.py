@@ -49,9 +49,10 @@ def test_what_is_no_regular_file_is_not_listed(tmp_path: Path) -> None:
     assert listing.notes == [f"{tmp_path / 'directory.jpg'} is a directory, not an image"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_directory_that_cannot_be_listed_is_a_warning(image_folder: Path) -> None:
     (image_folder / "red").chmod(0)
+    if os.access(image_folder / "red", os.R_OK):
+        pytest.skip("this user may read everything")
     try:
         with pytest.warns(UserWarning, match=r"cannot list the directory .*red: Permission denied"):
             assert len(scan(image_folder).images) == 8

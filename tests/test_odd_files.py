@@ -95,8 +95,9 @@ def test_the_same_in_an_archive(odd: Path) -> None:
         assert re.search(UNREADABLE[name], reason), name
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_without_permission_is_skipped(odd: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (odd / "cmyk.jpg").chmod(0)
+    if os.access(odd / "cmyk.jpg", os.R_OK):
+        pytest.skip("this user may read everything")
     assert run("extract", odd, "--no-labels") == 3
     assert f"{odd / 'cmyk.jpg'}: Permission denied" in capsys.readouterr().err
