@@ -13,7 +13,6 @@ import pytest
 from store_helpers import SPEC, features, filled, key, keys
 
 from frofa import FeatureStore, FrozenFeatureExtractor
-from frofa.backbone import load_backbone
 from frofa.images import content
 from frofa.store import FeatureSpec
 
@@ -32,8 +31,7 @@ CHANGES = {
 
 
 def spec_of(model: str, **parameters: Any) -> FeatureSpec:
-    extractor = FrozenFeatureExtractor(model, device="cpu", **parameters)
-    return extractor._spec(load_backbone(model, parameters.get("image_size"), "cpu"))
+    return FrozenFeatureExtractor(model, device="cpu", **parameters).feature_spec()
 
 
 def test_a_spec_names_all_that_its_digest_depends_on() -> None:
