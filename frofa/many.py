@@ -11,9 +11,7 @@ OWN = ("output", "layer", "norm", "dtype")
 """Parameters in which the extractors may differ."""
 
 
-def extract_many(
-    extractors: Mapping[str, FrozenFeatureExtractor], X: Images, y: Any = None, *, load: bool = True
-) -> dict[str, Extraction]:
+def extract_many(extractors: Mapping[str, FrozenFeatureExtractor], X: Images, y: Any = None) -> dict[str, Extraction]:
     """Extract several outputs of one backbone, with one forward pass an image for all of them.
 
     Parameters
@@ -24,8 +22,6 @@ def extract_many(
         As in `FrozenFeatureExtractor.transform`.
     y : array-like of shape (n,), default=None
         Labels; those of skipped images are dropped.
-    load : bool, default=True
-        As in `FrozenFeatureExtractor.extract`.
 
     Returns
     -------
@@ -58,7 +54,7 @@ def extract_many(
                     f"extractors of one pass may differ in {', '.join(OWN)} only. Got {parameter}={value!r} for "
                     f"{other!r}, and {shared[parameter]!r} for {name!r}."
                 )
-    found = extract_together(list(extractors.values()), X, y, load=load)
+    found = extract_together(list(extractors.values()), X, y)
     return dict(zip(extractors, found, strict=True))
 
 

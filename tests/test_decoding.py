@@ -63,7 +63,8 @@ def test_processes_give_what_threads_give(
 
 
 def test_processes_digest_what_threads_digest(image_paths: list[str], extractor: Any, monkeypatch: Any) -> None:
-    tasks = [Task(i, item, None) for i, item in enumerate([*image_paths, "absent.png", np.zeros((2, 2, 3), np.uint8)])]
+    items: list[Any] = [*image_paths, "absent.png", np.zeros((2, 2, 3), np.uint8)]
+    tasks = [Task(i, item, None) for i, item in enumerate(items)]
     decoders = Decoders(2, processes=True)
     try:
         there, here = (decoders.digests(tasks, here=here).result() for here in (False, True))

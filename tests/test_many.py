@@ -99,7 +99,7 @@ def test_each_feature_has_its_own_key_and_is_computed_where_it_is_missing(
     assert {name: extraction.n_computed for name, extraction in found.items()} == {"cls": 0, "mean": 7, "first": 12}
     assert {name: extraction.n_from_store for name, extraction in found.items()} == {"cls": 12, "mean": 5, "first": 0}
     assert {extraction.n_duplicates for extraction in found.values()} == {1}
-    assert sorted(spec["n_images"] for spec in store.specs().values()) == [12, 12, 12]
+    assert sorted(part.n_images for part in store.info()) == [12, 12, 12]
     passes.clear()
     again = {name: extractor.transform(image_paths) for name, extractor in wanted.items()}
     assert passes == []

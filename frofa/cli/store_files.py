@@ -3,12 +3,15 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from frofa.cli._options import check_out
 
+if TYPE_CHECKING:
+    from frofa.store import FeatureSpec, FeatureStore
 
-def open_store(args: argparse.Namespace) -> Any:
+
+def open_store(args: argparse.Namespace) -> "FeatureStore":
     """The store of the option, which must be there."""
     from frofa.store import FeatureStore
 
@@ -17,15 +20,14 @@ def open_store(args: argparse.Namespace) -> Any:
     return FeatureStore(args.store)
 
 
-def choose_spec(store: Any, digest: str | None) -> str:
-    """The digest that was asked for, or the only one."""
-    known = [spec.digest for spec in store.info()]
-    if digest is None and len(known) == 1:
-        return str(known[0])
-    if digest not in known:
+def choose_spec(store: "FeatureStore", digest: str | None) -> "FeatureSpec":
+    """The spec of which these are the first digits, or the only one."""
+    known = store.specs()
+    found = [name for name in known if name.startswith(digest or "")]
+    if len(found) != 1:
         got = "Got none" if digest is None else f"Got {digest}"
         raise ValueError(f"--spec must be one of {', '.join(known) or 'none: the store is empty'}. {got}.")
-    return str(digest)
+    return known[found[0]]
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
