@@ -1,14 +1,18 @@
 """The files of a store: ``.npy`` arrays whose header is checked, and JSON with a checksum."""
 
+import errno
+import io
 import json
-import mmap
+import math
 from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from frofa.exceptions import StoreError
 
@@ -42,8 +46,7 @@ def unseal(data: bytes, path: Path) -> dict[str, Any]:
 def write_npy(file: BinaryIO, dtype: npt.DTypeLike, shape: tuple[int, ...], parts: Iterable[Array]) -> None:
     """Write a ``.npy`` file of that shape, whose rows come in parts."""
     dtype = np.dtype(dtype)
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
+    file.write(npy_header(dtype, tuple(shape)))
     for part in parts:
         file.write(np.ascontiguousarray(part, dtype).data)
 
@@ -57,26 +60,68 @@ def open_npy(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> tuple[
         If its header does not say this dtype and shape, or its size is not that.
     """
     dtype = np.dtype(dtype)
-    with path.open("rb") as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            found_shape, fortran, found_dtype = np.lib.format.read_array_header_1_0(file)
-        except Exception as error:  # of a damaged header: ValueError, SyntaxError, tokenize's, MemoryError, ...
-            raise damaged(path, f"{type(error).__name__}: {error}") from error
-        offset = file.tell()
-        if (version, found_shape, fortran, found_dtype) != ((1, 0), shape, False, dtype):
-            raise damaged(path, f"its header says {found_dtype}, shape {found_shape}; expected {dtype}, shape {shape}")
-        size = file.seek(0, 2)
-        expected = offset + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-        if size != expected:
-            raise damaged(path, f"it has {size} bytes; expected {expected}")
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    offset = check_npy(path, dtype, shape)
+    mapped = map_file(path).numpy()
+    mapped.flags.writeable = False
     return np.ndarray(shape, dtype, buffer=mapped, offset=offset), offset
+
+
+def check_npy(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+    """Check the header and the size of a ``.npy`` file; return where its data starts. Errors as in `open_npy`."""
+    expected = npy_header(dtype, shape)
+    with path.open("rb", buffering=0) as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        # Reading a header as Python's literal takes most of the time of opening a shard.
+        offset = len(expected) if file.read(len(expected)) == expected else _parse_header(path, file, dtype, shape)
+    wanted = offset + dtype.itemsize * math.prod(shape)
+    if size != wanted:
+        raise damaged(path, f"it has {size} bytes; expected {wanted}")
+    return offset
+
+
+@lru_cache(1024)
+def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """What a ``.npy`` file of this dtype and shape begins with, as this version of NumPy writes it."""
+    file = io.BytesIO()
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue()
+
+
+def map_file(path: Path) -> torch.Tensor:
+    """Map a file into memory as bytes: what is written to the tensor stays in this process.
+
+    By torch, since a map of Python's keeps a file descriptor for as long as it lives: a store may have thousands of
+    shards, a process 1,024 descriptors.
+    """
+    size = path.stat().st_size
+    try:
+        storage: Any = torch.UntypedStorage.from_file(str(path), False, size)  # private
+    except RuntimeError as error:
+        if not path.exists():
+            raise FileNotFoundError(errno.ENOENT, "it was removed", str(path)) from error
+        raise OSError(errno.ENOMEM, f"cannot map it into memory: {error}", str(path)) from error
+    return torch.empty(0, dtype=torch.uint8).set_(storage)
+
+
+def _parse_header(path: Path, file: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+    file.seek(0)
+    try:
+        version = np.lib.format.read_magic(file)
+        found_shape, fortran, found_dtype = np.lib.format.read_array_header_1_0(file)
+    except Exception as error:  # of a damaged header: ValueError, SyntaxError, tokenize's, MemoryError, ...
+        raise damaged(path, f"{type(error).__name__}: {error}") from error
+    if (version, found_shape, fortran, found_dtype) != ((1, 0), shape, False, dtype):
+        raise damaged(path, f"its header says {found_dtype}, shape {found_shape}; expected {dtype}, shape {shape}")
+    return int(file.tell())
 
 
 def damaged(path: Path, why: str) -> StoreError:
     """The error about a file that is not what was written."""
-    return StoreError(f"{path} is damaged ({why}): 'frofa store repair' saves what is whole, the rest is extracted anew.")
+    return StoreError(
+        f"{path} is damaged ({why}): 'frofa store repair' saves what is whole, the rest is extracted anew."
+    )
 
 
 def _checksum(content: dict[str, Any]) -> str:

@@ -70,6 +70,9 @@ class Shard:
     def _features(self) -> tuple[Array, int]:
         return open_npy(self.path / "features.npy", self.dtype, self.shape)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Shard, (self.path, self.shape, self.dtype, self.rows_digest)  # not what is mapped
+
     def checked_keys(self) -> KeyArray:
         """The keys (n, 20), after a check that they are what was written.
 
@@ -100,7 +103,9 @@ def row_table(keys: KeyArray, features: Array) -> Array:
     return table
 
 
-def write_shard(directory: Path, stem: str, table: Array, shape: tuple[int, ...], dtype: Any, parts: Iterable[Array]) -> Shard:
+def write_shard(
+    directory: Path, stem: str, table: Array, shape: tuple[int, ...], dtype: Any, parts: Iterable[Array]
+) -> Shard:
     """Add a shard to a spec's directory; it is on disk when this returns.
 
     Parameters

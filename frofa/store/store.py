@@ -134,8 +134,8 @@ class FeatureStore:
 
     def feature_shape(self, spec: FeatureSpec) -> tuple[int, ...] | None:
         """Shape of one of a spec's features; None if there are none."""
-        shards = self.table(spec).shards()
-        return shards[0].shape[1:] if shards else None
+        shard = self.table(spec).first()
+        return shard.shape[1:] if shard else None
 
     def index_if_worth_it(self, spec: FeatureSpec) -> None:
         """Index the keys of a spec, if many are not indexed and no other process is about it."""

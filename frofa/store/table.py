@@ -2,13 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from frofa.exceptions import StoreError
 from frofa.store.format import damaged
 from frofa.store.index import Index, Prefixes, build_index, index_names, largest_index, write_index
 from frofa.store.keys import KeyArray, prefixes
@@ -68,6 +66,11 @@ class SpecTable:
         """All shards that are there now, in the order of their rows."""
         self.refresh()
         return [shard for name in self._names if (shard := self._open(name))]
+
+    def first(self) -> Shard | None:
+        """One of the shards, if there is any."""
+        self.refresh()
+        return next((shard for name in self._names if (shard := self._open(name))), None)
 
     def refresh(self) -> bool:
         """See what was added or removed; return whether anything was."""

@@ -126,5 +126,3 @@ def as_stored(features: Any, spec: FeatureSpec) -> Array:
     if name != spec.dtype:
         raise ValueError(f"expected features of {spec.dtype}, the spec's dtype. Got {name}.")
     return array
-
-
