@@ -17,6 +17,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 
 from frofa.augmentations import Augmentation
 from frofa.estimators._augmented import check_grid, sum_over_views, with_copies
+from frofa.estimators._lazy import LazyFeatures, check_finite, mean_over_tokens
 
 Array = npt.NDArray[Any]
 
@@ -28,6 +29,7 @@ class Support:
     Attributes
     ----------
     features : ndarray of shape (n, N, C) or (n, C)
+        Or lazy ones of shape (n, N, C), for heads that work on tokens.
     codes : ndarray of int, shape (n,)
         Index of each label in ``classes_``.
     weights : ndarray of float64, shape (n,)
@@ -66,6 +68,9 @@ class Support:
 
 class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
     """Base of the heads: 2-D features (n, C) or tokens (n, N, C), as arrays, tensors or data frames.
+
+    Tokens may be lazy (`frofa.estimators._lazy`), as those of a `FeatureStore` are: they are read in parts, here to be
+    checked, and then by whoever works on them.
 
     A subclass says in `_dtype` what it computes in and implements `_fit` and `_scores`. It may turn its input into what
     is augmented in `_tokens`, and that into what it works on in `_prepare`.
@@ -114,6 +119,8 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     def _prepare(self, tokens: Array) -> Array:
         """Average tokens (n, N, C) over the tokens, in float64."""
+        if isinstance(tokens, LazyFeatures):
+            return mean_over_tokens(tokens)
         return tokens.mean(1, dtype=np.float64) if tokens.ndim == 3 else tokens
 
     def _draw_seed(self, random_state: np.random.RandomState) -> int:
@@ -230,7 +237,11 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
             features: Array = validate_data(self, X, reset=reset, dtype=self._dtype)
             return features
         # scikit-learn would take the number of tokens for the number of features.
-        tokens: Array = check_array(X, allow_nd=True, dtype=[np.float32, np.float64], estimator=self, input_name="X")
+        tokens: Any = X
+        if isinstance(X, LazyFeatures):
+            check_finite(X, self)
+        else:
+            tokens = check_array(X, allow_nd=True, dtype=[np.float32, np.float64], estimator=self, input_name="X")
         if reset:
             self.n_features_in_ = tokens.shape[2]
             self.__dict__.pop("feature_names_in_", None)
@@ -239,7 +250,8 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
                 f"X has {tokens.shape[2]} features a token, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} features as input."
             )
-        return tokens
+        checked: Array = tokens
+        return checked
 
 
 class LinearClassifier(FeatureClassifier):
