@@ -2,10 +2,11 @@
 
 Tokens: features (n, N, C), by default (n, 196, 768) in float16, written through the store's writer. "whole" is all of
 them into one new torch tensor, beside `np.fromfile` of one flat file of the same bytes; "batches" is the same in runs
-of 128, each summed up afterwards as 64-bit integers, so that what is only mapped is read; "random" is 128 random rows into a new tensor, beside h5py, zarr and safetensors, each with the same features in
-one file (zarr: one chunk an image) without compression, and each read in the faster of the ways it has. Those that are
-not installed are named and left out. Rounds of all take turns, and a ratio is one of medians. "cold" is after the files
-were dropped from the page cache, where the system does so on request.
+of 128, each summed up afterwards as 64-bit integers, so that what is only mapped is read; "random" is 128 random rows
+into a new tensor, beside h5py, zarr and safetensors, each with the same features in one file (zarr: one chunk an image)
+without compression, and each read in the faster of the ways it has. Those that are not installed are named and left
+out. Rounds of all take turns, and a ratio is one of medians. "cold" is after the files were dropped from the page
+cache, where the system does so on request.
 
 Opening: pooled features (n, 64), by default 10 million, in a store whose shards are as a writer leaves them (64 MiB),
 and in one of thousands of shards, as runs of hours do. A fresh process opens it and reads 128 random entries, by their
@@ -19,13 +20,13 @@ import argparse
 import json
 import os
 import platform
-import resource
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib import import_module
 from importlib.metadata import version
@@ -39,7 +40,6 @@ from tqdm import tqdm
 from frofa.store import FeatureSpec, FeatureStore
 
 BATCH, ROUNDS, BATCHES = 128, 5, 8
-DROPPED = ("whole cold", "random cold")
 Read = Callable[[], object]
 
 
@@ -58,7 +58,7 @@ def seconds(read: Read) -> float:
     return time.perf_counter() - start
 
 
-def in_turns(readers: dict[str, Read], before: Callable[[], object] = lambda: None) -> dict[str, list[float]]:
+def in_turns(readers: Mapping[str, Read], before: Callable[[], object] = lambda: None) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in readers}
     for _ in range(ROUNDS):
         for name, read in readers.items():
@@ -224,7 +224,7 @@ def safetensors_readers(folder: Path, features: Any) -> dict[str, Callable[[Any]
     from safetensors.numpy import save_file
 
     save_file({"features": np.asarray(features)}, folder / "tokens.safetensors")
-    file = safe_open(folder / "tokens.safetensors", "pt")
+    file: Any = safe_open(folder / "tokens.safetensors", "pt")
     rows_of, mapped = file.get_slice("features"), file.get_tensor("features")
 
     def one_by_one(rows: Any) -> Any:
@@ -285,7 +285,9 @@ def child(folder: Path, by: str) -> None:
 
 
 def peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    """Of this process: `getrusage` would count what its parent had when it was started."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(r"VmHWM:\s*(\d+) kB", status)[0]) / 2**10
 
 
 def main() -> None:

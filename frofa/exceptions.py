@@ -1,5 +1,7 @@
 """Errors that frofa raises at its boundary; each is also the built-in error that fits best."""
 
+import os
+
 
 class FrofaError(Exception):
     """Base of all errors that are frofa's own."""
@@ -36,6 +38,24 @@ class WeightsChangedError(FrofaError, ValueError):
 
 class StoreError(FrofaError, OSError):
     """A feature store is not one, was written by another version, or has a damaged file."""
+
+
+class DamagedStoreError(StoreError):
+    """A file of a feature store is not what was written.
+
+    Attributes
+    ----------
+    path : path
+    why : str
+    """
+
+    def __init__(self, path: "str | os.PathLike[str]", why: str):
+        super().__init__(path, why)
+        self.path, self.why = path, why
+
+    def __str__(self) -> str:
+        advice = "'frofa store repair' saves what is whole; the rest is extracted again"
+        return f"{self.path} is damaged ({self.why}): {advice}."
 
 
 class SavedFileError(FrofaError, ValueError):

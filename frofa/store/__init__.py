@@ -1,7 +1,21 @@
 """The feature store: nothing is computed twice, nothing reported done is lost, and nothing wrong is ever served."""
 
 from frofa.store.array import FeatureArray
+from frofa.store.compact import Compaction
+from frofa.store.contents import Explanation, SpecInfo
 from frofa.store.spec import FeatureSpec
 from frofa.store.store import MANIFEST, FeatureStore
+from frofa.store.verify import Damage
+from frofa.store.writer import ShardWriter
 
-__all__ = ["MANIFEST", "FeatureArray", "FeatureSpec", "FeatureStore"]
+__all__ = [
+    "MANIFEST",
+    "Compaction",
+    "Damage",
+    "Explanation",
+    "FeatureArray",
+    "FeatureSpec",
+    "FeatureStore",
+    "ShardWriter",
+    "SpecInfo",
+]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from frofa.exceptions import StoreError
+from frofa.exceptions import DamagedStoreError
 
 Array = npt.NDArray[Any]
 
@@ -29,16 +29,16 @@ def unseal(data: bytes, path: Path) -> dict[str, Any]:
 
     Raises
     ------
-    StoreError
+    DamagedStoreError
         If it is not what was written.
     """
     try:
         content = json.loads(data)
         checksum = content.pop("checksum")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise damaged(path, f"{type(error).__name__}: {error}") from error
+        raise DamagedStoreError(path, f"{type(error).__name__}: {error}") from error
     if checksum != _checksum(content):
-        raise damaged(path, "the checksum is another")
+        raise DamagedStoreError(path, "the checksum is another")
     read: dict[str, Any] = content
     return read
 
@@ -51,12 +51,17 @@ def write_npy(file: BinaryIO, dtype: npt.DTypeLike, shape: tuple[int, ...], part
         file.write(np.ascontiguousarray(part, dtype).data)
 
 
+def header_bytes(dtype: npt.DTypeLike, shape: tuple[int, ...]) -> int:
+    """Where the data starts in a ``.npy`` file of any number of rows of this shape."""
+    return len(npy_header(np.dtype(dtype), (0, *shape)))
+
+
 def open_npy(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> tuple[Array, int]:
     """Map a ``.npy`` file into memory, read-only; also return where its data starts.
 
     Raises
     ------
-    StoreError
+    DamagedStoreError
         If its header does not say this dtype and shape, or its size is not that.
     """
     dtype = np.dtype(dtype)
@@ -76,7 +81,7 @@ def check_npy(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
         offset = len(expected) if file.read(len(expected)) == expected else _parse_header(path, file, dtype, shape)
     wanted = offset + dtype.itemsize * math.prod(shape)
     if size != wanted:
-        raise damaged(path, f"it has {size} bytes; expected {wanted}")
+        raise DamagedStoreError(path, f"it has {size} bytes; expected {wanted}")
     return offset
 
 
@@ -111,17 +116,12 @@ def _parse_header(path: Path, file: Any, dtype: np.dtype[Any], shape: tuple[int,
         version = np.lib.format.read_magic(file)
         found_shape, fortran, found_dtype = np.lib.format.read_array_header_1_0(file)
     except Exception as error:  # of a damaged header: ValueError, SyntaxError, tokenize's, MemoryError, ...
-        raise damaged(path, f"{type(error).__name__}: {error}") from error
+        raise DamagedStoreError(path, f"{type(error).__name__}: {error}") from error
     if (version, found_shape, fortran, found_dtype) != ((1, 0), shape, False, dtype):
-        raise damaged(path, f"its header says {found_dtype}, shape {found_shape}; expected {dtype}, shape {shape}")
+        raise DamagedStoreError(
+            path, f"its header says {found_dtype}, shape {found_shape}; expected {dtype}, shape {shape}"
+        )
     return int(file.tell())
-
-
-def damaged(path: Path, why: str) -> StoreError:
-    """The error about a file that is not what was written."""
-    return StoreError(
-        f"{path} is damaged ({why}): 'frofa store repair' saves what is whole, the rest is extracted anew."
-    )
 
 
 def _checksum(content: dict[str, Any]) -> str:

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from frofa._files import create_directory, remove_directory
-from frofa.exceptions import StoreError
-from frofa.store.format import damaged, open_npy, seal, unseal, write_npy
+from frofa.exceptions import DamagedStoreError, StoreError
+from frofa.store.format import open_npy, seal, unseal, write_npy
 from frofa.store.keys import prefixes
 from frofa.store.shard import Shard
 from frofa.store.spec import FORMAT
@@ -114,7 +114,7 @@ def open_index(path: Path) -> Index:
     file = path / "index.json"
     content = unseal(file.read_bytes(), file)
     if content.get("format") != FORMAT:
-        raise damaged(file, f"format {content.get('format')}")
+        raise DamagedStoreError(file, f"format {content.get('format')}")
     n = content["n"]
     values, _ = open_npy(path / "prefixes.npy", "<u8", (n,))
     places, _ = open_npy(path / "places.npy", "<u4", (n, 2))

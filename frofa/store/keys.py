@@ -45,7 +45,20 @@ def prefixes(keys: KeyArray) -> npt.NDArray[np.uint64]:
     return numbers
 
 
-def unique_in_order(keys: KeyArray) -> npt.NDArray[np.intp]:
-    """Positions of the first of each, ascending."""
-    _, first = np.unique(np.ascontiguousarray(keys).view(f"V{KEY_BYTES}")[:, 0], return_index=True)
-    return np.sort(first)
+def first_of_each(keys: KeyArray) -> npt.NDArray[np.intp]:
+    """Positions of the first of each key, ascending."""
+    values = prefixes(keys)
+    order = np.argsort(values, kind="stable")
+    repeated = np.zeros(len(keys), bool)
+    repeated[1:] = values[order[1:]] == values[order[:-1]]
+    if not repeated.any():
+        return np.arange(len(keys))
+    # Almost always the same key again; else two keys with the same prefix, which are told apart in full.
+    suspects = order[repeated | np.append(repeated[1:], False)]
+    suspects.sort()
+    whole = np.ascontiguousarray(keys[suspects]).view(f"V{KEY_BYTES}")[:, 0]
+    _, first = np.unique(whole, return_index=True)
+    kept = np.ones(len(keys), bool)
+    kept[suspects] = False
+    kept[suspects[first]] = True
+    return np.flatnonzero(kept)

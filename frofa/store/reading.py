@@ -10,7 +10,8 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 
-from frofa.store.format import Array, damaged
+from frofa.exceptions import DamagedStoreError
+from frofa.store.format import Array
 from frofa.store.shard import Shard
 
 Rows = npt.NDArray[np.int64]
@@ -182,5 +183,5 @@ def _read_run(shard: Shard, first: int, target: memoryview) -> None:
         while done < len(target):
             n = opened.readinto(target[done:])
             if not n:
-                raise damaged(file, "it ends early")
+                raise DamagedStoreError(file, "it ends early")
             done += n

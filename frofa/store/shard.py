@@ -1,5 +1,6 @@
 """A shard: features of some images in a directory that never changes once it is there."""
 
+import re
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from frofa._files import create_directory
-from frofa.store.format import Array, damaged, open_npy, seal, unseal, write_npy
+from frofa.exceptions import DamagedStoreError
+from frofa.store.format import Array, open_npy, seal, unseal, write_npy
 from frofa.store.keys import KEY_BYTES, KeyArray
 from frofa.store.spec import FORMAT
 
@@ -20,6 +22,7 @@ ROW = np.dtype([("key", "u1", (KEY_BYTES,)), ("crc32", "<u4")])
 """What ``rows.npy`` says of each image: its key, and the CRC-32 of the key's bytes followed by the feature's."""
 SHARDS = "shards"
 APPENDED, COMPACTED = "b", "a"
+_NAME = re.compile(r"[ab]-\d{8,}-[0-9a-f]{16}")
 """First letters of a shard's name: compacted ones come first in the order of the names, which is that of the rows."""
 
 
@@ -82,7 +85,7 @@ class Shard:
             If not.
         """
         if _rows_digest(self.rows) != self.rows_digest:
-            raise damaged(self.path / "rows.npy", "the checksum is another")
+            raise DamagedStoreError(self.path / "rows.npy", "the checksum is another")
         keys: KeyArray = self.rows["key"]
         return keys
 
@@ -146,14 +149,14 @@ def open_shard(path: Path) -> Shard:
     file = path / "shard.json"
     content = unseal(file.read_bytes(), file)
     if content.get("format") != FORMAT:
-        raise damaged(file, f"format {content.get('format')}")
+        raise DamagedStoreError(file, f"format {content.get('format')}")
     return Shard(path, tuple(content["shape"]), np.dtype(content["dtype"]), content["rows"])
 
 
 def shard_names(directory: Path) -> list[str]:
     """The shards of a spec's directory in the order of their rows."""
     try:
-        return sorted(entry.name for entry in (directory / SHARDS).iterdir() if not entry.name.startswith("."))
+        return sorted(entry.name for entry in (directory / SHARDS).iterdir() if _NAME.fullmatch(entry.name))
     except FileNotFoundError:
         return []
 

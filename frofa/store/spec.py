@@ -3,12 +3,13 @@
 import json
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from frofa.exceptions import StoreError
+from frofa.exceptions import DamagedStoreError
 
 FORMAT = 2
 STORED: dict[str, str] = {"float32": "<f4", "float16": "<f2", "float64": "<f8", "bfloat16": "<u2"}
@@ -59,22 +60,23 @@ class FeatureSpec:
         return json.dumps(asdict(self), indent=1).encode()
 
     @classmethod
-    def from_json(cls, data: bytes, digest: str) -> "FeatureSpec":
-        """Read ``spec.json`` of the directory `digest`.
+    def from_json(cls, path: Path) -> "FeatureSpec":
+        """Read ``spec.json``.
 
         Raises
         ------
-        StoreError
+        DamagedStoreError
             If it is not what the directory's name is the digest of.
+        FileNotFoundError
         """
         try:
-            content: dict[str, Any] = json.loads(data)
+            content: dict[str, Any] = json.loads(path.read_bytes())
             spec = cls(**content)
-            same = spec.digest == digest
+            digest = spec.digest
         except (ValueError, TypeError) as error:
-            raise StoreError(f"spec.json of {digest} is damaged: {error}") from error
-        if not same:
-            raise StoreError(f"spec.json of {digest} is damaged: its digest is {spec.digest}.")
+            raise DamagedStoreError(path, f"{type(error).__name__}: {error}") from error
+        if digest != path.parent.name:
+            raise DamagedStoreError(path, f"its digest is {digest}")
         return spec
 
     def differences(self, other: "FeatureSpec") -> dict[str, tuple[Any, Any]]:

@@ -11,10 +11,15 @@ from filelock import FileLock
 from frofa._files import TEMPORARY, write_atomically
 from frofa.exceptions import StoreError
 from frofa.store.array import FeatureArray
+from frofa.store.compact import Compaction, compact
+from frofa.store.contents import Explanation, SpecInfo, explain, gc, info
+from frofa.store.files import FILES, FileDigests
 from frofa.store.format import Array, seal, unseal
-from frofa.store.keys import Keys, as_keys, to_hex, unique_in_order
+from frofa.store.keys import Keys, as_keys, first_of_each, to_hex
+from frofa.store.repair import repair
 from frofa.store.spec import FORMAT, FeatureSpec
 from frofa.store.table import SpecTable
+from frofa.store.verify import Damage, verify
 from frofa.store.writer import ShardWriter
 
 MANIFEST = "frofa-store.json"
@@ -64,7 +69,7 @@ class FeatureStore:
         """
         wanted = as_keys(keys)
         absent = wanted[self.table(spec).locate(wanted).shard < 0]
-        return to_hex(absent[unique_in_order(absent)])
+        return to_hex(absent[first_of_each(absent)])
 
     def features(self, spec: FeatureSpec, keys: Keys | None = None) -> FeatureArray:
         """Features as a lazy array, in the order of the keys, or all of them in the order they were written.
@@ -122,7 +127,51 @@ class FeatureStore:
         """
         self.check()
         files = sorted(self.path.glob("*/spec.json"))
-        return {file.parent.name: FeatureSpec.from_json(file.read_bytes(), file.parent.name) for file in files}
+        return {file.parent.name: FeatureSpec.from_json(file) for file in files}
+
+    def verify(self, *, progress: bool = False) -> list[Damage]:
+        """Read all of the store and list what is damaged, as `frofa.store.verify.verify`."""
+        return verify(self, progress=progress)
+
+    def repair(self, *, progress: bool = False) -> list[Damage]:
+        """Save what is whole and put aside what is not, as `frofa.store.repair.repair`."""
+        return repair(self, progress=progress)
+
+    def compact(self, *, progress: bool = False) -> Compaction:
+        """Merge shards into large ones and drop duplicates, as `frofa.store.compact.compact`."""
+        return compact(self, progress=progress)
+
+    def gc(self, keep: Sequence[str], *, dry_run: bool = False) -> int:
+        """Delete the features of all specs but some, as `frofa.store.contents.gc`."""
+        return gc(self, keep, dry_run=dry_run)
+
+    def info(self) -> list[SpecInfo]:
+        """List specs, with the number of their images, shards and bytes."""
+        return info(self)
+
+    def explain(self, image: Any, spec: FeatureSpec) -> Explanation:
+        """Say whether the feature of an image is there, or else which part of the key differs from what is there.
+
+        Parameters
+        ----------
+        image : path, PIL image or uint8 array (H, W, 3)
+        spec : FeatureSpec
+            As `FrozenFeatureExtractor.feature_spec` returns it.
+
+        Returns
+        -------
+        Explanation
+            Its text says it in lines.
+        """
+        return explain(self, image, spec)
+
+    def file_digests(self) -> FileDigests:
+        """The keys of files that were read before."""
+        return FileDigests(self.path / FILES)
+
+    def forget(self) -> None:
+        """Look at the directory anew at the next use."""
+        self._tables = {}
 
     def table(self, spec: FeatureSpec) -> SpecTable:
         """The shards of a spec, as this process knows them."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from frofa.store.format import damaged
+from frofa.exceptions import DamagedStoreError
 from frofa.store.index import Index, Prefixes, build_index, index_names, largest_index, write_index
 from frofa.store.keys import KeyArray, prefixes
 from frofa.store.shard import SHARDS, Shard, open_shard, shard_names
@@ -87,6 +87,11 @@ class SpecTable:
         self._names, self._index_names = names, indices
         return True
 
+    def n_keys(self) -> int:
+        """How many images there are, each counted once."""
+        values = build_index(self.shards()).prefixes
+        return len(values) - int((values[1:] == values[:-1]).sum())
+
     def wants_index(self) -> bool:
         """Whether a new index would pay."""
         return len(self._loose) > max(LOOSE_ROWS, LOOSE_FRACTION * len(self._index or ()))
@@ -111,7 +116,7 @@ class SpecTable:
                 self._shards[name] = open_shard(self.directory / SHARDS / name)
             except FileNotFoundError:
                 if (self.directory / SHARDS / name).is_dir():
-                    raise damaged(self.directory / SHARDS / name, "it has no shard.json") from None
+                    raise DamagedStoreError(self.directory / SHARDS / name, "it has no shard.json") from None
                 return None
         return self._shards[name]
 

@@ -1,0 +1,140 @@
+"""Few large shards instead of many small ones."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from tqdm.auto import tqdm
+
+from frofa._files import remove_directory, remove_stale
+from frofa.store.format import Array
+from frofa.store.index import INDEX
+from frofa.store.keys import first_of_each
+from frofa.store.shard import COMPACTED, SHARDS, Shard, write_shard
+from frofa.store.table import SpecTable
+from frofa.store.verify import CHUNK, spec_directories
+
+if TYPE_CHECKING:
+    from frofa.store.store import FeatureStore
+
+SHARD_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Compaction:
+    """What a compaction did.
+
+    Attributes
+    ----------
+    n_before, n_after : int
+        Shards.
+    n_duplicates : int
+        Features that were there twice and are now there once.
+    bytes_freed : int
+    """
+
+    n_before: int
+    n_after: int
+    n_duplicates: int
+    bytes_freed: int
+
+
+def compact(store: "FeatureStore", *, progress: bool = False) -> Compaction:
+    """Merge shards into large ones of 1 GiB, in the order in which the features were written, and index them.
+
+    Others may read and write meanwhile. Killed at any moment, it loses nothing, and goes on when it is called again.
+    Two stores with the same features written in the same order have the same files afterwards, bit for bit.
+
+    Parameters
+    ----------
+    store : FeatureStore
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Compaction
+
+    Raises
+    ------
+    StoreError
+        If a shard's keys are damaged; nothing is lost.
+    """
+    store.check()
+    before = after = duplicates = 0
+    size = disk_usage(store.path)
+    with store.lock():
+        for directory in spec_directories(store.path):
+            table = SpecTable(directory)
+            shards = table.shards()
+            before += len(shards)
+            duplicates += _compact(directory, shards, progress=progress)
+            after += len(table.shards())
+            if after:
+                table.write_index()
+            for part in (directory, directory / SHARDS, directory / INDEX):
+                remove_stale(part)
+    store.forget()
+    return Compaction(before, after, duplicates, size - disk_usage(store.path))
+
+
+def disk_usage(path: Path) -> int:
+    """Bytes of all files below a directory."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _compact(directory: Path, shards: Sequence[Shard], *, progress: bool) -> int:
+    if not shards:
+        return 0
+    n_rows = max(1, SHARD_BYTES // shards[0].row_bytes)
+    finished = 0
+    while finished < len(shards) and _is_finished(shards, finished, n_rows):
+        finished += 1
+    keys = np.concatenate([shard.checked_keys() for shard in shards])
+    ends = np.cumsum([len(shard) for shard in shards])
+    rows = first_of_each(keys)
+    rows = rows[rows >= (ends[finished - 1] if finished else 0)]
+    done, written = finished, {shard.path.name for shard in shards[:finished]}
+    groups = [rows[start : start + n_rows] for start in range(0, len(rows), n_rows)]
+    for number, group in enumerate(tqdm(groups, desc="compact", unit="shard", disable=not progress), finished):
+        written.add(_merge(directory, f"{COMPACTED}-{number:08d}", shards, ends, group).path.name)
+        while done < len(shards) and ends[done] <= group[-1] + 1:
+            done = _drop(shards[done], written, done)
+    while done < len(shards):  # duplicates are left
+        done = _drop(shards[done], written, done)
+    return len(keys) - len(first_of_each(keys))
+
+
+def _is_finished(shards: Sequence[Shard], number: int, n_rows: int) -> bool:
+    """Whether a shard is in its place and full, or the last of all."""
+    shard = shards[number]
+    in_place = shard.path.name.startswith(f"{COMPACTED}-{number:08d}-")
+    return in_place and (len(shard) == n_rows or number == len(shards) - 1)
+
+
+def _drop(shard: Shard, written: set[str], done: int) -> int:
+    if shard.path.name not in written:
+        remove_directory(shard.path)
+    return done + 1
+
+
+def _merge(
+    directory: Path, stem: str, shards: Sequence[Shard], ends: npt.NDArray[np.int64], rows: npt.NDArray[np.intp]
+) -> Shard:
+    numbers = np.searchsorted(ends, rows, side="right")
+    sources = []
+    for number in np.unique(numbers):
+        start = ends[number] - len(shards[number])
+        sources.append((shards[number], rows[numbers == number] - start))
+    table = np.concatenate([shard.rows[of_it] for shard, of_it in sources])
+    return write_shard(directory, stem, table, (len(rows), *shards[0].shape[1:]), shards[0].dtype, _parts(sources))
+
+
+def _parts(sources: Sequence[tuple[Shard, npt.NDArray[np.intp]]]) -> Iterator[Array]:
+    for shard, rows in sources:
+        size = max(1, CHUNK // shard.row_bytes)
+        for start in range(0, len(rows), size):
+            yield shard.features[rows[start : start + size]]

@@ -1,0 +1,134 @@
+"""What a store holds, and why it does or does not have a feature."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from frofa._files import remove_directory, remove_stale
+from frofa.exceptions import StoreError
+from frofa.images import ImageItem, content
+from frofa.store.compact import disk_usage
+from frofa.store.spec import FeatureSpec
+from frofa.store.table import SpecTable
+from frofa.store.verify import spec_directories
+
+if TYPE_CHECKING:
+    from frofa.store.store import FeatureStore
+
+
+@dataclass(frozen=True)
+class SpecInfo:
+    """What a store holds of one spec.
+
+    Attributes
+    ----------
+    digest : str
+    spec : FeatureSpec or None
+        None if its description is damaged.
+    n_images, n_shards, n_bytes : int
+    """
+
+    digest: str
+    spec: FeatureSpec | None
+    n_images: int
+    n_shards: int
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a store has a feature or not.
+
+    Attributes
+    ----------
+    key : str
+        Digest of the image.
+    hit : bool
+        Whether it is there.
+    differences : dict of str to dict
+        For each other spec that has this image, by digest: the fields that differ, each with the value asked for and
+        the value stored.
+    """
+
+    key: str
+    hit: bool
+    differences: dict[str, dict[str, tuple[Any, Any]]]
+
+    def __str__(self) -> str:
+        if self.hit:
+            return f"hit: the store has the feature of image {self.key}"
+        if not self.differences:
+            return f"miss: the store has no feature of image {self.key}, under any spec"
+        lines = [f"miss: the store has image {self.key} under other specs only"]
+        for digest, fields in self.differences.items():
+            lines.append(f"  {digest}:")
+            lines += [f"    {name}: asked for {asked!r}, stored {stored!r}" for name, (asked, stored) in fields.items()]
+        return "\n".join(lines)
+
+
+def explain(store: "FeatureStore", image: ImageItem, spec: FeatureSpec) -> Explanation:
+    """Say whether a store has the feature of an image, or else which part of the key differs from what is there."""
+    key = content(image)[1]
+    if not store.missing(spec, [key]):
+        return Explanation(key, True, {})
+    others = {digest: other for digest, other in store.specs().items() if not store.missing(other, [key])}
+    nearest = sorted(others.items(), key=lambda item: len(spec.differences(item[1])))
+    return Explanation(key, False, {digest: spec.differences(other) for digest, other in nearest})
+
+
+def info(store: "FeatureStore") -> list[SpecInfo]:
+    """List the specs of a store with the number of their images, shards and bytes."""
+    store.check()
+    found = []
+    for directory in spec_directories(store.path):
+        try:
+            spec = FeatureSpec.from_json(directory / "spec.json")
+        except (StoreError, FileNotFoundError):
+            spec = None
+        table = SpecTable(directory)
+        found.append(SpecInfo(directory.name, spec, table.n_keys(), len(table.shards()), disk_usage(directory)))
+    return found
+
+
+def gc(store: "FeatureStore", keep: Sequence[str], *, dry_run: bool = False) -> int:
+    """Delete the features of all specs but some.
+
+    Parameters
+    ----------
+    store : FeatureStore
+    keep : sequence of str
+        Digests of the specs to keep, or their first digits.
+    dry_run : bool
+        Delete nothing.
+
+    Returns
+    -------
+    int
+        Bytes that are freed.
+
+    Raises
+    ------
+    ValueError
+        If one is not there or is ambiguous, or none is given.
+    """
+    store.check()
+    directories = {directory.name: directory for directory in spec_directories(store.path)}
+    kept = {_resolve(prefix, list(directories)) for prefix in keep}
+    if not kept:
+        raise ValueError("expected the digest of at least one spec to keep: delete the directory to delete all of it.")
+    with store.lock():
+        going = [directory for name, directory in directories.items() if name not in kept]
+        freed = sum(disk_usage(directory) for directory in going)
+        for directory in going if not dry_run else ():
+            remove_directory(directory)
+        if not dry_run:
+            freed += remove_stale(store.path)
+    store.forget()
+    return freed
+
+
+def _resolve(prefix: str, digests: Sequence[str]) -> str:
+    matching = [digest for digest in digests if prefix and digest.startswith(prefix)]
+    if len(matching) != 1:
+        raise ValueError(f"expected the digest of one spec. Got {prefix!r}; there are: {', '.join(digests) or 'none'}.")
+    return matching[0]

@@ -1,0 +1,161 @@
+"""Checking a store: every file, every key, every byte of a feature."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from frofa.exceptions import DamagedStoreError, StoreError
+from frofa.store.files import FILES, open_digests
+from frofa.store.index import INDEX, Index, index_names, open_index
+from frofa.store.keys import prefixes
+from frofa.store.shard import SHARDS, Shard, open_shard, shard_names
+from frofa.store.spec import FeatureSpec
+
+if TYPE_CHECKING:
+    from frofa.store.store import FeatureStore
+
+CHUNK = 2**24
+"""Bytes of features that are looked at together."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Something that is not as it was written.
+
+    Attributes
+    ----------
+    path : Path
+        The file or directory.
+    problem : str
+    n_lost : int
+        How many features it takes with it; the others of a damaged shard can be saved.
+    """
+
+    path: Path
+    problem: str
+    n_lost: int = 0
+
+    def __str__(self) -> str:
+        lost = f"; features lost: {self.n_lost}" if self.n_lost else ""
+        return f"{self.path}: {self.problem}{lost}"
+
+
+def verify(store: "FeatureStore", *, progress: bool = False) -> list[Damage]:
+    """Read all of a store and list what is damaged; nothing is changed.
+
+    Parameters
+    ----------
+    store : FeatureStore
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    list of Damage
+        Empty if all is well.
+    """
+    found = []
+    try:
+        store.check()
+    except StoreError as error:
+        found.append(Damage(store.path, getattr(error, "why", str(error))))
+    found += _files_damage(store.path / FILES)
+    directories = spec_directories(store.path)
+    names = [(directory, name) for directory in directories for name in shard_names(directory)]
+    for directory in directories:
+        found += spec_damage(directory)
+    for directory, name in tqdm(names, desc="verify", unit="shard", disable=not progress):
+        damage = shard_damage(directory / SHARDS / name)
+        if damage is not None:
+            found.append(damage)
+    for directory in directories:
+        found += [damage for name in index_names(directory) for damage in index_damage(directory, name)]
+    return found
+
+
+def spec_directories(path: Path) -> list[Path]:
+    """The directories of a store that hold a spec's features."""
+    if not path.is_dir():
+        return []
+    return sorted(entry for entry in path.iterdir() if len(entry.name) == 40 and entry.is_dir())
+
+
+def spec_damage(directory: Path) -> list[Damage]:
+    """What is wrong with a spec's description."""
+    file = directory / "spec.json"
+    try:
+        FeatureSpec.from_json(file)
+    except FileNotFoundError:
+        return [Damage(file, "it is not there")] if shard_names(directory) else []
+    except DamagedStoreError as error:
+        return [Damage(file, error.why)]
+    return []
+
+
+def shard_damage(path: Path) -> Damage | None:
+    """What is wrong with a shard, if anything."""
+    try:
+        shard = open_shard(path)
+        shard.checked_keys()
+        lost = len(shard) - sum(int(whole.sum()) for _, whole in whole_rows(shard))
+    except FileNotFoundError as error:
+        return Damage(path, f"{Path(error.filename).name} is not there") if path.is_dir() else None
+    except DamagedStoreError as error:
+        return Damage(path, error.why)
+    return Damage(path / "features.npy", "features are not what was written", lost) if lost else None
+
+
+def whole_rows(shard: Shard) -> Iterator[tuple[slice, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]]:
+    """For some rows at a time, which of them are what was written."""
+    size = max(1, CHUNK // shard.row_bytes)
+    for start in range(0, len(shard), size):
+        part = slice(start, min(start + size, len(shard)))
+        yield part, shard.whole_rows(part.start, part.stop)
+
+
+def index_damage(directory: Path, name: str) -> list[Damage]:
+    """What is wrong with an index; what it says of shards that are gone does not count."""
+    path = directory / INDEX / name
+    try:
+        index = open_index(path)
+        return [] if _is_right(directory, index) else [Damage(path, "it does not say where the keys are")]
+    except FileNotFoundError as error:
+        return [Damage(path, f"{Path(error.filename).name} is not there")] if path.is_dir() else []
+    except DamagedStoreError as error:
+        return [Damage(path, error.why)]
+
+
+def _is_right(directory: Path, index: Index) -> bool:
+    if (index.prefixes[1:] < index.prefixes[:-1]).any() or (index.places[:, 0] >= len(index.shards)).any():
+        return False
+    order = np.argsort(index.places[:, 0], kind="stable")
+    bounds = np.searchsorted(index.places[order, 0], np.arange(len(index.shards) + 1))
+    for number, name in enumerate(index.shards):
+        of_it = order[bounds[number] : bounds[number + 1]]
+        try:
+            shard = open_shard(directory / SHARDS / name)
+            keys = shard.checked_keys()
+        except (StoreError, FileNotFoundError):
+            continue  # reported as the shard's damage, or removed since
+        rows = index.places[of_it, 1]
+        if not np.array_equal(np.sort(rows), np.arange(len(shard))):
+            return False
+        if not np.array_equal(prefixes(keys)[rows], index.prefixes[of_it]):
+            return False
+    return True
+
+
+def _files_damage(directory: Path) -> list[Damage]:
+    found = []
+    for file in sorted(directory.glob("*.npy")):
+        try:
+            open_digests(file)
+        except FileNotFoundError:
+            continue
+        except DamagedStoreError as error:
+            found.append(Damage(file, error.why))
+    return found
