@@ -169,7 +169,7 @@ def _chunks(tokens: Tensor, plans: Sequence[HeadPlan], memory: int, n_workers: i
     chunks: list[list[int]] = []
     for streams in groups.values():
         plan = plans[next(iter(streams.values()))[0]]
-        fitting = max(1, memory // n_workers // head_bytes(*tokens.shape[1:], plan.n_batch, plan.mlp_ratio))
+        fitting = max(1, memory // n_workers // head_bytes(tokens[0], plan.n_batch, plan.mlp_ratio))
         if tokens.device.type == "cpu":
             size = min(fitting, CPU_HEADS, -(-len(plans) // n_workers))
             chunks += [part for heads in streams.values() for part in _split(heads, size)]
@@ -192,8 +192,9 @@ def _shape(tokens: Tensor, plan: HeadPlan) -> Hashable:
     return *shapes, plan.validation is None, recordable
 
 
-def head_bytes(n_tokens: int, channels: int, n_batch: int, mlp_ratio: float = 4.0) -> int:
-    """Memory that training one head takes, roughly, in bytes."""
+def head_bytes(image: Tensor, n_batch: int, mlp_ratio: float = 4.0) -> int:
+    """Memory that training one head takes, roughly, in bytes, on images like one of shape (N, C)."""
+    n_tokens, channels = image.shape
     hidden = int(channels * mlp_ratio)
     parameters = 4 * channels**2 + 2 * channels * hidden + 20 * channels
     return 4 * (5 * parameters + n_batch * (3 * n_tokens * channels + 12 * channels + 3 * hidden))

@@ -80,7 +80,8 @@ def _after_attention(params: Params, gathered: Tensor, targets: Tensor, out: Par
     torch.sum(upstream, 1, out=value_bias)
     upstream = upstream.unflatten(2, (num_heads, -1)).transpose(1, 2)  # (H, num_heads, n, head_dim)
     projections(out["kv.weight"], num_heads)[1].copy_(upstream.mT @ gathered)
-    return upstream @ projections(params["kv.weight"], num_heads)[1]
+    of_gathered: Tensor = upstream @ projections(params["kv.weight"], num_heads)[1]
+    return of_gathered
 
 
 def _linear_back(params: Params, name: str, x: Tensor, upstream: Tensor, out: Params) -> Tensor:

@@ -106,12 +106,14 @@ def attend(folded: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
         logits = (folded @ tokens.flatten(1, 2).mT).unflatten(2, tokens.shape[1:3]).transpose(1, 2)
     if mask is not None:
         logits = logits.masked_fill(~mask.unsqueeze(2), -math.inf)
-    return logits.softmax(3)
+    weights: Tensor = logits.softmax(3)
+    return weights
 
 
 def per_head(gathered: Tensor, num_heads: int) -> Tensor:
     """Weighted sums (S, n, H / S * num_heads, C) of tokens as those of each head, (H, num_heads, n, C)."""
-    return gathered.unflatten(2, (-1, num_heads)).permute(0, 2, 3, 1, 4).flatten(0, 1)
+    each: Tensor = gathered.unflatten(2, (-1, num_heads))
+    return each.permute(0, 2, 3, 1, 4).flatten(0, 1)
 
 
 class Projected(NamedTuple):

@@ -62,7 +62,7 @@ def _on_cpu(values: Tensor, velocity: Tensor, gradient: Tensor, norms: Tensor, r
         torch._fused_sgd_(
             [values[head]],
             [gradient[head]],
-            [velocity[head]],
+            [velocity[head]] if momentum else [],
             weight_decay=decay,
             momentum=momentum,
             lr=lr,

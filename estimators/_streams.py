@@ -140,6 +140,8 @@ class Streams:
         One a head.
     """
 
+    generators: Sequence[Generator] | None
+
     def __init__(self, tokens: Tensor, plans: Sequence[HeadPlan]):
         self.tokens, first, device = tokens, plans[0], tokens.device
         self.sources: list[Source] = []
@@ -200,8 +202,6 @@ class Streams:
         seen = TokenBatch.join([stream.apply(of_source[id(stream.source)]) for stream in self.streams])
         if seen.targets is None:
             raise ValueError("training takes a batch with targets.")
-        tokens, mask, targets = (
-            None if part is None else part.unflatten(0, (len(self.streams), -1))
-            for part in (seen.tokens, seen.token_mask, seen.targets)
-        )
-        return Step(tokens, mask, targets, self.blocks)
+        mask, sizes = seen.token_mask, (len(self.streams), -1)
+        mask = None if mask is None else mask.unflatten(0, sizes)
+        return Step(seen.tokens.unflatten(0, sizes), mask, seen.targets.unflatten(0, sizes), self.blocks)

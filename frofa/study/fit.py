@@ -84,8 +84,7 @@ def _fit_map_group(
     on_device = torch.as_tensor(tokens, device=device)
     samples = _samples(data, on_device, shots, study.n_seeds, n_prefix)
     schedule = Schedule(0.0, N_STEPS, BATCH_SIZE, 0.0, 0.9, N_STEPS // 10, "cosine", 1.0)
-    one = head_bytes(*on_device.shape[1:], BATCH_SIZE)
-    size = max(1, free_memory(device) // (one * study.n_seeds))
+    size = max(1, free_memory(device) // (head_bytes(on_device[0], BATCH_SIZE) * study.n_seeds))
     for start in range(0, len(plans), size):
         chunk = plans[start : start + size]
         trials = [Trial(plan.augment, plan.lr, plan.weight_decay) for plan in chunk]
