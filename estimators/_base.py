@@ -203,12 +203,23 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     def _check_support(self, X: Any, y: Any, sample_weight: Any) -> Support:
         """Check parameters and training data, and set ``classes_`` and ``n_features_in_``."""
+        self._check_settings(y)
+        X = self._check_features(X, reset=True)
+        codes, weights = self._check_labels(X, y, sample_weight)
+        tokens = self._tokens(X)
+        features = self._prepare(tokens)
+        return Support(features, codes, weights, self._copies(tokens, features, weights))
+
+    def _check_settings(self, y: Any) -> None:
+        """Check parameters, and that there are labels."""
         self._validate_params()
         if self.augment is not None or self.n_views:
             self._check_augment()
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
-        X = self._check_features(X, reset=True)
+
+    def _check_labels(self, X: Any, y: Any, sample_weight: Any) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+        """Class indices and weights of samples, of which X has one each; sets ``classes_`` and the seed of views."""
         y = column_or_1d(y, warn=True)
         assert_all_finite(y, input_name="y")
         check_consistent_length(X, y)
@@ -226,9 +237,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         self.__dict__.pop("augment_seed_", None)
         if self.augment is not None:
             self.augment_seed_ = self._draw_seed(check_random_state(self.random_state))
-        tokens = self._tokens(X)
-        features = self._prepare(tokens)
-        return Support(features, codes, weights, self._copies(tokens, features, weights))
+        return codes, weights
 
     def _check_features(self, X: Any, *, reset: bool) -> Array:
         if isinstance(X, torch.Tensor):
