@@ -6,13 +6,14 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Generator, Tensor
 
+from frofa.estimators._lazy import Tokens
 from frofa.estimators._map_gradients import MapModel
 from frofa.estimators._map_head import init_map_head
 from frofa.estimators._streams import HeadPlan, Part, Streams
@@ -37,7 +38,7 @@ Outcome = Trained | Exception
 
 
 def fit_plans(
-    tokens: Tensor,
+    tokens: Tokens,
     plans: Sequence[HeadPlan],
     *,
     memory: int | None = None,
@@ -48,7 +49,7 @@ def fit_plans(
 
     Parameters
     ----------
-    tokens : Tensor of shape (n, P + N, C)
+    tokens : Tensor or LazyTokens of shape (n, P + N, C)
         Floating point, on the device to train on; no head holds a copy.
     plans : sequence of HeadPlan
         A head's result does not depend on the others.
@@ -112,7 +113,7 @@ class _StoppedError(Exception):
 class _Work:
     """The results so far, and how to get more."""
 
-    def __init__(self, tokens: Tensor, plans: Sequence[HeadPlan], on_step: Callable[[int], object]):
+    def __init__(self, tokens: Tokens, plans: Sequence[HeadPlan], on_step: Callable[[int], object]):
         self.tokens, self.plans, self.on_step = tokens, plans, on_step
         self.results: list[Outcome] = [RuntimeError("not trained")] * len(plans)
         self.limit = max(1, len(plans))
@@ -161,7 +162,7 @@ def free_memory(device: torch.device) -> int:
     return int(GPU_SHARE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else CPU_MEMORY
 
 
-def _chunks(tokens: Tensor, plans: Sequence[HeadPlan], memory: int, n_workers: int) -> list[list[int]]:
+def _chunks(tokens: Tokens, plans: Sequence[HeadPlan], memory: int, n_workers: int) -> list[list[int]]:
     """Heads that are trained together: of the same shapes, those of a stream in a row; the longest come first."""
     groups: dict[Hashable, dict[Hashable, list[int]]] = {}
     for i, plan in enumerate(plans):
@@ -183,7 +184,7 @@ def _split(heads: list[int], size: int) -> list[list[int]]:
     return [heads[i : i + size] for i in range(0, len(heads), size)]
 
 
-def _shape(tokens: Tensor, plan: HeadPlan) -> Hashable:
+def _shape(tokens: Tokens, plan: HeadPlan) -> Hashable:
     """What heads that are trained together have in common."""
     hidden = int(tokens.shape[2] * plan.mlp_ratio)
     recordable = plan.augment is None or plan.augment.recordable or tokens.device.type == "cpu"
@@ -200,7 +201,7 @@ def head_bytes(image: Tensor, n_batch: int, mlp_ratio: float = 4.0) -> int:
     return 4 * (5 * parameters + n_batch * (3 * n_tokens * channels + 12 * channels + 3 * hidden))
 
 
-def _train_together(tokens: Tensor, plans: list[HeadPlan], on_step: Callable[[int], object]) -> list[Outcome]:
+def _train_together(tokens: Tokens, plans: list[HeadPlan], on_step: Callable[[int], object]) -> list[Outcome]:
     trained, n_iter = train(
         _initial(tokens, plans),
         MapModel(plans[0].num_heads),
@@ -223,7 +224,7 @@ def _outcome(weights: dict[str, npt.NDArray[np.float32]], n_iter: int, plan: Hea
     return ValueError(f"training diverged (weights are not finite): lower lr. Got lr={plan.schedule.lr}.")
 
 
-def _initial(tokens: Tensor, plans: list[HeadPlan]) -> dict[str, Tensor]:
+def _initial(tokens: Tokens, plans: list[HeadPlan]) -> dict[str, Tensor]:
     """Initial parameters of all heads; those of equal seeds are drawn once."""
     seeds = [plan.seeds[0] for plan in plans]
     drawn = {
@@ -235,7 +236,7 @@ def _initial(tokens: Tensor, plans: list[HeadPlan]) -> dict[str, Tensor]:
     return {name: torch.stack([one[name] for one in drawn.values()]).to(tokens.device)[which] for name in names}
 
 
-def _validation(tokens: Tensor, plans: list[HeadPlan]) -> list[Labelled | None] | None:
+def _validation(tokens: Tokens, plans: list[HeadPlan]) -> list[Labelled | None] | None:
     """What each head is validated on, equal samples once."""
     if plans[0].validation is None:
         return None
@@ -244,6 +245,6 @@ def _validation(tokens: Tensor, plans: list[HeadPlan]) -> list[Labelled | None] 
     return [None if plan.validation is None else labelled[plan.validation.key()] for plan in plans]
 
 
-def _labelled(tokens: Tensor, part: Part) -> Labelled:
+def _labelled(tokens: Tokens, part: Part) -> Labelled:
     rows, codes, weights = (torch.as_tensor(x, device=tokens.device) for x in (part.rows, part.codes, part.weights))
-    return Labelled(tokens, codes, weights, rows)
+    return Labelled(cast(Tensor, tokens), codes, weights, rows)

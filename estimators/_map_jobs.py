@@ -11,6 +11,7 @@ from torch import Tensor
 
 from frofa.estimators._base import Array, FeatureClassifier
 from frofa.estimators._device import as_tensor, resolve_device
+from frofa.estimators._lazy import LazyFeatures, Tokens, tokens_on
 from frofa.estimators._map_engine import fit_plans
 from frofa.estimators._streams import HeadPlan
 
@@ -82,8 +83,10 @@ def _alone(X: Any, y: Any, job: "Job", sample_weight: Any, on_done: Callable[[in
     return head
 
 
-def _on_device(tokens: Array, X: Any, device: torch.device) -> Tensor:
+def _on_device(tokens: Array | LazyFeatures, X: Any, device: torch.device) -> Tokens:
     """Tokens in float32, or on a GPU in the half precision that X has."""
+    if isinstance(tokens, LazyFeatures):
+        return tokens_on(tokens, device)
     dtype = X.dtype if isinstance(X, Tensor) else torch.float16 if getattr(X, "dtype", None) == np.float16 else None
     if device.type == "cpu" or dtype not in (torch.float16, torch.bfloat16):
         return as_tensor(tokens, device)

@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from frofa.augmentations import Augmentation, TokenBatch
+from frofa.estimators._lazy import Tokens, take
 from frofa.estimators._schedule import Schedule
 from frofa.estimators._training import Step, batches
 
@@ -134,7 +135,7 @@ class Streams:
 
     Parameters
     ----------
-    tokens : Tensor of shape (n, P + N, C)
+    tokens : Tensor or LazyTokens of shape (n, P + N, C)
         Floating point; batches are float32.
     plans : sequence of HeadPlan
         One a head.
@@ -142,7 +143,7 @@ class Streams:
 
     generators: Sequence[Generator] | None
 
-    def __init__(self, tokens: Tensor, plans: Sequence[HeadPlan]):
+    def __init__(self, tokens: Tokens, plans: Sequence[HeadPlan]):
         self.tokens, first, device = tokens, plans[0], tokens.device
         self.sources: list[Source] = []
         self.heads: list[Stream] = []
@@ -158,7 +159,7 @@ class Streams:
         self.n_prefix = first.n_prefix
         recordable = all(stream.augment is None or stream.augment.recordable for stream in self.heads)
         self.recordable = recordable
-        self.buffer: Tensor | None = None  # of a step's tokens: memory that is new costs a CPU more than filling it
+        self.buffer: Tensor | None = None  # of a step's tokens
         self._group()
 
     def _group(self) -> None:
@@ -183,9 +184,7 @@ class Streams:
             return self.whole
         rows, targets = zip(*(source.next() for source in self.sources), strict=True)
         chosen = torch.cat(rows)
-        if self.buffer is None or len(self.buffer) != len(chosen):
-            self.buffer = self.tokens.new_empty((len(chosen), *self.tokens.shape[1:]))
-        tokens = torch.index_select(self.tokens, 0, chosen, out=self.buffer).float()
+        tokens, self.buffer = take(self.tokens, chosen, self.buffer)
         prefix = tokens[:, : self.n_prefix] if self.n_prefix else None
         batch = TokenBatch(tokens[:, self.n_prefix :], self.grid, targets=torch.cat(targets), prefix=prefix)
         if all(source.whole for source in self.sources):  # all steps see all samples

@@ -14,7 +14,8 @@ from tqdm.auto import tqdm
 
 from frofa.augmentations import Augmentation, Brightness
 from frofa.estimators._base import Array, FeatureClassifier, Support
-from frofa.estimators._device import as_tensor, resolve_device
+from frofa.estimators._device import resolve_device
+from frofa.estimators._lazy import batch_on, tokens_on
 from frofa.estimators._map_engine import Trained, fit_plans
 from frofa.estimators._map_head import default_num_heads, map_logits
 from frofa.estimators._map_jobs import fit_map_jobs
@@ -193,7 +194,7 @@ class MAPClassifier(FeatureClassifier):
 
     def _fit(self, support: Support) -> None:
         device = resolve_device(self.device)
-        tokens = as_tensor(support.features, device)
+        tokens = tokens_on(support.features, device)
         plan = self._plan(np.arange(len(tokens)), support.codes, support.weights, tokens.shape[2])
         with tqdm(total=self.n_steps, unit="step", desc="train", leave=False, disable=not self.verbose) as bar:
             [outcome] = fit_plans(tokens, [plan], on_step=bar.update)
@@ -302,8 +303,8 @@ class MAPClassifier(FeatureClassifier):
         device = resolve_device(self.device)
         weights = {name: torch.as_tensor(value, device=device).unsqueeze(0) for name, value in self.weights_.items()}
         batches = [
-            map_logits(weights, as_tensor(batch, device), num_heads=self.num_heads_)[0]
-            for batch in np.array_split(features, range(PREDICT_BATCH, len(features), PREDICT_BATCH))
+            map_logits(weights, batch_on(features[start : start + PREDICT_BATCH], device), num_heads=self.num_heads_)[0]
+            for start in range(0, len(features), PREDICT_BATCH)
         ]
         scores: Array = torch.cat(batches).cpu().numpy()
         return scores
