@@ -127,7 +127,7 @@ def open_digests(path: Path) -> Array:
         If it is damaged.
     """
     n = max(0, path.stat().st_size - header_bytes(RECORD, ())) // RECORD.itemsize
-    return open_npy(path, RECORD, (n,))[0]
+    return open_npy(path, RECORD, (n,))
 
 
 def _names(directory: Path) -> list[str]:

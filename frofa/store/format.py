@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import math
+import os
 from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
@@ -17,6 +18,8 @@ import torch
 from frofa.exceptions import DamagedStoreError
 
 Array = npt.NDArray[Any]
+HEAD = 2**12
+"""Bytes in which the header of a ``.npy`` file ends."""
 
 
 def seal(content: dict[str, Any]) -> bytes:
@@ -56,33 +59,25 @@ def header_bytes(dtype: npt.DTypeLike, shape: tuple[int, ...]) -> int:
     return len(npy_header(np.dtype(dtype), (0, *shape)))
 
 
-def open_npy(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> tuple[Array, int]:
-    """Map a ``.npy`` file into memory, read-only; also return where its data starts.
+def open_npy(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...], mapped: torch.Tensor | None = None) -> Array:
+    """Map a ``.npy`` file into memory, read-only; `mapped` is what `map_file` made of it before.
 
     Raises
     ------
     DamagedStoreError
         If its header does not say this dtype and shape, or its size is not that.
     """
+    data = (map_file(path) if mapped is None else mapped).numpy()
+    data.flags.writeable = False
     dtype = np.dtype(dtype)
-    offset = check_npy(path, dtype, shape)
-    mapped = map_file(path).numpy()
-    mapped.flags.writeable = False
-    return np.ndarray(shape, dtype, buffer=mapped, offset=offset), offset
+    offset = _check_header(path, data[:HEAD].tobytes(), len(data), dtype, shape)
+    return np.ndarray(shape, dtype, buffer=data, offset=offset)
 
 
-def check_npy(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
-    """Check the header and the size of a ``.npy`` file; return where its data starts. Errors as in `open_npy`."""
-    expected = npy_header(dtype, shape)
+def data_offset(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+    """Where the data starts in a ``.npy`` file, whose header and size are checked as in `open_npy`."""
     with path.open("rb", buffering=0) as file:
-        size = file.seek(0, 2)
-        file.seek(0)
-        # Reading a header as Python's literal takes most of the time of opening a shard.
-        offset = len(expected) if file.read(len(expected)) == expected else _parse_header(path, file, dtype, shape)
-    wanted = offset + dtype.itemsize * math.prod(shape)
-    if size != wanted:
-        raise DamagedStoreError(path, f"it has {size} bytes; expected {wanted}")
-    return offset
+        return _check_header(path, file.read(HEAD), os.fstat(file.fileno()).st_size, dtype, shape)
 
 
 @lru_cache(1024)
@@ -101,6 +96,8 @@ def map_file(path: Path) -> torch.Tensor:
     shards, a process 1,024 descriptors.
     """
     size = path.stat().st_size
+    if not size:
+        raise DamagedStoreError(path, "it is empty")
     try:
         storage: Any = torch.UntypedStorage.from_file(str(path), False, size)  # private
     except RuntimeError as error:
@@ -110,8 +107,19 @@ def map_file(path: Path) -> torch.Tensor:
     return torch.empty(0, dtype=torch.uint8).set_(storage)
 
 
-def _parse_header(path: Path, file: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
-    file.seek(0)
+def _check_header(path: Path, head: bytes, size: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+    expected = npy_header(dtype, shape)
+    offset = len(expected)
+    if not head.startswith(expected):  # reading it as Python's literal takes longer than all else
+        offset = _parse_header(path, head, dtype, shape)
+    wanted = offset + dtype.itemsize * math.prod(shape)
+    if size != wanted:
+        raise DamagedStoreError(path, f"it has {size} bytes; expected {wanted}")
+    return offset
+
+
+def _parse_header(path: Path, head: bytes, dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+    file = io.BytesIO(head)
     try:
         version = np.lib.format.read_magic(file)
         found_shape, fortran, found_dtype = np.lib.format.read_array_header_1_0(file)
@@ -121,7 +129,7 @@ def _parse_header(path: Path, file: Any, dtype: np.dtype[Any], shape: tuple[int,
         raise DamagedStoreError(
             path, f"its header says {found_dtype}, shape {found_shape}; expected {dtype}, shape {shape}"
         )
-    return int(file.tell())
+    return file.tell()
 
 
 def _checksum(content: dict[str, Any]) -> str:

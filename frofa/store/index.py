@@ -116,8 +116,8 @@ def open_index(path: Path) -> Index:
     if content.get("format") != FORMAT:
         raise DamagedStoreError(file, f"format {content.get('format')}")
     n = content["n"]
-    values, _ = open_npy(path / "prefixes.npy", "<u8", (n,))
-    places, _ = open_npy(path / "places.npy", "<u4", (n, 2))
+    values = open_npy(path / "prefixes.npy", "<u8", (n,))
+    places = open_npy(path / "places.npy", "<u4", (n, 2))
     return Index(values, places, content["shards"])
 
 

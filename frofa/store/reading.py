@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
@@ -21,9 +22,21 @@ BLOCK = 2**23
 """Bytes that are read by one thread before it takes the next: large enough that starting one costs nothing."""
 LONG_RUN = 2**15
 """Bytes of a run from which on a system call is faster than the page faults of the memory map."""
+FEW_RUNS = 256
+"""Runs of any length up to which system calls take no time that matters, and touch the least of the files."""
 THREADED = 2**24
 """Bytes from which on several threads read; each waits for memory or disk without Python's lock."""
 MAX_THREADS = 8
+
+
+class Run(NamedTuple):
+    """The number of a shard, the first row in it, its position in the result, and how many rows; and the shard."""
+
+    number: int
+    first: int
+    position: int
+    length: int
+    shard: Shard
 
 
 @dataclass(frozen=True)
@@ -51,8 +64,8 @@ class ShardRows:
         """Bytes of a feature."""
         return self.shards[0].row_bytes if self.shards else 0
 
-    def runs(self, rows: Rows) -> Iterator[tuple[Shard, int, int, int]]:
-        """Shard, first row in it, first position and length of each run of rows that follow one another in a file."""
+    def runs(self, rows: Rows) -> "Iterator[Run]":
+        """Rows that follow one another in a file."""
         if not len(rows):
             return
         shard = np.searchsorted(self.starts, rows, "right") - 1
@@ -62,7 +75,7 @@ class ShardRows:
         number = shard[first]
         in_shard = rows[first] - self.starts[number]
         for values in zip(number.tolist(), in_shard.tolist(), first.tolist(), lengths.tolist(), strict=True):
-            yield self.shards[values[0]], *values[1:]
+            yield Run(*values, self.shards[values[0]])
 
     def by_shard(self, rows: Rows) -> Iterator[tuple[Shard, Rows, Any]]:
         """Each shard, rows in it, and their positions, in any order."""
@@ -159,12 +172,10 @@ def take_steps(features: Array, steps: Steps) -> Array:
 
 
 def _read_block(source: ShardRows, rows: Rows, out: Array, steps: Steps) -> None:
-    if not steps and len(rows) and source.row_bytes * len(rows) >= LONG_RUN:
+    if not steps and len(rows):
         runs = list(source.runs(rows))
-        if source.row_bytes * len(rows) >= LONG_RUN * len(runs):
-            data = out.reshape(-1).view(np.uint8).data
-            for shard, first, position, length in runs:
-                _read_run(shard, first, data[position * shard.row_bytes : (position + length) * shard.row_bytes])
+        if len(runs) <= FEW_RUNS or out.nbytes >= LONG_RUN * len(runs):
+            _read_runs(runs, out.reshape(-1).view(np.uint8).data)
             return
     for shard, part, positions in source.by_shard(rows):
         wanted = take_steps(shard.features, steps)
@@ -174,14 +185,19 @@ def _read_block(source: ShardRows, rows: Rows, out: Array, steps: Steps) -> None
             out[positions] = wanted[part]
 
 
-def _read_run(shard: Shard, first: int, target: memoryview) -> None:
-    offset = shard.offset + first * shard.row_bytes  # after a check of the header
-    file = shard.path / "features.npy"
-    with file.open("rb", buffering=0) as opened:
-        opened.seek(offset)
-        done = 0
-        while done < len(target):
-            n = opened.readinto(target[done:])
-            if not n:
-                raise DamagedStoreError(file, "it ends early")
-            done += n
+def _read_runs(runs: list[Run], data: memoryview) -> None:
+    """Read each run to its place; those of a shard together, in the order of the file."""
+    for _, of_shard in groupby(sorted(runs), lambda run: run[0]):
+        parts = list(of_shard)
+        shard = parts[0].shard
+        n, offset = shard.row_bytes, shard.offset  # after a check of the header
+        file = shard.path / "features.npy"
+        with file.open("rb", buffering=0) as opened:
+            for _, first, position, length, _ in parts:
+                target = data[position * n : (position + length) * n]
+                opened.seek(offset + first * n)
+                while target:
+                    done = opened.readinto(target)
+                    if not done:
+                        raise DamagedStoreError(file, "it ends early")
+                    target = target[done:]

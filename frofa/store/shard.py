@@ -11,16 +11,19 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from frofa._files import create_directory
 from frofa.exceptions import DamagedStoreError
-from frofa.store.format import Array, open_npy, seal, unseal, write_npy
+from frofa.store.format import Array, data_offset, map_file, open_npy, seal, unseal, write_npy
 from frofa.store.keys import KEY_BYTES, KeyArray
 from frofa.store.spec import FORMAT
 
 ROW = np.dtype([("key", "u1", (KEY_BYTES,)), ("crc32", "<u4")])
 """What ``rows.npy`` says of each image: its key, and the CRC-32 of the key's bytes followed by the feature's."""
 SHARDS = "shards"
+FEW = 256
+"""Rows up to which keys are read one by one."""
 APPENDED, COMPACTED = "b", "a"
 _NAME = re.compile(r"[ab]-\d{8,}-[0-9a-f]{16}")
 """First letters of a shard's name: compacted ones come first in the order of the names, which is that of the rows."""
@@ -57,21 +60,44 @@ class Shard:
     @cached_property
     def rows(self) -> Array:
         """Keys and digests, mapped, not yet checked: shape (n,), of `ROW`."""
-        return open_npy(self.path / "rows.npy", ROW, self.shape[:1])[0]
+        return open_npy(self.path / "rows.npy", ROW, self.shape[:1], self.rows_file)
+
+    @cached_property
+    def rows_file(self) -> torch.Tensor:
+        """The file of `rows`, mapped as it is; from then on its removal does no harm."""
+        return map_file(self.path / "rows.npy")
 
     @cached_property
     def features(self) -> Array:
         """Mapped features, read-only."""
-        return self._features[0]
-
-    @property
-    def offset(self) -> int:
-        """Where the features start in their file, in bytes."""
-        return self._features[1]
+        return open_npy(self.path / "features.npy", self.dtype, self.shape)
 
     @cached_property
-    def _features(self) -> tuple[Array, int]:
-        return open_npy(self.path / "features.npy", self.dtype, self.shape)
+    def offset(self) -> int:
+        """Where the features start in their file, in bytes."""
+        return data_offset(self.path / "features.npy", self.dtype, self.shape)
+
+    def keys_at(self, rows: npt.NDArray[np.int64]) -> KeyArray:
+        """The keys of these rows, not yet checked."""
+        if len(rows) <= FEW and "rows" not in vars(self):
+            # Of a large file, the system may map millions of bytes for each page that is touched.
+            try:
+                return self._read_keys(rows)
+            except FileNotFoundError:
+                if "rows_file" not in vars(self):
+                    raise
+        keys: KeyArray = self.rows["key"][rows]
+        return keys
+
+    def _read_keys(self, rows: npt.NDArray[np.int64]) -> KeyArray:
+        path = self.path / "rows.npy"
+        with path.open("rb", buffering=0) as file:
+            start = data_offset(path, ROW, self.shape[:1])
+            found = b""
+            for row in rows.tolist():
+                file.seek(start + ROW.itemsize * row)
+                found += file.read(KEY_BYTES)
+        return np.frombuffer(found, np.uint8).reshape(-1, KEY_BYTES)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Shard, (self.path, self.shape, self.dtype, self.rows_digest)  # not what is mapped

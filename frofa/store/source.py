@@ -45,7 +45,7 @@ class Source:
     def of_places(cls, table: SpecTable, spec: FeatureSpec, places: Places) -> "Source":
         """Rows where a table has found them."""
         shards = ShardRows.of(places.shards or [shard for shard in [table.first()] if shard])  # for the shape
-        return cls(table, spec, shards, shards.starts[places.shard] + places.row)
+        return cls(table, spec, shards, shards.starts[places.shard] + places.row).hold()
 
     @classmethod
     def of_shards(cls, table: SpecTable, spec: FeatureSpec) -> "Source":
@@ -57,7 +57,7 @@ class Source:
         """Map the keys, which no read needs, but without which a shard that is removed could not be found again."""
         for shard in self._located[0].shards:
             try:
-                shard.rows  # noqa: B018 (mapped at first use)
+                shard.rows_file  # noqa: B018 (mapped at first use)
             except FileNotFoundError:  # said when it is read
                 continue
         return self
@@ -83,7 +83,7 @@ class Source:
         numbers = as_rows(pick(rows, at))
         keys: KeyArray = np.empty((len(numbers), KEY_BYTES), np.uint8)
         for shard, part, positions in shards.by_shard(numbers):
-            keys[positions] = shard.rows["key"][part]
+            keys[positions] = shard.keys_at(part)
         return keys
 
     def read(self, at: Rows | range, out: Array, steps: Steps = ()) -> None:

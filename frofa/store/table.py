@@ -1,6 +1,7 @@
 """One spec's shards and index, as this process knows them."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from frofa.store.shard import SHARDS, Shard, open_shard, shard_names
 
 LOOSE_ROWS, LOOSE_FRACTION = 2**16, 1 / 8
 """So many images outside the index, absolutely and of all, are a reason to write a new one."""
+
+MANY, OPENING_THREADS = 64, 8
+"""So many shards are opened by so many threads: from a disk, what takes time is waiting."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,11 @@ class SpecTable:
     def shards(self) -> list[Shard]:
         """All shards that are there now, in the order of their rows."""
         self.refresh()
+        new = [name for name in self._names if name not in self._shards]
+        if len(new) > MANY:
+            with ThreadPoolExecutor(OPENING_THREADS) as pool:
+                for _ in pool.map(self._open, new):
+                    pass
         return [shard for name in self._names if (shard := self._open(name))]
 
     def first(self) -> Shard | None:
@@ -79,7 +88,8 @@ class SpecTable:
             return False
         if indices != self._index_names:
             self._index = largest_index(self.directory)
-        self._shards = {name: shard for name, shard in self._shards.items() if name in set(names)}
+        there = set(names)
+        self._shards = {name: shard for name, shard in self._shards.items() if name in there}
         indexed = set(self._index.shards) if self._index else set()
         loose = [name for name in names if name not in indexed]
         if list(self._loose.shards) != loose:
@@ -159,7 +169,11 @@ class _Finder:
             rows, which = found[part, 1].astype(np.int64), todo[part]
             inside = rows < len(shard)  # no more than that is known of an index that was not checked
             rows, which = rows[inside], which[inside]
-            right = (shard.rows["key"][rows] == self._keys[which]).all(1)
+            try:
+                right = (shard.keys_at(rows) == self._keys[which]).all(1)
+            except FileNotFoundError:  # removed since it was opened
+                numbers[position] = -1
+                continue
             self.places.shard[which[right]], self.places.row[which[right]] = number, rows[right]
 
     def _number(self, index: Index, position: int) -> int:
