@@ -44,6 +44,7 @@ class FeatureArray:
         Bytes of ``np.asarray(x)``.
     keys : ndarray of uint8, shape (n, 20)
         The image's digest of each row.
+    spec : FeatureSpec
 
     Examples
     --------
@@ -78,6 +79,7 @@ class FeatureArray:
     size = property(lambda self: math.prod(self.shape))
     nbytes = property(lambda self: self.size * self.dtype.itemsize)
     keys = property(lambda self: self._source.keys(self._at))
+    spec = property(lambda self: self._source.spec)
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -94,6 +94,8 @@ class ShardRows:
         used, shard = np.unique(np.searchsorted(self.starts, numbers, "right") - 1, return_inverse=True)
         if len(used) == len(self.shards):
             return self, rows
+        if not len(used):
+            return ShardRows.of(self.shards[:1]), rows  # which knows the feature's shape
         fewer = ShardRows.of([self.shards[number] for number in used.tolist()])
         return fewer, numbers - self.starts[used[shard]] + fewer.starts[shard]
 
