@@ -60,7 +60,8 @@ MASK = np.random.default_rng(3).random((N, 5)) > 0.5
 LAZY_INDICES: list[Any] = [
     slice(2, 9), slice(None), slice(None, None, -1), slice(40, 3, -7), slice(0, 0), slice(13, 26), slice(14, 24, 3),
     [1, 2, -1], [], np.arange(N) % 3 == 0, np.array([7, 7, 0], np.uint8), (slice(3, 8), 2),
-    (slice(None), slice(1, 3), 4), ([1, 5], slice(None), 3), (..., 2), (), ..., (slice(2, 30, 3), ..., slice(None, None, 2)), (MASK[:, 0], 1),
+    (slice(None), slice(1, 3), 4), ([1, 5], slice(None), 3), (..., 2), (), ...,
+    (slice(2, 30, 3), ..., slice(None, None, 2)), (MASK[:, 0], 1),
 ]  # fmt: skip
 READ_INDICES: list[Any] = [
     3, -1, np.int64(4), (4, 2, 1), (3, ...), ([1, 5], [2, 3]), (slice(2, 30, 3), [0, 1], slice(None, None, -1)),
@@ -246,9 +247,7 @@ def test_scikit_learn_takes_it(tmp_path: Path) -> None:
         cross_val_score(RidgeProbeClassifier(), values, y, cv=3).tolist()
     )
     assert pipeline.set_params(functiontransformer__func=np.arcsinh).fit(positive, y).predict(positive).shape == (N,)
-    search = GridSearchCV(
-        MAPClassifier(n_steps=3, random_state=0), {"lr": [0.01, 0.1]}, cv=StratifiedKFold(2), n_jobs=2
-    )
+    search = GridSearchCV(MAPClassifier(n_steps=3, random_state=0), {"lr": [0.01, 0.1]}, cv=StratifiedKFold(2))
     assert search.fit(array, y).cv_results_["mean_test_score"].tolist() == (
         search.fit(values, y).cv_results_["mean_test_score"].tolist()
     )

@@ -10,7 +10,7 @@ import torch
 
 from frofa.store.format import Array, map_file
 from frofa.store.indexing import is_basic, out_of_bounds, row_positions, split_index
-from frofa.store.reading import BLOCK, Rows, Steps, take_steps
+from frofa.store.reading import BLOCK, Rows, Steps, as_rows, take_steps
 from frofa.store.source import Source, pick, slice_of
 from frofa.store.spec import FeatureSpec
 from frofa.store.table import Places, SpecTable
@@ -189,7 +189,7 @@ class FeatureArray:
         if isinstance(self._at, range) and self._at.step > 0:
             rows = whole[slice_of(self._at)]
         else:
-            rows = whole[torch.as_tensor(np.asarray(self._at), device=device)]
+            rows = whole[torch.from_numpy(np.ascontiguousarray(as_rows(self._at))).to(device)]
         return take_steps(rows, self._steps)  # type: ignore[arg-type, return-value]
 
     def release(self) -> None:

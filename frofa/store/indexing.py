@@ -78,7 +78,7 @@ def row_positions(rows: Any, n: int) -> Any:
                 f"corresponding boolean axis is {len(rows)}"
             )
         return np.flatnonzero(rows)
-    rows = rows.astype(np.int64, copy=False)
+    rows = rows.astype(np.int64)  # a copy: the caller's may change
     wrong = rows[(rows < -n) | (rows >= n)]
     if len(wrong):
         raise out_of_bounds(int(wrong[0]), n)
