@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from frofa.evaluation import disjoint_shots, mean_interval, sample_shots
     from frofa.extractor import FrozenFeatureExtractor
     from frofa.images import list_images, load_image_folder
+    from frofa.inputs import load_images
     from frofa.persistence import load, save
     from frofa.store import FeatureStore
 
@@ -23,6 +24,7 @@ _HOME = {
     "list_images": "frofa.images",
     "load": "frofa.persistence",
     "load_image_folder": "frofa.images",
+    "load_images": "frofa.inputs",
     "mean_interval": "frofa.evaluation",
     "sample_shots": "frofa.evaluation",
     "save": "frofa.persistence",
@@ -38,6 +40,7 @@ __all__ = [
     "list_images",
     "load",
     "load_image_folder",
+    "load_images",
     "mean_interval",
     "sample_shots",
     "save",

@@ -1,25 +1,32 @@
 """One extraction: which images go through the backbone, in which batches, and what comes out."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from PIL import Image
-from torch import Tensor
 from tqdm.auto import tqdm
 
+from frofa._decode import Task
+from frofa._engine import CudaTransfers, Engine, Features, NoTransfers, automatic_batch_size
+from frofa._lookup import KnownFiles
+from frofa._pipeline import run_pipeline
+from frofa._pool import Decoders
+from frofa._sinks import ArraySink, Sink, StoreSink
+from frofa.backbone import Backbone, Request
 from frofa.exceptions import ImageReadError
-from frofa.images import ImageItem, content, decode, describe, read_error
-from frofa.store import FeatureSpec, FeatureStore
+from frofa.images import ImageItem, describe
+from frofa.store import FeatureArray, FeatureSpec, FeatureStore
 
-Features: TypeAlias = npt.NDArray[Any]
-Positions: TypeAlias = npt.NDArray[np.intp]
+Positions = npt.NDArray[np.intp]
+DIGEST_CHUNK = 64
+FEW = 2000
+"""So many files are read and digested sooner than processes have started."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +35,8 @@ class Extraction:
 
     Attributes
     ----------
-    features : ndarray of shape (n_kept, ...)
-        One row for each image that could be read.
+    features : ndarray or FeatureArray of shape (n_kept, ...)
+        One row for each image that could be read; with a store, a lazy array of what lies there.
     y : ndarray of shape (n_kept,) or None
         The labels of these rows, where labels were given.
     kept : ndarray of int, shape (n_kept,)
@@ -38,117 +45,198 @@ class Extraction:
         The images left out, with position, name and reason.
     n_computed : int
         How many images went through the backbone; the others came from the store, or repeat one that did.
+    n_from_store : int
+        How many different images the store had already.
+    n_duplicates : int
+        How many images repeat an earlier one; known where there is a store.
     """
 
-    features: Features
+    features: Any
     y: npt.NDArray[Any] | None
     kept: Positions
     skipped: list[ImageReadError]
     n_computed: int
+    n_from_store: int = 0
+    n_duplicates: int = 0
+
+
+@dataclass(frozen=True)
+class Target:
+    """One of the features that a run computes: what the backbone is asked for, and under which spec it is kept."""
+
+    request: Request
+    spec: FeatureSpec
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of a run; as in `FrozenFeatureExtractor`, but for `n_jobs`, which is a number, and `processes`."""
+
+    precision: str
+    batch_size: int | str
+    compiled: bool
+    n_jobs: int
+    processes: bool
+    skip: bool
+    progress: bool
+    rehash: bool
 
 
 @dataclass
 class Run:
-    """What one call of the extractor does with its images.
+    """What one call of an extractor does with its images.
 
     Attributes
     ----------
     items : sequence
         The images.
-    preprocess, forward : callable
-        RGB image to pixels (3, H, W); batch of pixels to float32 features on the CPU.
-    batch_size, n_threads, dtype, skip, progress
-        As in `FrozenFeatureExtractor`.
+    backbone : Backbone
+    targets : sequence of Target
+        All come from the same forward passes.
+    settings : Settings
     skipped : dict of int to ImageReadError
         By position.
+    n_computed, n_from_store : list of int
+        For each target.
+    n_duplicates : int
     """
 
     items: Sequence[ImageItem]
-    preprocess: Callable[[Image.Image], Tensor]
-    forward: Callable[[Tensor], Tensor]
-    batch_size: int
-    n_threads: int
-    dtype: str
-    skip: bool
-    progress: bool
+    backbone: Backbone
+    targets: Sequence[Target]
+    settings: Settings
     skipped: dict[int, ImageReadError] = field(default_factory=dict)
-    n_computed: int = 0
+    n_computed: list[int] = field(default_factory=list)
+    n_from_store: list[int] = field(default_factory=list)
+    n_duplicates: int = 0
 
-    def without_store(self) -> tuple[Features, Positions]:
-        """Compute everything; return features and the positions they belong to."""
-        batches = list(self._compute(range(len(self.items)), {}))
-        kept = [position for positions, _ in batches for position in positions]
-        self._refuse_nothing(kept)
-        return np.concatenate([features for _, features in batches]), np.array(kept, np.intp)
+    def without_store(self) -> tuple[list[npt.NDArray[Any]], Positions]:
+        """Compute everything; return features of each target, and the positions they belong to."""
+        tasks = [Task(position, item, None) for position, item in enumerate(self.items)]
+        sink = ArraySink(len(self.items))
+        with closing(self._decoders()) as decoders:
+            self._compute(tasks, self.targets, decoders, sink)
+        kept = self._kept(range(len(self.items)))
+        self.n_computed, self.n_from_store = [len(kept)] * len(self.targets), [0] * len(self.targets)
+        return [array if len(kept) == len(array) else array[kept] for array in sink.arrays], kept
 
-    def with_store(self, store: FeatureStore, spec: FeatureSpec) -> tuple[Features, Positions]:
-        """Compute what the store does not have, batch by batch into the store; return all from the store."""
-        digests: dict[int, str] = {}
-        for position, item in enumerate(self.items):
-            try:
-                digests[position] = content(item)[1]
-            except Exception as error:
-                self._fail(position, error)
-        first: dict[str, int] = {}
-        for position, digest in digests.items():
-            first.setdefault(digest, position)
-        missing = [first[digest] for digest in store.missing(spec, list(first))]
-        for positions, features in self._compute(missing, digests):
-            store.put(spec, [digests[position] for position in positions], features)
+    def with_store(self, store: FeatureStore) -> tuple[list[FeatureArray], Positions]:
+        """Compute what the store does not have, batch by batch into the store; return all from it, not read yet."""
+        with closing(self._decoders()) as decoders:
+            known = None if self.settings.rehash else KnownFiles(store, self.items)
+            digests = self._digests(decoders, known.digests if known else {})
+            first: dict[str, int] = {}
+            for position, digest in digests.items():
+                first.setdefault(digest, position)
+            self.n_duplicates = len(digests) - len(first)
+            self._fill(store, digests, first, decoders)
+        if known is not None:
+            known.remember({position: key for position, key in digests.items() if position not in self.skipped})
         for position, digest in digests.items():  # copies of an image that could not be decoded
             failed = self.skipped.get(first[digest])
             if failed is not None and position != failed.position:
                 self.skipped[position] = ImageReadError(position, describe(self.items[position]), failed.reason)
-        kept = [position for position in digests if position not in self.skipped]
-        self._refuse_nothing(kept)
-        return store.get(spec, [digests[position] for position in kept]), np.array(kept, np.intp)
+        kept = self._kept(digests)
+        keys = [digests[position] for position in kept]
+        return [store.features(target.spec, keys) for target in self.targets], kept
 
-    def _compute(self, positions: Sequence[int], digests: dict[int, str]) -> Iterator[tuple[tuple[int, ...], Features]]:
-        """Yield batches of positions and their features.
-
-        Batches are filled with images that could be decoded, so that a run that goes on after a crash forms the same
-        batches as one that was not disturbed, and its features have the same bits.
-        """
-        good = self._decoded(positions, digests)
-        with tqdm(total=len(positions), unit="img", desc="extract", disable=not (self.progress and positions)) as bar:
-            while batch := list(islice(good, self.batch_size)):
-                features = self.forward(torch.stack([pixels for _, pixels in batch])).numpy()
-                self.n_computed += len(batch)
-                yield tuple(position for position, _ in batch), features.astype(self.dtype, copy=False)
-                bar.update(len(batch))  # the caller has stored it: now it counts as done
-            bar.update(len(positions) - bar.n)
-
-    def _decoded(self, positions: Iterable[int], digests: dict[int, str]) -> Iterator[tuple[int, Tensor]]:
-        """Decode in threads, at most two batches ahead, in order; leave out what cannot be decoded."""
-        with ThreadPoolExecutor(self.n_threads) as pool:
-            waiting: deque[tuple[int, Future[Tensor]]] = deque()
-            upcoming = iter(positions)
+    def _fill(self, store: FeatureStore, digests: dict[int, str], first: dict[str, int], decoders: Decoders) -> None:
+        lacking = [dict.fromkeys(store.missing(target.spec, list(first))) for target in self.targets]
+        self.n_from_store = [len(first) - len(missing) for missing in lacking]
+        self.n_computed = [0] * len(self.targets)
+        wanted = [index for index, missing in enumerate(lacking) if missing]
+        if not wanted:
+            return
+        tasks = [
+            Task(position, self.items[position], digest)
+            for digest, position in first.items()
+            if any(digest in lacking[index] for index in wanted)
+        ]
+        with ExitStack() as stack:
+            writers = [stack.enter_context(store.writer(self.targets[index].spec, automatic=False)) for index in wanted]
+            sink = StoreSink(digests, [(lacking[index], writer) for index, writer in zip(wanted, writers, strict=True)])
             try:
-                while True:
-                    for position in islice(upcoming, 2 * self.batch_size - len(waiting)):
-                        waiting.append((position, pool.submit(self._pixels, position, digests.get(position))))
-                    if not waiting:
-                        return
-                    position, future = waiting.popleft()
-                    try:
-                        yield position, future.result()
-                    except Exception as error:
-                        self._fail(position, error)
+                self._compute(tasks, [self.targets[index] for index in wanted], decoders, sink)
             finally:
-                pool.shutdown(cancel_futures=True)
+                for index, n in zip(wanted, sink.n_added, strict=True):
+                    self.n_computed[index] = n
 
-    def _pixels(self, position: int, expected: str | None) -> Tensor:
-        image, digest = content(self.items[position])
-        if expected is not None and digest != expected:
-            raise OSError("the file changed while it was being read")
-        return self.preprocess(decode(image))
+    def _digests(self, decoders: Decoders, known: Mapping[int, str]) -> dict[int, str]:
+        """The digest of each image that could be read, by position."""
+        unknown = [position for position in range(len(self.items)) if position not in known]
+        few = len(unknown) < FEW
+        starts = iter(range(0, len(unknown), DIGEST_CHUNK))
+        waiting: deque[tuple[list[int], Future[list[str | ImageReadError]]]] = deque()
+        digests = dict(known)
+        with tqdm(
+            total=len(unknown),
+            unit="img",
+            desc="look up",
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {remaining} left",
+            delay=2,
+            disable=not self.settings.progress,
+        ) as bar:
+            while True:
+                for start in islice(starts, 4 * decoders.n_jobs - len(waiting)):
+                    chunk = unknown[start : start + DIGEST_CHUNK]
+                    tasks = [Task(position, self.items[position], None) for position in chunk]
+                    waiting.append((chunk, decoders.digests(tasks, here=few)))
+                if not waiting:
+                    return dict(sorted(digests.items()))
+                chunk, future = waiting.popleft()
+                for position, found in zip(chunk, future.result(), strict=True):
+                    if isinstance(found, ImageReadError):
+                        self._fail(found)
+                    else:
+                        digests[position] = found
+                bar.update(len(chunk))
 
-    def _fail(self, position: int, error: Exception) -> None:
-        failure = read_error(position, self.items[position], error)
-        if not self.skip:
-            raise failure from error
-        self.skipped[position] = failure
+    def _compute(self, tasks: Sequence[Task], targets: Sequence[Target], decoders: Decoders, sink: Sink) -> None:
+        with tqdm(total=len(tasks), unit="img", desc="extract", disable=not (self.settings.progress and tasks)) as bar:
 
-    def _refuse_nothing(self, kept: Sequence[int]) -> None:
-        if not kept:
+            def count(positions: list[int], features: list[Features]) -> None:
+                n_done = sink(positions, features)
+                bar.set_postfix_str(self._counts(), refresh=False)
+                bar.update(n_done)  # what is in the store counts as done
+
+            run_pipeline(tasks, decoders, self._engine(targets), count, self._fail)
+            sink.commit()
+            bar.set_postfix_str(self._counts(), refresh=False)
+            bar.update(len(tasks) - bar.n)
+
+    def _counts(self) -> str:
+        counts = {
+            "from store": max(self.n_from_store, default=0),
+            "duplicates": self.n_duplicates,
+            "skipped": len(self.skipped),
+        }
+        return ", ".join(f"{n} {name}" for name, n in counts.items() if n)
+
+    def _engine(self, targets: Sequence[Target]) -> Engine:
+        backbone, settings = self.backbone, self.settings
+        requests = [target.request for target in targets]
+        size = settings.batch_size
+        return Engine(
+            backbone,
+            requests,
+            [target.spec.dtype for target in targets],
+            settings.precision,
+            automatic_batch_size(backbone, requests, settings.precision) if size == "auto" else int(size),
+            settings.compiled,
+            CudaTransfers(backbone.device) if backbone.device.type == "cuda" else NoTransfers(),
+        )
+
+    def _decoders(self) -> Decoders:
+        return Decoders(self.settings.n_jobs, processes=self.settings.processes)
+
+    def _fail(self, failure: ImageReadError) -> None:
+        if not self.settings.skip:
+            raise failure
+        failure.__cause__ = None  # its frames hold the image
+        self.skipped[failure.position] = failure
+
+    def _kept(self, positions: Iterable[int]) -> Positions:
+        kept = np.array([position for position in positions if position not in self.skipped], np.intp)
+        if not kept.size:
             raise next(iter(self.skipped.values()))
+        return kept

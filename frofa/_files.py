@@ -1,10 +1,12 @@
 """Files and directories that appear whole or not at all."""
 
+import errno
 import os
+import secrets
 import shutil
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +14,7 @@ TEMPORARY = ".tmp-"
 """How the names of what is being written begin; nothing reads those."""
 STALE_AFTER = 3600.0
 """Seconds without a change after which something temporary belongs to nobody."""
+_UNSYNCABLE = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -20,21 +23,16 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     The data is on disk when this returns; a crash at any moment leaves the old file or the new one, and at worst a
     ``.tmp-*`` file beside it, which nothing reads.
     """
+    temporary = _temporary(path)
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())  # mkstemp makes private files
-        Path(temporary).replace(path)
+        with _named(path):
+            _write_synced(temporary, write)
+            temporary.replace(path)
+            sync_directory(path.parent)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise
-    sync_directory(path.parent)
 
 
 def create_directory(path: Path, contents: dict[str, Callable[[BinaryIO], object]]) -> bool:
@@ -52,44 +50,48 @@ def create_directory(path: Path, contents: dict[str, Callable[[BinaryIO], object
     bool
         False if there was such a directory already, which is left as it is.
     """
+    temporary = _temporary(path)
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    try:
-        for name, write in contents.items():
-            with (temporary / name).open("xb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-        sync_directory(temporary)
-        temporary.chmod(0o777 & ~_umask())  # mkdtemp makes private directories
-        created = _move_new(temporary, path)
+        with _named(path):
+            temporary.mkdir()
+            for name, write in contents.items():
+                _write_synced(temporary / name, write)
+            sync_directory(temporary)
+            created = _move_new(temporary, path)
+            sync_directory(path.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    sync_directory(path.parent)
     return created
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory, and those above it, if they are not there; they are on disk when this returns."""
+    if not path.parent.is_dir():
+        make_directory(path.parent)
+    with _named(path):
+        path.mkdir(exist_ok=True)
+        sync_directory(path.parent)  # also if it was there: whoever made it may not have come to this yet
 
 
 def remove_directory(path: Path) -> None:
     """Remove a directory with all in it: it is gone at once, whatever happens while its files are deleted."""
+    going = _temporary(path)
     try:
-        bin_ = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
-        path.replace(bin_ / path.name)
+        path.rename(going)
     except FileNotFoundError:  # another process was faster
-        bin_.rmdir()
         return
-    sync_directory(path.parent)
-    shutil.rmtree(bin_, ignore_errors=True)
+    try:
+        sync_directory(path.parent)
+    finally:
+        shutil.rmtree(going, ignore_errors=True)
 
 
 def remove_stale(directory: Path) -> int:
     """Delete what crashes have left in a directory; return how many bytes that frees."""
     freed = 0
     for entry in directory.glob(f"{TEMPORARY}*"):
-        files = [entry, *entry.rglob("*")]
-        stats = [file.lstat() for file in files if file.exists()]
+        stats = [*_stats([entry]), *_stats(_files_below(entry))]
         if stats and max(stat.st_mtime for stat in stats) < time.time() - STALE_AFTER:
             freed += sum(stat.st_size for stat in stats)
             if entry.is_dir():
@@ -99,15 +101,37 @@ def remove_stale(directory: Path) -> int:
     return freed
 
 
+def disk_usage(path: Path) -> int:
+    """Bytes of all files below a directory."""
+    return sum(stat.st_size for stat in _stats(_files_below(path)))
+
+
 def sync_directory(directory: Path) -> None:
-    """Put a directory's entries on disk."""
+    """Put a directory's entries on disk, where the system can do that."""
     if os.name == "nt":  # directories cannot be opened there
         return
-    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        descriptor = os.open(directory, os.O_RDONLY)
+    except PermissionError:  # entries can be made where they cannot be listed
+        return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSYNCABLE:  # some network file systems have no such call, and need none
+            raise
     finally:
         os.close(descriptor)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
+
+
+def _write_synced(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    with path.open("xb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _move_new(source: Path, target: Path) -> bool:
@@ -121,11 +145,24 @@ def _move_new(source: Path, target: Path) -> bool:
     return True
 
 
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
+def _files_below(path: Path) -> Iterator[Path]:
+    # Of the standard ways to list a tree, this is the one that takes it when others change it meanwhile.
+    return (Path(directory, name) for directory, _, names in os.walk(path) for name in names)
 
 
-def _cannot_write(path: Path, error: OSError) -> OSError:
-    return type(error)(error.errno, f"cannot write it: {error.strerror}", str(path))
+def _stats(files: Iterable[Path]) -> Iterator[os.stat_result]:
+    """The status of those that are still there."""
+    for file in files:
+        with suppress(FileNotFoundError):
+            yield file.lstat()
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say in the system's errors which file could not be written; others pass."""
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error.errno, int):
+            raise
+        raise type(error)(error.errno, f"cannot write it: {error.strerror}", str(path)) from error

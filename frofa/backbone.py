@@ -5,24 +5,34 @@ import difflib
 import json
 import os
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from frofa._embedded import PREFIX, embedded_models
+from frofa._preprocessing import Preprocessing, split
 from frofa.estimators._device import resolve_device
 from frofa.exceptions import ModelNotFoundError
 
 Output: TypeAlias = Literal["tokens", "cls", "mean", "pooled"]
 ImageSize: TypeAlias = "int | tuple[int, int] | None"
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Request(NamedTuple):
+    """One of the outputs of a forward pass: `output` and `norm` as the user gave them, `layer` as resolved."""
+
+    output: Output
+    layer: int | None
+    norm: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +63,18 @@ class Backbone:
     def __post_init__(self) -> None:
         from timm.data import create_transform
 
-        object.__setattr__(self, "_transform", create_transform(**self.data_config, is_training=False))
+        transform = create_transform(**self.data_config, is_training=False)
+        object.__setattr__(self, "_preprocessing", split(transform))
+        object.__setattr__(self, "_compiled", {})
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The checkpoint's own, in the parts that run at different places."""
+        return self._preprocessing  # type: ignore[attr-defined,no-any-return]
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """RGB image to a float32 tensor (3, H, W), by the checkpoint's own transform."""
-        pixels: Tensor = self._transform(image)  # type: ignore[attr-defined]
-        return pixels
+        return self.preprocessing.whole(image)
 
     @property
     def n_layers(self) -> int | None:
@@ -105,14 +121,49 @@ class Backbone:
             )
         return index
 
-    def extract(self, images: Tensor, output: Output, layer: int | None, norm: bool, precision: str) -> Tensor:
-        """Run a batch (n, 3, H, W).
+    def extract(
+        self, images: Tensor, requests: Sequence[Request], precision: str, compiled: bool = False
+    ) -> list[Tensor]:
+        """Run a batch once, for one or several outputs.
 
-        `layer` is as `resolve_layer` returned it. Returns float32 on the CPU: tokens (n, N, C), or one vector (n, C).
+        Parameters
+        ----------
+        images : Tensor
+            Pixels uint8 (n, H, W, 3), or what `preprocess` returns, float32 (n, 3, H, W).
+        requests : sequence of Request
+        precision : {"float32", "bfloat16", "float16"}
+        compiled : bool
+            Run it by `torch.compile`, which compiles once for each number of images.
+
+        Returns
+        -------
+        list of Tensor
+            On the backbone's device, float32: tokens (n, N, C), or one vector an image (n, C). What a request gets
+            does not depend on the others.
         """
-        with torch.inference_mode(), self._precision(precision):
-            features = self._forward(images.to(self.device, non_blocking=True), output, layer, norm)
-        return features.float().cpu()
+        forward = self._compile(tuple(requests)) if compiled else self._forward
+        with torch.inference_mode():
+            images = images.to(self.device, non_blocking=True)
+            if images.dtype == torch.uint8:
+                images = self.preprocessing.normalise(images)
+            with self._precision(precision):
+                return [features.float() for features in forward(images, tuple(requests))]
+
+    def _compile(self, requests: tuple[Request, ...]) -> Callable[..., list[Tensor]]:
+        compiled: dict[tuple[Request, ...], Any] = self._compiled  # type: ignore[attr-defined]
+        if requests not in compiled:
+            compiled[requests] = torch.compile(self._forward, dynamic=False)
+        return compiled[requests]  # type: ignore[no-any-return]
+
+    def resolve_precision(self, precision: str) -> str:
+        """What ``"auto"`` is on this device."""
+        auto = "bfloat16" if self.device.type == "cuda" else "float32"
+        return auto if precision == "auto" else precision
+
+    def precision_key(self, precision: str, *, compiled: bool) -> str:
+        """What of the forward pass changes the last bits, for a store's key."""
+        precision = self.resolve_precision(precision)
+        return " ".join([precision, *["channels_last"] * is_convolutional(self.module), *["compiled"] * compiled])
 
     def _precision(self, precision: str) -> contextlib.AbstractContextManager[Any]:
         if precision in AUTOCAST:
@@ -120,35 +171,68 @@ class Backbone:
         # cuDNN runs float32 convolutions (the patch embedding) in TF32 by default: not what float32 says.
         return torch.backends.cudnn.flags(allow_tf32=False)
 
-    def _forward(self, images: Tensor, output: Output, layer: int | None, norm: bool) -> Tensor:
+    def _forward(self, images: Tensor, requests: Sequence[Request]) -> list[Tensor]:
         model: Any = self.module
-        depth = self.n_layers
-        if depth is None or (layer == depth - 1 and norm):
-            features: Tensor = model.forward_features(images)
-            if output == "pooled":
-                pooled: Tensor = model.forward_head(features, pre_logits=True)
-                return pooled
-            if features.ndim == 4:  # a grid: convolutional and windowed models
-                channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
-                tokens = features.flatten(1, 2) if channels_last else features.flatten(2).transpose(1, 2)
-                prefix = tokens[:, :0]
-            else:
-                prefix = features[:, : getattr(model, "num_prefix_tokens", 0)]
-                tokens = features[:, prefix.shape[1] :]
+        blocks: dict[Any, tuple[Tensor, Tensor]] = {}
+        inner = [request for request in requests if not self._is_final(request)]
+        if not inner:
+            final = model.forward_features(images)
         else:
-            [intermediate] = model.forward_intermediates(
-                images,
-                indices=[layer],
-                norm=norm,
-                return_prefix_tokens=True,
-                stop_early=True,
-                output_fmt="NLC",
-                intermediates_only=True,
-            )
-            tokens, prefix = intermediate if isinstance(intermediate, tuple) else (intermediate, intermediate[:, :0])
-        return {"tokens": tokens, "cls": prefix[:, 0] if prefix.shape[1] else tokens[:, 0], "mean": tokens.mean(1)}[
-            output
-        ]
+            final, blocks = self._blocks(images, inner, with_final=len(inner) < len(requests))
+        features = []
+        for request in requests:
+            if self._is_final(request):
+                if request.output == "pooled":
+                    features.append(model.forward_head(final, pre_logits=True))
+                    continue
+                prefix, tokens = self._final_parts(final)
+            else:
+                prefix, tokens = blocks[request.layer, request.norm]
+            features.append(_output(request.output, prefix, tokens))
+        return features
+
+    def _is_final(self, request: Request) -> bool:
+        """Whether it is of what `forward_features` returns."""
+        return self.n_layers is None or (request.layer == self.n_layers - 1 and request.norm)
+
+    def _blocks(self, images: Tensor, requests: Sequence[Request], *, with_final: bool) -> tuple[Any, dict[Any, Any]]:
+        """What timm's `forward_features` returns, if wanted, and prefix and patch tokens by layer and norm."""
+        model: Any = self.module
+        layers = sorted({request.layer for request in requests if request.layer is not None})
+        normed = all(request.norm for request in requests)
+        result = model.forward_intermediates(
+            images,
+            indices=layers,
+            norm=normed,
+            return_prefix_tokens=True,
+            stop_early=not with_final,
+            output_fmt="NLC",
+            intermediates_only=not with_final,
+        )
+        final, found = result if with_final else (None, result)
+        parts = {}
+        for layer, block in zip(layers, found, strict=True):
+            tokens, prefix = block if isinstance(block, tuple) else (block, block[:, :0])
+            parts[layer, normed] = prefix, tokens
+            if not normed and (layer, True) in {request[1:] for request in requests}:
+                whole = model.norm(torch.cat([prefix, tokens], 1))
+                parts[layer, True] = whole[:, : prefix.shape[1]], whole[:, prefix.shape[1] :]
+        return final, parts
+
+    def _final_parts(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Prefix and patch tokens of what `forward_features` returns."""
+        if features.ndim == 4:  # a grid: convolutional and windowed models
+            channels_last = getattr(self.module, "output_fmt", "NCHW") == "NHWC"
+            tokens = features.flatten(1, 2) if channels_last else features.flatten(2).transpose(1, 2)
+            return tokens[:, :0], tokens
+        n_prefix: int = getattr(self.module, "num_prefix_tokens", 0)
+        return features[:, :n_prefix], features[:, n_prefix:]
+
+
+def _output(output: Output, prefix: Tensor, tokens: Tensor) -> Tensor:
+    if output == "cls":
+        return prefix[:, 0]
+    return tokens.mean(1) if output == "mean" else tokens
 
 
 def load_backbone(model: str, image_size: ImageSize, device: str) -> Backbone:
@@ -194,8 +278,18 @@ def _load(model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, 
     arguments = {} if size is None else {"input_size": (3, *size)}
     config: dict[str, Any] = resolve_data_config(arguments, model=module)
     module = module.eval().requires_grad_(False)
+    architecture = architecture_digest(module)
+    if is_convolutional(module):  # about twice as fast on a CPU, and what tensor cores take
+        module = module.to(memory_format=torch.channels_last)
     device_ = torch.device(device)
-    return Backbone(model, module.to(device_), config, weights, architecture_digest(module), device_)
+    return Backbone(model, module.to(device_), config, weights, architecture, device_)
+
+
+def is_convolutional(module: nn.Module) -> bool:
+    """Whether a model is convolutional in the main, and so runs with its channels last in memory."""
+    return any(isinstance(part, nn.BatchNorm2d) for part in module.modules()) and not hasattr(
+        module, "num_prefix_tokens"
+    )
 
 
 def weights_digest(module: nn.Module) -> str:

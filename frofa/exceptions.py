@@ -28,6 +28,10 @@ class ImageReadError(FrofaError, ValueError):
         return f"could not read the image at position {self.position} ({self.name}): {self.reason}"
 
 
+class DecodingProcessError(FrofaError, RuntimeError):
+    """A process that decodes images was killed or crashed; the message names the image that it was reading."""
+
+
 class ModelNotFoundError(FrofaError, OSError):
     """A backbone's weights are neither on this machine nor to be had; the message says which would work."""
 

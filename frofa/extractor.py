@@ -2,19 +2,21 @@
 
 import os
 import warnings
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from joblib import effective_n_jobs
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from frofa._extraction import Extraction, Features, Run
-from frofa.backbone import Backbone, ImageSize, Output, config_json, load_backbone
-from frofa.exceptions import SkippedImagesWarning, WeightsChangedError
+from frofa._engine import Features
+from frofa._extraction import Extraction, Run, Target
+from frofa._settings import settings_of
+from frofa.backbone import Backbone, ImageSize, Output, Request, config_json, load_backbone
+from frofa.exceptions import ImageReadError, SkippedImagesWarning, WeightsChangedError
 from frofa.images import DECODER, Images, as_image_list
 from frofa.store import FeatureSpec, FeatureStore
 
@@ -40,24 +42,39 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Whether the model's final normalisation is applied (the paper does not say; big_vision does).
     image_size : int or (int, int), default=None
         Height and width in pixels, with interpolated position embeddings; None for the checkpoint's own.
-    batch_size : int, default=64
-        Images a forward pass.
+    batch_size : int or "auto", default=64
+        Images a forward pass. ``"auto"`` measures on a GPU what a pass takes, and chooses the largest power of two up
+        to 256 that fits into half of the free memory; it is 64 on a CPU. Where memory runs out, a batch is halved
+        instead, with a warning; its features may then differ in their last bits.
     device : str, default="auto"
         ``"auto"`` takes the GPU where there is one; or a torch device.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         Of the forward pass: ``"auto"`` is float32 on a CPU, bfloat16 autocast on a GPU. In low precision, features
         differ slightly with the batch they are computed in.
-    dtype : {"float32", "float16", "float64"}, default="float32"
-        Of what is stored and returned.
+    dtype : {"float32", "float16", "bfloat16", "float64"}, default="float32"
+        Of what is stored and returned; NumPy, which has no bfloat16, gets that as float32.
     n_jobs : int, default=None
-        Threads that decode images; None is 1, -1 is one a core.
+        Threads or processes that decode images. None is one a core, 32 at most, and -1 is one a core; decoding that is
+        faster than the forward pass waits, so more of them than needed cost little.
+    decode : {"auto", "thread", "process"}, default="auto"
+        Where images are decoded. ``"process"`` keeps up with a GPU, as Python's threads do not; it takes a moment to
+        start and some 40 MB a process. ``"auto"`` takes processes for a GPU and 256 images or more. Images that are in
+        memory already are always decoded in threads.
+    compile : bool, default=False
+        Compile the forward pass by `torch.compile`. Compiling takes from some seconds to a minute once a process, which
+        pays on a GPU from some ten thousand images on. Compiled features differ in their last bits, and the store keeps
+        them apart.
     store : path or FeatureStore, default=None
         Keep features there, and take from there what is there already.
+    rehash : bool, default=False
+        With a store: read every file again. Otherwise a file that was read before counts as the same if its path, size,
+        time of modification and inode are.
     on_error : {"raise", "skip"}, default="raise"
         What to do about an image that cannot be read: raise an `ImageReadError` that names it, or leave it out with a
         `SkippedImagesWarning`. To drop the labels of those left out, use `extract`.
     verbose : bool, default=False
-        Show a progress bar.
+        Show a progress bar: images a second and the time left, and how many came from the store, repeat others or
+        were skipped.
 
     Attributes
     ----------
@@ -79,12 +96,15 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         "layer": [Integral, None],
         "norm": ["boolean"],
         "image_size": [Interval(Integral, 1, None, closed="left"), tuple, list, None],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
-        "dtype": [StrOptions({"float32", "float16", "float64"})],
+        "dtype": [StrOptions({"float32", "float16", "bfloat16", "float64"})],
         "n_jobs": [Integral, None],
+        "decode": [StrOptions({"auto", "thread", "process"})],
+        "compile": ["boolean"],
         "store": [str, os.PathLike, FeatureStore, None],
+        "rehash": ["boolean"],
         "on_error": [StrOptions({"raise", "skip"})],
         "verbose": ["boolean"],
     }
@@ -97,12 +117,15 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         layer: int | None = None,
         norm: bool = True,
         image_size: ImageSize = None,
-        batch_size: int = 64,
+        batch_size: int | Literal["auto"] = 64,
         device: str = "auto",
         precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
-        dtype: Literal["float32", "float16", "float64"] = "float32",
+        dtype: Literal["float32", "float16", "bfloat16", "float64"] = "float32",
         n_jobs: int | None = None,
+        decode: Literal["auto", "thread", "process"] = "auto",
+        compile: bool = False,  # noqa: A002 (the name that PyTorch and its users have for it)
         store: str | os.PathLike[str] | FeatureStore | None = None,
+        rehash: bool = False,
         on_error: Literal["raise", "skip"] = "raise",
         verbose: bool = False,
     ):
@@ -116,7 +139,10 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.precision = precision
         self.dtype = dtype
         self.n_jobs = n_jobs
+        self.decode = decode
+        self.compile = compile
         self.store = store
+        self.rehash = rehash
         self.on_error = on_error
         self.verbose = verbose
 
@@ -156,9 +182,9 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         if extraction.skipped and hasattr(X, "iloc") and self._container() == "pandas":
             import pandas as pd  # scikit-learn would give these rows the index of all of X
 
-            frame: Features = pd.DataFrame(extraction.features, index=X.index[extraction.kept])
+            frame: Features = pd.DataFrame(np.asarray(extraction.features), index=X.index[extraction.kept])
             return frame
-        return extraction.features
+        return np.asarray(extraction.features)
 
     def extract(self, X: Images, y: Any = None) -> Extraction:
         """Extract features, and keep labels aligned with them.
@@ -173,7 +199,8 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Returns
         -------
         Extraction
-            Features, labels, the kept positions, and what was skipped and why.
+            Features, labels, the kept positions, and what was skipped and why. With a store, the features are a lazy
+            array: memory does not grow with them until they are used.
 
         Examples
         --------
@@ -182,44 +209,13 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         >>> extraction = FrozenFeatureExtractor(on_error="skip").extract(paths, labels)  # doctest: +SKIP
         >>> head.fit(extraction.features, extraction.y)  # doctest: +SKIP
         """
+        [extraction] = extract_together([self], X, y)
+        return extraction
+
+    def feature_spec(self) -> FeatureSpec:
+        """Everything but the image that determines a feature of this extractor: what a store keeps it under."""
         self._validate_params()
-        self._refuse_tokens_in_frames()
-        items = as_image_list(X)
-        labels = None if y is None else np.asarray(y)
-        if labels is not None and labels.shape != (len(items),):
-            raise ValueError(
-                f"expected one label an image. Got {len(items)} images, and labels of shape {labels.shape}."
-            )
-        if not items:
-            raise ValueError("expected at least one image. Got none.")
-        backbone = self._backbone()
-        spec = self._spec(backbone)
-        run = Run(
-            items,
-            preprocess=backbone.preprocess,
-            forward=lambda pixels: backbone.extract(pixels, self.output, spec.layer, self.norm, spec.precision),
-            batch_size=self.batch_size,
-            n_threads=effective_n_jobs(self.n_jobs),
-            dtype=self.dtype,
-            skip=self.on_error == "skip",
-            progress=self.verbose,
-        )
-        if self.store is None:
-            features, kept = run.without_store()
-        else:
-            store = self.store if isinstance(self.store, FeatureStore) else FeatureStore(self.store)
-            features, kept = run.with_store(store, spec)
-        skipped = [run.skipped[position] for position in sorted(run.skipped)]
-        if skipped:
-            listed = "; ".join(f"{e.name} (position {e.position}): {e.reason}" for e in skipped[:5])
-            more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
-            hint = ". To drop their labels too, use extract(X, y)" if y is None else ""
-            warnings.warn(
-                f"skipped {len(skipped)} of {len(items)} images: {listed}{more}{hint}",
-                SkippedImagesWarning,
-                stacklevel=2,
-            )
-        return Extraction(features, None if labels is None else labels[kept], kept, skipped, run.n_computed)
+        return self._target(self._backbone()).spec
 
     @property
     def _n_features_out(self) -> int:  # read by get_feature_names_out
@@ -242,19 +238,20 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             )
         return backbone
 
-    def _spec(self, backbone: Backbone) -> FeatureSpec:
-        auto = "bfloat16" if backbone.device.type == "cuda" else "float32"
-        return FeatureSpec(
+    def _target(self, backbone: Backbone) -> Target:
+        layer = backbone.resolve_layer(self.output, self.layer, self.norm)
+        spec = FeatureSpec(
             weights=backbone.weights_digest,
             architecture=backbone.architecture_digest,
             preprocessing=config_json(backbone),
             decoder=DECODER,
             output=self.output,
-            layer=backbone.resolve_layer(self.output, self.layer, self.norm),
+            layer=layer,
             norm=bool(self.norm),
-            precision=auto if self.precision == "auto" else self.precision,
+            precision=backbone.precision_key(self.precision, compiled=self.compile),
             dtype=self.dtype,
         )
+        return Target(Request(self.output, layer, bool(self.norm)), spec)
 
     def _container(self) -> str:
         own = getattr(self, "_sklearn_output_config", {}).get("transform")
@@ -279,3 +276,41 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         tags.requires_fit = False
         tags.no_validation = True
         return tags
+
+
+def extract_together(extractors: Sequence[FrozenFeatureExtractor], X: Images, y: Any) -> list[Extraction]:
+    """Extract the features of several extractors, which differ in what they ask of one forward pass alone."""
+    for extractor in extractors:
+        extractor._validate_params()
+        extractor._refuse_tokens_in_frames()
+    first = extractors[0]
+    items = as_image_list(X)
+    labels = None if y is None else np.asarray(y)
+    if labels is not None and labels.shape != (len(items),):
+        raise ValueError(f"expected one label an image. Got {len(items)} images, and labels of shape {labels.shape}.")
+    if not items:
+        raise ValueError("expected at least one image. Got none.")
+    backbone = first._backbone()
+    targets = [extractor._target(extractor._backbone()) for extractor in extractors]
+    run = Run(items, backbone, targets, settings_of(first, backbone, len(items)))
+    features: Sequence[Any]
+    if first.store is None:
+        features, kept = run.without_store()
+    else:
+        store = first.store if isinstance(first.store, FeatureStore) else FeatureStore(first.store)
+        features, kept = run.with_store(store)
+    skipped = [run.skipped[position] for position in sorted(run.skipped)]
+    if skipped:
+        _warn(skipped, len(items), with_labels=y is not None)
+    kept_labels = None if labels is None else labels[kept]
+    return [
+        Extraction(values, kept_labels, kept, skipped, computed, stored, run.n_duplicates)
+        for values, computed, stored in zip(features, run.n_computed, run.n_from_store, strict=True)
+    ]
+
+
+def _warn(skipped: Sequence[ImageReadError], n: int, *, with_labels: bool) -> None:
+    listed = "; ".join(f"{e.name} (position {e.position}): {e.reason}" for e in skipped[:5])
+    more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+    hint = "" if with_labels else ". To drop their labels too, use extract(X, y)"
+    warnings.warn(f"skipped {len(skipped)} of {n} images: {listed}{more}{hint}", SkippedImagesWarning, stacklevel=4)

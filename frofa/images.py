@@ -2,6 +2,7 @@
 
 import io
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -12,15 +13,33 @@ import numpy.typing as npt
 import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from frofa._listing import EXTENSIONS, is_hidden, scan
 from frofa.exceptions import ImageReadError
+
+DECODER = f"Pillow {PIL.__version__}"
+"""Part of every stored feature's key: decoders differ in the last bits."""
+
+
+class LazyImage(ABC):
+    """An image that is read where it is needed: a member of an archive, a frame of a video, a row of a data set.
+
+    Subclasses are small, immutable and can be pickled; any thread or process may read them.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def describe(self) -> str:
+        """What an error calls it, such as ``photos.zip!/cats/1.jpg``."""
+
+    @abstractmethod
+    def read(self) -> "bytes | str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]":
+        """The encoded image, the path of a file, or the pixels."""
+
 
 Images: TypeAlias = Any
 """What `as_image_list` takes."""
-ImageItem: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]"
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
-DECODER = f"Pillow {PIL.__version__}"
-"""Part of every stored feature's key: decoders differ in the last bits."""
+ImageItem: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8] | LazyImage"
 
 
 def load_image_folder(directory: str | os.PathLike[str]) -> tuple[list[str], npt.NDArray[np.str_]]:
@@ -29,7 +48,8 @@ def load_image_folder(directory: str | os.PathLike[str]) -> tuple[list[str], npt
     Parameters
     ----------
     directory : path
-        One sub-directory a class; its name is the label. Hidden files and directories are ignored.
+        One sub-directory a class; its name is the label. Hidden files and directories are ignored, and so are files
+        beside the class directories and files without the ending of an image. Links to directories are followed.
 
     Returns
     -------
@@ -54,7 +74,7 @@ def load_image_folder(directory: str | os.PathLike[str]) -> tuple[list[str], npt
     root = Path(directory)
     if not root.is_dir():
         raise NotADirectoryError(f"expected a directory of class directories, DIRECTORY/CLASS/IMAGE. Got {root}.")
-    classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not is_hidden(entry.name))
     if not classes:
         raise ValueError(
             f"expected a directory of class directories, DIRECTORY/CLASS/IMAGE. Got {root}, which has no sub-directory."
@@ -73,6 +93,8 @@ def load_image_folder(directory: str | os.PathLike[str]) -> tuple[list[str], npt
 def list_images(path: str | os.PathLike[str]) -> list[str]:
     """List the image files below a directory, sorted; a file is itself.
 
+    Links that lead nowhere are listed where their names have the ending of an image; reading them is the error.
+
     Raises
     ------
     FileNotFoundError
@@ -83,17 +105,11 @@ def list_images(path: str | os.PathLike[str]) -> list[str]:
         return [str(root)]
     if not root.is_dir():
         raise FileNotFoundError(f"no such file or directory: {root}")
-    return sorted(
-        str(file)
-        for file in root.rglob("*")
-        if file.suffix.lower() in EXTENSIONS
-        and not any(part.startswith(".") for part in file.relative_to(root).parts)
-        and file.is_file()
-    )
+    return scan(root).images
 
 
 def as_image_list(X: Images) -> Sequence[ImageItem]:
-    """Check the input of an extractor and return it as a sequence of paths, PIL images and uint8 arrays.
+    """Check the input of an extractor and return it as a sequence of paths, PIL images, uint8 arrays and `LazyImage`.
 
     Raises
     ------
@@ -103,7 +119,7 @@ def as_image_list(X: Images) -> Sequence[ImageItem]:
     if isinstance(X, (str, bytes, os.PathLike, Image.Image)):
         raise TypeError(
             f"expected several images. Got {X!r}: pass a list, [image], or the paths that "
-            "frofa.load_image_folder(directory) or frofa.list_images(directory) returns."
+            "frofa.load_images(source) or frofa.load_image_folder(directory) returns."
         )
     if hasattr(X, "iloc"):  # a pandas Series, or a DataFrame of one column
         X = X.to_numpy()
@@ -136,7 +152,7 @@ def _check_item(position: int, item: object) -> None:
                 f"expected uint8 images of shape (H, W, 3). Got {item.dtype}, shape {item.shape}, at position "
                 f"{position}."
             )
-    elif not isinstance(item, (str, os.PathLike, Image.Image)):
+    elif not isinstance(item, (str, os.PathLike, Image.Image, LazyImage)):
         raise TypeError(
             f"expected a path, a PIL image or a uint8 array. Got {type(item).__name__} ({item!r:.80}) "
             f"at position {position}."
@@ -145,6 +161,8 @@ def _check_item(position: int, item: object) -> None:
 
 def describe(item: ImageItem) -> str:
     """What an error calls an image: its path, or what it is."""
+    if isinstance(item, LazyImage):
+        return item.describe()
     if isinstance(item, Image.Image):
         return getattr(item, "filename", "") or f"PIL image, mode {item.mode}, size {item.size}"
     if isinstance(item, np.ndarray):
@@ -160,26 +178,57 @@ def content(item: ImageItem) -> tuple[Image.Image | bytes, str]:
     content : bytes or PIL.Image.Image
         A file's bytes, or the RGB image.
     digest : str
-        Of the file's bytes, or of size and pixels.
+        Of the file's bytes, wherever it lies: in a folder, an archive or a data set. Or of size and pixels.
     """
-    if isinstance(item, (str, os.PathLike)):
-        encoded = Path(item).read_bytes()
-        return encoded, blake2b(encoded, digest_size=20, person=b"frofa-file").hexdigest()
-    image = to_rgb(item) if isinstance(item, Image.Image) else Image.fromarray(item)
+    found = item.read() if isinstance(item, LazyImage) else item
+    if isinstance(found, (str, os.PathLike)):
+        found = _read_file(Path(found))
+    if isinstance(found, bytes):
+        return found, blake2b(found, digest_size=20, person=b"frofa-file").hexdigest()
+    image = to_rgb(found) if isinstance(found, Image.Image) else Image.fromarray(found)
     digest = blake2b(repr(image.size).encode(), digest_size=20, person=b"frofa-pixels")
     digest.update(image.tobytes())
     return image, digest.hexdigest()
 
 
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise OSError(f"a link to {path.readlink()}, which does not exist") from None
+        raise
+
+
 def decode(image: Image.Image | bytes) -> Image.Image:
-    """Decode what `content` returned to an upright RGB image."""
-    if isinstance(image, bytes):
-        try:
-            with Image.open(io.BytesIO(image)) as opened:
-                return to_rgb(opened)
-        except UnidentifiedImageError:  # its message has an address in memory
-            raise OSError("not an image, or of a format that Pillow cannot read") from None
-    return image
+    """Decode what `content` returned to an upright RGB image; of an animation, the first frame.
+
+    Raises
+    ------
+    OSError
+        If it is not an image, a damaged one, or has more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``.
+    """
+    if not isinstance(image, bytes):
+        return image
+    if not image:
+        raise OSError("the file is empty")
+    try:
+        with Image.open(io.BytesIO(image)) as opened:
+            _refuse_bombs(opened)
+            return to_rgb(opened)
+    except UnidentifiedImageError:  # its message has an address in memory
+        raise OSError("not an image, or of a format that Pillow cannot read") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise OSError(f"a decompression bomb? {error}") from None
+
+
+def _refuse_bombs(image: Image.Image) -> None:
+    """Refuse from Pillow's limit on, where it only warns, and raises from twice the limit on."""
+    n_pixels = image.width * image.height
+    if Image.MAX_IMAGE_PIXELS is not None and n_pixels > Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError(
+            f"Image size ({n_pixels} pixels) exceeds limit of {Image.MAX_IMAGE_PIXELS} pixels (Image.MAX_IMAGE_PIXELS)"
+        )
 
 
 def check_readable(position: int, item: ImageItem) -> ImageReadError | None:
@@ -193,7 +242,10 @@ def check_readable(position: int, item: ImageItem) -> ImageReadError | None:
 
 def read_error(position: int, item: ImageItem, error: Exception) -> ImageReadError:
     """The error that names an image and says in a few words why it could not be read."""
-    reason = str(error) if isinstance(error, OSError) and str(error) else f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and str(error):
+        reason = error.strerror or str(error)  # the name is said already
+    else:
+        reason = f"{type(error).__name__}: {error}"
     return ImageReadError(position, describe(item), reason)
 
 

@@ -9,6 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from store_helpers import snapshot
+
 import frofa
 from frofa import FeatureStore
 from frofa.demo import write_sample
@@ -36,7 +39,7 @@ def run_and_kill(arguments: list[str], after: int, environment: dict[str, str]) 
     return reported
 
 
-def test_a_killed_extraction_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_a_killed_extraction_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(frofa.__file__).parents[1])}
     write_sample(tmp_path / "sample")
     images = tmp_path / "sample" / "train"
@@ -49,9 +52,14 @@ def test_a_killed_extraction_goes_on_where_it_stopped(tmp_path: Path) -> None:
     for _ in range(KILLS):
         done += run_and_kill(command(images, disturbed, store), rng.randrange(0, 48), environment)
         assert not disturbed.exists()
-        kept = [spec["n_images"] for spec in FeatureStore(store).specs().values()]
+        assert FeatureStore(store).verify() == []
+        kept = [spec.n_images for spec in FeatureStore(store).info()]
         assert sum(kept) >= done
     assert done > 0
     ran = subprocess.run(command(images, disturbed, store), check=True, capture_output=True, env=environment)
     assert f"{240 - sum(kept)} images computed now" in ran.stdout.decode()
     assert disturbed.read_bytes() == undisturbed.read_bytes()
+    monkeypatch.setattr("frofa._files.STALE_AFTER", -1.0)
+    for path in (tmp_path / "a", store):
+        FeatureStore(path).compact()
+    assert snapshot(store) == snapshot(tmp_path / "a")

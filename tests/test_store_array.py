@@ -18,7 +18,7 @@ from frofa._files import remove_directory
 from frofa.augmentations import Brightness
 from frofa.estimators import LogisticProbeClassifier, MAPClassifier, PrototypeClassifier, RidgeProbeClassifier, _lazy
 from frofa.exceptions import DamagedStoreError, StoreError
-from frofa.store import FeatureArray, FeatureSpec, FeatureStore, reading, transfer
+from frofa.store import FeatureArray, FeatureSpec, FeatureStore, reading, source, transfer
 
 N = 50
 DTYPES = ("float32", "float16", "float64", "bfloat16")
@@ -138,16 +138,22 @@ def test_rows_of_one_shard_are_the_memory_map(tmp_path: Path) -> None:
     np.testing.assert_array_equal(array, as_numpy(features_of("float32")))
 
 
-def test_nothing_is_read_before_it_is_used(tmp_path: Path) -> None:
+def test_nothing_is_read_before_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class ReadError(Exception):
+        pass
+
+    def refuse(*_: Any) -> None:
+        raise ReadError
+
     store = stored(tmp_path / "store")
-    for file in store.path.rglob("features.npy"):
-        file.write_bytes(b"damaged")
-    array = store.features(spec_of("float32"))[3:40, 1]
+    monkeypatch.setattr(source, "read_rows", refuse)
+    array = store.features(spec_of("float32"), KEYS)[3:40, 1]
     assert (len(array), array.shape, array.dtype) == (37, (37, 8), np.float32)
     assert repr(array).startswith("FeatureArray(shape=(37, 8), dtype=float32, 0.001129 MiB in ")
     np.testing.assert_array_equal(array.keys, KEYS[3:40])
-    for read in (np.asarray, FeatureArray.tensor, lambda x: x[:1].tensor(), lambda x: x.to_device("cpu")):
-        with pytest.raises(DamagedStoreError, match=r"features\.npy"):
+    reads: list[Any] = [np.asarray, FeatureArray.tensor, lambda x: x[[1, 0]].tensor(), lambda x: x.to_device("cpu")]
+    for read in reads:
+        with pytest.raises(ReadError):
             read(array)
 
 
@@ -191,16 +197,29 @@ def test_a_compaction_by_another_process_goes_unnoticed(touched: bool, dtype: st
     np.testing.assert_array_equal(store.get(spec_of(dtype), KEYS[[3]]), expected[[3]])  # type: ignore[arg-type]
 
 
-def test_removed_features_are_an_error_that_says_so(tmp_path: Path) -> None:
+def test_features_that_are_removed_can_be_read_by_who_has_them(tmp_path: Path) -> None:
+    store, values = stored(tmp_path / "store"), as_numpy(features_of("float32"))
+    arrays = [
+        (store.features(spec_of("float32")), values),
+        (store.features(spec_of("float32"), KEYS[20:30]), values[20:30]),
+    ]
+    remove_directory(store.path / spec_of("float32").digest)
+    for array, expected in arrays:
+        np.testing.assert_array_equal(array, expected)
+        np.testing.assert_array_equal(array.tensor(), expected)
+        np.testing.assert_array_equal(array[::-1].to_device("cpu"), expected[::-1])
+        late = pickle.loads(pickle.dumps(array))  # noqa: S301 (just written)
+        with pytest.raises(StoreError, match=r"removed from .* before this copy was made"):
+            np.asarray(late)
+
+
+def test_a_file_that_was_cut_is_named(tmp_path: Path) -> None:
     store = stored(tmp_path / "store")
     array = store.features(spec_of("float32"))
-    by_key = store.features(spec_of("float32"), KEYS[20:30])
-    for shard in store.table(spec_of("float32")).shards()[:2]:
-        remove_directory(shard.path)
-    for removed, n in ((array, 26), (by_key, 6)):
-        with pytest.raises(StoreError, match=f"{n} of the {len(removed)} features .* extract them again"):
-            np.asarray(removed)
-    np.testing.assert_array_equal(by_key[6:], as_numpy(features_of("float32"))[26:30])
+    last = sorted(store.path.rglob("features.npy"))[-1]
+    last.write_bytes(last.read_bytes()[:-1])
+    with pytest.raises(DamagedStoreError, match=last.parent.name):
+        np.asarray(array)
 
 
 def test_no_rows(tmp_path: Path) -> None:

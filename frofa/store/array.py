@@ -10,7 +10,7 @@ import torch
 
 from frofa.store.format import Array, map_file
 from frofa.store.indexing import is_basic, out_of_bounds, row_positions, split_index
-from frofa.store.reading import BLOCK, Rows, Steps, as_rows, take_steps
+from frofa.store.reading import BLOCK, Rows, Steps, as_rows, mapped_features, take_steps
 from frofa.store.source import Source, pick, slice_of
 from frofa.store.spec import FeatureSpec
 from frofa.store.table import Places, SpecTable
@@ -133,8 +133,9 @@ class FeatureArray:
         if (run := self._source.one_run(self._at)) is not None and (run[1].step or 1) > 0:
             shard, rows = run
             try:
+                shard.check_sizes()
                 mapped = map_file(shard.path / "features.npy")[shard.offset :]
-            except FileNotFoundError:  # compacted: read below, where it is found again
+            except FileNotFoundError:  # compacted: read below
                 pass
             else:
                 features = mapped.view(self._torch_dtype).view(shard.shape)[rows]
@@ -233,7 +234,7 @@ class FeatureArray:
         if run is None:
             return None
         try:
-            return take_steps(run[0].features[run[1]], (*self._source.steps, *self._steps))
+            return take_steps(mapped_features(run[0])[run[1]], (*self._source.steps, *self._steps))
         except FileNotFoundError:
             return None
 

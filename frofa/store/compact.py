@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
 
-from frofa._files import remove_directory, remove_stale
+from frofa._files import disk_usage, remove_directory, remove_stale
+from frofa.store.files import FILES
 from frofa.store.format import Array
 from frofa.store.index import INDEX
 from frofa.store.keys import first_of_each
@@ -64,6 +65,8 @@ def compact(store: "FeatureStore", *, progress: bool = False) -> Compaction:
         If a shard's keys are damaged; nothing is lost.
     """
     store.check()
+    if not store.path.exists():
+        return Compaction(0, 0, 0, 0)
     before = after = duplicates = 0
     size = disk_usage(store.path)
     with store.lock():
@@ -73,17 +76,12 @@ def compact(store: "FeatureStore", *, progress: bool = False) -> Compaction:
             before += len(shards)
             duplicates += _compact(directory, shards, progress=progress)
             after += len(table.shards())
-            if after:
+            if shards:
                 table.write_index()
-            for part in (directory, directory / SHARDS, directory / INDEX):
+            for part in (store.path, store.path / FILES, directory, directory / SHARDS, directory / INDEX):
                 remove_stale(part)
     store.forget()
     return Compaction(before, after, duplicates, size - disk_usage(store.path))
-
-
-def disk_usage(path: Path) -> int:
-    """Bytes of all files below a directory."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 def _compact(directory: Path, shards: Sequence[Shard], *, progress: bool) -> int:

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from frofa._files import remove_directory, remove_stale
+from frofa._files import disk_usage, remove_directory, remove_stale
 from frofa.exceptions import StoreError
 from frofa.images import ImageItem, content
-from frofa.store.compact import disk_usage
 from frofa.store.spec import FeatureSpec
 from frofa.store.table import SpecTable
 from frofa.store.verify import spec_directories

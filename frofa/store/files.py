@@ -1,7 +1,7 @@
 """Digests of files that were read before, so that they need not be read again.
 
-A shortcut, never the truth: a file counts as the same if path, size, time of modification and inode are, and was not
-modified in the last seconds before it was read. Whoever does not trust that reads the files.
+A shortcut, never the truth: a file counts as the same if path, size, times of modification and of change, and inode are,
+and was not modified in the last seconds before it was read. Whoever does not trust that reads the files.
 """
 
 import os
@@ -25,6 +25,7 @@ RECORD = np.dtype(
         ("path", "u1", (20,)),
         ("size", "<u8"),
         ("mtime", "<u8"),
+        ("ctime", "<u8"),
         ("inode", "<u8"),
         ("key", "u1", (KEY_BYTES,)),
         ("crc32", "<u4"),
@@ -60,10 +61,10 @@ class FileDigests:
             todo, at = todo[inside], at[inside]
             candidates = np.asarray(records[at])
             same = np.ones(len(todo), bool)
-            for name in ("size", "mtime", "inode"):
+            for name in ("size", "mtime", "ctime", "inode"):
                 same &= candidates[name] == wanted[name][todo]
             same &= (candidates["path"] == wanted["path"][todo]).all(1)
-            same &= candidates["crc32"] == _crc32(candidates)
+            same &= whole_digests(candidates)
             for i, key in zip(todo[same], to_hex(candidates["key"][same]), strict=True):
                 found[i] = key
         return found
@@ -127,7 +128,13 @@ def open_digests(path: Path) -> Array:
         If it is damaged.
     """
     n = max(0, path.stat().st_size - header_bytes(RECORD, ())) // RECORD.itemsize
-    return open_npy(path, RECORD, (n,))
+    return open_npy(path, RECORD, (n,))[0]
+
+
+def whole_digests(records: Array) -> npt.NDArray[np.bool_]:
+    """Which of these rows of a table are what was written."""
+    whole: npt.NDArray[np.bool_] = records["crc32"] == _crc32(records)
+    return whole
 
 
 def _names(directory: Path) -> list[str]:
@@ -141,6 +148,7 @@ def _records(paths: Sequence[str], stats: Sequence[os.stat_result], keys: Array)
     for name, values in (
         ("size", [stat.st_size for stat in stats]),
         ("mtime", [stat.st_mtime_ns for stat in stats]),
+        ("ctime", [stat.st_ctime_ns for stat in stats]),
         ("inode", [stat.st_ino for stat in stats]),
     ):
         records[name] = values

@@ -59,25 +59,20 @@ def header_bytes(dtype: npt.DTypeLike, shape: tuple[int, ...]) -> int:
     return len(npy_header(np.dtype(dtype), (0, *shape)))
 
 
-def open_npy(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...], mapped: torch.Tensor | None = None) -> Array:
-    """Map a ``.npy`` file into memory, read-only; `mapped` is what `map_file` made of it before.
+def open_npy(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> tuple[Array, int]:
+    """Map a ``.npy`` file into memory, read-only; also return where its data starts.
 
     Raises
     ------
     DamagedStoreError
         If its header does not say this dtype and shape, or its size is not that.
     """
-    data = (map_file(path) if mapped is None else mapped).numpy()
-    data.flags.writeable = False
     dtype = np.dtype(dtype)
-    offset = _check_header(path, data[:HEAD].tobytes(), len(data), dtype, shape)
-    return np.ndarray(shape, dtype, buffer=data, offset=offset)
-
-
-def data_offset(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
-    """Where the data starts in a ``.npy`` file, whose header and size are checked as in `open_npy`."""
-    with path.open("rb", buffering=0) as file:
-        return _check_header(path, file.read(HEAD), os.fstat(file.fileno()).st_size, dtype, shape)
+    with path.open("rb", buffering=0) as file:  # the map is not touched: of a page, the system maps millions of bytes
+        offset = _check_header(path, file.read(HEAD), os.fstat(file.fileno()).st_size, dtype, shape)
+    data = map_file(path).numpy()
+    data.flags.writeable = False
+    return np.ndarray(shape, dtype, buffer=data, offset=offset), offset
 
 
 @lru_cache(1024)

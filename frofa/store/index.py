@@ -1,20 +1,22 @@
 """Where a key is: a sorted table over the shards of a spec, mapped into memory.
 
-An index is a convenience. What it says is checked against the shard, and without one, or with a damaged one, the keys
-of the shards are read instead.
+An index is a convenience. What it says is checked against the shard; before it is believed that it does not have a key,
+its checksum is. Without one, or with a damaged one, the keys of the shards are read instead.
 """
 
 import json
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from frofa._files import create_directory, remove_directory
+from frofa._files import create_directory, make_directory, remove_directory
 from frofa.exceptions import DamagedStoreError, StoreError
 from frofa.store.format import open_npy, seal, unseal, write_npy
 from frofa.store.keys import prefixes
@@ -24,6 +26,7 @@ from frofa.store.spec import FORMAT
 INDEX = "index"
 Prefixes = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.uint32]
+_NAME = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -37,14 +40,22 @@ class Index:
         The shard's position in `shards`, and the row in it.
     shards : sequence of str
         Names.
+    digest : str or None
+        Of `prefixes` and `places`, as they were written; None for one that was made in memory.
     """
 
     prefixes: Prefixes
     places: Places
     shards: Sequence[str]
+    digest: str | None = None
 
     def __len__(self) -> int:
         return len(self.prefixes)
+
+    @cached_property
+    def is_whole(self) -> bool:
+        """Whether it is what was written; reads all of it, once."""
+        return self.digest is None or self.digest == content_digest(self)
 
     def find(self, wanted: Prefixes) -> npt.NDArray[np.int64]:
         """The first position that has each prefix, or -1."""
@@ -76,10 +87,12 @@ def build_index(shards: Sequence[Shard]) -> Index:
 def write_index(directory: Path, index: Index) -> None:
     """Put an index into a spec's directory, in the place of those that are there."""
     home = directory / INDEX
-    home.mkdir(exist_ok=True)
+    make_directory(home)
     names = json.dumps(list(index.shards)).encode()
     name = blake2b(names, digest_size=8).hexdigest()
-    description = {"format": FORMAT, "n": len(index), "shards": list(index.shards)}
+    description = {"format": FORMAT, "n": len(index), "shards": list(index.shards), "content": content_digest(index)}
+    if not _is_whole(home / name):
+        remove_directory(home / name)
     create_directory(
         home / name,
         {
@@ -88,15 +101,16 @@ def write_index(directory: Path, index: Index) -> None:
             "index.json": lambda file: file.write(seal(description)),
         },
     )
-    for other in home.iterdir():
-        if not other.name.startswith(".") and other.name != name:
-            remove_directory(other)
+    for other in index_names(directory):
+        if other != name:
+            with suppress(PermissionError):  # Windows removes nothing that somebody reads; the next writer tries again
+                remove_directory(home / other)
 
 
 def index_names(directory: Path) -> list[str]:
     """The indices of a spec's directory: one, or two while it is replaced."""
     try:
-        return sorted(entry.name for entry in (directory / INDEX).iterdir() if not entry.name.startswith("."))
+        return sorted(entry.name for entry in (directory / INDEX).iterdir() if _NAME.fullmatch(entry.name))
     except FileNotFoundError:
         return []
 
@@ -116,17 +130,32 @@ def open_index(path: Path) -> Index:
     if content.get("format") != FORMAT:
         raise DamagedStoreError(file, f"format {content.get('format')}")
     n = content["n"]
-    values = open_npy(path / "prefixes.npy", "<u8", (n,))
-    places = open_npy(path / "places.npy", "<u4", (n, 2))
-    return Index(values, places, content["shards"])
+    values, _ = open_npy(path / "prefixes.npy", "<u8", (n,))
+    places, _ = open_npy(path / "places.npy", "<u4", (n, 2))
+    return Index(values, places, content["shards"], content["content"])
 
 
-def largest_index(directory: Path) -> Index | None:
-    """The index of most keys that is whole, if there is one."""
+def best_index(directory: Path, names: Sequence[str], shards: Sequence[str]) -> Index | None:
+    """Of these indices the one that can be read and has most keys, if possible of shards that are all there."""
     found = []
-    for name in index_names(directory):
+    for name in names:
         try:
             found.append(open_index(directory / INDEX / name))
         except (StoreError, FileNotFoundError):  # 'frofa store verify' reports it
             continue
-    return max(found, key=len, default=None)
+    there = set(shards)
+    return max(found, key=lambda index: (there.issuperset(index.shards), len(index)), default=None)
+
+
+def content_digest(index: Index) -> str:
+    """Digest of an index's two arrays."""
+    digest = blake2b(np.ascontiguousarray(index.prefixes).data, digest_size=20, person=b"frofa-index")
+    digest.update(np.ascontiguousarray(index.places).data)
+    return digest.hexdigest()
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return open_index(path).is_whole
+    except (StoreError, FileNotFoundError):
+        return False

@@ -1,5 +1,6 @@
 """Keys of images: 20-byte digests, as text or as rows of an array."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -10,6 +11,7 @@ KEY_BYTES = 20
 Keys: TypeAlias = Sequence[str] | npt.NDArray[np.uint8]
 KeyArray: TypeAlias = npt.NDArray[np.uint8]
 """Shape (n, 20)."""
+_KEY = re.compile(rf"[0-9a-fA-F]{{{2 * KEY_BYTES}}}")
 
 
 def as_keys(keys: Keys) -> KeyArray:
@@ -24,12 +26,16 @@ def as_keys(keys: Keys) -> KeyArray:
         if keys.ndim != 2 or keys.shape[1] != KEY_BYTES:
             raise ValueError(f"expected keys of shape (n, {KEY_BYTES}). Got {keys.shape}.")
         return keys
+    texts = list(keys)
     try:
-        if wrong := [key for key in keys if len(key) != 2 * KEY_BYTES]:
-            raise ValueError(f"Got {wrong[0]!r}")
-        return np.frombuffer(bytes.fromhex("".join(keys)), np.uint8).reshape(-1, KEY_BYTES)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"expected keys of {2 * KEY_BYTES} hexadecimal digits: {error}.") from None
+        read = bytes.fromhex("".join(texts))
+    except (ValueError, TypeError):
+        read = b""
+    # `fromhex` passes over blanks, so that the number of bytes is to be looked at as well.
+    if len(read) != KEY_BYTES * len(texts) or any(len(key) != 2 * KEY_BYTES for key in texts):
+        wrong = next((key for key in texts if not (isinstance(key, str) and _KEY.fullmatch(key))), None)
+        raise ValueError(f"expected keys of {2 * KEY_BYTES} hexadecimal digits. Got {wrong!r}.")
+    return np.frombuffer(read, np.uint8).reshape(-1, KEY_BYTES)
 
 
 def to_hex(keys: KeyArray) -> list[str]:

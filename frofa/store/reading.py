@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from io import FileIO
 from itertools import groupby
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import joblib
@@ -166,6 +169,13 @@ def as_rows(rows: Rows | range) -> Rows:
     return np.arange(rows.start, rows.stop, rows.step) if isinstance(rows, range) else rows
 
 
+def mapped_features(shard: Shard) -> Array:
+    """The map of a shard's features, after a look whether its files were cut, of which a map knows nothing."""
+    with suppress(FileNotFoundError):  # what was mapped before it was removed is whole
+        shard.check_sizes()
+    return shard.features
+
+
 def take_steps(features: Array, steps: Steps) -> Array:
     """The part of features (n, ...) that is wanted; a view."""
     for step in steps:
@@ -180,7 +190,7 @@ def _read_block(source: ShardRows, rows: Rows, out: Array, steps: Steps) -> None
             _read_runs(runs, out.reshape(-1).view(np.uint8).data)
             return
     for shard, part, positions in source.by_shard(rows):
-        wanted = take_steps(shard.features, steps)
+        wanted = take_steps(mapped_features(shard), steps)
         if isinstance(positions, slice) and not steps:
             np.take(wanted, part, axis=0, out=out, mode="clip")  # places are in range: 'raise' would buffer
         else:
@@ -193,13 +203,20 @@ def _read_runs(runs: list[Run], data: memoryview) -> None:
         parts = list(of_shard)
         shard = parts[0].shard
         n, offset = shard.row_bytes, shard.offset  # after a check of the header
-        file = shard.path / "features.npy"
-        with file.open("rb", buffering=0) as opened:
+        try:
+            with (shard.path / "features.npy").open("rb", buffering=0) as file:
+                for _, first, position, length, _ in parts:
+                    _fill(data[position * n : (position + length) * n], file, offset + first * n)
+        except FileNotFoundError:  # removed by a compaction: the map is still there
             for _, first, position, length, _ in parts:
-                target = data[position * n : (position + length) * n]
-                opened.seek(offset + first * n)
-                while target:
-                    done = opened.readinto(target)
-                    if not done:
-                        raise DamagedStoreError(file, "it ends early")
-                    target = target[done:]
+                taken = mapped_features(shard)[first : first + length]
+                data[position * n : (position + length) * n] = taken.reshape(-1).view(np.uint8).data
+
+
+def _fill(target: memoryview, file: FileIO, offset: int) -> None:
+    file.seek(offset)
+    while target:
+        done = file.readinto(target)
+        if not done:
+            raise DamagedStoreError(Path(str(file.name)), "it ends early")
+        target = target[done:]

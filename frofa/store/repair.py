@@ -2,18 +2,19 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from frofa._files import remove_directory, remove_stale, sync_directory, write_atomically
+from frofa._files import make_directory, remove_directory, remove_stale, sync_directory, write_atomically
 from frofa.exceptions import StoreError
 from frofa.store.files import FILES
 from frofa.store.format import Array, header_bytes, seal
 from frofa.store.index import INDEX
-from frofa.store.shard import ROW, SHARDS, next_stem, open_shard, row_table, shard_names, write_shard
+from frofa.store.shard import ROW, SHARDS, next_stem, open_shard, row_table, shard_names, spec_of_shard, write_shard
 from frofa.store.spec import FORMAT, STORED
 from frofa.store.table import SpecTable
 from frofa.store.verify import CHUNK, Damage, spec_directories, verify
@@ -46,8 +47,8 @@ def repair(store: "FeatureStore", *, progress: bool = False) -> list[Damage]:
     StoreError
         If the directory is no store at all.
     """
-    if not spec_directories(store.path):
-        store.check()
+    if not store.path.exists():
+        return []
     with store.lock():
         found = [_mend(store, damage) for damage in verify(store, progress=progress)]
         for directory in (store.path, *spec_directories(store.path)):
@@ -63,19 +64,18 @@ def repair(store: "FeatureStore", *, progress: bool = False) -> list[Damage]:
 
 def _mend(store: "FeatureStore", damage: Damage) -> Damage:
     path = damage.path
-    if path == store.path:  # the manifest
-        data = seal({"format": FORMAT})
-        write_atomically(store.path / "frofa-store.json", lambda file: file.write(data))
-        return damage
     relative = path.relative_to(store.path).parts
+    if len(relative) == 1:  # the manifest
+        _replace(path, seal({"format": FORMAT}))
+        return damage
     if relative[0] == FILES:
         path.unlink(missing_ok=True)
         return damage
     if relative[1] == INDEX:
         remove_directory(path)
         return damage
-    if relative[1] != SHARDS:  # spec.json: written anew when features of this spec are added
-        _put_aside(store, path)
+    if relative[1] != SHARDS:
+        _restore_spec(path)
         return damage
     shard = store.path.joinpath(*relative[:3])
     lost = _save_rows(shard)
@@ -83,12 +83,27 @@ def _mend(store: "FeatureStore", damage: Damage) -> Damage:
     return Damage(path, damage.problem, lost)
 
 
+def _restore_spec(path: Path) -> None:
+    """Write ``spec.json`` anew, from one of the shards, which all have it."""
+    for name in shard_names(path.parent):
+        with suppress(StoreError, FileNotFoundError):
+            spec = spec_of_shard(path.parent / SHARDS / name)
+            if spec.digest == path.parent.name:
+                _replace(path, spec.to_json())
+                return
+    path.unlink(missing_ok=True)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    write_atomically(path, lambda file: file.write(data))
+
+
 def _save_rows(path: Path) -> int:
     """Write the whole rows of a damaged shard into a new one; return how many are lost."""
     directory = path.parent.parent
     layout = _layout(path)
-    expected = _n_rows(path / "rows.npy", ROW.itemsize, header_bytes(ROW, ()))
-    if layout is None:
+    expected = _n_expected(path)
+    if layout is None or _is_misplaced(path) or not (directory / "spec.json").exists():
         return expected
     dtype, shape = layout
     table = _raw(path / "rows.npy", ROW, ())
@@ -109,7 +124,22 @@ def _save_rows(path: Path) -> int:
             dtype,
             _parts(features, kept, size),
         )
-    return max(expected, n) - int(whole.sum())
+    return max(0, expected - int(whole.sum()))
+
+
+def _n_expected(path: Path) -> int:
+    try:
+        return len(open_shard(path))
+    except (StoreError, FileNotFoundError):
+        return _n_rows(path / "rows.npy", ROW.itemsize, header_bytes(ROW, ()))
+
+
+def _is_misplaced(path: Path) -> bool:
+    """Whether a shard says that it is another spec's: its rows are not to be saved here."""
+    try:
+        return spec_of_shard(path).digest != path.parent.parent.name
+    except (StoreError, FileNotFoundError):
+        return False
 
 
 def _layout(path: Path) -> tuple[np.dtype[Any], tuple[int, ...]] | None:
@@ -156,9 +186,10 @@ def _parts(features: Array, rows: npt.NDArray[np.intp], size: int) -> Iterator[A
 
 def _put_aside(store: "FeatureStore", path: Path) -> None:
     home = store.path / QUARANTINE / path.relative_to(store.path).parent
-    home.mkdir(parents=True, exist_ok=True)
+    make_directory(home)
     target = home / path.name
     if target.is_dir():
         shutil.rmtree(target)
     path.replace(target)
+    sync_directory(home)
     sync_directory(path.parent)

@@ -3,21 +3,22 @@
 import re
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from hashlib import blake2b
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from frofa._files import create_directory
+from frofa._files import create_directory, make_directory
 from frofa.exceptions import DamagedStoreError
-from frofa.store.format import Array, data_offset, map_file, open_npy, seal, unseal, write_npy
+from frofa.store.format import Array, open_npy, seal, unseal, write_npy
 from frofa.store.keys import KEY_BYTES, KeyArray
-from frofa.store.spec import FORMAT
+from frofa.store.spec import FORMAT, FeatureSpec
 
 ROW = np.dtype([("key", "u1", (KEY_BYTES,)), ("crc32", "<u4")])
 """What ``rows.npy`` says of each image: its key, and the CRC-32 of the key's bytes followed by the feature's."""
@@ -25,8 +26,8 @@ SHARDS = "shards"
 FEW = 256
 """Rows up to which keys are read one by one."""
 APPENDED, COMPACTED = "b", "a"
-_NAME = re.compile(r"[ab]-\d{8,}-[0-9a-f]{16}")
 """First letters of a shard's name: compacted ones come first in the order of the names, which is that of the rows."""
+_NAME = re.compile(r"[ab]-\d{8}-[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -60,44 +61,57 @@ class Shard:
     @cached_property
     def rows(self) -> Array:
         """Keys and digests, mapped, not yet checked: shape (n,), of `ROW`."""
-        return open_npy(self.path / "rows.npy", ROW, self.shape[:1], self.rows_file)
-
-    @cached_property
-    def rows_file(self) -> torch.Tensor:
-        """The file of `rows`, mapped as it is; from then on its removal does no harm."""
-        return map_file(self.path / "rows.npy")
+        return self._rows[0]
 
     @cached_property
     def features(self) -> Array:
         """Mapped features, read-only."""
-        return open_npy(self.path / "features.npy", self.dtype, self.shape)
+        return self._features[0]
 
-    @cached_property
+    @property
     def offset(self) -> int:
         """Where the features start in their file, in bytes."""
-        return data_offset(self.path / "features.npy", self.dtype, self.shape)
+        return self._features[1]
+
+    @cached_property
+    def _rows(self) -> tuple[Array, int]:
+        return open_npy(self.path / "rows.npy", ROW, self.shape[:1])
+
+    @cached_property
+    def _features(self) -> tuple[Array, int]:
+        return open_npy(self.path / "features.npy", self.dtype, self.shape)
+
+    def check_sizes(self) -> None:
+        """Map both files, and see that neither was cut since: a read behind the end of a file ends the process.
+
+        Raises
+        ------
+        DamagedStoreError
+            If one was.
+        FileNotFoundError
+            If it is gone.
+        """
+        for name, (array, offset) in (("rows.npy", self._rows), ("features.npy", self._features)):
+            size = (self.path / name).stat().st_size
+            if size != offset + array.nbytes:
+                raise DamagedStoreError(self.path / name, f"it has {size} bytes; expected {offset + array.nbytes}")
 
     def keys_at(self, rows: npt.NDArray[np.int64]) -> KeyArray:
         """The keys of these rows, not yet checked."""
-        if len(rows) <= FEW and "rows" not in vars(self):
-            # Of a large file, the system may map millions of bytes for each page that is touched.
-            try:
-                return self._read_keys(rows)
-            except FileNotFoundError:
-                if "rows_file" not in vars(self):
-                    raise
+        if len(rows) <= FEW:
+            # Of a large file, the system maps millions of bytes for each page that is touched, which counts as memory.
+            with suppress(FileNotFoundError), (self.path / "rows.npy").open("rb", buffering=0) as file:
+                return self._read_keys(file, rows)
         keys: KeyArray = self.rows["key"][rows]
         return keys
 
-    def _read_keys(self, rows: npt.NDArray[np.int64]) -> KeyArray:
-        path = self.path / "rows.npy"
-        with path.open("rb", buffering=0) as file:
-            start = data_offset(path, ROW, self.shape[:1])
-            found = b""
-            for row in rows.tolist():
-                file.seek(start + ROW.itemsize * row)
-                found += file.read(KEY_BYTES)
-        return np.frombuffer(found, np.uint8).reshape(-1, KEY_BYTES)
+    def _read_keys(self, file: FileIO, rows: npt.NDArray[np.int64]) -> KeyArray:
+        keys = np.empty((len(rows), KEY_BYTES), np.uint8)
+        for key, row in zip(keys, rows.tolist(), strict=True):
+            file.seek(self._rows[1] + ROW.itemsize * row)
+            if file.readinto(key.data) != KEY_BYTES:
+                raise DamagedStoreError(self.path / "rows.npy", "it ends early")
+        return keys
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Shard, (self.path, self.shape, self.dtype, self.rows_digest)  # not what is mapped
@@ -110,10 +124,14 @@ class Shard:
         StoreError
             If not.
         """
-        if _rows_digest(self.rows) != self.rows_digest:
+        if not self._rows_are_whole:
             raise DamagedStoreError(self.path / "rows.npy", "the checksum is another")
         keys: KeyArray = self.rows["key"]
         return keys
+
+    @cached_property
+    def _rows_are_whole(self) -> bool:
+        return _rows_digest(self.rows) == self.rows_digest
 
     def whole_rows(self, start: int, stop: int) -> npt.NDArray[np.bool_]:
         """Which of these rows have the key and the feature that were written."""
@@ -150,14 +168,21 @@ def write_shard(
         The features, some rows at a time.
     """
     rows_digest = _rows_digest(table)
-    description = {"format": FORMAT, "shape": shape, "dtype": np.dtype(dtype).str, "rows": rows_digest}
+    spec = FeatureSpec.from_json(directory / "spec.json")
+    description = {
+        "format": FORMAT,
+        "spec": asdict(spec),
+        "shape": shape,
+        "dtype": np.dtype(dtype).str,
+        "rows": rows_digest,
+    }
     contents: dict[str, Callable[[BinaryIO], object]] = {
         "features.npy": partial(write_npy, dtype=dtype, shape=shape, parts=parts),
         "rows.npy": partial(write_npy, dtype=ROW, shape=table.shape, parts=[table]),
         "shard.json": lambda file: file.write(seal(description)),
     }
     path = directory / SHARDS / f"{stem}-{rows_digest[:16]}"
-    path.parent.mkdir(exist_ok=True)
+    make_directory(path.parent)
     create_directory(path, contents)
     return Shard(path, shape, np.dtype(dtype), rows_digest)
 
@@ -167,16 +192,21 @@ def open_shard(path: Path) -> Shard:
 
     Raises
     ------
-    StoreError
-        If it is damaged.
+    DamagedStoreError
+        If it is damaged, or the shard is another spec's.
     FileNotFoundError
         If it is gone.
     """
-    file = path / "shard.json"
-    content = unseal(file.read_bytes(), file)
-    if content.get("format") != FORMAT:
-        raise DamagedStoreError(file, f"format {content.get('format')}")
+    content = _description(path)
+    spec = FeatureSpec(**content["spec"])
+    if spec.digest != path.parent.parent.name:
+        raise DamagedStoreError(path, f"it is a shard of spec {spec.digest}")
     return Shard(path, tuple(content["shape"]), np.dtype(content["dtype"]), content["rows"])
+
+
+def spec_of_shard(path: Path) -> FeatureSpec:
+    """The spec whose features a shard holds; errors as in `open_shard`."""
+    return FeatureSpec(**_description(path)["spec"])
 
 
 def shard_names(directory: Path) -> list[str]:
@@ -191,6 +221,14 @@ def next_stem(names: list[str]) -> str:
     """What the name of a new shard begins with, so that it comes after all others."""
     numbers = [int(name.split("-")[1]) for name in names if name.startswith(APPENDED)]
     return f"{APPENDED}-{max(numbers, default=-1) + 1:08d}"
+
+
+def _description(path: Path) -> dict[str, Any]:
+    file = path / "shard.json"
+    content = unseal(file.read_bytes(), file)
+    if content.get("format") != FORMAT:
+        raise DamagedStoreError(file, f"format {content.get('format')}")
+    return content
 
 
 def _rows_digest(table: Array) -> str:

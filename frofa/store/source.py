@@ -1,5 +1,6 @@
 """Where the rows of a lazy array come from, shared by the array and all views of it."""
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -44,23 +45,14 @@ class Source:
     @classmethod
     def of_places(cls, table: SpecTable, spec: FeatureSpec, places: Places) -> "Source":
         """Rows where a table has found them."""
-        shards = ShardRows.of(places.shards or [shard for shard in [table.first()] if shard])  # for the shape
-        return cls(table, spec, shards, shards.starts[places.shard] + places.row).hold()
+        shards = ShardRows.of(places.shards or table.shards()[:1])  # of no rows, one knows the shape
+        return cls(table, spec, shards, shards.starts[places.shard] + places.row)
 
     @classmethod
     def of_shards(cls, table: SpecTable, spec: FeatureSpec) -> "Source":
         """All rows, in the order they were written."""
         shards = ShardRows.of(table.shards())
-        return cls(table, spec, shards, range(int(shards.starts[-1]))).hold()
-
-    def hold(self) -> "Source":
-        """Map the keys, which no read needs, but without which a shard that is removed could not be found again."""
-        for shard in self._located[0].shards:
-            try:
-                shard.rows_file  # noqa: B018 (mapped at first use)
-            except FileNotFoundError:  # said when it is read
-                continue
-        return self
+        return cls(table, spec, shards, range(int(shards.starts[-1])))
 
     def select(self, at: Rows | range, steps: Steps) -> "Source":
         """Some of the rows, and parts of their features, as a source of its own."""
@@ -68,7 +60,10 @@ class Source:
         return Source(self.table, self.spec, shards, pick(rows, at), (*self.steps, *steps))
 
     def compact(self) -> tuple[list[Shard], Rows | range]:
-        """The shards that are used, and the rows as they are numbered there."""
+        """The shards that are used, and the rows as they are numbered there, as things are now."""
+        if not all(shard.path.exists() for shard in self._located[0].shards):
+            with suppress(StoreError):  # said when it is read
+                self._locate_again()
         shards, rows = self._located[0].only(self._located[1])
         return list(shards.shards), rows
 
@@ -117,8 +112,7 @@ class Source:
         try:
             keys = self.keys(range(n))
         except FileNotFoundError as error:
-            raise StoreError(f"{gone}, with their keys: ask the store for them again.") from error
-        self.table.refresh()
+            raise StoreError(f"{gone}, before this copy was made: ask the store for them again.") from error
         places = self.table.locate(keys)
         absent = int((places.shard < 0).sum())
         if absent:
@@ -156,7 +150,10 @@ def _as_they_are(features: Array) -> Array:
 
 
 def _restore(directory: Any, spec: FeatureSpec, shards: list[Shard], rows: Rows | range, steps: Steps) -> Source:
-    return Source(SpecTable(directory), spec, ShardRows.of(shards), rows, steps).hold()
+    for shard in shards:
+        with suppress(FileNotFoundError):  # gone by now: said when it is read
+            shard.check_sizes()
+    return Source(SpecTable(directory), spec, ShardRows.of(shards), rows, steps)
 
 
 def _feature_shape(shards: Any, spec: FeatureSpec) -> tuple[int, ...]:

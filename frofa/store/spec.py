@@ -44,6 +44,19 @@ class FeatureSpec:
     precision: str
     dtype: str
 
+    def __post_init__(self) -> None:
+        """Refuse what has no place in ``spec.json``.
+
+        Raises
+        ------
+        ValueError
+        """
+        for name, value in asdict(self).items():
+            if not isinstance(value, (str, int, type(None))):
+                raise ValueError(f"expected text, a whole number, True, False or None as {name}. Got {value!r}.")
+        if self.dtype not in STORED:
+            raise ValueError(f"expected one of {', '.join(STORED)} as dtype. Got {self.dtype!r}.")
+
     @property
     def digest(self) -> str:
         """The name of this spec's directory: 40 hexadecimal digits."""

@@ -1,15 +1,16 @@
 """A directory of features, keyed by what determines them."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock
 
-from frofa._files import TEMPORARY, write_atomically
-from frofa.exceptions import StoreError
+from frofa._files import TEMPORARY, make_directory, write_atomically
+from frofa.exceptions import DamagedStoreError, StoreError
 from frofa.store.array import FeatureArray
 from frofa.store.compact import Compaction, compact
 from frofa.store.contents import Explanation, SpecInfo, explain, gc, info
@@ -17,9 +18,10 @@ from frofa.store.files import FILES, FileDigests
 from frofa.store.format import Array, seal, unseal
 from frofa.store.keys import Keys, as_keys, first_of_each, to_hex
 from frofa.store.repair import repair
+from frofa.store.shard import SHARDS
 from frofa.store.spec import FORMAT, FeatureSpec
 from frofa.store.table import SpecTable
-from frofa.store.verify import Damage, verify
+from frofa.store.verify import Damage, spec_directories, verify
 from frofa.store.writer import ShardWriter
 
 MANIFEST = "frofa-store.json"
@@ -113,9 +115,11 @@ class FeatureStore:
         with self.writer(spec) as writer:
             writer.add(keys, features)
 
-    def writer(self, spec: FeatureSpec, on_commit: Callable[[int], object] | None = None) -> ShardWriter:
+    def writer(
+        self, spec: FeatureSpec, on_commit: Callable[[int], object] | None = None, *, automatic: bool = True
+    ) -> ShardWriter:
         """Write many batches, in few files: a context manager whose ``add(keys, features)`` takes one."""
-        return ShardWriter(self, spec, on_commit)
+        return ShardWriter(self, spec, on_commit, automatic=automatic)
 
     def specs(self) -> dict[str, FeatureSpec]:
         """What the store holds features of, by digest.
@@ -126,8 +130,14 @@ class FeatureStore:
             If one is damaged.
         """
         self.check()
-        files = sorted(self.path.glob("*/spec.json"))
-        return {file.parent.name: FeatureSpec.from_json(file) for file in files}
+        found = {}
+        for directory in spec_directories(self.path):
+            try:
+                found[directory.name] = FeatureSpec.from_json(directory / "spec.json")
+            except FileNotFoundError as error:  # removed since, or in the making, or else damage
+                if (directory / SHARDS).is_dir():
+                    raise DamagedStoreError(directory / "spec.json", "it is not there") from error
+        return found
 
     def verify(self, *, progress: bool = False) -> list[Damage]:
         """Read all of the store and list what is damaged, as `frofa.store.verify.verify`."""
@@ -183,8 +193,7 @@ class FeatureStore:
 
     def feature_shape(self, spec: FeatureSpec) -> tuple[int, ...] | None:
         """Shape of one of a spec's features; None if there are none."""
-        shard = self.table(spec).first()
-        return shard.shape[1:] if shard else None
+        return self.table(spec).feature_shape()
 
     def index_if_worth_it(self, spec: FeatureSpec) -> None:
         """Index the keys of a spec, if many are not indexed and no other process is about it."""
@@ -192,16 +201,25 @@ class FeatureStore:
         table.refresh()
         if not table.wants_index():
             return
-        lock = self.lock(blocking=False)
-        try:
-            with lock:
+        with suppress(TimeoutError, NotImplementedError), FileLock(self.path / LOCK, timeout=0):
+            table.refresh()
+            if table.wants_index():
                 table.write_index()
-        except TimeoutError:
-            return
 
-    def lock(self, *, blocking: bool = True) -> FileLock:
-        """What keeps two processes from compacting, repairing or indexing at once; writers do not need it."""
-        return FileLock(self.path / LOCK, blocking=blocking)
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Wait until no other process compacts, repairs or indexes, and keep others from it; writers do not need it.
+
+        Raises
+        ------
+        StoreError
+            If the file system has no locks.
+        """
+        try:
+            with FileLock(self.path / LOCK):
+                yield
+        except NotImplementedError as error:
+            raise StoreError(f"{self.path} is on a file system without locks: {error}") from error
 
     def create(self, spec: FeatureSpec) -> Path:
         """Make the directory of a spec, with the manifest and the spec's own description; return it."""
@@ -211,8 +229,8 @@ class FeatureStore:
             (self.path / MANIFEST, seal({"format": FORMAT})),
             (directory / "spec.json", spec.to_json()),
         ):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            if not file.exists():
+            make_directory(file.parent)
+            if not file.exists() or file.read_bytes() != content:
                 write_atomically(file, lambda opened, data=content: opened.write(data))  # type: ignore[misc]
         return directory
 
@@ -229,13 +247,15 @@ class FeatureStore:
         if not self.path.is_dir():
             raise StoreError(f"{self.path} is a file; a feature store is a directory.")
         # Listed before the manifest is read: of a store that another process is creating, the manifest comes first.
-        empty = all(file.name.startswith(TEMPORARY) for file in self.path.iterdir())
+        names = [entry.name for entry in self.path.iterdir()]
         manifest = self.path / MANIFEST
         try:
             data = manifest.read_bytes()
         except FileNotFoundError:
-            if empty:
+            if all(name.startswith(TEMPORARY) or name == LOCK for name in names):
                 return  # about to become a store
+            if any((self.path / name / SHARDS).is_dir() for name in names):
+                raise DamagedStoreError(manifest, "it is not there") from None
             raise StoreError(
                 f"{self.path} is not a feature store: it has no {MANIFEST}. Pass an empty or new directory."
             ) from None

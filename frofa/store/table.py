@@ -1,23 +1,24 @@
 """One spec's shards and index, as this process knows them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from frofa.exceptions import DamagedStoreError
-from frofa.store.index import Index, Prefixes, build_index, index_names, largest_index, write_index
-from frofa.store.keys import KeyArray, prefixes
-from frofa.store.shard import SHARDS, Shard, open_shard, shard_names
+from frofa.exceptions import DamagedStoreError, StoreError
+from frofa.store.index import Index, best_index, build_index, index_names, write_index
+from frofa.store.keys import KeyArray, first_of_each, prefixes
+from frofa.store.shard import COMPACTED, SHARDS, Shard, open_shard, shard_names
 
+ATTEMPTS = 100
+"""How often to look again while others change a directory; two or three do."""
+MANY, OPENING_THREADS = 64, 8
 LOOSE_ROWS, LOOSE_FRACTION = 2**16, 1 / 8
 """So many images outside the index, absolutely and of all, are a reason to write a new one."""
-
-MANY, OPENING_THREADS = 64, 8
-"""So many shards are opened by so many threads: from a disk, what takes time is waiting."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,27 @@ class Places:
     row: npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class _View:
+    """What was there at one moment. It is never changed, so that threads need no lock.
+
+    Attributes
+    ----------
+    names, index_names : list of str
+        Of the shards and indices.
+    index, loose : Index
+        What is on disk, and that of all shards that it does not have.
+    shards : dict of str to Shard
+        Those that were opened so far.
+    """
+
+    names: list[str]
+    index_names: list[str]
+    index: Index | None
+    loose: Index
+    shards: dict[str, Shard]
+
+
 class SpecTable:
     """Finds keys in the shards of one spec's directory.
 
@@ -47,100 +69,161 @@ class SpecTable:
 
     def __init__(self, directory: Path):
         self.directory = directory
-        self._names: list[str] = []
-        self._index_names: list[str] = []
-        self._index: Index | None = None
-        self._loose: Index = build_index([])
-        self._shards: dict[str, Shard] = {}
+        self._view = _View([], [], None, build_index([]), {})
 
     def locate(self, keys: KeyArray) -> Places:
-        """Find keys, after a look at what has been added if one is not known.
+        """Find keys. What is there when this is called, is found, also while others compact the store.
 
         Raises
         ------
         StoreError
             If a shard's description or keys are damaged.
         """
-        places = self._locate(keys)
-        if (places.shard < 0).any() and self.refresh():
-            places = self._locate(keys)
-        return places
+        self.refresh()
+        finder = _Finder(keys)
+        for _ in range(ATTEMPTS):
+            view = self._view
+            finder.look(view, self._mapped)
+            if (finder.places.shard >= 0).all():
+                break
+            # Before it is believed that a key is not there: its shard may just have become part of another.
+            self.refresh()
+            if _moved(view.names, self._view.names):
+                continue
+            if view.index is None or view.index.is_whole:
+                break
+            self._view = self._new_view(self._view.names, self._view.index_names, None)
+        return finder.places
 
     def shards(self) -> list[Shard]:
-        """All shards that are there now, in the order of their rows."""
-        self.refresh()
-        new = [name for name in self._names if name not in self._shards]
-        if len(new) > MANY:
-            with ThreadPoolExecutor(OPENING_THREADS) as pool:
-                for _ in pool.map(self._open, new):
-                    pass
-        return [shard for name in self._names if (shard := self._open(name))]
+        """All shards that are there now, in the order of their rows.
 
-    def first(self) -> Shard | None:
-        """One of the shards, if there is any."""
+        Raises
+        ------
+        StoreError
+            If one is damaged, or others change the directory all the time.
+        """
         self.refresh()
-        return next((shard for name in self._names if (shard := self._open(name))), None)
+        for _ in range(ATTEMPTS):
+            view = self._view
+            self._open_many(view)
+            found = [shard for name in view.names if (shard := self._mapped(view, name))]
+            self.refresh()
+            if len(found) == len(view.names) and not _moved(view.names, self._view.names):
+                return found
+        raise StoreError(f"{self.directory} was compacted each of the {ATTEMPTS} times that its shards were listed.")
 
-    def refresh(self) -> bool:
-        """See what was added or removed; return whether anything was."""
+    def feature_shape(self) -> tuple[int, ...] | None:
+        """Shape of a feature; None if there are none."""
+        self.refresh()
+        shards = (self._open(name, self._view.shards) for name in self._view.names)
+        return next((shard.shape[1:] for shard in shards if shard), None)
+
+    def refresh(self) -> None:
+        """See what was added or removed."""
+        old = self._view
         names, indices = shard_names(self.directory), index_names(self.directory)
-        if (names, indices) == (self._names, self._index_names):
-            return False
-        if indices != self._index_names:
-            self._index = largest_index(self.directory)
-        there = set(names)
-        self._shards = {name: shard for name, shard in self._shards.items() if name in there}
-        indexed = set(self._index.shards) if self._index else set()
-        loose = [name for name in names if name not in indexed]
-        if list(self._loose.shards) != loose:
-            self._loose = build_index([shard for name in loose if (shard := self._open(name))])
-        self._names, self._index_names = names, indices
-        return True
+        if indices != old.index_names:
+            self._view = self._new_view(names, indices, best_index(self.directory, indices, names))
+        elif names != old.names:
+            self._view = self._new_view(names, indices, old.index)
 
     def n_keys(self) -> int:
         """How many images there are, each counted once."""
-        values = build_index(self.shards()).prefixes
-        return len(values) - int((values[1:] == values[:-1]).sum())
+        keys = [shard.checked_keys() for shard in self.shards()]
+        return len(first_of_each(np.concatenate(keys))) if keys else 0
 
     def wants_index(self) -> bool:
         """Whether a new index would pay."""
-        return len(self._loose) > max(LOOSE_ROWS, LOOSE_FRACTION * len(self._index or ()))
+        view = self._view
+        return len(view.loose) > max(LOOSE_ROWS, LOOSE_FRACTION * len(view.index or ()))
 
     def write_index(self) -> None:
         """Index all shards."""
         write_index(self.directory, build_index(self.shards()))
         self.refresh()
 
-    def _locate(self, keys: KeyArray) -> Places:
-        wanted = prefixes(keys)
-        finder = _Finder(self._open, keys, wanted)
-        for index in (self._index, self._loose):
-            if index is not None:
-                finder.look_in(index)
-        return finder.places
+    def _new_view(self, names: list[str], indices: list[str], index: Index | None) -> _View:
+        old = self._view
+        known = set(names)
+        shards = {name: shard for name, shard in old.shards.items() if name in known}
+        indexed = set(index.shards) if index else set()
+        loose, names_of_it = old.loose, [name for name in names if name not in indexed]
+        if list(loose.shards) != names_of_it:
+            loose = build_index([shard for name in names_of_it if (shard := self._open(name, shards))])
+        return _View(names, indices, index, loose, shards)
 
-    def _open(self, name: str) -> Shard | None:
-        """The shard of that name; None if it is gone."""
-        if name not in self._shards:
+    def _open_many(self, view: _View) -> None:
+        """Open the shards that were not opened before by several threads: from a disk, what takes time is waiting."""
+        new = [name for name in view.names if name not in view.shards]
+        if len(new) > MANY:
+            with ThreadPoolExecutor(OPENING_THREADS) as pool:
+                for _ in pool.map(partial(self._mapped, view), new):
+                    pass
+
+    def _mapped(self, view: _View, name: str) -> Shard | None:
+        """The shard of that name with its files mapped, so that it can be read when it is gone; None if it is gone."""
+        shard = self._open(name, view.shards)
+        if shard is not None:
             try:
-                self._shards[name] = open_shard(self.directory / SHARDS / name)
-            except FileNotFoundError:
-                if (self.directory / SHARDS / name).is_dir():
-                    raise DamagedStoreError(self.directory / SHARDS / name, "it has no shard.json") from None
+                shard.check_sizes()
+            except FileNotFoundError as error:
+                self._check_gone(name, error)
                 return None
-        return self._shards[name]
+        return shard
+
+    def _open(self, name: str, shards: dict[str, Shard]) -> Shard | None:
+        """The shard of that name with its keys mapped; None if it is gone."""
+        if name not in shards:
+            try:
+                shard = open_shard(self.directory / SHARDS / name)
+                shard.rows  # noqa: B018 (maps them)
+            except FileNotFoundError as error:
+                self._check_gone(name, error)
+                return None
+            self._check_shape(shard, shards)
+            shards[name] = shard
+        return shards[name]
+
+    def _check_gone(self, name: str, error: FileNotFoundError) -> None:
+        path = self.directory / SHARDS / name
+        if path.is_dir():
+            raise DamagedStoreError(path, f"it has no {Path(error.filename).name}") from None
+
+    def _check_shape(self, shard: Shard, others: dict[str, Shard]) -> None:
+        other = next(iter(others.values()), shard)
+        if (shard.shape[1:], shard.dtype) != (other.shape[1:], other.dtype):
+            raise StoreError(
+                f"{shard.path} has features of {shard.dtype}, shape {shard.shape[1:]}, but {other.path.name} of "
+                f"{other.dtype}, shape {other.shape[1:]}: one spec has one. Delete the wrong one."
+            )
+
+
+def _moved(before: Sequence[str], after: Sequence[str]) -> bool:
+    """Whether features may have gone from one shard to another; shards that were appended do not matter."""
+    new = set(after).difference(before)
+    return not set(before).issubset(after) or any(name.startswith(COMPACTED) for name in new)
 
 
 class _Finder:
-    """Looks keys up in one index after another, and checks what they say against the shards."""
+    """Looks keys up in one index after another, and checks what they say against the shards.
 
-    def __init__(self, open_: Callable[[str], Shard | None], keys: KeyArray, wanted: Prefixes):
-        self._open, self._keys, self._wanted = open_, keys, wanted
+    What it has found stays found: the shards are mapped, and may go.
+    """
+
+    def __init__(self, keys: KeyArray):
+        self._keys, self._wanted = keys, prefixes(keys)
         n = len(keys)
         self.places = Places([], np.full(n, -1, np.int32), np.full(n, -1, np.int64))
 
-    def look_in(self, index: Index) -> None:
+    def look(self, view: _View, open_: Callable[[_View, str], Shard | None]) -> None:
         """Find what is not found yet."""
+        self._open = partial(open_, view)
+        for index in (view.index, view.loose):
+            if index is not None:
+                self._look_in(index)
+
+    def _look_in(self, index: Index) -> None:
         todo = np.flatnonzero(self.places.shard < 0)
         at = index.find(self._wanted[todo])
         todo, at = todo[at >= 0], at[at >= 0]
@@ -169,11 +252,9 @@ class _Finder:
             rows, which = found[part, 1].astype(np.int64), todo[part]
             inside = rows < len(shard)  # no more than that is known of an index that was not checked
             rows, which = rows[inside], which[inside]
-            try:
-                right = (shard.keys_at(rows) == self._keys[which]).all(1)
-            except FileNotFoundError:  # removed since it was opened
-                numbers[position] = -1
-                continue
+            right = (shard.keys_at(rows) == self._keys[which]).all(1)
+            if not right.all():
+                shard.checked_keys()  # two keys with the same prefix, or a damaged one
             self.places.shard[which[right]], self.places.row[which[right]] = number, rows[right]
 
     def _number(self, index: Index, position: int) -> int:

@@ -1,5 +1,6 @@
 """Checking a store: every file, every key, every byte of a feature."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from frofa.exceptions import DamagedStoreError, StoreError
-from frofa.store.files import FILES, open_digests
+from frofa.store.files import FILES, open_digests, whole_digests
 from frofa.store.index import INDEX, Index, index_names, open_index
 from frofa.store.keys import prefixes
 from frofa.store.shard import SHARDS, Shard, open_shard, shard_names
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 CHUNK = 2**24
 """Bytes of features that are looked at together."""
+_DIGEST = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,17 @@ def verify(store: "FeatureStore", *, progress: bool = False) -> list[Damage]:
     -------
     list of Damage
         Empty if all is well.
+
+    Raises
+    ------
+    StoreError
+        If the directory is no store, or another version's.
     """
     found = []
     try:
         store.check()
-    except StoreError as error:
-        found.append(Damage(store.path, getattr(error, "why", str(error))))
+    except DamagedStoreError as error:
+        found.append(Damage(Path(error.path), error.why))
     found += _files_damage(store.path / FILES)
     directories = spec_directories(store.path)
     names = [(directory, name) for directory in directories for name in shard_names(directory)]
@@ -81,7 +88,7 @@ def spec_directories(path: Path) -> list[Path]:
     """The directories of a store that hold a spec's features."""
     if not path.is_dir():
         return []
-    return sorted(entry for entry in path.iterdir() if len(entry.name) == 40 and entry.is_dir())
+    return sorted(entry for entry in path.iterdir() if _DIGEST.fullmatch(entry.name) and entry.is_dir())
 
 
 def spec_damage(directory: Path) -> list[Damage]:
@@ -153,7 +160,8 @@ def _files_damage(directory: Path) -> list[Damage]:
     found = []
     for file in sorted(directory.glob("*.npy")):
         try:
-            open_digests(file)
+            if not whole_digests(open_digests(file)).all():
+                found.append(Damage(file, "digests are not what was written"))
         except FileNotFoundError:
             continue
         except DamagedStoreError as error:

@@ -31,6 +31,8 @@ class ShardWriter:
     spec : FeatureSpec
     on_commit : callable, default=None
         Called with the number of images after each commit.
+    automatic : bool, default=True
+        False leaves it to the caller to look at `is_due` and to commit.
 
     Examples
     --------
@@ -38,8 +40,15 @@ class ShardWriter:
     ...     writer.add(keys, features)
     """
 
-    def __init__(self, store: "FeatureStore", spec: FeatureSpec, on_commit: Callable[[int], object] | None = None):
-        self._store, self._spec, self._on_commit = store, spec, on_commit
+    def __init__(
+        self,
+        store: "FeatureStore",
+        spec: FeatureSpec,
+        on_commit: Callable[[int], object] | None = None,
+        *,
+        automatic: bool = True,
+    ):
+        self._store, self._spec, self._on_commit, self._automatic = store, spec, on_commit, automatic
         self._batches: list[tuple[KeyArray, Array]] = []
         self._bytes, self._since = 0, time.monotonic()
         self._shape: tuple[int, ...] | None = None
@@ -71,8 +80,14 @@ class ShardWriter:
             self._since = time.monotonic()
         self._batches.append((batch, stored))
         self._bytes += stored.nbytes
-        if self._bytes >= COMMIT_BYTES or time.monotonic() - self._since >= COMMIT_SECONDS:
+        if self._automatic and self.is_due:
             self.commit()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether so much was added, or so long ago, that it should be committed."""
+        late = time.monotonic() - self._since >= COMMIT_SECONDS
+        return bool(self._batches) and (late or self._bytes >= COMMIT_BYTES)
 
     def commit(self) -> None:
         """Put on disk what was added."""
@@ -99,11 +114,15 @@ class ShardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.commit()
-        self._store.index_if_worth_it(self._spec)
+        if kind is None:
+            self._store.index_if_worth_it(self._spec)
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
+        if 0 in shape:
+            raise ValueError(f"expected features of one value or more an image. Got shape {shape}.")
         if self._shape is None:
-            self._shape = self._store.feature_shape(self._spec) or shape
+            found = self._store.feature_shape(self._spec)
+            self._shape = shape if found is None else found
         if shape != self._shape:
             raise ValueError(f"this spec's features have shape {self._shape}. Got {shape}.")
 
@@ -125,4 +144,6 @@ def as_stored(features: Any, spec: FeatureSpec) -> Array:
         name = str(array.dtype.newbyteorder("="))
     if name != spec.dtype:
         raise ValueError(f"expected features of {spec.dtype}, the spec's dtype. Got {name}.")
-    return array
+    if not array.ndim:
+        raise ValueError("expected one row of features a key. Got a single number.")
+    return array.astype(spec.stored_dtype, copy=False)

@@ -1,0 +1,77 @@
+"""Decoding, as threads and processes do it: an image becomes a row of pixels. No torch here: see `frofa._geometry`."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from frofa._geometry import Geometry
+from frofa.exceptions import ImageReadError
+from frofa.images import ImageItem, content, decode, read_error
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class Task(NamedTuple):
+    """One image to decode.
+
+    Attributes
+    ----------
+    position : int
+        In the input.
+    item : path, PIL image, array, ...
+    expected : str or None
+        The digest that its content had when it was looked up in a store.
+    row : int
+        Where the pixels go.
+    """
+
+    position: int
+    item: ImageItem
+    expected: str | None
+    row: int = -1
+
+
+def upright(task: Task) -> Any:
+    """Read and decode an image to upright RGB.
+
+    Raises
+    ------
+    Exception
+        Whatever the operating system and the decoders raise.
+    """
+    image, digest = content(task.item)
+    if task.expected is not None and digest != task.expected:
+        raise OSError("the file changed while it was being read")
+    return decode(image)
+
+
+def decode_into(rows: Pixels, geometry: Geometry, tasks: Sequence[Task]) -> list[ImageReadError | None]:
+    """Write the pixels of each image to its row of `rows`, (n, H, W, 3); return what could not be read."""
+    failures: list[ImageReadError | None] = []
+    for task in tasks:
+        try:
+            rows[task.row] = np.asarray(geometry(upright(task)))
+            failures.append(None)
+        except Exception as error:  # decoders raise a dozen types
+            failures.append(failure(task, error))
+    return failures
+
+
+def digests(tasks: Sequence[Task]) -> list[str | ImageReadError]:
+    """The digest of each image's content, or why it could not be read."""
+    found: list[str | ImageReadError] = []
+    for task in tasks:
+        try:
+            found.append(content(task.item)[1])
+        except Exception as error:
+            found.append(failure(task, error))
+    return found
+
+
+def failure(task: Task, error: Exception) -> ImageReadError:
+    """The error that names the image."""
+    failed = read_error(task.position, task.item, error)
+    failed.__cause__ = error
+    return failed

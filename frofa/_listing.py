@@ -1,0 +1,134 @@
+"""Which files below a directory are images, and what else is there."""
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
+
+
+@dataclass
+class Listing:
+    """What `scan` found.
+
+    Attributes
+    ----------
+    images : list of str
+        Paths of files with a known ending, sorted. Links that lead nowhere are among them, so that who reads the
+        images hears of them.
+    others : Counter of str
+        How many other files there are of each ending.
+    notes : list of str
+        What was not as one may expect, a sentence each.
+    """
+
+    images: list[str] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file's name has the ending of an image."""
+    return ending(name) in EXTENSIONS
+
+
+def ending(name: str) -> str:
+    """A file's ending in lower case, with the dot."""
+    return PurePosixPath(name).suffix.lower()
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or directory of this name is left out everywhere: hidden ones, and what macOS adds to archives."""
+    return name == "__MACOSX" or (name.startswith(".") and name not in (".", ".."))
+
+
+def scan(root: str | os.PathLike[str]) -> Listing:
+    """List a directory with all its sub-directories.
+
+    Links to directories are followed, but for one that leads to a directory it lies in. A sub-directory that cannot be
+    listed is a warning.
+
+    Raises
+    ------
+    OSError
+        If `root` itself cannot be listed.
+    """
+    found = Listing()
+    top = os.fspath(root)
+    os.scandir(top).close()
+    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(top, ())]
+    while waiting:
+        path, above = waiting.pop()
+        try:
+            here = (*above, _identity(path))
+            entries = list(_visible(path))
+        except OSError as error:
+            warnings.warn(f"cannot list the directory {path}: {error.strerror}", stacklevel=2)
+            continue
+        for entry in entries:
+            if not _is_directory(entry):
+                _add_file(found, entry)
+            elif entry.is_symlink() and _identity(entry.path) in here:
+                found.notes.append(f"{entry.path} is a link to a directory that it lies in: not followed")
+            else:
+                if is_image_name(entry.name):
+                    found.notes.append(f"{entry.path} is a directory, not an image")
+                waiting.append((entry.path, here))
+    found.images.sort()
+    found.notes.sort()
+    return found
+
+
+def describe_others(others: Mapping[str, int]) -> list[str]:
+    """One sentence about files that are not images, or none."""
+    if not others:
+        return []
+    common = sorted(others.items(), key=lambda item: (-item[1], item[0]))
+    listed = ", ".join(f"{kind or 'no ending'} ({number})" for kind, number in common[:5])
+    rest = f", and {len(common) - 5} more endings" if len(common) > 5 else ""
+    return [f"{count(sum(others.values()), 'file')} of other kinds ignored: {listed}{rest}"]
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun: ``1 file``, ``2 files``, ``2 classes``.
+
+    Examples
+    --------
+    >>> count(1, "file"), count(2, "class")
+    ('1 file', '2 classes')
+    """
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
+
+
+def _visible(path: str) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(path) as entries:
+        yield from (entry for entry in entries if not is_hidden(entry.name))
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.stat(path)  # noqa: PTH116 (no Path object for each of many directories)
+    return status.st_dev, status.st_ino
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links
+        return False
+
+
+def _add_file(found: Listing, entry: os.DirEntry[str]) -> None:
+    try:
+        readable = entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))  # noqa: PTH110
+    except OSError:  # a loop of links
+        readable = True
+    if not readable:  # reading one may never end
+        found.others["pipe or device"] += 1
+    elif is_image_name(entry.name):
+        found.images.append(entry.path)
+    else:
+        found.others[ending(entry.name)] += 1

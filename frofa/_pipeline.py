@@ -1,0 +1,72 @@
+"""Decoding, transfers, forward passes and writing, all at the same time."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from typing import TypeAlias
+
+import torch
+
+from frofa._batches import Batch, batches, batches_by_shape
+from frofa._decode import Task
+from frofa._engine import Arrived, Engine, Features
+from frofa._pool import Decoders
+from frofa._rows import Pinned, Rows
+from frofa.exceptions import ImageReadError
+
+Take: TypeAlias = Callable[[list[int], list[Features]], object]
+IN_FLIGHT = 2
+"""Batches between the start of their forward pass and the end of their writing, besides the one that is begun."""
+
+
+def run_pipeline(
+    tasks: Sequence[Task],
+    decoders: Decoders,
+    engine: Engine,
+    take: Take,
+    fail: Callable[[ImageReadError], None],
+) -> None:
+    """Run images through a backbone.
+
+    Images are decoded at most two batches ahead, and at most `IN_FLIGHT` batches wait to be written: memory does not
+    grow with the number of images.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    decoders : Decoders
+    engine : Engine
+    take : callable
+        Gets positions and features, one array for each of the engine's requests, in a thread of its own. What it
+        raises ends the run.
+    fail : callable
+        Gets each image that could not be read, in order.
+    """
+    preprocessing = engine.backbone.preprocessing
+    size = engine.batch_size
+    with ExitStack() as stack:
+        if preprocessing.geometry is None:
+            source = batches_by_shape(tasks, decoders, preprocessing.whole, size, fail)
+        else:
+            n_rows = min(len(tasks), (IN_FLIGHT + 2) * size)
+            pixels = torch.from_numpy(decoders.allocate(n_rows, preprocessing.geometry))
+            if engine.backbone.device.type == "cuda":
+                stack.enter_context(closing(Pinned(pixels)))
+            source = batches(tasks, decoders, Rows(pixels), size, fail)
+        writer = stack.enter_context(ThreadPoolExecutor(1, "frofa-write"))
+        pending: deque[Future[None]] = deque()
+        for batch in source:
+            pending.append(writer.submit(_hand_over, engine.launch(batch.pixels), batch, take))
+            if len(pending) > IN_FLIGHT:
+                pending.popleft().result()
+        while pending:
+            pending.popleft().result()
+
+
+def _hand_over(arrived: Arrived, batch: Batch, take: Take) -> None:
+    try:
+        features = arrived()
+    finally:
+        batch.release()
+    take(batch.positions, features)

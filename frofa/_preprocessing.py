@@ -1,0 +1,87 @@
+"""A checkpoint's preprocessing in two parts: geometry where images are decoded, arithmetic where the model is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from frofa._geometry import CenterCrop, Geometry, Resize, ResizeKeepRatio, Step, Trim
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From an upright RGB image to what the model takes.
+
+    Attributes
+    ----------
+    whole : callable
+        timm's own transform: image to float32 pixels (3, H, W).
+    geometry : Geometry or None
+        Its geometric part, where the rest is `normalise`; None for a transform of another form.
+    mean, std : Tensor of shape (3, 1, 1)
+        Of pixels between 0 and 1.
+    """
+
+    whole: Callable[[Image.Image], Tensor]
+    geometry: Geometry | None = None
+    mean: Tensor | None = None
+    std: Tensor | None = None
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Pixels uint8 (n, H, W, 3) to float32 (n, 3, H, W) on the same device, with the bits of timm's transform."""
+        assert self.mean is not None and self.std is not None  # noqa: PT018 (both are there or none)
+        mean, std = (part.to(pixels.device, non_blocking=True) for part in (self.mean, self.std))
+        # On a GPU, division by a number is multiplication by its inverse; by a tensor, it is division as on a CPU.
+        most = torch.full((), 255.0, device=pixels.device)
+        values = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        return values.div_(most).sub_(mean).div_(std)
+
+
+def split(transform: Any) -> Preprocessing:
+    """Find the parts of a transform of timm's `create_transform`; keep any other whole."""
+    from timm.data.transforms import MaybeToTensor
+    from torchvision import transforms
+
+    steps = list(getattr(transform, "transforms", ()))
+    tail = steps[-2:]
+    if len(steps) < 3 or type(tail[0]) not in (MaybeToTensor, transforms.ToTensor):
+        return Preprocessing(transform)
+    known = [_known(step) for step in steps[:-2]]
+    geometric = tuple(step for step in known if step is not None)
+    if type(tail[1]) is not transforms.Normalize or len(geometric) < len(known):
+        return Preprocessing(transform)
+    if not isinstance(geometric[-1], CenterCrop):
+        return Preprocessing(transform)
+    mean, std = (torch.as_tensor(part, dtype=torch.float32).view(-1, 1, 1) for part in (tail[1].mean, tail[1].std))
+    return Preprocessing(transform, Geometry(geometric), mean, std)
+
+
+def _known(step: Any) -> Step | None:
+    """The same step in Pillow alone; None where it is not one of timm's for evaluation."""
+    from timm.data import transforms as timm_transforms
+    from torchvision import transforms
+
+    if type(step) is timm_transforms.TrimBorder:
+        return Trim(step.border_size)
+    if type(step) is transforms.Resize and step.max_size is None:
+        size = step.size if isinstance(step.size, int) else tuple(step.size)
+        return Resize(size[0] if isinstance(size, tuple) and len(size) == 1 else size, _of_pillow(step.interpolation))
+    random = ("random_scale_prob", "random_aspect_prob")
+    if type(step) is timm_transforms.ResizeKeepRatio and not any(getattr(step, name, 0) for name in random):
+        if isinstance(step.interpolation, (tuple, list)):  # drawn anew for each image
+            return None
+        return ResizeKeepRatio(tuple(step.size), step.longest, _of_pillow(step.interpolation))
+    if type(step) is transforms.CenterCrop:
+        return CenterCrop(tuple(step.size))
+    if type(step) is timm_transforms.CenterCropOrPad and step.padding_mode == "constant":
+        fill = step.fill if isinstance(step.fill, (tuple, list)) else [step.fill] * 3
+        return CenterCrop(tuple(step.size), tuple(fill))
+    return None
+
+
+def _of_pillow(interpolation: Any) -> int:
+    """The name that torchvision gives an interpolation, as Pillow's number."""
+    return int(Image.Resampling[interpolation.value.upper()])

@@ -1,0 +1,103 @@
+"""One decoding process: started, asked, and named where it dies."""
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from frofa._decode import Task
+from frofa._worker import Noted, Request, Setup
+from frofa.exceptions import DecodingProcessError
+from frofa.images import describe
+
+
+class DecodingProcess:
+    """A process of `frofa._worker`, as the parent sees it.
+
+    Parameters
+    ----------
+    setup : Setup
+    positions : ndarray of int64, shape (n_processes,)
+        Where each process notes the position of the image that it reads.
+    inherited : tuple of int
+        File descriptors that it needs.
+    """
+
+    def __init__(self, setup: Setup, positions: npt.NDArray[np.int64], inherited: tuple[int, ...]):
+        self._positions, self._number = positions, setup.number
+        path = [entry for entry in sys.path if isinstance(entry, str)]
+        code = f"import sys; sys.path[:] = {path!r}; from frofa._worker import main; main()"
+        one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        options: dict[str, Any] = {} if os.name == "nt" else {"pass_fds": inherited, "start_new_session": True}
+        self._process = subprocess.Popen(  # a session of its own: Ctrl-C reaches the parent alone
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **one_thread},
+            **options,
+        )
+        self._unsent: list[Setup] = [setup]
+
+    def ask(self, request: Request) -> tuple[list[Any], list[Noted]]:
+        """Send a request; wait for its results and for the warnings on the way.
+
+        Raises
+        ------
+        DecodingProcessError
+            If the process dies.
+        """
+        requests, replies = self._process.stdin, self._process.stdout
+        assert requests is not None and replies is not None  # noqa: PT018 (they are pipes)
+        self._positions[self._number] = -1
+        try:
+            for message in (*self._unsent, request):
+                pickle.dump(message, requests)
+            self._unsent.clear()
+            requests.flush()
+            answer: tuple[list[Any], list[Noted]] = pickle.load(replies)  # noqa: S301 (from our own process)
+            return answer
+        except (EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+            raise self._died(request.tasks) from error
+
+    def _died(self, tasks: Sequence[Task]) -> DecodingProcessError:
+        try:
+            code = self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:  # it lives, but what it says makes no sense
+            self._process.kill()
+            code = self._process.wait()
+        position = int(self._positions[self._number])
+        reading = [task for task in tasks if task.position == position] or tasks
+        named = "; ".join(f"{describe(task.item)} (position {task.position})" for task in reading)
+        return DecodingProcessError(
+            f"a decoding process {_end(code)} while it read {named}. Images before it are kept where there is a store; "
+            "decode='thread' needs no processes, and fewer n_jobs take less memory."
+        )
+
+    def end(self) -> None:
+        """Kill it."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(OSError):  # what was not sent has nobody to go to
+                pipe.close()
+
+
+def can_start() -> bool:
+    """Whether this interpreter can start another one: programs that embed or freeze Python cannot."""
+    return bool(sys.executable) and not getattr(sys, "frozen", False)
+
+
+def _end(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else "unknown"
+    memory = ", perhaps for want of memory" if name == "SIGKILL" else ""
+    return f"was killed by signal {-code} ({name}{memory})"

@@ -1,0 +1,65 @@
+"""Rows of pixels that images are decoded into and batches are taken from."""
+
+import heapq
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Rows:
+    """A fixed number of rows, taken and given back: the bound on how far decoding runs ahead.
+
+    Parameters
+    ----------
+    pixels : Tensor of uint8, shape (n, H, W, 3)
+    """
+
+    def __init__(self, pixels: Tensor):
+        self.pixels = pixels
+        self._free = list(range(len(pixels)))  # a heap: rows that follow each other make a batch without a copy
+        self._changed = threading.Condition()
+
+    def take(self, n: int, *, wait: bool) -> list[int]:
+        """Take up to `n` rows that are free; with `wait`, at least one where `n` is not 0."""
+        with self._changed:
+            while wait and n and not self._free:
+                self._changed.wait()
+            return [heapq.heappop(self._free) for _ in range(min(n, len(self._free)))]
+
+    def give_back(self, rows: Sequence[int]) -> None:
+        """Rows whose pixels are no longer needed."""
+        with self._changed:
+            for row in rows:
+                heapq.heappush(self._free, row)
+            self._changed.notify()
+
+    def batch(self, rows: Sequence[int]) -> Tensor:
+        """The pixels of these rows, without a copy where they follow each other."""
+        first, n = rows[0], len(rows)
+        if list(rows) == list(range(first, first + n)):
+            return self.pixels[first : first + n]
+        gathered = torch.empty((n, *self.pixels.shape[1:]), dtype=torch.uint8, pin_memory=self.pixels.is_pinned())
+        return torch.index_select(self.pixels, 0, torch.tensor(rows), out=gathered)
+
+
+class Pinned:
+    """While this is open, a GPU copies from these pixels by itself, without the host waiting.
+
+    Memory that cannot be pinned serves too; copies from it make the host wait.
+    """
+
+    def __init__(self, pixels: Tensor):
+        runtime: Any = torch.cuda.cudart()
+        self._address = pixels.data_ptr()
+        self._done = int(runtime.cudaHostRegister(self._address, pixels.nbytes, 0)) == 0
+
+    def close(self) -> None:
+        """Unpin."""
+        if self._done:
+            torch.cuda.synchronize()
+            runtime: Any = torch.cuda.cudart()
+            runtime.cudaHostUnregister(self._address)
+            self._done = False

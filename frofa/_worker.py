@@ -1,0 +1,106 @@
+"""A process that decodes images: requests come in on standard input, replies leave on standard output.
+
+It is a program of its own, not a child of `multiprocessing`: so it never imports the user's script, needs no
+``if __name__ == "__main__"`` in it, and is safe beside CUDA and threads. It ends when its standard input does, so also
+when the parent is killed.
+"""
+
+import os
+import pickle
+import sys
+import warnings
+from collections.abc import Sequence
+from functools import lru_cache
+from math import prod
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from frofa._decode import Task, decode_into, digests
+from frofa._geometry import Geometry
+from frofa._shared import Handle, map_shared
+
+Noted: TypeAlias = "tuple[str, type[Warning], str, int]"
+"""A warning's text, category, file and line."""
+
+
+class Setup(NamedTuple):
+    """A worker's first message.
+
+    Attributes
+    ----------
+    handle, size
+        Of shared memory with one int64 for each worker.
+    number : int
+        The one where this worker notes the position of the image that it is about to read.
+    """
+
+    handle: Handle
+    size: int
+    number: int
+
+
+class Frame(NamedTuple):
+    """Shared rows of pixels, uint8 (n_rows, H, W, 3), and what images go through before they get there."""
+
+    handle: Handle
+    n_rows: int
+    geometry: Geometry
+
+
+class Request(NamedTuple):
+    """Images to decode into a frame; without one, to digest."""
+
+    tasks: Sequence[Task]
+    frame: Frame | None
+
+
+def serve(requests: BinaryIO, replies: BinaryIO) -> None:
+    """Answer requests until there are no more."""
+    setup: Setup = pickle.load(requests)  # noqa: S301 (from the parent process, as all that comes)
+    positions = np.frombuffer(map_shared(setup.handle, setup.size), np.int64)
+    noted: list[Noted] = []
+    _note_warnings(noted)
+    while True:
+        try:
+            request: Request = pickle.load(requests)  # noqa: S301
+        except EOFError:
+            return
+        results: list[Any] = []
+        for task in request.tasks:
+            positions[setup.number] = task.position
+            if request.frame is None:
+                results += digests([task])
+            else:
+                results += decode_into(rows_of(request.frame), request.frame.geometry, [task])
+        pickle.dump((results, noted), replies)
+        replies.flush()
+        noted.clear()
+
+
+@lru_cache(maxsize=1)
+def rows_of(frame: Frame) -> npt.NDArray[np.uint8]:
+    """The rows of a frame."""
+    shape = frame.n_rows, *frame.geometry.shape
+    return np.frombuffer(map_shared(frame.handle, prod(shape)), np.uint8).reshape(shape)
+
+
+def _note_warnings(noted: list[Noted]) -> None:
+    """Keep warnings for the parent, which gives them out as its own filters say."""
+
+    def note(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+        noted.append((str(message), category, filename, lineno))
+
+    warnings.simplefilter("default")
+    warnings.showwarning = note  # type: ignore[assignment]
+
+
+def main() -> None:
+    """Run as a program."""
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever prints something prints it there
+    try:
+        serve(sys.stdin.buffer, replies)
+    except (KeyboardInterrupt, BrokenPipeError):  # the parent says what there is to say
+        os._exit(1)

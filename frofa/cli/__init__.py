@@ -1,0 +1,45 @@
+"""The ``frofa`` command: demo, models, extract, fit, predict, study, store."""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+
+from frofa._version import __version__
+from frofa.cli import demo, extract, fit, models, predict, store, study
+from frofa.cli._options import EPILOG, EXIT_ERROR, EXIT_INTERRUPTED
+from frofa.exceptions import FrofaError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    args = build_parser().parse_args(arguments)
+    args.arguments = sys.argv[1:] if arguments is None else arguments
+    run: Callable[[argparse.Namespace], int] = args.run
+    try:
+        with warnings.catch_warnings():
+            # Reading such an image is an error, which names it.
+            warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
+            warnings.showwarning = lambda message, *_, **__: print(f"frofa: warning: {message}", file=sys.stderr)
+            return run(args)
+    except KeyboardInterrupt:
+        print("frofa: interrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except (FrofaError, OSError, ValueError, TypeError, ImportError) as error:
+        if args.debug:
+            raise
+        print(f"frofa: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_ERROR
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all sub-commands."""
+    parser = argparse.ArgumentParser(
+        prog="frofa", description="Few-shot image classification with frozen vision transformers.", epilog=EPILOG
+    )
+    parser.add_argument("--version", action="version", version=f"frofa {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in (demo, models, extract, fit, predict, study, store):
+        command.add(commands)
+    return parser

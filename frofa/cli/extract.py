@@ -1,0 +1,163 @@
+"""``frofa extract``: from images to features on disk."""
+
+import argparse
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from frofa.cli._options import (
+    EPILOG,
+    EXIT_SKIPPED,
+    Commands,
+    add_extractor_options,
+    check_out,
+    make_extractor,
+    shorten,
+)
+from frofa.cli._skipped import report_skipped, write_skipped
+from frofa.cli._sources import add_source_options, load_sources
+
+if TYPE_CHECKING:
+    from frofa._extraction import Extraction
+    from frofa.extractor import FrozenFeatureExtractor
+    from frofa.inputs import ImageSet
+
+OUTPUTS = ("tokens", "cls", "mean", "pooled")
+
+
+def add(commands: Commands) -> None:
+    """Add the sub-command."""
+    parser = commands.add_parser(
+        "extract",
+        help="write the features of images to disk",
+        description="Extract features of images into a store, and with --out to one .npz file with the arrays "
+        "features, paths and, where there are any, labels. A killed run goes on where it stopped.",
+        epilog=EPILOG,
+    )
+    add_source_options(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE.npz", help="file to write (default: fill the store only)")
+    parser.add_argument(
+        "--output",
+        nargs="+",
+        default=["pooled"],
+        choices=OUTPUTS,
+        help="one vector an image (cls, mean, pooled), or its patch tokens; of several, the arrays are called "
+        "features_NAME (default: pooled)",
+    )
+    parser.add_argument(
+        "--layer",
+        type=int,
+        nargs="+",
+        default=[None],
+        help="transformer blocks, from 0, or from -1 for the last (default: last)",
+    )
+    parser.add_argument("--no-norm", dest="norm", action="store_false", help="leave out the model's final norm")
+    parser.add_argument(
+        "--dtype", default="float32", choices=["float32", "float16", "bfloat16"], help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=["auto", "float32", "bfloat16", "float16"],
+        help="of the forward pass (default: float32 on a CPU, bfloat16 on a GPU)",
+    )
+    parser.add_argument("--skipped", type=Path, metavar="FILE.csv", help="write names of skipped images, with reasons")
+    add_extractor_options(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    _check_files(args)
+    images = load_sources(args)
+    extractors = _make_extractors(args)
+    extractions, n_duplicates = _extract(extractors, images, fail_fast=args.fail_fast)
+    first = next(iter(extractions.values()))
+    if args.out is not None:
+        _write(args.out, images, extractions)
+    for name, extraction in extractions.items():
+        shape = " x ".join(str(size) for size in extraction.features.shape)
+        print(f"{args.out or args.store}: {name} {shape} {extraction.features.dtype}")
+    _say_labels(first.y)
+    n_computed = max(extraction.n_computed for extraction in extractions.values())
+    print(
+        f"{len(images.items)} in all: {n_computed} images computed now, "
+        f"{len(first.kept) - n_duplicates - n_computed} from the store, {n_duplicates} duplicates, "
+        f"{len(first.skipped)} skipped"
+    )
+    report_skipped(first.skipped, len(images.items))
+    if args.skipped is not None:
+        write_skipped(args.skipped, first.skipped)
+    return EXIT_SKIPPED if first.skipped else 0
+
+
+def _check_files(args: argparse.Namespace) -> None:
+    for path, option, suffix in ((args.out, "--out", ".npz"), (args.skipped, "--skipped", ".csv")):
+        if path is None:
+            continue
+        if path.suffix != suffix:
+            raise ValueError(f"{option} must end in {suffix}. Got {path}.")
+        check_out(path, option)
+
+
+def _make_extractors(args: argparse.Namespace) -> "dict[str, FrozenFeatureExtractor]":
+    """One for each output and layer, by the name of its array; fitted, so that a wrong one is known before the work."""
+    outputs, layers = dict.fromkeys(args.output), dict.fromkeys(args.layer)
+    options = {"norm": args.norm, "dtype": args.dtype, "precision": args.precision}
+    made = {}
+    for output in outputs:
+        for layer in layers:
+            name = "features"
+            if len(outputs) * len(layers) > 1:
+                name += f"_{output}" + (f"_layer{layer}" if len(layers) > 1 else "")
+            made[name] = make_extractor(args, output, layer=layer, **options).fit()
+    return made
+
+
+def _extract(
+    extractors: "dict[str, FrozenFeatureExtractor]", images: "ImageSet", *, fail_fast: bool
+) -> "tuple[dict[str, Extraction], int]":
+    from frofa.exceptions import ImageReadError, SkippedImagesWarning
+
+    warnings.simplefilter("ignore", SkippedImagesWarning)  # the summary says more
+    try:
+        return _extract_many(extractors, images.items, images.labels)
+    except ImageReadError as error:
+        if fail_fast:
+            raise
+        raise ValueError(f"none of the {len(images.items)} images could be read; the first: {error}") from error
+
+
+def _extract_many(
+    extractors: "dict[str, FrozenFeatureExtractor]", X: Any, y: Any
+) -> "tuple[dict[str, Extraction], int]":
+    # STAND-IN for frofa.extractor.extract_many, which computes all of them in one forward pass, and for the number of
+    # duplicates, which the extraction knows without reading the images once more.
+    from frofa.images import content
+
+    extractions = {name: extractor.extract(X, y) for name, extractor in extractors.items()}
+    kept = next(iter(extractions.values())).kept
+    return extractions, len(kept) - len({content(X[position])[1] for position in kept})
+
+
+def _write(out: Path, images: "ImageSet", extractions: "dict[str, Extraction]") -> None:
+    import numpy as np
+
+    from frofa._files import write_atomically
+
+    first = next(iter(extractions.values()))
+    arrays = {name: extraction.features for name, extraction in extractions.items()}
+    arrays["paths"] = np.array(images.names)[first.kept]
+    if first.y is not None:
+        arrays["labels"] = first.y
+    write_atomically(out, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+
+
+def _say_labels(labels: Any) -> None:
+    from frofa._listing import count
+
+    if labels is None:
+        return
+    classes = set(labels.tolist()) - {""}
+    n_unlabelled = int((labels == "").sum()) if labels.dtype.kind == "U" else 0
+    gaps = f"; {n_unlabelled} without a label" if n_unlabelled else ""
+    print(f"{count(len(classes), 'class')}: {shorten(classes)}{gaps}")

@@ -1,0 +1,91 @@
+"""``frofa store``: look into a feature store, check it and keep it in order."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from frofa.cli._options import EXIT_ERROR, Commands
+from frofa.cli.store_files import add_export, add_import, choose_spec, open_store
+
+EPILOG = "exit codes: 0 fine; 1 damage was found, or failed, with one line on standard error; 2 wrong usage."
+
+
+def add(commands: Commands) -> None:
+    """Add the sub-command with its own sub-commands."""
+    parser = commands.add_parser("store", help="look into a feature store, check and repair it", epilog=EPILOG)
+    actions = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add(actions, "info", _info, "what the store holds, by spec: all that determines a feature but the image")
+    _add(actions, "verify", _verify, "read everything and compare checksums")
+    _add(actions, "repair", _repair, "remove what is damaged; its images will be extracted again")
+    _add(actions, "compact", _compact, "merge small files and drop what is stored twice")
+    gc = _add(actions, "gc", _gc, "delete the features of all specs but those to keep")
+    gc.add_argument("--keep-spec", nargs="+", required=True, metavar="DIGEST", help="as 'frofa store info' gives them")
+    gc.add_argument("--dry-run", action="store_true", help="say what would be freed, and delete nothing")
+    explain = _add(actions, "explain", _explain, "why the features of an image are in the store, or are not")
+    explain.add_argument("image", type=Path, metavar="IMAGE")
+    explain.add_argument("--spec", metavar="DIGEST", help="(default: the only one there is)")
+    add_export(_add(actions, "export", None, "write features to one file"))
+    add_import(_add(actions, "import", None, "take features from a .npy file"))
+
+
+def _add(
+    actions: Commands, name: str, run: Callable[[argparse.Namespace], int] | None, text: str
+) -> argparse.ArgumentParser:
+    parser = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=EPILOG)
+    parser.add_argument(
+        "--store", type=Path, default=Path("frofa-store"), help="feature store (default: ./%(default)s)"
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _info(args: argparse.Namespace) -> int:
+    found = open_store(args).info()
+    for spec in found:
+        print(f"{spec.digest}  {spec.n_images} images, {spec.n_bytes / 1e6:.1f} MB, {spec.n_shards} files")
+        for name, value in spec.fields.items():
+            print(f"    {name}: {value}")
+    print(f"{args.store}: {len(found)} specs, {sum(spec.n_images for spec in found)} images")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    return _say_damage(open_store(args).verify(progress=True), f"{args.store}: no damage")
+
+
+def _repair(args: argparse.Namespace) -> int:
+    _say_damage(open_store(args).repair(), f"{args.store}: nothing to repair")
+    return 0
+
+
+def _say_damage(damages: Any, none: str) -> int:
+    for damage in damages:
+        print(f"{damage.path}: {damage.problem}; {damage.n_lost} images lost")
+    print(f"{len(damages)} damaged, {sum(damage.n_lost for damage in damages)} images lost" if damages else none)
+    return EXIT_ERROR if damages else 0
+
+
+def _compact(args: argparse.Namespace) -> int:
+    done = open_store(args).compact()
+    print(
+        f"{args.store}: {done.n_shards_before} files became {done.n_shards_after}, {done.n_duplicates} duplicates "
+        f"dropped, {done.bytes_freed / 1e6:.1f} MB freed"
+    )
+    return 0
+
+
+def _gc(args: argparse.Namespace) -> int:
+    store = open_store(args)
+    known = {spec.digest for spec in store.info()}
+    if unknown := set(args.keep_spec) - known:
+        raise ValueError(f"{args.store} has no spec {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}.")
+    freed = store.gc(args.keep_spec, dry_run=args.dry_run)
+    print(f"{args.store}: {freed / 1e6:.1f} MB {'would be freed' if args.dry_run else 'freed'}")
+    return 0
+
+
+def _explain(args: argparse.Namespace) -> int:
+    store = open_store(args)
+    print(store.explain(args.image, choose_spec(store, args.spec)))
+    return 0

@@ -1,0 +1,64 @@
+"""``frofa study``: compare augmentations and heads."""
+
+import argparse
+import shlex
+from pathlib import Path
+
+from frofa.cli._options import EXIT_SKIPPED, Commands
+
+
+def add(commands: Commands) -> None:
+    """Add the sub-command."""
+    parser = commands.add_parser(
+        "study",
+        help="compare all augmentations and heads on your images, with a report",
+        description="The protocol of the FroFA paper on image sets of your own: MAP heads with every augmentation at "
+        "several levels, baselines and probes; disjoint support samples, a validation part of the training images that "
+        "chooses, test images for the report only. Writes results.csv, report.md and figures. A killed study goes on "
+        "where it stopped.",
+    )
+    parser.add_argument(
+        "images", type=Path, nargs="+", metavar="DIRECTORY", help="with train/CLASS and test/CLASS, or CLASS alone"
+    )
+    parser.add_argument("--backbone", nargs="+", default=["frofa/vit_tiny_tin200"], help="(default: %(default)s)")
+    parser.add_argument("--shots", type=int, nargs="+", default=[1, 5, 10, 25], help="(default: 1 5 10 25)")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=5,
+        help="support samples for each number of shots, disjoint if there are images enough (default: 5)",
+    )
+    parser.add_argument("--quick", action="store_true", help="few levels of each augmentation: minutes, not hours")
+    parser.add_argument(
+        "--heads", nargs="+", default=["map", "probes"], choices=["map", "probes"], help="(default: both)"
+    )
+    parser.add_argument(
+        "--augmentations", nargs="+", metavar="NAME", help="those to study, as a result file names them (default: all)"
+    )
+    parser.add_argument("--out", type=Path, default=Path("frofa-study"), help="directory (default: ./%(default)s)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)")
+    parser.add_argument("--n-jobs", type=int, default=-1, help="threads that decode images (default: one a core)")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from frofa._optional import require
+    from frofa.study import Study, n_skipped, report_study, run_study
+
+    require("matplotlib", "plot")  # before the work, not after it
+    study = Study(
+        directories=args.images,
+        backbones=args.backbone,
+        out=args.out,
+        shots=args.shots,
+        n_seeds=args.seeds,
+        quick=args.quick,
+        heads=args.heads,
+        augmentations=args.augmentations,
+        device=args.device,
+        n_jobs=args.n_jobs,
+        command=f"frofa {shlex.join(args.arguments)}",
+    )
+    run_study(study, say=lambda line: print(line, flush=True))
+    print(f"report: {report_study(study)}")
+    return EXIT_SKIPPED if n_skipped(study) else 0

@@ -1,0 +1,143 @@
+"""Everything that images can be read from."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from frofa._listing import EXTENSIONS
+from frofa.images import Images, as_image_list
+from frofa.inputs import datasets
+from frofa.inputs._archive_labels import load_archive
+from frofa.inputs._image_set import ImageSet, image_set, join
+from frofa.inputs.archives import COMPRESSED_TAR
+from frofa.inputs.folders import load_folder, read_paths
+from frofa.inputs.tables import load_frame, load_table
+from frofa.inputs.video import VIDEOS, load_video
+
+__all__ = ["ImageSet", "join", "load_images"]
+
+KINDS = {
+    "image": EXTENSIONS,
+    "table": (".csv", ".tsv"),
+    "archive": (".zip", ".tar", *COMPRESSED_TAR),
+    "video": VIDEOS,
+}
+"""What a file is taken for, by its ending."""
+
+
+def load_images(
+    source: Any,
+    *,
+    labels: Any = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    every: int = 1,
+) -> ImageSet:
+    """Find the images of a source, with labels and names; the images themselves are read later.
+
+    Parameters
+    ----------
+    source : path, list of images, pandas object or data set
+        - A directory: ``DIRECTORY/CLASS/.../IMAGE``, sorted by class and path, where the class is the label; or, if no
+          sub-directory has an image, a flat one, which has no labels. Hidden files are left out.
+        - A ``.csv`` or ``.tsv`` file with a column of paths, relative to its directory or absolute, and perhaps one of
+          labels, which may have gaps; in its order.
+        - A ``.zip`` or ``.tar`` archive, which is not unpacked: laid out as a directory, perhaps in one more directory,
+          and sorted as one; or in webdataset layout, with ``NAME.cls``, ``NAME.json`` or ``NAME.txt`` beside
+          ``NAME.jpg``, in its own order. A compressed tar archive is an error.
+        - A video, which takes ``pip install 'frofa[video]'``: the frames in order, see `every`.
+        - An image file.
+        - ``"-"``: a list of paths on standard input, separated by newlines or NUL characters.
+        - A pandas DataFrame with such columns as a CSV file, relative to the working directory.
+        - A ``datasets.Dataset`` of Hugging Face, with a column of images, or of paths where `path_column` names it.
+        - A map-style ``torch.utils.data.Dataset``, torchvision's among them, of ``(image, label)`` with PIL images,
+          uint8 arrays or paths. The labels are those of ``targets`` where it has them; else all of it is read once.
+        - A list, array or Series of paths, PIL images or uint8 arrays.
+    labels : path, array-like of shape (n,) or False, default=None
+        A CSV file for the images of a directory or an archive: only those that it lists are taken, in its order, with
+        paths relative to the directory or archive, or else to the file's own directory. False takes all images of a
+        directory or archive, sorted by path, without labels; an array has one label for each of these.
+    path_column, label_column : str, default=None
+        Columns of a CSV file, DataFrame or data set. By default ``path``, and ``label`` if there is one; of a data set,
+        the column of images and the one of class labels. In webdataset layout, `label_column` is the field of ``.json``
+        files.
+    every : int, default=1
+        Take every so many-th frame of a video, from the first on.
+
+    Returns
+    -------
+    ImageSet
+        The tuple ``(items, labels, names, notes)``.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, TypeError
+        If there is no such source, or it is not of a kind that can be read, or a column is not there.
+    ImportError
+        If a video is given and PyAV is not installed.
+
+    Examples
+    --------
+    >>> import zipfile
+    >>> from PIL import Image
+    >>> from frofa import load_images
+    >>> Image.new("RGB", (32, 32)).save("black.png")
+    >>> with zipfile.ZipFile("photos.zip", "w") as archive:
+    ...     archive.write("black.png", "cats/1.png")
+    ...     archive.write("black.png", "dogs/1.png")
+    >>> images = load_images("photos.zip")
+    >>> images.names, images.labels.tolist()
+    (['photos.zip!/cats/1.png', 'photos.zip!/dogs/1.png'], ['cats', 'dogs'])
+    """
+    kind = _kind_of(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else "object"
+    table = Path(labels) if isinstance(labels, (str, os.PathLike)) else None
+    if table is not None and kind not in ("directory", "archive"):
+        raise ValueError(f"a CSV file of labels goes with a directory or an archive. Got {source!r:.200}.")
+    if every < 1 or (every != 1 and kind != "video"):
+        raise ValueError(f"every must be 1 or more, and 1 for all but videos. Got every={every} for {source!r:.200}.")
+    if kind == "object":
+        found = _load_object(source, path_column, label_column)
+    elif kind == "video":
+        found = load_video(Path(source), every)
+    elif kind == "archive":
+        found = load_archive(Path(source), table, path_column, label_column, labelled=labels is None)
+    elif kind == "table" or table is not None:
+        base = Path(source) if table is not None else None
+        found = load_table(table or Path(source), base, path_column, label_column)
+    elif kind == "directory":
+        found = load_folder(Path(source), labelled=labels is None)
+    else:
+        found = image_set(read_paths(sys.stdin.buffer) if kind == "list" else [os.fspath(source)])
+    if labels is None or table is not None:
+        return found
+    given = None if labels is False else image_set(found.items, labels).labels
+    return found._replace(labels=given)
+
+
+def _kind_of(source: str) -> str:
+    path = Path(source)
+    if source == "-":
+        return "list"
+    if path.is_dir():
+        return "directory"
+    if not path.exists() and not path.is_symlink():
+        raise FileNotFoundError(f"no such file or directory: {source}")
+    for kind, endings in KINDS.items():
+        if source.lower().endswith(endings):
+            return kind
+    raise ValueError(
+        f"cannot read images from {source}: expected a directory, or a file ending in one of "
+        f"{', '.join(ending for endings in KINDS.values() for ending in endings)}."
+    )
+
+
+def _load_object(source: Any, path_column: str | None, label_column: str | None) -> ImageSet:
+    if hasattr(source, "iloc") and hasattr(source, "columns"):
+        return load_frame(source, path_column, label_column)
+    if datasets.is_hugging_face(source):
+        return datasets.load_hugging_face(source, path_column, label_column)
+    if datasets.is_torch(source):
+        return datasets.load_torch(source)
+    images: Images = source
+    return image_set(as_image_list(images))

@@ -1,0 +1,166 @@
+"""Data sets of Hugging Face and PyTorch; neither library is imported here, they come with their objects."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm.auto import tqdm
+
+from frofa.images import ImageItem, LazyImage, as_image_list
+from frofa.inputs._image_set import ImageSet, image_set
+from frofa.inputs.tables import LABEL
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DatasetRow(LazyImage):
+    """An image of a data set, which a pickle carries along: send rows to other processes together, not one by one.
+
+    Attributes
+    ----------
+    dataset : object
+        With ``dataset[index]``.
+    index : int
+    title : str
+        What names call the data set.
+    column : str or None
+        Of Hugging Face's data sets, the column of images, not decoded; None for ``(image, label)``.
+    """
+
+    dataset: Any
+    index: int
+    title: str
+    column: str | None = None
+
+    def describe(self) -> str:
+        """``beans/train#12``."""
+        return f"{self.title}#{self.index}"
+
+    def read(self) -> Any:
+        """Encoded bytes, a path, a PIL image or an array."""
+        row = self.dataset[self.index]
+        if self.column is None:
+            return _image_of(row)
+        found = row[self.column]
+        if not isinstance(found, dict):
+            return found
+        return found["bytes"] if found["bytes"] is not None else found["path"]
+
+
+def is_hugging_face(source: object) -> bool:
+    """Whether it is an object of Hugging Face's ``datasets``."""
+    return type(source).__module__.partition(".")[0] == "datasets"
+
+
+def load_hugging_face(dataset: Any, path_column: str | None, label_column: str | None) -> ImageSet:
+    """The rows of a ``datasets.Dataset``, in its order; class labels become their names."""
+    kind = type(dataset).__name__
+    if kind != "Dataset":
+        raise TypeError(
+            f"expected a datasets.Dataset, such as one split of a DatasetDict: dataset['train']. Got {kind}."
+        )
+    features = dataset.features
+    column = path_column or _only(features, "Image", "path_column")
+    label = label_column or _only(features, "ClassLabel", None) or (LABEL if LABEL in features else None)
+    for name in (column, label):
+        if name is not None and name not in features:
+            raise ValueError(f"the data set has no column {name!r}. Got columns {', '.join(map(repr, features))}.")
+    labels = None if label is None else _labels_of(dataset, label)
+    images = dataset.with_format(None).select_columns([column])
+    if type(features[column]).__name__ == "Image":
+        images = images.cast_column(column, type(features[column])(decode=False))
+    elif getattr(features[column], "dtype", None) != "string":
+        raise ValueError(f"expected a column of images or paths. Got {column!r} of {features[column]}.")
+    known = [str(part) for part in (dataset.info.dataset_name, dataset.split) if part is not None]
+    title = "/".join(known) or "dataset"
+    return image_set([DatasetRow(images, index, title, column) for index in range(len(dataset))], labels)
+
+
+def _only(features: Any, kind: str, option: str | None) -> str | None:
+    """The column of this kind; where it must be there, an error says by which option to choose it."""
+    found = [name for name, feature in features.items() if type(feature).__name__ == kind]
+    if len(found) == 1:
+        return str(found[0])
+    if option is None:
+        return None
+    listed = ", ".join(map(repr, features))
+    raise ValueError(f"expected one column of {kind}. Got {len(found)} among {listed}: choose one by {option}.")
+
+
+def _labels_of(dataset: Any, column: str) -> list[object]:
+    values = dataset.with_format(None).select_columns([column])[column]
+    names = getattr(dataset.features[column], "names", None)
+    if names is None:
+        return list(values)
+    return [None if value is None or value < 0 else names[value] for value in values]
+
+
+def is_torch(source: object) -> bool:
+    """Whether it is a PyTorch data set."""
+    return any(base.__module__ == "torch.utils.data.dataset" for base in type(source).__mro__)
+
+
+def load_torch(dataset: Any) -> ImageSet:
+    """The rows of a map-style PyTorch data set, in its order.
+
+    An image folder of torchvision without transforms gives the paths of its files. Whole numbers become the names in
+    ``classes``, where the data set has it.
+    """
+    kind = type(dataset).__name__
+    if not hasattr(dataset, "__len__"):
+        raise TypeError(f"expected a data set with a length and numbered rows. Got {kind}.")
+    if not len(dataset):
+        raise ValueError(f"expected at least one image. Got {kind} of length 0.")
+    _check_first(dataset, kind)
+    items: Sequence[ImageItem] = _paths_of(dataset) or [DatasetRow(dataset, i, kind) for i in range(len(dataset))]
+    targets = _targets_of(dataset)
+    if targets is None and isinstance(dataset[0], (tuple, list)) and len(dataset[0]) > 1:
+        targets = [dataset[i][1] for i in tqdm(range(len(dataset)), desc="labels", unit="img", delay=2)]
+    return image_set(items, None if targets is None else _names_of(targets, _classes_of(dataset)))
+
+
+def _image_of(row: Any) -> Any:
+    return row[0] if isinstance(row, (tuple, list)) else row
+
+
+def _check_first(dataset: Any, kind: str) -> None:
+    first = _image_of(dataset[0])
+    if not isinstance(first, (str, os.PathLike, Image.Image, np.ndarray)):
+        raise TypeError(
+            f"expected a data set of PIL images, uint8 arrays or paths. {kind} gives {type(first).__name__}: leave out "
+            "the transform that makes tensors, as the backbone has its own preprocessing."
+        )
+    as_image_list([first])
+
+
+def _paths_of(dataset: Any) -> list[ImageItem] | None:
+    samples = getattr(dataset, "samples", None)
+    plain = getattr(dataset, "transforms", 0) is None and getattr(dataset, "loader", None) is not None
+    return [path for path, _ in samples] if plain and samples else None
+
+
+def _targets_of(dataset: Any) -> list[Any] | None:
+    """The labels, where they can be had without reading images."""
+    if hasattr(dataset, "dataset") and hasattr(dataset, "indices"):  # torch.utils.data.Subset
+        whole = _targets_of(dataset.dataset)
+        return None if whole is None else [whole[index] for index in dataset.indices]
+    targets = getattr(dataset, "targets", None)
+    if targets is None or len(targets) != len(dataset) or getattr(dataset, "target_transform", None) is not None:
+        return None
+    return list(targets.tolist() if hasattr(targets, "tolist") else targets)
+
+
+def _classes_of(dataset: Any) -> Sequence[Any] | None:
+    while hasattr(dataset, "dataset") and not hasattr(dataset, "classes"):
+        dataset = dataset.dataset
+    return getattr(dataset, "classes", None)
+
+
+def _names_of(targets: list[Any], classes: Sequence[Any] | None) -> list[Any]:
+    plain = [target.item() if hasattr(target, "item") else target for target in targets]  # scalar tensors too
+    if classes is None or not all(isinstance(target, int) and 0 <= target < len(classes) for target in plain):
+        return plain
+    names = [name if isinstance(name, str) else ", ".join(map(str, name)) for name in classes]
+    return [names[target] for target in plain]

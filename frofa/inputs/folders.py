@@ -1,0 +1,62 @@
+"""Directories of images, and lists of paths."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from frofa._listing import count, describe_others, is_hidden, scan
+from frofa.images import ImageItem, describe
+from frofa.inputs._image_set import ImageSet, image_set
+
+
+def load_folder(directory: Path, *, labelled: bool = True) -> ImageSet:
+    """A directory in ImageFolder layout, ``DIRECTORY/CLASS/.../IMAGE``, or a flat one, which has no labels.
+
+    It is flat if it is not `labelled`, or no sub-directory has an image. Sorted by class, then by path. Files beside
+    the class directories and files of other kinds are noted; a class directory without images is a warning.
+    """
+    listing = scan(directory)
+    notes = [*listing.notes, *describe_others(listing.others)]
+    if not labelled:
+        return image_set(listing.images, notes=notes)
+    start = len(os.path.join(directory, ""))  # noqa: PTH118 (a length, not a path)
+    below = [path[start:].partition(os.sep) for path in listing.images]
+    classes = [name if separator else "" for name, separator, _ in below]
+    if any(classes):
+        _warn_of_empty_classes(directory, set(classes))
+    return by_class(listing.images, classes, notes)
+
+
+def by_class(items: Sequence[ImageItem], classes: Sequence[str], notes: Sequence[str] = ()) -> ImageSet:
+    """Order images by class, and keep their order within each; those without a class are left out and noted.
+
+    If none has a class, all are taken as they are.
+    """
+    if not any(classes):
+        return image_set(items, notes=notes)
+    loose = [item for item, name in zip(items, classes, strict=True) if not name]
+    if loose:
+        verb = "is" if len(loose) == 1 else "are"
+        beside = f"{count(len(loose), 'file')} beside the class folders {verb} ignored, such as {describe(loose[0])}"
+        notes = [f"{beside}; labels=False (--no-labels) takes all images, without labels", *notes]
+    order = sorted((position for position, name in enumerate(classes) if name), key=classes.__getitem__)
+    return image_set([items[position] for position in order], [classes[position] for position in order], notes)
+
+
+def _warn_of_empty_classes(directory: Path, known: set[str]) -> None:
+    for entry in sorted(directory.iterdir()):
+        if entry.is_dir() and not is_hidden(entry.name) and entry.name not in known:
+            warnings.warn(f"the class directory {entry} has no image", stacklevel=2)
+
+
+def read_paths(stream: BinaryIO) -> list[str]:
+    """Read a list of paths: one a line, or separated by NUL characters, as ``find -print0`` writes them.
+
+    Empty lines are left out. Names that are not UTF-8 keep their bytes, as everywhere in Python.
+    """
+    data = stream.read()
+    if b"\0" not in data:
+        data = data.replace(b"\r\n", b"\0").replace(b"\n", b"\0")
+    return [os.fsdecode(path) for path in data.split(b"\0") if path]
