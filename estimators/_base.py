@@ -17,6 +17,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 
 from frofa.augmentations import Augmentation
 from frofa.estimators._augmented import check_grid, sum_over_views, with_copies
+from frofa.estimators._lazy import LazyFeatures, check_finite, mean_over_tokens
 
 Array = npt.NDArray[Any]
 
@@ -28,6 +29,7 @@ class Support:
     Attributes
     ----------
     features : ndarray of shape (n, N, C) or (n, C)
+        Or lazy ones of shape (n, N, C), for heads that work on tokens.
     codes : ndarray of int, shape (n,)
         Index of each label in ``classes_``.
     weights : ndarray of float64, shape (n,)
@@ -66,6 +68,9 @@ class Support:
 
 class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
     """Base of the heads: 2-D features (n, C) or tokens (n, N, C), as arrays, tensors or data frames.
+
+    Tokens may be lazy (`frofa.estimators._lazy`), as those of a `FeatureStore` are: they are read in parts, here to be
+    checked, and then by whoever works on them.
 
     A subclass says in `_dtype` what it computes in and implements `_fit` and `_scores`. It may turn its input into what
     is augmented in `_tokens`, and that into what it works on in `_prepare`.
@@ -114,6 +119,8 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     def _prepare(self, tokens: Array) -> Array:
         """Average tokens (n, N, C) over the tokens, in float64."""
+        if isinstance(tokens, LazyFeatures):
+            return mean_over_tokens(tokens)
         return tokens.mean(1, dtype=np.float64) if tokens.ndim == 3 else tokens
 
     def _draw_seed(self, random_state: np.random.RandomState) -> int:
@@ -196,12 +203,23 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     def _check_support(self, X: Any, y: Any, sample_weight: Any) -> Support:
         """Check parameters and training data, and set ``classes_`` and ``n_features_in_``."""
+        self._check_settings(y)
+        X = self._check_features(X, reset=True)
+        codes, weights = self._check_labels(X, y, sample_weight)
+        tokens = self._tokens(X)
+        features = self._prepare(tokens)
+        return Support(features, codes, weights, self._copies(tokens, features, weights))
+
+    def _check_settings(self, y: Any) -> None:
+        """Check parameters, and that there are labels."""
         self._validate_params()
         if self.augment is not None or self.n_views:
             self._check_augment()
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
-        X = self._check_features(X, reset=True)
+
+    def _check_labels(self, X: Any, y: Any, sample_weight: Any) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+        """Class indices and weights of samples, of which X has one each; sets ``classes_`` and the seed of views."""
         y = column_or_1d(y, warn=True)
         assert_all_finite(y, input_name="y")
         check_consistent_length(X, y)
@@ -219,9 +237,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         self.__dict__.pop("augment_seed_", None)
         if self.augment is not None:
             self.augment_seed_ = self._draw_seed(check_random_state(self.random_state))
-        tokens = self._tokens(X)
-        features = self._prepare(tokens)
-        return Support(features, codes, weights, self._copies(tokens, features, weights))
+        return codes, weights
 
     def _check_features(self, X: Any, *, reset: bool) -> Array:
         if isinstance(X, torch.Tensor):
@@ -230,7 +246,11 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
             features: Array = validate_data(self, X, reset=reset, dtype=self._dtype)
             return features
         # scikit-learn would take the number of tokens for the number of features.
-        tokens: Array = check_array(X, allow_nd=True, dtype=[np.float32, np.float64], estimator=self, input_name="X")
+        tokens: Any = X
+        if isinstance(X, LazyFeatures):
+            check_finite(X, self)
+        else:
+            tokens = check_array(X, allow_nd=True, dtype=[np.float32, np.float64], estimator=self, input_name="X")
         if reset:
             self.n_features_in_ = tokens.shape[2]
             self.__dict__.pop("feature_names_in_", None)
@@ -239,7 +259,8 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
                 f"X has {tokens.shape[2]} features a token, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} features as input."
             )
-        return tokens
+        checked: Array = tokens
+        return checked
 
 
 class LinearClassifier(FeatureClassifier):

@@ -1,15 +1,18 @@
 """Many MAP heads at once: the same support samples, one head for each of them and each setting."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from frofa.augmentations import Augmentation, TokenBatch
-from frofa.estimators._map_head import default_num_heads, init_map_head, map_logits
-from frofa.estimators._training import Params, Schedule, Step, as_step, batches, train
+from frofa.augmentations import Augmentation
+from frofa.estimators._flat import Params
+from frofa.estimators._map_engine import fit_plans
+from frofa.estimators._map_head import default_num_heads, map_logits
+from frofa.estimators._schedule import Schedule
+from frofa.estimators._streams import HeadPlan, Part
 
 HEADS_PER_PASS = 2**28  # elements of the largest tensor of a prediction
 
@@ -46,7 +49,11 @@ class Samples:
 
 
 def fit_heads(
-    samples: Samples, trials: Sequence[Trial], schedule: Schedule, *, on_step: Callable[[], object] = lambda: None
+    samples: Samples,
+    trials: Sequence[Trial],
+    schedule: Schedule,
+    *,
+    on_step: Callable[[int], object] = lambda _: None,
 ) -> Params:
     """Train one head for each trial and sample, all at once.
 
@@ -58,65 +65,31 @@ def fit_heads(
     dict of str to Tensor
         Parameters with a leading dimension of n_trials * n_samples, trial by trial.
     """
-    device, n_samples = samples.tokens.device, len(samples.seeds)
-    channels, n_classes = samples.tokens.shape[3], samples.targets.shape[2]
-    initial = [init_map_head(channels, n_classes, 4.0, Generator().manual_seed(seed)) for seed in samples.seeds]
-    params = {
-        name: torch.stack([one[name] for one in initial]).to(device).repeat(len(trials), *(1,) * initial[0][name].ndim)
-        for name in initial[0]
-    }
-
-    def per_head(values: list[float]) -> Tensor:
-        return torch.tensor(values, device=device).repeat_interleave(n_samples)
-
-    plan = Schedule(
-        **{
-            **vars(schedule),
-            "lr": per_head([trial.lr for trial in trials]),
-            "weight_decay": per_head([trial.weight_decay for trial in trials]),
-        }
-    )
-    generators = [Generator(device).manual_seed(samples.seeds[0]) for _ in trials]
-
-    def expand(batch: TokenBatch) -> Step:
-        parts = [
-            _augment(batch, trial.augment, generator, n_samples)
-            for trial, generator in zip(trials, generators, strict=True)
-        ]
-        return as_step(TokenBatch.join(parts), len(trials) * n_samples)
-
-    recordable = all(trial.augment is None or trial.augment.recordable for trial in trials)
-    trained, _ = train(
-        params,
-        partial(map_logits, num_heads=default_num_heads(channels)),
-        shared_batches(samples, schedule.batch_size),
-        plan,
-        expand=expand,
-        capture=generators if recordable else None,
-        on_step=on_step,
-    )
-    return trained
-
-
-def shared_batches(samples: Samples, batch_size: int) -> Iterator[TokenBatch]:
-    """Batches of all samples, one after another, gathered once a step for all trials."""
-    device, n = samples.tokens.device, samples.tokens.shape[1]
-    rows = [batches(n, batch_size, Generator(device).manual_seed(seed)) for seed in samples.seeds]
-    for chosen in zip(*rows, strict=True):
-        tokens = torch.cat([samples.tokens[i, which] for i, which in enumerate(chosen)])
-        targets = torch.cat([samples.targets[i, which] for i, which in enumerate(chosen)])
-        yield TokenBatch.from_tokens(tokens, n_prefix=samples.n_prefix, grid=samples.grid, targets=targets)
-
-
-def _augment(batch: TokenBatch, augment: Augmentation | None, generator: Generator, n_samples: int) -> TokenBatch:
-    """Augment the batches of all samples; where labels are mixed, each sample's on its own."""
-    if augment is None:
-        return batch
-    if not augment.mixes_labels:
-        return augment.apply(batch, generator)
-    size = len(batch.patches) // n_samples
-    parts = [augment.apply(batch.select(slice(i * size, (i + 1) * size)), generator) for i in range(n_samples)]
-    return TokenBatch.join(parts)
+    n_samples, n = samples.targets.shape[:2]
+    codes = samples.targets.argmax(2).cpu().numpy()
+    rows = np.arange(n_samples * n).reshape(n_samples, n)
+    weights = np.ones(n, np.float32)
+    plans = [
+        HeadPlan(
+            Part(rows[i], codes[i], weights),
+            samples.targets.shape[2],
+            (seed, seed, seed),
+            replace(schedule, lr=trial.lr, weight_decay=trial.weight_decay),
+            trial.augment,
+            default_num_heads(samples.tokens.shape[3]),
+            n_prefix=samples.n_prefix,
+            grid=samples.grid,
+        )
+        for trial in trials
+        for i, seed in enumerate(samples.seeds)
+    ]
+    trained = []
+    for outcome in fit_plans(samples.tokens.flatten(0, 1), plans, on_step=on_step):
+        if isinstance(outcome, Exception):
+            raise outcome
+        trained.append(outcome.weights)
+    device = samples.tokens.device
+    return {name: torch.as_tensor(np.stack([one[name] for one in trained]), device=device) for name in trained[0]}
 
 
 @torch.inference_mode()
@@ -126,11 +99,3 @@ def predict_heads(params: Params, tokens: Tensor) -> Tensor:
     num_heads = default_num_heads(channels)
     size = max(1, HEADS_PER_PASS // (n_heads * max(num_heads * max(channels, tokens.shape[1]), 4 * channels)))
     return torch.cat([map_logits(params, part, num_heads=num_heads).argmax(2) for part in tokens.split(size)], 1)
-
-
-def head_bytes(samples: Samples, batch_size: int) -> int:
-    """Memory that training one head takes, roughly, in bytes."""
-    _, n, n_tokens, channels = samples.tokens.shape
-    batch = min(n, batch_size)
-    parameters = 13 * channels**2 + 20 * channels
-    return 4 * (5 * parameters + batch * (3 * n_tokens * channels + 24 * channels))

@@ -6,6 +6,7 @@ plus ``head.weight`` and ``head.bias`` for the classifier, so that weights move 
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -64,49 +65,83 @@ def map_pool(params: Mapping[str, Tensor], tokens: Tensor, num_heads: int, mask:
     ----------
     params : mapping of str to Tensor
         With a leading dimension H, that of the heads (each of num_heads attention heads).
-    tokens : Tensor of shape (H, n, N, C), or (n, N, C)
-        Each head's own tokens, or tokens that all heads share.
+    tokens : Tensor of shape (S, n, N, C), or (n, N, C)
+        Of S streams, a divisor of H: the first H / S heads see those of the first stream, and so on; or tokens that all
+        heads share.
     num_heads : int
         Attention heads of each.
-    mask : Tensor of bool, shape (H, n, N) or (n, N), default=None
+    mask : Tensor of bool, shape (S, n, N) or (n, N), default=None
         True where a token is seen, of which every image needs one.
 
     Returns
     -------
     Tensor of shape (H, n, C)
     """
-    channels = tokens.shape[-1]
-    head_dim = channels // num_heads
-    key, value = params["kv.weight"].unflatten(1, (2, num_heads, head_dim)).unbind(1)  # (H, num_heads, head_dim, C)
+    if tokens.ndim == 3:
+        tokens, mask = tokens.unsqueeze(0), None if mask is None else mask.unsqueeze(0)
+    _, folded = fold(params, num_heads)
+    gathered = attend(folded.unflatten(0, (len(tokens), -1)).flatten(1, 2), tokens, mask) @ tokens
+    return project(params, per_head(gathered, num_heads)).features
+
+
+def fold(params: Mapping[str, Tensor], num_heads: int) -> tuple[Tensor, Tensor]:
+    """Query (H, num_heads, head_dim), and what its products with the keys fold into, (H, num_heads, C)."""
     query = torch.baddbmm(params["q.bias"].unsqueeze(1), params["latent"].flatten(1, 2), params["q.weight"].mT)
-    query = query.view(-1, num_heads, 1, head_dim)
-    folded = (query @ key).squeeze(2) * head_dim**-0.5  # (H, num_heads, C)
-    if tokens.ndim == 4 and len(tokens) == 1:  # one head's own tokens are shared by all: ordinary products are faster
-        tokens, mask = tokens[0], None if mask is None else mask[0]
-    gathered = (_gather if tokens.ndim == 4 else _gather_shared)(folded, tokens, mask)
-    values = torch.einsum("bnhc,bhdc->bnhd", gathered, value).flatten(2) + params["kv.bias"][:, None, channels:]
+    query = query.view(len(query), num_heads, -1)
+    key = projections(params["kv.weight"], num_heads)[0]
+    return query, (query.unsqueeze(2) @ key).squeeze(2) * query.shape[2] ** -0.5
+
+
+def projections(kv: Tensor, num_heads: int) -> tuple[Tensor, Tensor]:
+    """Key and value projection of each attention head, (H, num_heads, head_dim, C)."""
+    key, value = kv.unflatten(1, (2, num_heads, -1)).unbind(1)
+    return key, value
+
+
+def attend(folded: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention weights (S, n, Q, N) of queries (S, Q, C) on tokens (S, n, N, C)."""
+    if tokens.device.type == "cpu":
+        logits = folded.unsqueeze(1) @ tokens.mT  # small products image by image are faster there
+    else:
+        logits = (folded @ tokens.flatten(1, 2).mT).unflatten(2, tokens.shape[1:3]).transpose(1, 2)
+    if mask is not None:
+        logits = logits.masked_fill(~mask.unsqueeze(2), -math.inf)
+    weights: Tensor = logits.softmax(3)
+    return weights
+
+
+def per_head(gathered: Tensor, num_heads: int) -> Tensor:
+    """Weighted sums (S, n, H / S * num_heads, C) of tokens as those of each head, (H, num_heads, n, C)."""
+    each: Tensor = gathered.unflatten(2, (-1, num_heads))
+    return each.permute(0, 2, 3, 1, 4).flatten(0, 1)
+
+
+class Projected(NamedTuple):
+    """What follows the attention: features (H, n, C) of each head, and what leads to them."""
+
+    values: Tensor
+    pooled: Tensor
+    normalised: Tensor
+    mean: Tensor
+    rstd: Tensor
+    normed: Tensor
+    hidden: Tensor
+    activated: Tensor
+    features: Tensor
+
+
+def project(params: Mapping[str, Tensor], gathered: Tensor) -> Projected:
+    """Value and output projection of weighted sums (H, num_heads, n, C), and the MLP."""
+    num_heads, channels = gathered.shape[1], gathered.shape[3]
+    _, value = projections(params["kv.weight"], num_heads)
+    values = (gathered @ value.mT).transpose(1, 2).flatten(2) + params["kv.bias"][:, None, channels:]
     pooled = linear(values, params, "proj")
-    x = F.layer_norm(pooled, (channels,), eps=LAYER_NORM_EPS)
-    x = x * params["norm.weight"].unsqueeze(1) + params["norm.bias"].unsqueeze(1)
-    return pooled + linear(F.gelu(linear(x, params, "mlp.fc1")), params, "mlp.fc2")
-
-
-def _gather(folded: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention-weighted sums (H, n, num_heads, C) of each head's own tokens (H, n, N, C)."""
-    logits = (tokens.flatten(1, 2) @ folded.mT).unflatten(1, tokens.shape[1:3])  # (H, n, N, num_heads)
-    if mask is not None:
-        logits = logits.masked_fill(~mask.unsqueeze(-1), -math.inf)
-    gathered: Tensor = logits.softmax(2).mT @ tokens
-    return gathered
-
-
-def _gather_shared(folded: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
-    """The same of tokens (n, N, C) that all heads share, which are read once for all of them."""
-    logits = F.linear(tokens, folded.flatten(0, 1))  # (n, N, H * num_heads)
-    if mask is not None:
-        logits = logits.masked_fill(~mask.unsqueeze(-1), -math.inf)
-    gathered: Tensor = (logits.softmax(1).mT @ tokens).unflatten(1, folded.shape[:2]).transpose(0, 1)
-    return gathered
+    normalised, mean, rstd = torch.native_layer_norm(pooled, (channels,), None, None, LAYER_NORM_EPS)
+    normed = torch.addcmul(params["norm.bias"].unsqueeze(1), normalised, params["norm.weight"].unsqueeze(1))
+    hidden = linear(normed, params, "mlp.fc1")
+    activated = F.gelu(hidden)
+    features = pooled + linear(activated, params, "mlp.fc2")
+    return Projected(values, pooled, normalised, mean, rstd, normed, hidden, activated, features)
 
 
 def linear(x: Tensor, params: Mapping[str, Tensor], name: str) -> Tensor:
@@ -118,5 +153,5 @@ def linear(x: Tensor, params: Mapping[str, Tensor], name: str) -> Tensor:
 
 
 def map_logits(params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None, *, num_heads: int) -> Tensor:
-    """Class logits (H, n, n_classes) of tokens (H, n, N, C) or (n, N, C), as in `map_pool`."""
+    """Class logits (H, n, n_classes) of tokens (S, n, N, C) or (n, N, C), as in `map_pool`."""
     return linear(map_pool(params, tokens, num_heads, mask), params, "head")

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from frofa.augmentations import TokenBatch
+from frofa.estimators._schedule import Rule
 
 TENSORS = ("patches", "mask", "targets", "prefix")
 
@@ -19,39 +20,39 @@ class Recorded:
     Parameters
     ----------
     step : callable
-        Takes a batch and a learning rate; it must neither wait for the device nor draw numbers on the host.
+        Takes a batch and a rule, of which only the learning rates change from step to step; it must neither wait for
+        the device nor draw numbers on the host.
     generators : sequence of Generator
         All that it draws from.
     """
 
     WARM_UP = 3  # PyTorch's advice: libraries allocate their workspaces in the first calls
 
-    def __init__(self, step: Callable[[TokenBatch, Tensor | float], None], generators: Sequence[Generator]):
+    def __init__(self, step: Callable[[TokenBatch, Rule], None], generators: Sequence[Generator]):
         self.step, self.generators = step, generators
         self.calls = 0
         self.graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self, batch: TokenBatch, lr: Tensor | float) -> None:
+    def __call__(self, batch: TokenBatch, rule: Rule) -> None:
         """Take a step."""
         device = batch.patches.device
-        rate = lr if isinstance(lr, Tensor) else torch.full((), lr, device=device)
         self.calls += 1
         if self.calls <= self.WARM_UP:
             with _side_stream(device):
-                self.step(batch, rate)
+                self.step(batch, rule)
             return
         if self.graph is None:
-            self.batch, self.rate = _copy(batch), rate.clone()
+            self.batch, self.rule = _copy(batch), rule._replace(lr=rule.lr.clone())
             torch.cuda.empty_cache()  # what the first steps took: a recording has memory of its own
             self.graph = torch.cuda.CUDAGraph()
             for generator in self.generators:
                 self.graph.register_generator_state(generator)
             with torch.cuda.device(device), torch.cuda.graph(self.graph):
-                self.step(self.batch, self.rate)
+                self.step(self.batch, self.rule)
         for name in TENSORS:
             if (target := getattr(self.batch, name)) is not None:
                 target.copy_(getattr(batch, name))
-        self.rate.copy_(rate)
+        self.rule.lr.copy_(rule.lr)
         self.graph.replay()
 
 

@@ -1,71 +1,103 @@
-"""Training of many heads at once by SGD, on features that fit on one device: pure functions of parameter dictionaries.
+"""Training of many heads at once by SGD: the one training loop of the library.
 
-Every parameter has a leading dimension, that of the heads; a single head is the case of one. Heads never meet: the loss
-is the sum of theirs, and gradients are clipped for each.
+Every parameter has a leading dimension, that of the heads; a single head is the case of one. Heads never meet: each has
+its own loss, its own clipping and its own schedule, and stops on its own.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from frofa.augmentations import TokenBatch
-from frofa.augmentations._pointwise import fusible
+from frofa.estimators._flat import Heads, Layout, Params
 from frofa.estimators._record import Recorded
+from frofa.estimators._schedule import Rule, Rules, Schedule
+from frofa.estimators._sgd import update
 
-Params = dict[str, Tensor]
-Forward = Callable[[Mapping[str, Tensor], Tensor, Tensor | None], Tensor]
-"""Logits (n_heads, n, n_classes) of parameters, tokens and mask; tokens without a leading dimension are shared."""
 EVALUATIONS = 50  # of the validation part, spread over the steps
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How to train: SGD with momentum, linear warm-up, then cosine to zero or constant.
-
-    ``lr`` and ``weight_decay`` are numbers, or tensors with one for each head.
-    """
-
-    lr: float | Tensor
-    n_steps: int
-    batch_size: int
-    weight_decay: float | Tensor
-    momentum: float
-    warmup_steps: int
-    schedule: str
-    clip_norm: float | None
-
-    def lr_at(self, step: int) -> float | Tensor:
-        """Learning rate of a step in 0..n_steps-1."""
-        warmup = min(1.0, (step + 1) / (self.warmup_steps + 1))
-        if self.schedule == "constant":
-            return self.lr * warmup
-        return self.lr * (warmup * 0.5 * (1 + math.cos(math.pi * step / self.n_steps)))
-
-
 class Step(NamedTuple):
-    """What H heads see in a step: tokens (H, n, N, C), mask (H, n, N) or None, targets (H, n, n_classes)."""
+    """What heads see in a step.
+
+    Attributes
+    ----------
+    tokens : Tensor of shape (S, n, N, C)
+        Of S streams.
+    mask : Tensor of bool, shape (S, n, N), or None
+    targets : Tensor of shape (S, n, n_classes)
+    blocks : sequence of (int, int)
+        So many streams in a row with so many heads each; heads come in the order of their streams.
+    """
 
     tokens: Tensor
     mask: Tensor | None
     targets: Tensor
+    blocks: Sequence[tuple[int, int]]
+
+    def select(self, streams: slice) -> "Step":
+        """Some of the streams, which have as many heads each."""
+        mask = None if self.mask is None else self.mask[streams]
+        return Step(self.tokens[streams], mask, self.targets[streams], ())
+
+
+class Model(Protocol):
+    """What is trained."""
+
+    def logits(self, params: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
+        """Logits (H, n, n_classes) of tokens (n, ...)."""
+
+    def gradients(self, heads: Heads, step: Step, out: Heads) -> None:
+        """Write the gradients of each head's mean cross-entropy."""
+
+
+class Feed(Protocol):
+    """Where batches come from.
+
+    ``generators`` are all that `expand` draws from, if steps can be recorded, else None.
+    """
+
+    generators: Sequence[Generator] | None
+
+    def gather(self) -> TokenBatch:
+        """The next batch of every source, one after another, always of the same shape."""
+
+    def expand(self, batch: TokenBatch) -> Step:
+        """What each head sees of it: augmentation is done here."""
+
+    def keep(self, heads: Sequence[int]) -> None:
+        """Go on with some of the heads, in order."""
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Features (n, ...), class indices (n,) and sample weights (n,) of mean one, on one device."""
+    """What a head is validated on, on one device.
+
+    Attributes
+    ----------
+    features : Tensor of shape (m, ...)
+    classes : Tensor of int, shape (n,)
+        Indices.
+    weights : Tensor of shape (n,)
+    rows : Tensor of int, shape (n,), or None
+        Those of `features`; None is all, in order.
+    """
 
     features: Tensor
     classes: Tensor
     weights: Tensor
+    rows: Tensor | None = None
 
-    def targets(self, n_classes: int) -> Tensor:
-        """One-hot labels times sample weights, (n, n_classes)."""
-        return F.one_hot(self.classes, n_classes) * self.weights[:, None]
+    @property
+    def selected(self) -> Tensor:
+        """The features of the rows, in float32 at least."""
+        chosen = self.features if self.rows is None else self.features[self.rows]
+        return chosen.to(torch.promote_types(chosen.dtype, torch.float32))
 
 
 def batches(n: int, batch_size: int, generator: Generator) -> Iterator[Tensor | slice]:
@@ -77,32 +109,16 @@ def batches(n: int, batch_size: int, generator: Generator) -> Iterator[Tensor | 
         yield from torch.split(order[: n - n % batch_size], batch_size)
 
 
-def batches_of(data: TokenBatch, batch_size: int, generator: Generator) -> Iterator[TokenBatch]:
-    """Batches without end."""
-    return map(data.select, batches(len(data.patches), batch_size, generator))
-
-
-def as_step(batch: TokenBatch, n_heads: int = 1) -> Step:
-    """What n_heads heads see of a batch that holds the images of one after another."""
-    mask, targets = batch.token_mask, batch.targets
-    if targets is None:
-        raise ValueError("training takes a batch with targets.")
-    size = (n_heads, len(targets) // n_heads)
-    seen = None if mask is None else mask.unflatten(0, size)
-    return Step(batch.tokens.unflatten(0, size), seen, targets.unflatten(0, size))
-
-
+@torch.no_grad()
 def train(
-    params: Params,
-    forward: Forward,
-    data: Iterator[TokenBatch],
-    schedule: Schedule,
+    params: Mapping[str, Tensor],
+    model: Model,
+    feed: Feed,
+    schedules: Sequence[Schedule],
     *,
-    expand: Callable[[TokenBatch], Step] = as_step,
-    capture: Sequence[Generator] | None = None,
-    validation: Labelled | None = None,
-    patience: int = EVALUATIONS,
-    on_step: Callable[[], object] = lambda: None,
+    validation: Sequence[Labelled | None] | None = None,
+    patience: Sequence[int] | None = None,
+    on_step: Callable[[int], object] = lambda _: None,
 ) -> tuple[Params, list[int]]:
     """Minimise each head's mean cross-entropy; return trained parameters and the number of steps that led to them.
 
@@ -110,138 +126,119 @@ def train(
     ----------
     params : dict of str to Tensor
         Initial ones, which are not modified.
-    forward : callable
-        Computes logits.
-    data : iterator of TokenBatch
-        Batches, all of one shape.
-    schedule : Schedule
-    expand : callable
-        Turns a batch into what each head sees: augmentation is done here.
-    capture : sequence of Generator, default=None
-        If given, steps on a GPU are recorded once and replayed: the host launches one thing a step instead of hundreds.
-        Takes an `expand` that can be recorded, which draws from these generators only.
-    validation : Labelled, default=None
-        Each head's parameters of the best of about 50 evaluations on it, which is never augmented, are returned
-        (accuracy, then cross-entropy), and training stops when no head has become better in `patience` of them.
-    patience : int
+    model : Model
+    feed : Feed
+        Steps on a GPU are recorded once and replayed, if it can be: the host launches one thing a step instead of
+        hundreds.
+    schedules : sequence of Schedule
+        One a head. A head that is done retires, and the others go on without it.
+    validation : sequence of Labelled or None, default=None
+        One a head: its parameters of the best of about 50 evaluations on it, which is never augmented, are returned
+        (accuracy, then cross-entropy). Heads of the same one are evaluated together.
+    patience : sequence of int, default=None
+        Evaluations without improvement after which a head stops.
     on_step : callable
-        Called after each step.
+        Called after each step, with the number of heads that took it.
     """
-    params = {name: value.clone().requires_grad_() for name, value in params.items()}
-    momenta = {name: torch.zeros_like(value) for name, value in params.items()}
-    first = next(iter(params.values()))
-    n_heads, device = len(first), first.device
-
-    def learn(batch: TokenBatch, lr: Tensor | float) -> None:
-        tokens, mask, targets = expand(batch)
-        logits = forward(params, tokens, mask)
-        losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(0, 1), reduction="none")
-        loss = losses.sum() / logits.shape[1]  # the sum of each head's mean
-        update(params, momenta, torch.autograd.grad(loss, list(params.values())), schedule, lr)
-
-    take = Recorded(learn, capture) if capture is not None and device.type == "cuda" else learn
-    best = None if validation is None else _Best(params, n_heads)
-    every = max(1, schedule.n_steps // EVALUATIONS)
-    for step, batch in zip(range(schedule.n_steps), data, strict=False):
-        take(batch, schedule.lr_at(step))
-        on_step()
-        if best is not None and validation is not None and ((step + 1) % every == 0 or step + 1 == schedule.n_steps):
-            best.compare(params, evaluate(params, forward, validation), step + 1)
-            if best.waited >= patience:
-                break
-    if best is not None:
-        return best.params, best.steps.tolist()
-    return detached(params), [schedule.n_steps] * n_heads
-
-
-@torch.no_grad()
-def update(
-    params: Params, momenta: Params, gradients: tuple[Tensor, ...], schedule: Schedule, lr: Tensor | float
-) -> None:
-    """One step of SGD with momentum, in place; clipping is before weight decay, which is of kernels only."""
-    scale: float | Tensor = 1.0
-    if schedule.clip_norm is not None:
-        norms = torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients])
-        scale = (schedule.clip_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp_(max=1)
-    for (name, value), gradient in zip(params.items(), gradients, strict=True):
-        decay = schedule.weight_decay if name.endswith(".weight") and value.ndim > 2 else 0.0
-        if fusible(value):
-            _fused_update(value, momenta[name], gradient, scale, decay, lr, schedule.momentum)
+    layout = Layout.of(params)
+    run = _Run(Heads(layout, layout.pack(params)), model, feed, schedules)
+    best = None if validation is None else _Best(run.values, validation, patience or [EVALUATIONS] * len(schedules))
+    results, n_iter = torch.empty_like(run.values.flat), [plan.n_steps for plan in schedules]
+    for step in range(max(n_iter)):
+        run.take(step)
+        on_step(len(run.heads))
+        stopped = [] if best is None else best.compare(run, step + 1)
+        done = [i for i, head in enumerate(run.heads) if head in stopped or schedules[head].n_steps == step + 1]
+        if not done:
             continue
-        momentum = momenta[name].mul_(schedule.momentum)
-        _add(momentum, gradient, scale)
-        if isinstance(decay, Tensor) or decay:
-            _add(momentum, value, decay)
-        _add(value, momentum, -lr)
+        which = [run.heads[i] for i in done]
+        results[which] = run.values.flat[done] if best is None else best.values[which]
+        run.keep([i for i in range(len(run.heads)) if i not in done])
+        if not run.heads:
+            break
+    if best is not None:
+        n_iter = best.steps
+    return layout.views(results), n_iter
 
 
-def _fused_update(
-    value: Tensor,
-    velocity: Tensor,
-    gradient: Tensor,
-    scale: float | Tensor,
-    decay: float | Tensor,
-    rate: float | Tensor,
-    momentum: float,
-) -> None:
-    from frofa.estimators._triton_sgd import fused_sgd  # loads Triton
+class _Run:
+    """The heads that are being trained."""
 
-    def per_head(factor: float | Tensor) -> Tensor:
-        if isinstance(factor, Tensor):
-            return factor.expand(len(value)).contiguous()
-        return torch.full((len(value),), factor, device=value.device)
+    def __init__(self, values: Heads, model: Model, feed: Feed, schedules: Sequence[Schedule]):
+        self.model, self.feed, self.schedules = model, feed, schedules
+        self.heads = list(range(len(schedules)))
+        self.rules = Rules(schedules, values.flat.device)
+        self._start(values, torch.zeros_like(values.flat))
 
-    fused_sgd(
-        value,
-        velocity,
-        gradient,
-        scale=per_head(scale),
-        decay=per_head(decay),
-        rate=per_head(rate),
-        momentum=momentum,
-    )
+    def _start(self, values: Heads, velocity: Tensor) -> None:
+        self.values, self.velocity = values, velocity
+        self.gradient = Heads(values.layout, torch.zeros_like(values.flat))
+        recordable = self.feed.generators is not None and velocity.device.type == "cuda"
+        self.learn: Callable[[TokenBatch, Rule], None] = self._learn
+        if recordable:
+            self.learn = Recorded(self._learn, self.feed.generators or ())
 
+    def _learn(self, batch: TokenBatch, rule: Rule) -> None:
+        self.model.gradients(self.values, self.feed.expand(batch), self.gradient)
+        update(self.values.flat, self.velocity, self.gradient.flat, self.values.layout.n_decayed, rule)
 
-def _add(target: Tensor, value: Tensor, factor: float | Tensor) -> None:
-    """Add `value` times a factor, one number or one for each head."""
-    if isinstance(factor, Tensor):
-        target.addcmul_(value, factor.view(-1, *(1,) * (value.ndim - 1)))
-    else:
-        target.add_(value, alpha=factor)
+    def take(self, step: int) -> None:
+        """Take a step with all heads."""
+        self.learn(self.feed.gather(), self.rules.at(step))
+
+    def keep(self, places: list[int]) -> None:
+        """Go on with the heads at some places."""
+        self.heads = [self.heads[i] for i in places]
+        if places:
+            self.rules.keep(places)
+            self.feed.keep(places)
+            self._start(self.values[places], self.velocity[places])
 
 
 class _Best:
     """The best parameters of each head so far."""
 
-    def __init__(self, params: Params, n_heads: int):
-        self.params = detached(params)
-        self.scores = torch.full((n_heads, 2), -math.inf)
-        self.steps = torch.zeros(n_heads, dtype=torch.int64)
-        self.waited = 0
+    def __init__(self, values: Heads, validation: Sequence[Labelled | None], patience: Sequence[int]):
+        self.values = values.flat.clone()
+        self.validation, self.patience = validation, patience
+        self.scores = [(-math.inf, -math.inf)] * len(validation)
+        self.steps, self.waited = [0] * len(validation), [0] * len(validation)
 
-    def compare(self, params: Params, scores: Tensor, step: int) -> None:
-        """Take the parameters of those heads that have become better."""
-        scores = scores.cpu()
-        more_accurate, same = scores[:, 0] > self.scores[:, 0], scores[:, 0] == self.scores[:, 0]
-        better = more_accurate | (same & (scores[:, 1] > self.scores[:, 1]))
-        self.waited = 0 if better.any() else self.waited + 1
-        if self.waited:
-            return
-        self.scores[better], self.steps[better] = scores[better], step
-        for name, value in params.items():
-            self.params[name][better.to(value.device)] = value.detach()[better.to(value.device)]
+    def compare(self, run: _Run, step: int) -> list[int]:
+        """Take the parameters of those heads that have become better; return those that have waited long enough."""
+        due: dict[int, list[int]] = {}
+        for i, head in enumerate(run.heads):
+            n_steps = run.schedules[head].n_steps
+            if step % max(1, n_steps // EVALUATIONS) == 0 or step == n_steps:
+                due.setdefault(id(self.validation[head]), []).append(i)
+        for places in due.values():
+            data = self.validation[run.heads[places[0]]]
+            if data is None:
+                raise ValueError("validation must be of all heads, or None.")
+            scores = evaluate(run.values[places], run.model, data).tolist()
+            for i, score in zip(places, scores, strict=True):
+                self._compare(run, i, tuple(score), step)
+        return [run.heads[i] for places in due.values() for i in places if self.has_waited(run.heads[i])]
+
+    def _compare(self, run: _Run, place: int, score: tuple[float, ...], step: int) -> None:
+        head = run.heads[place]
+        if score > self.scores[head]:  # False for a loss that is not a number
+            self.scores[head], self.steps[head], self.waited[head] = (score[0], score[1]), step, 0
+            self.values[head] = run.values.flat[place]
+        else:
+            self.waited[head] += 1
+
+    def has_waited(self, head: int) -> bool:
+        """Whether a head has become no better for too long."""
+        return self.waited[head] >= self.patience[head]
 
 
 @torch.no_grad()
-def evaluate(params: Mapping[str, Tensor], forward: Forward, data: Labelled) -> Tensor:
+def evaluate(heads: Heads, model: Model, data: Labelled) -> Tensor:
     """Weighted accuracy and negative cross-entropy of each head, (n_heads, 2)."""
-    logits = forward(params, data.features, None)
+    features = data.selected
+    logits = torch.cat([model.logits(params, features) for params in heads.parts])
     correct = (logits.argmax(2) == data.classes).float()
     classes = data.classes.expand(len(logits), -1)
     losses = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="none").view_as(correct)
     return torch.stack([correct @ data.weights, -(losses @ data.weights)], 1) / data.weights.sum()
-
-
-def detached(params: Mapping[str, Tensor]) -> Params:
-    """Copies without gradients."""
-    return {name: value.detach().clone() for name, value in params.items()}

@@ -1,8 +1,8 @@
 """The attention-pooling (MAP) head with frozen-feature augmentation."""
 
-from functools import partial
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -10,14 +10,20 @@ from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from torch import Generator
 from tqdm.auto import tqdm
 
-from frofa.augmentations import Augmentation, Brightness, TokenBatch
+from frofa.augmentations import Augmentation, Brightness
 from frofa.estimators._base import Array, FeatureClassifier, Support
-from frofa.estimators._device import as_tensor, resolve_device
-from frofa.estimators._map_head import default_num_heads, init_map_head, map_logits
-from frofa.estimators._training import Labelled, Schedule, Step, as_step, batches_of, train
+from frofa.estimators._device import resolve_device
+from frofa.estimators._lazy import batch_on, tokens_on
+from frofa.estimators._map_engine import Trained, fit_plans
+from frofa.estimators._map_head import default_num_heads, map_logits
+from frofa.estimators._map_jobs import fit_map_jobs
+from frofa.estimators._schedule import Schedule
+from frofa.estimators._streams import HeadPlan, Part, Rows
+
+if TYPE_CHECKING:
+    from frofa.estimators._batch_fit import Job
 
 PREDICT_BATCH = 1024
 AUTO = Brightness(0.3, "c2")
@@ -187,44 +193,68 @@ class MAPClassifier(FeatureClassifier):
         self.verbose = verbose
 
     def _fit(self, support: Support) -> None:
-        support = support.weighted()
-        channels = support.features.shape[2]
+        device = resolve_device(self.device)
+        tokens = tokens_on(support.features, device)
+        plan = self._plan(np.arange(len(tokens)), support.codes, support.weights, tokens.shape[2])
+        with tqdm(total=self.n_steps, unit="step", desc="train", leave=False, disable=not self.verbose) as bar:
+            [outcome] = fit_plans(tokens, [plan], on_step=bar.update)
+        if isinstance(outcome, Exception):
+            raise outcome
+        self._take(plan, outcome)
+
+    @classmethod
+    def _fit_many(
+        cls, X: Any, y: Any, jobs: "Sequence[Job]", sample_weight: Any, on_done: Callable[[int], object]
+    ) -> list[FeatureClassifier | Exception]:
+        """Fit the heads of all jobs at once, as `fit_many` asks."""
+        return fit_map_jobs(X, y, jobs, sample_weight, on_done)
+
+    def _take(self, plan: HeadPlan, trained: Trained) -> "MAPClassifier":
+        """Become a trained head."""
+        self.augment_, self.num_heads_ = plan.augment, plan.num_heads
+        self.weights_, self.n_iter_ = trained
+        return self
+
+    def _plan(self, rows: Rows, codes: Rows, weights: Array, channels: int) -> HeadPlan:
+        """Draw all that training depends on.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (n,)
+            Of the tokens.
+        codes : ndarray of int, shape (n,)
+        weights : ndarray of float64, shape (n,)
+            Samples without weight are left out.
+        channels : int
+        """
         num_heads = self.num_heads or default_num_heads(channels)
         if channels % num_heads:
             raise ValueError(f"num_heads must divide the {channels} channels of a token. Got {num_heads}.")
         random_state = check_random_state(self.random_state)
-        device = resolve_device(self.device)
-        seeds = [int(seed) for seed in random_state.randint(2**31 - 1, size=3)]
-        initial = init_map_head(channels, len(self.classes_), self.mlp_ratio, Generator().manual_seed(seeds[0]))
-        data, validation = self._split(support, random_state, device)
-        whole = TokenBatch.from_tokens(
-            data.features, n_prefix=self.n_prefix, grid=self.grid, targets=data.targets(len(self.classes_))
-        )
-        if whole.patches.shape[1] == 1:  # pooled features: what needs a grid is to say so, not to do nothing
-            whole = whole.replace(grid=None)
-        generator = Generator(device).manual_seed(seeds[2])
-
-        augment = self.augment_ = self._augmentation()
-
-        def expand(batch: TokenBatch) -> Step:
-            return as_step(batch if augment is None else augment.apply(batch, generator))
-
-        with tqdm(total=self.n_steps, unit="step", desc="train", leave=False, disable=not self.verbose) as bar:
-            trained, [self.n_iter_] = train(
-                {name: value.to(device).unsqueeze(0) for name, value in initial.items()},
-                partial(map_logits, num_heads=num_heads),
-                batches_of(whole, self.batch_size, Generator(device).manual_seed(seeds[1])),
-                self._schedule(),
-                expand=expand,
-                capture=[generator] if augment is None or augment.recordable else None,
-                validation=validation,
-                patience=self.patience,
-                on_step=bar.update,
+        first, second, third = (int(seed) for seed in random_state.randint(2**31 - 1, size=3))
+        used, held_out = np.flatnonzero(weights), None
+        if self.validation_fraction is not None:
+            used, held_out = train_test_split(
+                used, test_size=self.validation_fraction, stratify=codes[used], random_state=random_state
             )
-        self.num_heads_ = num_heads
-        self.weights_ = {name: value[0].cpu().numpy() for name, value in trained.items()}
-        if not all(np.isfinite(value).all() for value in self.weights_.values()):
-            raise ValueError(f"training diverged (weights are not finite): lower lr. Got lr={self.lr}.")
+
+        def part(chosen: Rows) -> Part:
+            relative = weights[chosen] / weights[chosen].mean()
+            return Part(rows[chosen], codes[chosen], relative.astype(np.float32))
+
+        return HeadPlan(
+            part(used),
+            len(self.classes_),
+            (first, second, third),
+            self._schedule(),
+            self._augmentation(),
+            num_heads,
+            self.mlp_ratio,
+            validation=None if held_out is None else part(held_out),
+            n_prefix=self.n_prefix,
+            grid=self.grid,
+            patience=self.patience,
+        )
 
     def set_params(self, **params: Any) -> "MAPClassifier":
         """Set parameters; those of the augmentation, ``augment__level``, also where it is ``"auto"``."""
@@ -250,26 +280,6 @@ class MAPClassifier(FeatureClassifier):
             clip_norm=self.clip_norm,
         )
 
-    def _split(
-        self, support: Support, random_state: np.random.RandomState, device: torch.device
-    ) -> tuple[Labelled, Labelled | None]:
-        def on_device(part: Support) -> Labelled:
-            return Labelled(
-                as_tensor(part.features, device),
-                torch.as_tensor(part.codes, device=device),
-                torch.as_tensor(part.weights / part.weights.mean(), dtype=torch.float32, device=device),
-            )
-
-        if self.validation_fraction is None:
-            return on_device(support), None
-        train_rows, valid_rows = train_test_split(
-            np.arange(len(support.codes)),
-            test_size=self.validation_fraction,
-            stratify=support.codes,
-            random_state=random_state,
-        )
-        return on_device(support.rows(train_rows)), on_device(support.rows(valid_rows))
-
     def _prepare(self, features: Array) -> Array:
         """Tokens are what the head works on."""
         return features
@@ -293,8 +303,8 @@ class MAPClassifier(FeatureClassifier):
         device = resolve_device(self.device)
         weights = {name: torch.as_tensor(value, device=device).unsqueeze(0) for name, value in self.weights_.items()}
         batches = [
-            map_logits(weights, as_tensor(batch, device), num_heads=self.num_heads_)[0]
-            for batch in np.array_split(features, range(PREDICT_BATCH, len(features), PREDICT_BATCH))
+            map_logits(weights, batch_on(features[start : start + PREDICT_BATCH], device), num_heads=self.num_heads_)[0]
+            for start in range(0, len(features), PREDICT_BATCH)
         ]
         scores: Array = torch.cat(batches).cpu().numpy()
         return scores

@@ -13,7 +13,8 @@ from frofa.augmentations._mapping import feature_range
 from frofa.augmentations._pointwise import masked_mean, pointwise
 from frofa.augmentations._resample import Taps, expand_taps, resample, sum_taps
 from frofa.augmentations.sharpness import _smoothing_taps
-from frofa.estimators._training import Schedule, update
+from frofa.estimators._schedule import Rule
+from frofa.estimators._sgd import plain_update
 from frofa.estimators._triton_sgd import fused_sgd
 
 setattr(torch.cuda, "device_of", contextlib.nullcontext)  # noqa: B010 (which has no such type)
@@ -62,13 +63,15 @@ def resample_cases() -> None:
 
 
 def sgd_case() -> None:
-    value, velocity, gradient = (torch.randn(3, 70, 33, generator=generator) for _ in range(3))
-    rate, decay = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.0, 0.1, 0.2])
-    params, momenta = {"k.weight": value.clone()}, {"k.weight": velocity.clone()}
-    update(params, momenta, (gradient,), Schedule(rate, 10, 4, decay, 0.9, 0, "constant", None), rate)
-    fused_sgd(value, velocity, gradient, scale=torch.ones(3), decay=decay, rate=rate, momentum=0.9)
-    compare("sgd", value, params["k.weight"])
-    compare("sgd velocity", velocity, momenta["k.weight"])
+    value, velocity, gradient = (torch.randn(3, 2400, generator=generator) for _ in range(3))
+    rule = Rule(*torch.tensor([[0.1, 0.2, 0.3], [0.0, 0.1, 0.2], [0.9, 0.5, 0.0], [torch.inf] * 3]))
+    expected = value.clone(), velocity.clone()
+    part = slice(100, 2310)  # of longer rows, as kernels and the rest of a head are
+    plain_update(expected[0][:, part], expected[1][:, part], gradient[:, part], torch.ones(3), rule)
+    factors = {"scale": torch.ones(3), "decay": rule.weight_decay, "rate": rule.lr, "momentum": rule.momentum}
+    fused_sgd(value[:, part], velocity[:, part], gradient[:, part], **factors)
+    compare("sgd", value, expected[0])
+    compare("sgd velocity", velocity, expected[1])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from frofa import FrozenFeatureExtractor
 from frofa import augmentations as A
 from frofa.augmentations import Augmentation, Brightness, RandAugment, RandomChoice, Rotate, TokenBatch, TrivialAugment
 from frofa.estimators import MAPClassifier
-from frofa.estimators._training import Schedule, update
+from frofa.estimators._schedule import Rule
+from frofa.estimators._sgd import update
 
 VARIED: tuple[Any, ...] = (
     A.Brightness, A.Contrast, A.Posterize, A.Solarize, A.Invert, A.Sharpness, A.Equalize, A.JPEG
@@ -151,23 +152,18 @@ def test_recorded_steps_are_the_steps(augment: Augmentation | None, monkeypatch:
         np.testing.assert_allclose(recorded.weights_[name], value, rtol=1e-2, atol=2e-4, err_msg=name)
 
 
-def test_fused_update_is_the_update() -> None:
+@pytest.mark.parametrize("clip", [1.0, float("inf")])
+def test_fused_update_is_the_update(clip: float) -> None:
     generator = torch.Generator("cuda").manual_seed(0)
-    shapes = {"kv.weight": (3, 70, 33), "kv.bias": (3, 70), "head.weight": (3, 5, 33)}
-    draws = [
-        {name: torch.randn(shape, generator=generator, device="cuda") for name, shape in shapes.items()}
-        for _ in range(3)
-    ]
-    lr, decay = torch.tensor([0.1, 0.2, 0.3], device="cuda"), torch.tensor([0.0, 0.1, 0.2], device="cuda")
-    plan = Schedule(lr, 10, 4, decay, 0.9, 0, "constant", 1.0)
+    draws = [torch.randn((3, 4000), generator=generator, device="cuda") for _ in range(3)]
+    rule = Rule(*torch.tensor([[0.1, 0.2, 0.3], [0.0, 0.1, 0.2], [0.9, 0.0, 0.5], [clip] * 3], device="cuda"))
     results = []
     for device in ("cuda", "cpu"):
-        params, momenta, gradients = ({n: v.to(device, copy=True) for n, v in draw.items()} for draw in draws)
-        here = Schedule(**{**vars(plan), "weight_decay": decay.to(device)})
-        update(params, momenta, tuple(gradients.values()), here, lr.to(device))
-        results.append({**params, **{f"{name} velocity": value for name, value in momenta.items()}})
-    for name, value in results[1].items():
-        torch.testing.assert_close(results[0][name].cpu(), value, rtol=1e-5, atol=1e-5, msg=name)
+        values, velocity, gradient = (draw.to(device, copy=True) for draw in draws)
+        update(values, velocity, gradient, 2500, Rule(*(numbers.to(device) for numbers in rule)))
+        results.append([values.cpu(), velocity.cpu()])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_trained_on_a_gpu_used_without_one(images: Any, tmp_path: Path) -> None:

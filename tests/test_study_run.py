@@ -12,7 +12,7 @@ from test_cli import run as frofa
 from frofa.augmentations import Brightness, MixUp, PatchDropout
 from frofa.estimators import MAPClassifier
 from frofa.estimators._many import Samples, Trial, fit_heads, predict_heads
-from frofa.estimators._training import Schedule
+from frofa.estimators._schedule import Schedule
 from frofa.study import Study, report_study, run_study
 from frofa.study.data import short_name, split_images
 from frofa.study.plan import COARSE, FINE, NAMES, map_plans, probe_plans

@@ -2,17 +2,22 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from frofa.augmentations import PatchDropout, TokenBatch
+from frofa.augmentations import Augmentation, PatchDropout, TokenBatch
+from frofa.augmentations._base import Params
 from frofa.estimators import MAPClassifier
-from frofa.estimators._training import Labelled, Schedule, Step, as_step, batches, batches_of, evaluate, train
+from frofa.estimators._flat import Heads, Layout
+from frofa.estimators._schedule import Schedule
+from frofa.estimators._streams import HeadPlan, Part, Streams
+from frofa.estimators._training import Labelled, Step, batches, evaluate, train
 
 SCHEDULE = Schedule(
     lr=0.5,
@@ -30,8 +35,50 @@ def schedule(**changes: Any) -> Schedule:
     return Schedule(**{**vars(SCHEDULE), **changes})
 
 
-def linear(params: Mapping[str, Tensor], x: Tensor, mask: Tensor | None = None) -> Tensor:  # noqa: ARG001 (forward's)
+def linear(params: Mapping[str, Tensor], x: Tensor) -> Tensor:
     return x @ params["head.weight"].mT + params["head.bias"].unsqueeze(1)
+
+
+class Autograd:
+    """A model of which the gradients are PyTorch's."""
+
+    def __init__(self, forward: Callable[[Mapping[str, Tensor], Tensor], Tensor] = linear):
+        self.forward = forward
+
+    def logits(self, params: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
+        return self.forward(params, tokens)
+
+    def gradients(self, heads: Heads, step: Step, out: Heads) -> None:
+        params = {name: value.clone().requires_grad_() for name, value in heads.params.items()}
+        with torch.enable_grad():
+            logits = self.forward(params, step.tokens)
+            losses = F.cross_entropy(logits.flatten(0, 1), step.targets.flatten(0, 1), reduction="none")
+            loss = losses.sum() / logits.shape[1]
+        for value, gradient in zip(out.params.values(), torch.autograd.grad(loss, [*params.values()]), strict=True):
+            value.copy_(gradient)
+
+
+class Same:
+    """The same step, again and again."""
+
+    generators: Sequence[Generator] | None = None
+
+    def __init__(self, step: Step):
+        self.step = step
+
+    def gather(self) -> TokenBatch:
+        return TokenBatch(torch.empty(0, 1, 1))
+
+    def expand(self, batch: TokenBatch) -> Step:  # noqa: ARG002 (the protocol's)
+        return self.step
+
+    def keep(self, heads: Sequence[int]) -> None:
+        self.step = step_of(self.step.tokens[heads], self.step.targets[heads])
+
+
+def step_of(tokens: Tensor, targets: Tensor) -> Step:
+    """Each head's own tokens (H, n, C) and targets."""
+    return Step(tokens, None, targets, [(len(tokens), 1)])
 
 
 def start(classes: int = 2, channels: int = 4) -> dict[str, Tensor]:
@@ -39,18 +86,28 @@ def start(classes: int = 2, channels: int = 4) -> dict[str, Tensor]:
     return {"head.weight": draw, "head.bias": torch.full((1, classes), 0.5)}
 
 
-def pooled(params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None) -> Tensor:
-    return linear(params, tokens.flatten(2), mask)
-
-
-def fit(params: dict[str, Tensor], forward: Any, step: Step, plan: Schedule, **options: Any) -> Any:
+def fit(
+    params: dict[str, Tensor], forward: Any, step: Step, plan: Schedule | list[Schedule], **options: Any
+) -> tuple[dict[str, Tensor], list[int]]:
     """Train on the same step, again and again."""
-    batch = TokenBatch(torch.empty(0, 1, 1))
-    return train(params, forward, itertools.repeat(batch), plan, expand=lambda _: step, **options)
+    plans = plan if isinstance(plan, list) else [plan] * len(params["head.weight"])
+    for name, value in options.items():
+        if name in ("validation", "patience"):
+            options[name] = [value] * len(plans)
+    return train(params, Autograd(forward), Same(step), plans, **options)
+
+
+def packed(params: dict[str, Tensor]) -> Heads:
+    layout = Layout.of(params)
+    return Heads(layout, layout.pack(params))
 
 
 def all_of(part: Labelled) -> Step:
-    return Step(part.features[None], None, part.targets(2)[None])
+    return step_of(part.features[None], one_hot(part)[None])
+
+
+def one_hot(part: Labelled) -> Tensor:
+    return F.one_hot(part.classes, 2) * part.weights[:, None]
 
 
 def data(n: int, seed: int, channels: int = 4) -> Labelled:
@@ -131,11 +188,11 @@ def test_one_step_is_gradient_descent_with_decay_of_kernels_only() -> None:
 def test_only_kernels_decay() -> None:
     shapes = {"latent": (1, 1, 4), "norm.weight": (4,), "norm.bias": (4,), "fc1.weight": (3, 4), "fc1.bias": (3,)}
 
-    def constant(params: Mapping[str, Tensor], x: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG001
+    def constant(params: Mapping[str, Tensor], x: Tensor) -> Tensor:
         return x[..., :2] + 0 * torch.stack([value.sum() for value in params.values()]).sum()
 
     params = {name: torch.ones(1, *shape) for name, shape in shapes.items()}
-    trained, _ = fit(params, constant, all_of(data(6, 0)), schedule(n_steps=1, weight_decay=0.1))
+    trained, _ = fit(params, constant, all_of(data(6, 0)), [schedule(n_steps=1, weight_decay=0.1)])
     assert {name for name, value in trained.items() if not torch.equal(value, params[name])} == {"fc1.weight"}
 
 
@@ -169,16 +226,18 @@ def test_heads_at_once_train_as_they_do_alone() -> None:
         {name: torch.randn(value.shape, generator=generator) for name, value in start().items()} for _ in range(3)
     ]
     parts = [data(8, seed) for seed in range(3)]
-    rates, decays = [0.5, 0.1, 0.2], [0.0, 0.3, 0.01]
     tokens = torch.stack([part.features for part in parts])
-    targets = torch.stack([part.targets(2) for part in parts])
-    plan = schedule(lr=torch.tensor(rates), weight_decay=torch.tensor(decays), clip_norm=0.3, momentum=0.5)
+    targets = torch.stack([one_hot(part) for part in parts])
+    plans = [
+        schedule(lr=0.5, weight_decay=0.0, clip_norm=0.3, momentum=0.5),
+        schedule(lr=0.1, weight_decay=0.3, clip_norm=None, momentum=0.5, n_steps=7, schedule="cosine"),
+        schedule(lr=0.2, weight_decay=0.01, clip_norm=0.1, momentum=0.9, n_steps=13, warmup_steps=4),
+    ]
     initial = {name: torch.cat([first[name] for first in firsts]) for name in firsts[0]}
-    together, n_iter = fit(initial, linear, Step(tokens, None, targets), plan)
-    assert n_iter == [10, 10, 10]
-    for i, (first, part) in enumerate(zip(firsts, parts, strict=True)):
-        alone = schedule(lr=rates[i], weight_decay=decays[i], clip_norm=0.3, momentum=0.5)
-        trained, _ = fit(first, linear, all_of(part), alone)
+    together, n_iter = fit(initial, linear, step_of(tokens, targets), plans)
+    assert n_iter == [10, 7, 13]
+    for i, (first, part, plan) in enumerate(zip(firsts, parts, plans, strict=True)):
+        trained, _ = fit(first, linear, all_of(part), plan)
         for name, value in trained.items():
             torch.testing.assert_close(together[name][i : i + 1], value)
 
@@ -186,40 +245,66 @@ def test_heads_at_once_train_as_they_do_alone() -> None:
 def test_soft_targets_are_a_weighted_sum_of_losses() -> None:
     x, plan = data(2, 0).features, schedule(n_steps=1)
     targets = torch.tensor([[[0.3, 0.7], [2.0, 0.0]]])
-    soft = fit(start(), linear, Step(x[None], None, targets), plan)[0]
+    soft = fit(start(), linear, step_of(x[None], targets), plan)[0]
     twice = Labelled(x[[0, 0, 1]], torch.tensor([0, 1, 0]), torch.tensor([0.3, 0.7, 2.0]) * 1.5)  # a mean over 3, not 2
     hard = fit(start(), linear, all_of(twice), plan)[0]
     assert all(torch.allclose(soft[name], hard[name]) for name in soft)
 
 
-def test_a_batch_becomes_a_step_of_one_head_or_several() -> None:
-    batch = TokenBatch.from_tokens(
-        torch.randn(6, 5, 4, generator=Generator().manual_seed(0)), n_prefix=1, targets=torch.eye(6)
-    )
-    tokens, mask, targets = as_step(batch, 3)
-    assert tokens.shape == (3, 2, 5, 4)
-    assert torch.equal(tokens.flatten(0, 1), batch.tokens)
-    assert targets.shape == (3, 2, 6)
-    assert mask is None
-    hidden = as_step(PatchDropout(0.5)(batch, Generator().manual_seed(1)), 3)
-    assert hidden.mask is not None
-    assert hidden.mask.sum(2).tolist() == [[3, 3]] * 3, "two of four patches, and the prefix"
-    with pytest.raises(ValueError, match="targets"):
-        as_step(batch.replace(targets=None))
+class Marking(Augmentation):
+    """Adds a number to all patches, and counts how often it is applied."""
+
+    def __init__(self, number: float = 0.0):
+        self.number = number
+        self.calls = 0
+
+    def make_params(self, batch: TokenBatch, /, generator: Generator) -> Params:  # noqa: ARG002 (the contract's)
+        return {}
+
+    def transform(self, batch: TokenBatch, /, params: Params) -> TokenBatch:  # noqa: ARG002
+        self.calls += 1
+        return batch.replace(patches=batch.patches + self.number)
 
 
-def test_expand_sees_every_batch() -> None:
-    part, seen = data(6, 0), []
+def plan_of(rows: list[int], augment: Augmentation | None, seed: int = 0, batch_size: int = 64) -> HeadPlan:
+    chosen = np.array(rows)
+    part = Part(chosen, chosen % 3, np.ones(len(rows), np.float32))
+    return HeadPlan(part, 3, (seed, seed, seed), schedule(batch_size=batch_size), augment, 1, n_prefix=1)
 
-    def expand(batch: TokenBatch) -> Step:
-        seen.append(batch.patches)
-        return as_step(batch)
 
-    whole = TokenBatch.from_tokens(part.features, targets=part.targets(2))
-    taken = train(start(), pooled, batches_of(whole, 4, Generator().manual_seed(0)), SCHEDULE, expand=expand)
-    assert len(seen) == SCHEDULE.n_steps
-    assert {tuple(batch.shape) for batch in seen} == {(4, 1, 4)}
-    assert taken[1] == [10]
+def test_a_stream_is_gathered_and_augmented_once_for_all_of_its_heads() -> None:
+    tokens = torch.arange(8.0).view(8, 1, 1).expand(8, 5, 4).clone()
+    first, same, other, elsewhere = Marking(0.25), Marking(0.25), Marking(0.5), Marking(0.25)
+    heads = [([0, 1], first), ([0, 1], same), ([0, 1], other), ([6, 7], elsewhere)]
+    streams = Streams(tokens, [plan_of(rows, augment) for rows, augment in heads])
+    batch = streams.gather()
+    assert batch.patches[:, 0, 0].tolist() == [0, 1, 6, 7]
+    step = streams.expand(batch)
+    assert step.tokens[:, :, 0, 0].tolist() == [[0, 1], [0, 1], [6, 7]], "the prefix"
+    assert step.tokens[:, :, 1, 0].tolist() == [[0.25, 1.25], [0.5, 1.5], [6.25, 7.25]]
+    assert step.targets.argmax(2).tolist() == [[0, 1], [0, 1], [0, 1]]
+    assert step.blocks == [(1, 2), (2, 1)]
+    assert [augment.calls for augment in (first, same, other, elsewhere)] == [1, 0, 1, 1]
+    streams.keep([1, 3])
+    step = streams.expand(streams.gather())
+    assert step.tokens[:, :, 1, 0].tolist() == [[0.25, 1.25], [6.25, 7.25]]
+    assert (step.blocks, other.calls) == ([(2, 1)], 1)
+
+
+def test_streams_draw_their_own_batches_and_masks() -> None:
+    tokens = torch.arange(20.0).view(20, 1, 1).expand(20, 5, 4).clone()
+    plans = [plan_of(list(range(20)), augment, seed, 8) for seed in (0, 1) for augment in (None, PatchDropout(0.5))]
+    together, alone = Streams(tokens, plans), [Streams(tokens, [plan]) for plan in plans]
+    for _ in range(5):
+        step, each = together.expand(together.gather()), [one.expand(one.gather()) for one in alone]
+        assert step.tokens.equal(torch.cat([one.tokens for one in each]))
+        assert step.targets.equal(torch.cat([one.targets for one in each]))
+        assert step.mask is not None
+        assert each[1].mask is not None
+        assert step.mask[::2].all()
+        assert step.mask[1].equal(each[1].mask[0])
+        assert step.mask[1].sum(1).tolist() == [3] * 8, "two of four patches, and the prefix"
+    assert not step.tokens[0].equal(step.tokens[2])
 
 
 def test_best_parameters_are_kept_for_each_head() -> None:
@@ -230,19 +315,19 @@ def test_best_parameters_are_kept_for_each_head() -> None:
     initial = {"head.weight": weights, "head.bias": torch.zeros(2, 2)}
     targets = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]])
     trained, n_iter = fit(
-        initial, linear, Step(x.expand(2, 2, 1), None, targets), schedule(n_steps=20), validation=validation
+        initial, linear, step_of(x.expand(2, 2, 1), targets), schedule(n_steps=20), validation=validation
     )
     assert n_iter == [20, 1]
-    assert (evaluate(trained, linear, validation)[:, 0] == 1).all()
+    assert (evaluate(packed(trained), Autograd(), validation)[:, 0] == 1).all()
 
 
 @pytest.mark.parametrize(("n_steps", "every"), [(100, 2), (30, 1), (200, 4)])
 def test_best_evaluation_is_kept_and_training_stops_after_patience(n_steps: int, every: int) -> None:
     part, validation = data(30, 1, channels=60), data(40, 2, channels=60)
     evaluated: list[tuple[tuple[float, float], dict[str, Tensor]]] = []
-    taken = []
+    taken: list[int] = []
 
-    def forward(params: Mapping[str, Tensor], x: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG001
+    def forward(params: Mapping[str, Tensor], x: Tensor) -> Tensor:
         if x is validation.features:
             logits = linear(params, x)[0]
             accuracy = float((logits.argmax(1) == validation.classes).float().mean())
@@ -257,7 +342,7 @@ def test_best_evaluation_is_kept_and_training_stops_after_patience(n_steps: int,
         schedule(n_steps=n_steps, momentum=0.9),
         validation=validation,
         patience=4,
-        on_step=lambda: taken.append(1),
+        on_step=taken.append,
     )
     scores = [score for score, _ in evaluated]
     best = max(range(len(scores)), key=lambda i: (round(scores[i][0], 6), round(scores[i][1], 5)))
@@ -277,6 +362,6 @@ def test_last_step_is_evaluated() -> None:
 def test_evaluation_is_weighted() -> None:
     params = {"head.weight": torch.tensor([[[-1.0], [1.0]]]), "head.bias": torch.zeros(1, 2)}
     part = Labelled(torch.tensor([[1.0], [1.0]]), torch.tensor([1, 0]), torch.tensor([1.5, 0.5]))
-    [[accuracy, negative_loss]] = evaluate(params, linear, part).tolist()
+    [[accuracy, negative_loss]] = evaluate(packed(params), Autograd(), part).tolist()
     assert accuracy == 0.75
     assert negative_loss == pytest.approx(-(0.75 * math.log1p(math.exp(-2)) + 0.25 * math.log1p(math.exp(2))))

@@ -3,6 +3,7 @@
 from frofa.store.array import FeatureArray
 from frofa.store.compact import Compaction
 from frofa.store.contents import Explanation, SpecInfo
+from frofa.store.exchange import export_npy, export_parquet, export_safetensors, import_npy
 from frofa.store.spec import FeatureSpec
 from frofa.store.store import MANIFEST, FeatureStore
 from frofa.store.verify import Damage
@@ -18,4 +19,8 @@ __all__ = [
     "FeatureStore",
     "ShardWriter",
     "SpecInfo",
+    "export_npy",
+    "export_parquet",
+    "export_safetensors",
+    "import_npy",
 ]

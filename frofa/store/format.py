@@ -1,19 +1,25 @@
 """The files of a store: ``.npy`` arrays whose header is checked, and JSON with a checksum."""
 
+import errno
 import io
 import json
-import mmap
+import math
+import os
 from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from frofa.exceptions import DamagedStoreError
 
 Array = npt.NDArray[Any]
+HEAD = 2**12
+"""Bytes in which the header of a ``.npy`` file ends."""
 
 
 def seal(content: dict[str, Any]) -> bytes:
@@ -42,14 +48,15 @@ def unseal(data: bytes, path: Path) -> dict[str, Any]:
 
 def write_npy(file: BinaryIO, dtype: npt.DTypeLike, shape: tuple[int, ...], parts: Iterable[Array]) -> None:
     """Write a ``.npy`` file of that shape, whose rows come in parts."""
-    file.write(_header(np.dtype(dtype), shape))
+    dtype = np.dtype(dtype)
+    file.write(npy_header(dtype, tuple(shape)))
     for part in parts:
         file.write(np.ascontiguousarray(part, dtype).data)
 
 
 def header_bytes(dtype: npt.DTypeLike, shape: tuple[int, ...]) -> int:
     """Where the data starts in a ``.npy`` file of any number of rows of this shape."""
-    return len(_header(np.dtype(dtype), (0, *shape)))
+    return len(npy_header(np.dtype(dtype), (0, *shape)))
 
 
 def open_npy(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> tuple[Array, int]:
@@ -61,30 +68,63 @@ def open_npy(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> tuple[
         If its header does not say this dtype and shape, or its size is not that.
     """
     dtype = np.dtype(dtype)
-    with path.open("rb") as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            found_shape, fortran, found_dtype = np.lib.format.read_array_header_1_0(file)
-        except Exception as error:  # of a damaged header: ValueError, SyntaxError, tokenize's, MemoryError, ...
-            raise DamagedStoreError(path, f"{type(error).__name__}: {error}") from error
-        offset = file.tell()
-        if (version, found_shape, fortran, found_dtype) != ((1, 0), shape, False, dtype):
-            raise DamagedStoreError(
-                path, f"its header says {found_dtype}, shape {found_shape}; expected {dtype}, shape {shape}"
-            )
-        size = file.seek(0, 2)
-        expected = offset + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-        if size != expected:
-            raise DamagedStoreError(path, f"it has {size} bytes; expected {expected}")
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return np.ndarray(shape, dtype, buffer=mapped, offset=offset), offset
+    with path.open("rb", buffering=0) as file:  # the map is not touched: of a page, the system maps millions of bytes
+        offset = _check_header(path, file.read(HEAD), os.fstat(file.fileno()).st_size, dtype, shape)
+    data = map_file(path).numpy()
+    data.flags.writeable = False
+    return np.ndarray(shape, dtype, buffer=data, offset=offset), offset
 
 
-def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    header = io.BytesIO()
-    description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(header, description)
-    return header.getvalue()
+@lru_cache(1024)
+def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """What a ``.npy`` file of this dtype and shape begins with, as this version of NumPy writes it."""
+    file = io.BytesIO()
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue()
+
+
+def map_file(path: Path) -> torch.Tensor:
+    """Map a file into memory as bytes: what is written to the tensor stays in this process.
+
+    By torch, since a map of Python's keeps a file descriptor for as long as it lives: a store may have thousands of
+    shards, a process 1,024 descriptors.
+    """
+    size = path.stat().st_size
+    if not size:
+        raise DamagedStoreError(path, "it is empty")
+    try:
+        storage: Any = torch.UntypedStorage.from_file(str(path), False, size)  # private
+    except RuntimeError as error:
+        if not path.exists():
+            raise FileNotFoundError(errno.ENOENT, "it was removed", str(path)) from error
+        raise OSError(errno.ENOMEM, f"cannot map it into memory: {error}", str(path)) from error
+    return torch.empty(0, dtype=torch.uint8).set_(storage)
+
+
+def _check_header(path: Path, head: bytes, size: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+    expected = npy_header(dtype, shape)
+    offset = len(expected)
+    if not head.startswith(expected):  # reading it as Python's literal takes longer than all else
+        offset = _parse_header(path, head, dtype, shape)
+    wanted = offset + dtype.itemsize * math.prod(shape)
+    if size != wanted:
+        raise DamagedStoreError(path, f"it has {size} bytes; expected {wanted}")
+    return offset
+
+
+def _parse_header(path: Path, head: bytes, dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+    file = io.BytesIO(head)
+    try:
+        version = np.lib.format.read_magic(file)
+        found_shape, fortran, found_dtype = np.lib.format.read_array_header_1_0(file)
+    except Exception as error:  # of a damaged header: ValueError, SyntaxError, tokenize's, MemoryError, ...
+        raise DamagedStoreError(path, f"{type(error).__name__}: {error}") from error
+    if (version, found_shape, fortran, found_dtype) != ((1, 0), shape, False, dtype):
+        raise DamagedStoreError(
+            path, f"its header says {found_dtype}, shape {found_shape}; expected {dtype}, shape {shape}"
+        )
+    return file.tell()
 
 
 def _checksum(content: dict[str, Any]) -> str:

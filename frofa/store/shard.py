@@ -3,9 +3,11 @@
 import re
 import zlib
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from hashlib import blake2b
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +23,8 @@ from frofa.store.spec import FORMAT, FeatureSpec
 ROW = np.dtype([("key", "u1", (KEY_BYTES,)), ("crc32", "<u4")])
 """What ``rows.npy`` says of each image: its key, and the CRC-32 of the key's bytes followed by the feature's."""
 SHARDS = "shards"
+FEW = 256
+"""Rows up to which keys are read one by one."""
 APPENDED, COMPACTED = "b", "a"
 """First letters of a shard's name: compacted ones come first in the order of the names, which is that of the rows."""
 _NAME = re.compile(r"[ab]-\d{8}-[0-9a-f]{16}")
@@ -91,6 +95,26 @@ class Shard:
             size = (self.path / name).stat().st_size
             if size != offset + array.nbytes:
                 raise DamagedStoreError(self.path / name, f"it has {size} bytes; expected {offset + array.nbytes}")
+
+    def keys_at(self, rows: npt.NDArray[np.int64]) -> KeyArray:
+        """The keys of these rows, not yet checked."""
+        if len(rows) <= FEW:
+            # Of a large file, the system maps millions of bytes for each page that is touched, which counts as memory.
+            with suppress(FileNotFoundError), (self.path / "rows.npy").open("rb", buffering=0) as file:
+                return self._read_keys(file, rows)
+        keys: KeyArray = self.rows["key"][rows]
+        return keys
+
+    def _read_keys(self, file: FileIO, rows: npt.NDArray[np.int64]) -> KeyArray:
+        keys = np.empty((len(rows), KEY_BYTES), np.uint8)
+        for key, row in zip(keys, rows.tolist(), strict=True):
+            file.seek(self._rows[1] + ROW.itemsize * row)
+            if file.readinto(key.data) != KEY_BYTES:
+                raise DamagedStoreError(self.path / "rows.npy", "it ends early")
+        return keys
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Shard, (self.path, self.shape, self.dtype, self.rows_digest)  # not what is mapped
 
     def checked_keys(self) -> KeyArray:
         """The keys (n, 20), after a check that they are what was written.

@@ -1,6 +1,7 @@
 """One spec's shards and index, as this process knows them."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from frofa.store.shard import COMPACTED, SHARDS, Shard, open_shard, shard_names
 
 ATTEMPTS = 100
 """How often to look again while others change a directory; two or three do."""
+MANY, OPENING_THREADS = 64, 8
 LOOSE_ROWS, LOOSE_FRACTION = 2**16, 1 / 8
 """So many images outside the index, absolutely and of all, are a reason to write a new one."""
 
@@ -104,6 +106,7 @@ class SpecTable:
         self.refresh()
         for _ in range(ATTEMPTS):
             view = self._view
+            self._open_many(view)
             found = [shard for name in view.names if (shard := self._mapped(view, name))]
             self.refresh()
             if len(found) == len(view.names) and not _moved(view.names, self._view.names):
@@ -149,6 +152,14 @@ class SpecTable:
         if list(loose.shards) != names_of_it:
             loose = build_index([shard for name in names_of_it if (shard := self._open(name, shards))])
         return _View(names, indices, index, loose, shards)
+
+    def _open_many(self, view: _View) -> None:
+        """Open the shards that were not opened before by several threads: from a disk, what takes time is waiting."""
+        new = [name for name in view.names if name not in view.shards]
+        if len(new) > MANY:
+            with ThreadPoolExecutor(OPENING_THREADS) as pool:
+                for _ in pool.map(partial(self._mapped, view), new):
+                    pass
 
     def _mapped(self, view: _View, name: str) -> Shard | None:
         """The shard of that name with its files mapped, so that it can be read when it is gone; None if it is gone."""
@@ -241,7 +252,7 @@ class _Finder:
             rows, which = found[part, 1].astype(np.int64), todo[part]
             inside = rows < len(shard)  # no more than that is known of an index that was not checked
             rows, which = rows[inside], which[inside]
-            right = (shard.rows["key"][rows] == self._keys[which]).all(1)
+            right = (shard.keys_at(rows) == self._keys[which]).all(1)
             if not right.all():
                 shard.checked_keys()  # two keys with the same prefix, or a damaged one
             self.places.shard[which[right]], self.places.row[which[right]] = number, rows[right]

@@ -12,8 +12,9 @@ import torch
 from tqdm.auto import tqdm
 
 from frofa.estimators._device import resolve_device
-from frofa.estimators._many import Samples, Trial, fit_heads, head_bytes, predict_heads
-from frofa.estimators._training import Schedule
+from frofa.estimators._many import Samples, Trial, fit_heads, predict_heads
+from frofa.estimators._map_engine import free_memory, head_bytes
+from frofa.estimators._schedule import Schedule
 from frofa.study.data import StudyData
 from frofa.study.plan import COARSE, FINE, N_STEPS, NAMES, WITH_CLS, Plan, map_plans, probe_plans
 from frofa.study.results import NONE, Candidate, Result, read_results, write_rows
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from frofa.study.run import Study
 
 BATCH_SIZE = 64
-CPU_MEMORY = 2**30
-"""Bytes that the heads trained together on a CPU may take."""
 
 
 @contextlib.contextmanager
@@ -85,11 +84,11 @@ def _fit_map_group(
     on_device = torch.as_tensor(tokens, device=device)
     samples = _samples(data, on_device, shots, study.n_seeds, n_prefix)
     schedule = Schedule(0.0, N_STEPS, BATCH_SIZE, 0.0, 0.9, N_STEPS // 10, "cosine", 1.0)
-    size = max(1, _memory(device) // (head_bytes(samples, BATCH_SIZE) * study.n_seeds))
+    size = max(1, free_memory(device) // (head_bytes(on_device[0], BATCH_SIZE) * study.n_seeds))
     for start in range(0, len(plans), size):
         chunk = plans[start : start + size]
         trials = [Trial(plan.augment, plan.lr, plan.weight_decay) for plan in chunk]
-        timer = _Timer(len(chunk) * study.n_seeds, n_fits, bar, say)
+        timer = _Timer(n_fits, bar, say)
         params = fit_heads(samples, trials, schedule, on_step=timer)
         accuracies = [
             _accuracies(predict_heads(params, on_device[torch.as_tensor(rows, device=device)]), data, rows)
@@ -110,21 +109,24 @@ class _Timer:
 
     WARM_UP, TIMED = 6, 4  # a GPU's first steps allocate, compile and record
 
-    def __init__(self, n_heads: int, n_fits: int, bar: Any, say: Callable[[str], None]):
-        self.n_heads, self.n_fits, self.bar, self.say = n_heads, n_fits, bar, say
-        self.step, self.started = 0, 0.0
+    def __init__(self, n_fits: int, bar: Any, say: Callable[[str], None]):
+        self.n_fits, self.bar, self.say = n_fits, bar, say
+        self.calls, self.untold, self.started, self.n_before = 0, 0, 0.0, 0
 
-    def __call__(self) -> None:
-        self.step += 1
-        if self.bar.n == 0 and self.step in (self.WARM_UP, self.WARM_UP + self.TIMED) and torch.cuda.is_available():
+    def __call__(self, n_heads: int) -> None:
+        """Count a step of so many heads."""
+        self.calls += 1
+        self.untold += n_heads
+        if self.bar.n == 0 and self.calls in (self.WARM_UP, self.WARM_UP + self.TIMED) and torch.cuda.is_available():
             torch.cuda.synchronize()
-        if self.bar.n == 0 and self.step == self.WARM_UP:
-            self.started = time.perf_counter()
-        if self.bar.n == 0 and self.step == self.WARM_UP + self.TIMED:
-            seconds = (time.perf_counter() - self.started) / self.TIMED / self.n_heads * self.n_fits * N_STEPS
+        if self.bar.n == 0 and self.calls == self.WARM_UP:
+            self.started, self.n_before = time.perf_counter(), self.untold
+        if self.bar.n == 0 and self.calls == self.WARM_UP + self.TIMED:
+            seconds = (time.perf_counter() - self.started) / (self.untold - self.n_before) * self.n_fits * N_STEPS
             self.say(f"{self.n_fits} MAP heads of {N_STEPS} steps: about {_duration(seconds)}")
-        if self.step >= self.WARM_UP + self.TIMED:
-            self.bar.update(self.n_heads * (self.step if self.step == self.WARM_UP + self.TIMED else 1))
+        if self.calls >= self.WARM_UP + self.TIMED:
+            self.bar.update(self.untold)
+            self.untold = 0
 
 
 def _duration(seconds: float) -> str:
@@ -159,11 +161,6 @@ def _accuracies(predicted: torch.Tensor, data: StudyData, rows: Any) -> list[flo
 
 def _where(data: StudyData, shots: int, seed: int) -> dict[str, Any]:
     return {"dataset": data.dataset, "backbone": data.backbone, "shots": shots, "seed": seed}
-
-
-def _memory(device: torch.device) -> int:
-    """Bytes that heads may take."""
-    return int(0.4 * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else CPU_MEMORY
 
 
 def fit_probes(study: "Study", data: StudyData, say: Callable[[str], None]) -> None:
