@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -62,7 +61,7 @@ def test_processes_give_what_threads_give(
     assert not hasattr(os, "fork") or running_workers() == []
 
 
-def test_processes_digest_what_threads_digest(image_paths: list[str], extractor: Any, monkeypatch: Any) -> None:
+def test_processes_digest_what_threads_digest(image_paths: list[str]) -> None:
     items: list[Any] = [*image_paths, "absent.png", np.zeros((2, 2, 3), np.uint8)]
     tasks = [Task(i, item, None) for i, item in enumerate(items)]
     decoders = Decoders(2, processes=True)
@@ -140,7 +139,7 @@ def test_where_no_process_can_start_threads_decode(
     expected = extractor.transform(image_paths)
     monkeypatch.setattr("sys.frozen", True, raising=False)
     with pytest.warns(UserWarning, match="threads decode instead: this program embeds or freezes Python") as caught:
-        features = extractor.transform(image_paths)
+        features = extractor.extract(image_paths).features
     assert caught[0].filename == __file__
     np.testing.assert_array_equal(features, expected)
 
@@ -184,18 +183,16 @@ def test_no_process_outlives_an_interrupted_run(
     process = run_script("", small_vit, *image_paths, str(pipe), start_new_session=True)
     descriptor = os.open(pipe, os.O_WRONLY)  # waits until a worker reads
     os.killpg(process.pid, end)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == (-end)
+    if end == signal.SIGKILL:
+        os.close(descriptor)  # what the worker reads ends, and it finds that its parent is gone
+    out, err = process.communicate(timeout=120)  # until all who can write to these have ended
+    assert process.returncode == -end
     assert out == ""
     assert ("KeyboardInterrupt" in err) == (end == signal.SIGINT)
-    assert err.count("Traceback") <= 1
+    assert err.count("Traceback") == (end == signal.SIGINT)
     assert "leak" not in err
-    with pytest.raises(BrokenPipeError):  # the worker that read from it is gone, or goes
-        for _ in range(600):
-            os.write(descriptor, b"0")
-            time.sleep(0.1)
-            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    os.close(descriptor)
+    if end == signal.SIGINT:
+        os.close(descriptor)
 
 
 def test_rows_that_follow_each_other_are_not_copied() -> None:
