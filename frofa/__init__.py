@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from frofa.extractor import FrozenFeatureExtractor
     from frofa.images import list_images, load_image_folder
     from frofa.inputs import load_images
+    from frofa.many import extract_many
     from frofa.persistence import load, save
     from frofa.store import FeatureStore
 
@@ -21,6 +22,7 @@ _HOME = {
     "FeatureStore": "frofa.store",
     "FrozenFeatureExtractor": "frofa.extractor",
     "disjoint_shots": "frofa.evaluation",
+    "extract_many": "frofa.many",
     "list_images": "frofa.images",
     "load": "frofa.persistence",
     "load_image_folder": "frofa.images",
@@ -37,6 +39,7 @@ __all__ = [
     "augmentations",
     "disjoint_shots",
     "estimators",
+    "extract_many",
     "list_images",
     "load",
     "load_image_folder",

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from frofa.backbone import Backbone, Request
 
-Features: TypeAlias = npt.NDArray[Any] | Tensor
+Computed: TypeAlias = npt.NDArray[Any] | Tensor
 """An array, or a tensor of bfloat16, which NumPy does not have."""
 HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-Arrived: TypeAlias = Callable[[], list[Features]]
+Arrived: TypeAlias = Callable[[], list[Computed]]
 """Waits until features are on the host, and returns them."""
 
 
@@ -121,7 +121,7 @@ class Engine:
             ]
         )
 
-        def wait() -> list[Features]:
+        def wait() -> list[Computed]:
             return [
                 values if dtype == "bfloat16" else values.numpy().astype(np.dtype(dtype), copy=False)
                 for values, dtype in zip(arrived(), self.dtypes, strict=True)

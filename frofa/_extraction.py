@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tqdm.auto import tqdm
 
 from frofa._decode import Task
-from frofa._engine import CudaTransfers, Engine, Features, NoTransfers, automatic_batch_size
+from frofa._engine import CudaTransfers, Engine, Computed, NoTransfers, automatic_batch_size
 from frofa._lookup import KnownFiles
 from frofa._pipeline import run_pipeline
 from frofa._pool import Decoders
@@ -194,7 +194,7 @@ class Run:
     def _compute(self, tasks: Sequence[Task], targets: Sequence[Target], decoders: Decoders, sink: Sink) -> None:
         with tqdm(total=len(tasks), unit="img", desc="extract", disable=not (self.settings.progress and tasks)) as bar:
 
-            def count(positions: list[int], features: list[Features]) -> None:
+            def count(positions: list[int], features: list[Computed]) -> None:
                 n_done = sink(positions, features)
                 bar.set_postfix_str(self._counts(), refresh=False)
                 bar.update(n_done)  # what is in the store counts as done

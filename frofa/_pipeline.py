@@ -10,12 +10,12 @@ import torch
 
 from frofa._batches import Batch, batches, batches_by_shape
 from frofa._decode import Task
-from frofa._engine import Arrived, Engine, Features
+from frofa._engine import Arrived, Engine, Computed
 from frofa._pool import Decoders
 from frofa._rows import Pinned, Rows
 from frofa.exceptions import ImageReadError
 
-Take: TypeAlias = Callable[[list[int], list[Features]], object]
+Take: TypeAlias = Callable[[list[int], list[Computed]], object]
 IN_FLIGHT = 2
 """Batches between the start of their forward pass and the end of their writing, besides the one that is begun."""
 

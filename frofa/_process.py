@@ -17,6 +17,8 @@ from frofa._worker import Noted, Request, Setup
 from frofa.exceptions import DecodingProcessError
 from frofa.images import describe
 
+PROGRAM = "from frofa._worker import main; main()"
+
 
 class DecodingProcess:
     """A process of `frofa._worker`, as the parent sees it.
@@ -33,7 +35,7 @@ class DecodingProcess:
     def __init__(self, setup: Setup, positions: npt.NDArray[np.int64], inherited: tuple[int, ...]):
         self._positions, self._number = positions, setup.number
         path = [entry for entry in sys.path if isinstance(entry, str)]
-        code = f"import sys; sys.path[:] = {path!r}; from frofa._worker import main; main()"
+        code = f"import sys; sys.path[:] = {path!r}; {PROGRAM}"
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         options: dict[str, Any] = {} if os.name == "nt" else {"pass_fds": inherited, "start_new_session": True}
         self._process = subprocess.Popen(  # a session of its own: Ctrl-C reaches the parent alone

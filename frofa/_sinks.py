@@ -7,14 +7,14 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from frofa._engine import Features
+from frofa._engine import Computed
 from frofa.store import ShardWriter
 
 
 class Sink(Protocol):
     """Takes what a run computes."""
 
-    def __call__(self, positions: list[int], features: list[Features]) -> int:
+    def __call__(self, positions: list[int], features: list[Computed]) -> int:
         """Take the features of a batch, one array for each request; return how many images are done since the last."""
 
     def commit(self) -> int:
@@ -34,7 +34,7 @@ class ArraySink:
         self._n = n
         self.arrays: list[npt.NDArray[Any]] = []
 
-    def __call__(self, positions: list[int], features: list[Features]) -> int:
+    def __call__(self, positions: list[int], features: list[Computed]) -> int:
         """Take a batch; return its size."""
         batch = [values.float().numpy() if isinstance(values, Tensor) else values for values in features]
         if not self.arrays:
@@ -66,7 +66,7 @@ class StoreSink:
         self._n_waiting = 0
         self.n_added = [0] * len(writers)
 
-    def __call__(self, positions: list[int], features: list[Features]) -> int:
+    def __call__(self, positions: list[int], features: list[Computed]) -> int:
         """Take a batch; return how many images are on disk since the last call."""
         keys = [self._digests[position] for position in positions]
         self._shapes = self._shapes or [values.shape[1:] for values in features]

@@ -154,7 +154,22 @@ def test_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert "What it is not for" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["models"], ["extract"], ["fit"], ["predict"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["demo"],
+        ["models"],
+        ["extract"],
+        ["fit"],
+        ["predict"],
+        ["study"],
+        ["store"],
+        ["store", "gc"],
+        ["store", "import"],
+    ],
+    ids=" ".join,
+)
 def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main([*command, "--help"])

@@ -14,7 +14,7 @@ from timm.data import create_transform, resolve_data_config
 
 from frofa import FrozenFeatureExtractor, list_images
 from frofa._embedded import embedded_models
-from frofa.backbone import load_backbone
+from frofa.backbone import is_convolutional, load_backbone
 
 Array = npt.NDArray[Any]
 EMBEDDED = f"local-dir:{embedded_models()[0].folder}"
@@ -24,6 +24,8 @@ def timm_model(name: str, images: list[str], **options: Any) -> tuple[Any, torch
     """The model and its preprocessed images, by timm alone."""
     with torch.random.fork_rng(devices=[]):
         model: Any = timm.create_model(name, pretrained=True, **options).eval()
+    if is_convolutional(model):  # the same arithmetic in another order: see the test of its accuracy
+        model = model.to(memory_format=torch.channels_last)
     size = options.get("img_size")
     config = resolve_data_config({} if size is None else {"input_size": (3, size, size)}, model=model)
     transform = create_transform(**config)
@@ -71,6 +73,25 @@ def test_embedded_model_equals_timm_on_photographs(shared_data: Path) -> None:
 def test_convolutional_model_equals_timm_on_photographs(shared_data: Path, shared_backbones: Path) -> None:
     name = f"local-dir:{shared_backbones / 'tf_efficientnet_lite0.in1k'}"
     assert_equals_timm(name, name, list_images(shared_data / "photos")[50:100], 3)
+
+
+def test_channels_last_is_about_as_near_to_the_truth(shared_data: Path, shared_backbones: Path) -> None:
+    name = f"local-dir:{shared_backbones / 'tf_efficientnet_lite0.in1k'}"
+    images = list_images(shared_data / "photos")[50:66]
+    backbone = load_backbone(name, None, "cpu")
+    assert is_convolutional(backbone.module)
+    assert next(p for p in backbone.module.parameters() if p.ndim == 4).is_contiguous(memory_format=torch.channels_last)
+    plain, pixels = timm_model(name, images)
+    plain = plain.to(memory_format=torch.contiguous_format)
+    precise = timm_model(name, images)[0].double()
+    with torch.inference_mode():
+        truth = precise.forward_features(pixels.double()).flatten(2).transpose(1, 2).numpy()
+        error_of_timm = np.abs(plain.forward_features(pixels).flatten(2).transpose(1, 2).numpy() - truth)
+    error = np.abs(FrozenFeatureExtractor(name, device="cpu").transform(images) - truth)
+    assert error.max() < 1e-4
+    assert np.sqrt((error**2).mean()) < 2 * np.sqrt((error_of_timm**2).mean())
+    assert backbone.precision_key("auto", compiled=False) == "float32 channels_last"
+    assert load_backbone(EMBEDDED, None, "cpu").precision_key("auto", compiled=False) == "float32"
 
 
 @pytest.mark.parametrize(

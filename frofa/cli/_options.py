@@ -23,6 +23,9 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store", type=Path, default=Path("frofa-store"), help="feature store (default: ./%(default)s)"
     )
+    parser.add_argument(
+        "--rehash", action="store_true", help="read every file again, also those of unchanged size and times"
+    )
     parser.add_argument("--image-size", type=int, help="side in pixels (default: the model's own)")
     add_speed_options(parser)
 
@@ -78,6 +81,7 @@ def make_extractor(args: argparse.Namespace, output: Any, **options: Any) -> "Fr
         device=args.device,
         n_jobs=args.n_jobs,
         store=args.store,
+        rehash=args.rehash,
         on_error="raise" if args.fail_fast else "skip",
         verbose=True,
         **options,

@@ -70,7 +70,7 @@ def _run(args: argparse.Namespace) -> int:
     _check_files(args)
     images = load_sources(args)
     extractors = _make_extractors(args)
-    extractions, n_duplicates = _extract(extractors, images, fail_fast=args.fail_fast)
+    extractions = _extract(extractors, images, fail_fast=args.fail_fast)
     first = next(iter(extractions.values()))
     if args.out is not None:
         _write(args.out, images, extractions)
@@ -81,7 +81,7 @@ def _run(args: argparse.Namespace) -> int:
     n_computed = max(extraction.n_computed for extraction in extractions.values())
     print(
         f"{len(images.items)} in all: {n_computed} images computed now, "
-        f"{len(first.kept) - n_duplicates - n_computed} from the store, {n_duplicates} duplicates, "
+        f"{max(0, len(first.kept) - first.n_duplicates - n_computed)} from the store, {first.n_duplicates} duplicates, "
         f"{len(first.skipped)} skipped"
     )
     report_skipped(first.skipped, len(images.items))
@@ -115,28 +115,17 @@ def _make_extractors(args: argparse.Namespace) -> "dict[str, FrozenFeatureExtrac
 
 def _extract(
     extractors: "dict[str, FrozenFeatureExtractor]", images: "ImageSet", *, fail_fast: bool
-) -> "tuple[dict[str, Extraction], int]":
+) -> "dict[str, Extraction]":
     from frofa.exceptions import ImageReadError, SkippedImagesWarning
+    from frofa.many import extract_many
 
     warnings.simplefilter("ignore", SkippedImagesWarning)  # the summary says more
     try:
-        return _extract_many(extractors, images.items, images.labels)
+        return extract_many(extractors, images.items, images.labels)
     except ImageReadError as error:
         if fail_fast:
             raise
         raise ValueError(f"none of the {len(images.items)} images could be read; the first: {error}") from error
-
-
-def _extract_many(
-    extractors: "dict[str, FrozenFeatureExtractor]", X: Any, y: Any
-) -> "tuple[dict[str, Extraction], int]":
-    # STAND-IN for frofa.extractor.extract_many, which computes all of them in one forward pass, and for the number of
-    # duplicates, which the extraction knows without reading the images once more.
-    from frofa.images import content
-
-    extractions = {name: extractor.extract(X, y) for name, extractor in extractors.items()}
-    kept = next(iter(extractions.values())).kept
-    return extractions, len(kept) - len({content(X[position])[1] for position in kept})
 
 
 def _write(out: Path, images: "ImageSet", extractions: "dict[str, Extraction]") -> None:
@@ -145,11 +134,11 @@ def _write(out: Path, images: "ImageSet", extractions: "dict[str, Extraction]") 
     from frofa._files import write_atomically
 
     first = next(iter(extractions.values()))
-    arrays = {name: extraction.features for name, extraction in extractions.items()}
+    arrays: dict[str, Any] = {name: np.asarray(extraction.features) for name, extraction in extractions.items()}
     arrays["paths"] = np.array(images.names)[first.kept]
     if first.y is not None:
         arrays["labels"] = first.y
-    write_atomically(out, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+    write_atomically(out, lambda file: np.savez(file, **arrays))
 
 
 def _say_labels(labels: Any) -> None:

@@ -1,12 +1,16 @@
 """``frofa store``: look into a feature store, check it and keep it in order."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from frofa.cli._options import EXIT_ERROR, Commands
 from frofa.cli.store_files import add_export, add_import, choose_spec, open_store
+
+if TYPE_CHECKING:
+    from frofa.store import Damage
 
 EPILOG = "exit codes: 0 fine; 1 damage was found, or failed, with one line on standard error; 2 wrong usage."
 
@@ -17,10 +21,21 @@ def add(commands: Commands) -> None:
     actions = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add(actions, "info", _info, "what the store holds, by spec: all that determines a feature but the image")
     _add(actions, "verify", _verify, "read everything and compare checksums")
-    _add(actions, "repair", _repair, "remove what is damaged; its images will be extracted again")
-    _add(actions, "compact", _compact, "merge small files and drop what is stored twice")
+    _add(
+        actions,
+        "repair",
+        _repair,
+        "save what is whole of damaged shards and put the rest aside; its images will be extracted again",
+    )
+    _add(actions, "compact", _compact, "merge small shards and drop what is stored twice")
     gc = _add(actions, "gc", _gc, "delete the features of all specs but those to keep")
-    gc.add_argument("--keep-spec", nargs="+", required=True, metavar="DIGEST", help="as 'frofa store info' gives them")
+    gc.add_argument(
+        "--keep-spec",
+        nargs="+",
+        required=True,
+        metavar="DIGEST",
+        help="as 'frofa store info' gives them, or their first digits",
+    )
     gc.add_argument("--dry-run", action="store_true", help="say what would be freed, and delete nothing")
     explain = _add(actions, "explain", _explain, "why the features of an image are in the store, or are not")
     explain.add_argument("image", type=Path, metavar="IMAGE")
@@ -42,11 +57,12 @@ def _add(
 
 def _info(args: argparse.Namespace) -> int:
     found = open_store(args).info()
-    for spec in found:
-        print(f"{spec.digest}  {spec.n_images} images, {spec.n_bytes / 1e6:.1f} MB, {spec.n_shards} files")
-        for name, value in spec.fields.items():
+    for part in found:
+        print(f"{part.digest}  {part.n_images} images, {part.n_bytes / 1e6:.1f} MB, {part.n_shards} shards")
+        fields = {"spec.json": "damaged"} if part.spec is None else asdict(part.spec)
+        for name, value in fields.items():
             print(f"    {name}: {value}")
-    print(f"{args.store}: {len(found)} specs, {sum(spec.n_images for spec in found)} images")
+    print(f"{args.store}: {len(found)} specs, {sum(part.n_images for part in found)} features")
     return 0
 
 
@@ -55,21 +71,21 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _repair(args: argparse.Namespace) -> int:
-    _say_damage(open_store(args).repair(), f"{args.store}: nothing to repair")
+    _say_damage(open_store(args).repair(progress=True), f"{args.store}: nothing to repair")
     return 0
 
 
-def _say_damage(damages: Any, none: str) -> int:
+def _say_damage(damages: "Sequence[Damage]", none: str) -> int:
     for damage in damages:
-        print(f"{damage.path}: {damage.problem}; {damage.n_lost} images lost")
-    print(f"{len(damages)} damaged, {sum(damage.n_lost for damage in damages)} images lost" if damages else none)
+        print(damage)
+    print(f"{len(damages)} damaged, {sum(damage.n_lost for damage in damages)} features lost" if damages else none)
     return EXIT_ERROR if damages else 0
 
 
 def _compact(args: argparse.Namespace) -> int:
-    done = open_store(args).compact()
+    done = open_store(args).compact(progress=True)
     print(
-        f"{args.store}: {done.n_shards_before} files became {done.n_shards_after}, {done.n_duplicates} duplicates "
+        f"{args.store}: {done.n_before} shards became {done.n_after}, {done.n_duplicates} duplicates "
         f"dropped, {done.bytes_freed / 1e6:.1f} MB freed"
     )
     return 0
@@ -77,9 +93,6 @@ def _compact(args: argparse.Namespace) -> int:
 
 def _gc(args: argparse.Namespace) -> int:
     store = open_store(args)
-    known = {spec.digest for spec in store.info()}
-    if unknown := set(args.keep_spec) - known:
-        raise ValueError(f"{args.store} has no spec {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}.")
     freed = store.gc(args.keep_spec, dry_run=args.dry_run)
     print(f"{args.store}: {freed / 1e6:.1f} MB {'would be freed' if args.dry_run else 'freed'}")
     return 0

@@ -3,12 +3,15 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from frofa.cli._options import check_out
 
+if TYPE_CHECKING:
+    from frofa.store import FeatureSpec, FeatureStore
 
-def open_store(args: argparse.Namespace) -> Any:
+
+def open_store(args: argparse.Namespace) -> "FeatureStore":
     """The store of the option, which must be there."""
     from frofa.store import FeatureStore
 
@@ -17,15 +20,14 @@ def open_store(args: argparse.Namespace) -> Any:
     return FeatureStore(args.store)
 
 
-def choose_spec(store: Any, digest: str | None) -> str:
-    """The digest that was asked for, or the only one."""
-    known = [spec.digest for spec in store.info()]
-    if digest is None and len(known) == 1:
-        return str(known[0])
-    if digest not in known:
+def choose_spec(store: "FeatureStore", digest: str | None) -> "FeatureSpec":
+    """The spec of which these are the first digits, or the only one."""
+    known = store.specs()
+    found = [name for name in known if name.startswith(digest or "")]
+    if len(found) != 1:
         got = "Got none" if digest is None else f"Got {digest}"
         raise ValueError(f"--spec must be one of {', '.join(known) or 'none: the store is empty'}. {got}.")
-    return str(digest)
+    return known[found[0]]
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
@@ -38,13 +40,13 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(args: argparse.Namespace) -> int:
-    import frofa.store
+    from frofa.store import exchange
 
     [(kind, path)] = [(kind, value) for kind in ("parquet", "safetensors", "npy") if (value := getattr(args, kind))]
     check_out(path, f"--{kind}")
     store = open_store(args)
-    export: Any = getattr(frofa.store, f"export_{kind}")
-    export(store, choose_spec(store, args.spec), path)
+    export = getattr(exchange, f"export_{kind}")
+    export(store.features(choose_spec(store, args.spec)), path, progress=True)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return 0
 
@@ -66,20 +68,15 @@ def add_import(parser: argparse.ArgumentParser) -> None:
 
 
 def _import(args: argparse.Namespace) -> int:
-    import frofa.store
-    from frofa.store import FeatureStore
-
-    keys = args.keys.read_text().split() if args.keys else _digests(args.paths)
-    import_npy: Any = getattr(frofa.store, "import_npy")  # noqa: B009
-    import_npy(FeatureStore(args.store), args.features, keys, json.loads(args.fields.read_text()))
-    print(f"{args.store}: {len(keys)} images")
-    return 0
-
-
-def _digests(source: str) -> list[str]:
-    from tqdm.auto import tqdm
-
-    from frofa.images import content
     from frofa.inputs import load_images
+    from frofa.store import FeatureSpec, FeatureStore
+    from frofa.store.exchange import import_npy
 
-    return [content(item)[1] for item in tqdm(load_images(source).items, unit="img", desc="read")]
+    try:
+        spec = FeatureSpec(**json.loads(args.fields.read_text("utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{args.fields} is no spec ({error}): it takes the fields of a store's spec.json.") from error
+    which = {"keys": args.keys} if args.keys else {"images": load_images(args.paths).items}
+    n_added = import_npy(FeatureStore(args.store), spec, args.features, progress=True, **which)
+    print(f"{args.store}: {n_added} features added")
+    return 0

@@ -58,9 +58,7 @@ def load_hugging_face(dataset: Any, path_column: str | None, label_column: str |
     """The rows of a ``datasets.Dataset``, in its order; class labels become their names."""
     kind = type(dataset).__name__
     if kind != "Dataset":
-        raise TypeError(
-            f"expected a datasets.Dataset, such as one split of a DatasetDict: dataset['train']. Got {kind}."
-        )
+        raise TypeError(f"expected a datasets.Dataset, such as one split of a DatasetDict: data['train']. Got {kind}.")
     features = dataset.features
     column = path_column or _only(features, "Image", "path_column")
     label = label_column or _only(features, "ClassLabel", None) or (LABEL if LABEL in features else None)

@@ -16,6 +16,7 @@ from frofa.estimators._device import resolve_device
 from frofa.evaluation import disjoint_shots, sample_shots
 from frofa.extractor import FrozenFeatureExtractor
 from frofa.images import load_image_folder
+from frofa.many import extract_many
 
 Array = npt.NDArray[Any]
 VALIDATION = 1 / 6
@@ -92,10 +93,15 @@ def load_study_data(directory: Path, backbone: str, store: Path, shots: int, *, 
     _check_shots(labels[pool], shots, directory)
     model = load_backbone(backbone, None, str(resolve_device(device)))
     outputs: list[Output] = ["tokens", "pooled", "cls"] if model.has_cls_token else ["tokens", "pooled"]
-    features: dict[str, Array] = {}
-    kept = np.arange(len(paths))
-    for output in outputs:
-        kept, features[output] = _extract(paths, labels, backbone, output, store, device, n_jobs)
+    extractors: dict[str, FrozenFeatureExtractor] = {
+        output: FrozenFeatureExtractor(
+            backbone, output=output, store=store, device=device, n_jobs=n_jobs, on_error="skip", verbose=True
+        ).fit()
+        for output in outputs
+    }
+    extractions = extract_many(extractors, paths, labels)
+    features = {output: extraction.features for output, extraction in extractions.items()}
+    kept = extractions["tokens"].kept
     _check_shots(labels[np.intersect1d(pool, kept)], shots, directory)
     places = [np.flatnonzero(np.isin(kept, rows)) for rows in (pool, validation, np.flatnonzero(is_test))]
     content = [(str(Path(path).relative_to(directory)), Path(path).stat().st_size) for path in paths]
@@ -126,13 +132,3 @@ def _check_shots(labels: Array, shots: int, directory: Path) -> None:
 def short_name(backbone: str) -> str:
     """The last part of a backbone's name: no directory of this machine."""
     return backbone.rstrip("/").rsplit("/", 1)[-1].removeprefix("local-dir:").removeprefix("hf-hub:")
-
-
-def _extract(
-    paths: list[str], labels: Array, backbone: str, output: Output, store: Path, device: str, n_jobs: int
-) -> tuple[npt.NDArray[np.intp], Array]:
-    extractor = FrozenFeatureExtractor(
-        backbone, output=output, store=store, device=device, n_jobs=n_jobs, on_error="skip", verbose=True
-    )
-    extraction = extractor.fit().extract(paths, labels)
-    return np.asarray(extraction.kept), extraction.features

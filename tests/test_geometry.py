@@ -1,0 +1,119 @@
+"""frofa._geometry and frofa._preprocessing: timm's preprocessing in two parts, with the same bits."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from timm.data import create_transform
+from torchvision import transforms
+
+import frofa
+from frofa._geometry import CenterCrop, Geometry, Resize
+from frofa._preprocessing import Preprocessing, split
+from frofa.backbone import load_backbone
+from frofa.images import content, decode, list_images
+
+SIZES = [(64, 64), (500, 375), (375, 500), (33, 97), (224, 225), (1, 40), (31, 7), (257, 63)]
+INTERPOLATIONS = ["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
+MODES: list[dict[str, Any]] = [
+    {"crop_mode": "center"},
+    {"crop_mode": "squash"},
+    {"crop_mode": "border"},
+    {"crop_mode": "center", "crop_border_pixels": 3},
+]
+
+
+def picture(width: int, height: int) -> Image.Image:
+    rng = np.random.default_rng(width * 1000 + height)
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
+
+
+def in_two_parts(preprocessing: Preprocessing, image: Image.Image) -> torch.Tensor:
+    assert preprocessing.geometry is not None
+    pixels = np.asarray(preprocessing.geometry(image))
+    assert pixels.shape == preprocessing.geometry.shape
+    return preprocessing.normalise(torch.tensor(pixels)[None])[0]
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("mode", MODES, ids=str)
+@pytest.mark.parametrize("input_size", [(3, 64, 64), (3, 48, 96)], ids=str)
+@pytest.mark.parametrize("crop_pct", [1.0, 0.875, 0.9, 0.3])
+def test_two_parts_are_timms_transform(interpolation: str, mode: Any, input_size: Any, crop_pct: float) -> None:
+    options = {"mean": (0.48, 0.456, 0.4), "std": (0.229, 0.22, 0.3), **mode}
+    transform = create_transform(input_size, interpolation=interpolation, crop_pct=crop_pct, **options)
+    preprocessing = split(transform)
+    for size in SIZES:
+        if mode.get("crop_border_pixels") and min(size) <= 6:
+            continue  # nothing of it is left
+        image = picture(*size)
+        assert torch.equal(in_two_parts(preprocessing, image), transform(image)), size
+
+
+@pytest.mark.parametrize("size", [(64, 64), (10, 90), (91, 11), (3, 4), (65, 63), (200, 1)])
+@pytest.mark.parametrize("crop", [64, (63, 65), (1, 2)])
+def test_a_crop_larger_than_the_image_is_padded(size: Any, crop: Any) -> None:
+    image = picture(*size)
+    expected = transforms.CenterCrop(crop)(image)
+    ours = CenterCrop(crop if isinstance(crop, tuple) else (crop, crop))(image)
+    assert ours.size == expected.size
+    assert ours.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("model", ["tf_efficientnet_lite0.in1k", "vit_tiny_patch8_64.sup_tin200"])
+def test_two_parts_are_the_checkpoints_transform_on_photographs(
+    model: str, shared_data: Path, shared_backbones: Path
+) -> None:
+    preprocessing = load_backbone(f"local-dir:{shared_backbones / model}", None, "cpu").preprocessing
+    images = [decode(content(path)[0]) for path in list_images(shared_data / "photos")[::4]]
+    whole = torch.stack([preprocessing.whole(image) for image in images])
+    assert preprocessing.geometry is not None
+    pixels = torch.from_numpy(np.stack([np.asarray(preprocessing.geometry(image)) for image in images]))
+    assert torch.equal(preprocessing.normalise(pixels), whole)
+    assert preprocessing.normalise(pixels).is_contiguous()
+
+
+def test_every_value_of_a_pixel_is_normalised_as_timm_does() -> None:
+    every = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2))
+    for mean in (0.5, 0.1307, 0.48145466, 1 / 3):
+        transform = create_transform((3, 16, 16), crop_pct=1.0, mean=(mean, 0.456, 0.406), std=(0.229, mean, math.pi))
+        assert torch.equal(in_two_parts(split(transform), every), transform(every))
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        transforms.ToTensor(),
+        transforms.Compose([transforms.ToTensor(), transforms.Normalize(0.5, 0.5)]),
+        transforms.Compose([transforms.Resize(32), transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)]),
+        transforms.Compose([transforms.Grayscale(3), transforms.CenterCrop(8), transforms.ToTensor()]),
+        transforms.Compose(
+            [transforms.RandomRotation(3), transforms.CenterCrop(8), transforms.ToTensor(), transforms.Normalize(0, 1)]
+        ),
+        transforms.Compose([transforms.CenterCrop(8), transforms.ToTensor(), transforms.Lambda(lambda x: x)]),
+        create_transform(64, is_training=True),
+    ],
+    ids=str,
+)
+def test_other_transforms_stay_whole(transform: Any) -> None:
+    preprocessing = split(transform)
+    assert preprocessing.geometry is None
+    assert preprocessing.whole is transform
+
+
+def test_a_geometry_ends_in_a_crop() -> None:
+    with pytest.raises(TypeError, match="expected a crop as the last step"):
+        _ = Geometry((Resize(8, 2),)).shape
+
+
+def test_a_decoding_process_imports_neither_torch_nor_timm() -> None:
+    code = "import sys, frofa._worker; print(sorted({'torch', 'timm', 'torchvision', 'sklearn'} & set(sys.modules)))"
+    root = Path(frofa.__file__).parents[1]
+    ran = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
