@@ -20,7 +20,7 @@ from frofa.store import FeatureSpec, FeatureStore
 SPEC = FeatureSpec("weights", "architecture", "{}", "decoder", "tokens", 1, True, "float32", "float32")
 KILLS = int(os.environ.get("FROFA_KILLS", "12"))
 """How many random moments a process is killed at; the project's own figure is 200."""
-STEP = 1 if KILLS >= 200 else 5
+STEP = 1 if KILLS >= 200 else 7
 """Of the calls of the system, every how many-th a process is killed at."""
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

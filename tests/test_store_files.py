@@ -240,6 +240,37 @@ def test_other_formats_are_refused(manifest: str, message: str, store: FeatureSt
     assert len(list(store.path.glob("*/shards/*"))) == 2
 
 
+def test_all_is_synced_before_it_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order of events: each file's data, the shard's directory, its name, and the names above it."""
+    fsync, rename = os.fsync, Path.rename
+    events: list[tuple[str, int]] = []
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        events.append(("sync", os.fstat(descriptor).st_ino))
+
+    def renamed(source: Path, target: Path) -> Path:
+        events.append(("rename", source.stat().st_ino))
+        return rename(source, target)
+
+    monkeypatch.setattr("os.fsync", synced)
+    monkeypatch.setattr("pathlib.Path.rename", renamed)
+    path = tmp_path / "new" / "store"
+    with FeatureStore(path).writer(SPEC, lambda n: events.append(("commit", n))) as writer:
+        writer.add(keys([0, 1]), features([0, 1]))
+    [shard] = path.glob("*/shards/*")
+    *before, committed = events
+    assert committed == ("commit", 2)
+    named = before.index(("rename", shard.stat().st_ino))
+    for file in (*shard.iterdir(), shard):
+        assert ("sync", file.stat().st_ino) in before[:named], file
+    assert ("sync", shard.parent.stat().st_ino) in before[named:]
+    for directory in (shard.parents[1], path, path.parent, tmp_path):  # each has got a new entry
+        assert ("sync", directory.stat().st_ino) in before, directory
+    for file in (path / MANIFEST, shard.parents[1] / "spec.json"):
+        assert ("sync", file.stat().st_ino) in before[:named], file
+
+
 def test_specs_and_info_list_what_there_is(store: FeatureStore) -> None:
     other = FeatureSpec(**{**SPEC.__dict__, "output": "mean"})
     store.put(other, keys([0]), features([7])[:, 0])

@@ -93,7 +93,7 @@ def test_full_at_every_call_of_the_system(name: str, act: Act, tmp_path: Path) -
         store.compact()
         assert store.verify() == []
         assert_holds(store, range(N))
-    assert failures > 2
+    assert failures > 0
 
 
 def test_the_error_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

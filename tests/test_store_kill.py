@@ -219,12 +219,12 @@ def test_killed_at_random_moments(scenario: Scenario, tmp_path: Path) -> None:
 
 def test_killed_again_and_again_a_run_comes_to_its_end(tmp_path: Path) -> None:
     undisturbed = tmp_path / "undisturbed"
-    write(undisturbed, silent, 60, 2)
+    write(undisturbed, silent, 40, 2)
     FeatureStore(undisturbed).compact()
     path, done, n_killed = tmp_path / "store", 0, 0
     rng = random.Random(1)
     while True:
-        child = Child(lambda report: write(path, report, 60, 2))
+        child = Child(lambda report: write(path, report, 40, 2))
         time.sleep(rng.uniform(0, 0.05))
         child.kill()
         status, reported, error = child.wait()
