@@ -44,10 +44,9 @@ class MapModel:
         gathered = per_head(attention @ tokens, self.num_heads)
         targets = step.targets.repeat_interleave(len(folded) // n_streams, 0)
         upstream = torch.empty(gathered.shape, dtype=gathered.dtype, device=gathered.device)
-        for part in zip(
-            heads.parts, *map(heads.split, (gathered, targets)), out.parts, heads.split(upstream), strict=True
-        ):
-            _after_attention(*part)
+        split = (heads.split(x) for x in (gathered, targets, upstream))
+        for params, seen, wanted, of_seen, into in zip(heads.parts, *split, out.parts, strict=True):
+            _after_attention(params, seen, wanted, into, of_seen)
         upstream = upstream.unflatten(0, (n_streams, -1)).permute(0, 3, 1, 2, 4).flatten(2, 3)
         product = upstream @ tokens.mT  # (S, n, H / S * num_heads, N)
         scores = product.sub_((product * attention).sum(3, keepdim=True)).mul_(attention)
