@@ -1,6 +1,6 @@
 """Parameters of many heads, each head's in one vector: an update is a few passes over long memory."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -50,9 +50,9 @@ class Layout:
         return flat
 
     def views(self, flat: Tensor) -> Params:
-        """The parameters in a tensor (n_heads, size), in the order of the layout."""
+        """The parameters in a tensor (..., size), in the order of the layout."""
         return {
-            name: flat[:, offset : offset + prod(shape)].unflatten(1, shape)
+            name: flat[..., offset : offset + prod(shape)].unflatten(-1, shape)
             for name, (offset, shape) in self.places.items()
         }
 
@@ -67,14 +67,18 @@ class Heads:
     params : dict of str to Tensor
         Views, with a leading dimension n_heads.
     parts : sequence of dict of str to Tensor
-        The same of each head on its own on a CPU, whose caches then hold what a head takes; of all heads elsewhere.
+        Views of each head, without the leading dimension, on a CPU, whose caches then hold all that a head takes; of
+        all heads at once elsewhere.
     """
 
     def __init__(self, layout: Layout, flat: Tensor):
         self.layout, self.flat = layout, flat
         self.params = layout.views(flat)
-        self.part_size = 1 if flat.device.type == "cpu" else max(1, len(flat))
-        self.parts = [layout.views(part) for part in flat.split(self.part_size)]
+        self.parts = [layout.views(part) for part in self.split(flat)]
+
+    def split(self, x: Tensor) -> Sequence[Tensor]:
+        """What belongs to each of the parts in a tensor (n_heads, ...)."""
+        return x.unbind() if self.flat.device.type == "cpu" else (x,)
 
     def __getitem__(self, places: slice | list[int]) -> "Heads":
         """Some of the heads: a slice shares memory, a list does not."""

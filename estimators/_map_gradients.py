@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from frofa.estimators._flat import Heads, Params
-from frofa.estimators._map_head import attend, fold, linear, map_logits, per_head, project, projections
+from frofa.estimators._map_head import Projected, attend, fold, linear, map_logits, per_head, project, projections
 from frofa.estimators._training import Step
 
 
@@ -41,10 +41,12 @@ class MapModel:
         n_streams, tokens = len(step.tokens), step.tokens
         query, folded = fold(heads.params, self.num_heads)
         attention = attend(folded.view(n_streams, -1, tokens.shape[3]), tokens, step.mask)
-        gathered = per_head(attention @ tokens, self.num_heads).split(heads.part_size)
-        targets = step.targets.repeat_interleave(len(folded) // n_streams, 0).split(heads.part_size)
-        parts = zip(heads.parts, gathered, targets, out.parts, strict=True)
-        upstream = torch.cat([_after_attention(*part) for part in parts])
+        gathered = per_head(attention @ tokens, self.num_heads)
+        targets = step.targets.repeat_interleave(len(folded) // n_streams, 0)
+        upstream = torch.empty(gathered.shape, dtype=gathered.dtype, device=gathered.device)
+        split = (heads.split(x) for x in (gathered, targets, upstream))
+        for params, seen, wanted, of_seen, into in zip(heads.parts, *split, out.parts, strict=True):
+            _after_attention(params, seen, wanted, into, of_seen)
         upstream = upstream.unflatten(0, (n_streams, -1)).permute(0, 3, 1, 2, 4).flatten(2, 3)
         product = upstream @ tokens.mT  # (S, n, H / S * num_heads, N)
         scores = product.sub_((product * attention).sum(3, keepdim=True)).mul_(attention)
@@ -52,47 +54,66 @@ class MapModel:
         _of_query(heads.params, query, of_folded.view_as(folded), out.params)
 
 
-def _after_attention(params: Params, gathered: Tensor, targets: Tensor, out: Params) -> Tensor:
-    """Write the gradients of all that follows the attention; return that of `gathered`, (H, num_heads, n, C)."""
-    num_heads, n, channels = gathered.shape[1:]
+def _after_attention(params: Params, gathered: Tensor, targets: Tensor, out: Params, of_gathered: Tensor) -> None:
+    """Write the gradients of all that follows the attention, and that of `gathered`, (..., num_heads, n, C)."""
+    num_heads, n, channels = gathered.shape[-3:]
     seen = project(params, gathered)
-    logits = linear(seen.features, params, "head")
-    upstream = (logits.softmax(2) * targets.sum(2, keepdim=True) - targets) / n
-    residual = _linear_back(params, "head", seen.features, upstream, out)
-    upstream = _linear_back(params, "mlp.fc2", seen.activated, residual, out)
+    few_classes = 2 * targets.shape[-1] * (channels + n) < n * channels
+    residual, upstream = (_classify_folded if few_classes else _classify)(params, seen, targets, out)
     upstream = torch.ops.aten.gelu_backward(upstream, seen.hidden)
     upstream = _linear_back(params, "mlp.fc1", seen.normed, upstream, out)
-    torch.sum(upstream * seen.normalised, 1, out=out["norm.weight"])
-    torch.sum(upstream, 1, out=out["norm.bias"])
-    upstream = torch.ops.aten.native_layer_norm_backward(
-        upstream * params["norm.weight"].unsqueeze(1),
-        seen.pooled,
-        (channels,),
-        seen.mean,
-        seen.rstd,
-        None,
-        None,
-        (True, False, False),
-    )[0]
-    upstream = _linear_back(params, "proj", seen.values, residual + upstream, out)
-    key_bias, value_bias = out["kv.bias"].unflatten(1, (2, channels)).unbind(1)
+    torch.sum(upstream * seen.normalised, -2, out=out["norm.weight"])
+    torch.sum(upstream, -2, out=out["norm.bias"])
+    upstream = upstream * params["norm.weight"].unsqueeze(-2)
+    inputs = seen.pooled, (channels,), seen.mean, seen.rstd, None, None, (True, False, False)
+    upstream = residual.add_(torch.ops.aten.native_layer_norm_backward(upstream, *inputs)[0])
+    upstream = _linear_back(params, "proj", seen.values, upstream, out)
+    key_bias, value_bias = out["kv.bias"].unflatten(-1, (2, channels)).unbind(-2)
     key_bias.zero_()  # it cancels in the softmax
-    torch.sum(upstream, 1, out=value_bias)
-    upstream = upstream.unflatten(2, (num_heads, -1)).transpose(1, 2)  # (H, num_heads, n, head_dim)
-    projections(out["kv.weight"], num_heads)[1].copy_(upstream.mT @ gathered)
-    of_gathered: Tensor = upstream @ projections(params["kv.weight"], num_heads)[1]
-    return of_gathered
+    torch.sum(upstream, -2, out=value_bias)
+    upstream = upstream.unflatten(-1, (num_heads, -1)).transpose(-3, -2)  # (..., num_heads, n, head_dim)
+    (_, value), (_, of_value) = (projections(kv["kv.weight"], num_heads) for kv in (params, out))
+    torch.matmul(upstream.mT, gathered, out=of_value)
+    torch.matmul(upstream, value, out=of_gathered)
+
+
+def _classify(params: Params, seen: Projected, targets: Tensor, out: Params) -> tuple[Tensor, Tensor]:
+    """Write the gradients of the classifier and the MLP's second layer; return those of features and their inputs."""
+    features = seen.pooled + linear(seen.activated, params, "mlp.fc2")
+    upstream = _of_logits(linear(features, params, "head"), targets)
+    of_features = _linear_back(params, "head", features, upstream, out)
+    return of_features, _linear_back(params, "mlp.fc2", seen.activated, of_features, out)
+
+
+def _classify_folded(params: Params, seen: Projected, targets: Tensor, out: Params) -> tuple[Tensor, Tensor]:
+    """The same where there are few classes: the second layer folds into the classifier, which is of lower rank.
+
+    Products then cost n_classes / n of what they do otherwise, and the numbers are the same.
+    """
+    weight, second = params["head.weight"], params["mlp.fc2.weight"]
+    folded = weight @ second  # (..., n_classes, hidden)
+    shifted = seen.pooled + params["mlp.fc2.bias"].unsqueeze(-2)
+    upstream = _of_logits(linear(shifted, params, "head") + seen.activated @ folded.mT, targets)
+    of_folded = upstream.mT @ seen.activated
+    torch.matmul(upstream.mT, shifted, out=out["head.weight"])
+    out["head.weight"] += of_folded @ second.mT
+    torch.sum(upstream, -2, out=out["head.bias"])
+    torch.matmul(weight.mT, of_folded, out=out["mlp.fc2.weight"])
+    of_features = upstream @ weight
+    torch.sum(of_features, -2, out=out["mlp.fc2.bias"])
+    return of_features, upstream @ folded
+
+
+def _of_logits(logits: Tensor, targets: Tensor) -> Tensor:
+    """The gradient of the mean cross-entropy."""
+    return (logits.softmax(-1).mul_(targets.sum(-1, keepdim=True)).sub_(targets)).div_(targets.shape[-2])
 
 
 def _linear_back(params: Params, name: str, x: Tensor, upstream: Tensor, out: Params) -> Tensor:
-    """Write the gradients of a linear layer of inputs x (H, n, inputs), and return that of x."""
-    weight, into = params[f"{name}.weight"], out[f"{name}.weight"]
-    torch.sum(upstream, 1, out=out[f"{name}.bias"])
-    if len(weight) == 1:
-        torch.mm(upstream[0].mT, x[0], out=into[0])
-        return (upstream[0] @ weight[0]).unsqueeze(0)
-    torch.bmm(upstream.mT, x, out=into)
-    return upstream @ weight
+    """Write the gradients of a linear layer of inputs x (..., n, inputs), and return that of x."""
+    torch.sum(upstream, -2, out=out[f"{name}.bias"])
+    torch.matmul(upstream.mT, x, out=out[f"{name}.weight"])
+    return upstream @ params[f"{name}.weight"]
 
 
 def _of_query(params: Params, query: Tensor, of_folded: Tensor, out: Params) -> None:

@@ -81,7 +81,8 @@ def map_pool(params: Mapping[str, Tensor], tokens: Tensor, num_heads: int, mask:
         tokens, mask = tokens.unsqueeze(0), None if mask is None else mask.unsqueeze(0)
     _, folded = fold(params, num_heads)
     gathered = attend(folded.unflatten(0, (len(tokens), -1)).flatten(1, 2), tokens, mask) @ tokens
-    return project(params, per_head(gathered, num_heads)).features
+    seen = project(params, per_head(gathered, num_heads))
+    return seen.pooled + linear(seen.activated, params, "mlp.fc2")
 
 
 def fold(params: Mapping[str, Tensor], num_heads: int) -> tuple[Tensor, Tensor]:
@@ -93,8 +94,8 @@ def fold(params: Mapping[str, Tensor], num_heads: int) -> tuple[Tensor, Tensor]:
 
 
 def projections(kv: Tensor, num_heads: int) -> tuple[Tensor, Tensor]:
-    """Key and value projection of each attention head, (H, num_heads, head_dim, C)."""
-    key, value = kv.unflatten(1, (2, num_heads, -1)).unbind(1)
+    """Key and value projection of each attention head, (..., num_heads, head_dim, C)."""
+    key, value = kv.unflatten(-2, (2, num_heads, -1)).unbind(-4)
     return key, value
 
 
@@ -117,7 +118,7 @@ def per_head(gathered: Tensor, num_heads: int) -> Tensor:
 
 
 class Projected(NamedTuple):
-    """What follows the attention: features (H, n, C) of each head, and what leads to them."""
+    """What follows the attention up to the MLP's second layer: (..., n, C), the last two (..., n, hidden)."""
 
     values: Tensor
     pooled: Tensor
@@ -127,26 +128,28 @@ class Projected(NamedTuple):
     normed: Tensor
     hidden: Tensor
     activated: Tensor
-    features: Tensor
 
 
 def project(params: Mapping[str, Tensor], gathered: Tensor) -> Projected:
-    """Value and output projection of weighted sums (H, num_heads, n, C), and the MLP."""
-    num_heads, channels = gathered.shape[1], gathered.shape[3]
+    """Value and output projection of weighted sums (..., num_heads, n, C), and the MLP's first layer.
+
+    Parameters have the same leading dimensions: that of the heads, or none for a single head.
+    """
+    num_heads, channels = gathered.shape[-3], gathered.shape[-1]
     _, value = projections(params["kv.weight"], num_heads)
-    values = (gathered @ value.mT).transpose(1, 2).flatten(2) + params["kv.bias"][:, None, channels:]
+    values = (gathered @ value.mT).transpose(-3, -2).flatten(-2) + params["kv.bias"][..., None, channels:]
     pooled = linear(values, params, "proj")
     normalised, mean, rstd = torch.native_layer_norm(pooled, (channels,), None, None, LAYER_NORM_EPS)
-    normed = torch.addcmul(params["norm.bias"].unsqueeze(1), normalised, params["norm.weight"].unsqueeze(1))
+    normed = torch.addcmul(params["norm.bias"].unsqueeze(-2), normalised, params["norm.weight"].unsqueeze(-2))
     hidden = linear(normed, params, "mlp.fc1")
-    activated = F.gelu(hidden)
-    features = pooled + linear(activated, params, "mlp.fc2")
-    return Projected(values, pooled, normalised, mean, rstd, normed, hidden, activated, features)
+    return Projected(values, pooled, normalised, mean, rstd, normed, hidden, F.gelu(hidden))
 
 
 def linear(x: Tensor, params: Mapping[str, Tensor], name: str) -> Tensor:
-    """Each head's linear layer of that name: (H, n, inputs) to (H, n, outputs)."""
+    """Each head's linear layer of that name: (H, n, inputs) to (H, n, outputs), or of one head without the H."""
     weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
+    if weight.ndim == 2:
+        return F.linear(x, weight, bias)
     if len(weight) == 1:
         return F.linear(x[0], weight[0], bias[0]).unsqueeze(0)
     return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)

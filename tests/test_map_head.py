@@ -10,7 +10,10 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
 from frofa.estimators import MAPClassifier
+from frofa.estimators._flat import Heads, Layout
+from frofa.estimators._map_gradients import MapModel
 from frofa.estimators._map_head import default_num_heads, init_map_head, map_logits
+from frofa.estimators._training import Step
 
 SHAPES = [(64, 4, 4.0, 9), (24, 1, 2.0, 5), (48, 6, 4.0, 1), (192, 3, 4.0, 64)]
 
@@ -38,10 +41,10 @@ def many(*params: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: torch.stack([one[name] for one in params]) for name in params[0]}
 
 
-def random_params(channels: int, mlp_ratio: float, seed: int = 0) -> dict[str, Tensor]:
+def random_params(channels: int, mlp_ratio: float, seed: int = 0, n_classes: int = 3) -> dict[str, Tensor]:
     """No parameter at its initial value: zero biases and a zero classifier would hide errors."""
     generator = Generator().manual_seed(seed)
-    params = init_map_head(channels, 3, mlp_ratio, generator)
+    params = init_map_head(channels, n_classes, mlp_ratio, generator)
     return {
         name: value + 0.3 * channels**-0.5 * torch.randn(value.shape, generator=generator)
         for name, value in params.items()
@@ -81,6 +84,68 @@ def test_gradients_are_those_of_timm(channels: int, num_heads: int, mlp_ratio: f
         torch.testing.assert_close(actual, wanted, rtol=0, atol=1e-10, msg=name)
 
 
+def losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy of each head (H, n, n_classes)."""
+    return -(logits.log_softmax(-1) * targets).sum(-1).mean(-1)
+
+
+def soft_targets(*shape: int) -> Tensor:
+    """Mixed labels times sample weights."""
+    generator = Generator().manual_seed(2)
+    mixed = torch.randn(shape, generator=generator, dtype=torch.float64).softmax(-1)
+    return mixed * torch.rand((*shape[:-1], 1), generator=generator, dtype=torch.float64)
+
+
+def gradients(params: dict[str, Tensor], num_heads: int, step: Step) -> dict[str, Tensor]:
+    """Those that training uses."""
+    layout = Layout.of(params)
+    out = Heads(layout, torch.full((len(params["latent"]), layout.size), torch.nan, dtype=torch.float64))
+    MapModel(num_heads).gradients(Heads(layout, layout.pack(params)), step, out)
+    return out.params
+
+
+@pytest.mark.parametrize("n_classes", [3, 40], ids=["folded classifier", "classifier"])
+@pytest.mark.parametrize(("channels", "num_heads", "mlp_ratio", "n_tokens"), SHAPES)
+def test_written_out_gradients_are_those_of_timm(
+    channels: int, num_heads: int, mlp_ratio: float, n_tokens: int, n_classes: int
+) -> None:
+    values = {name: value.double() for name, value in random_params(channels, mlp_ratio, 0, n_classes).items()}
+    generator = Generator().manual_seed(1)
+    tokens = torch.randn(1, 12, n_tokens, channels, generator=generator, dtype=torch.float64)
+    targets = soft_targets(1, 12, n_classes)
+    found = gradients(many(values), num_heads, Step(tokens, None, targets, [(1, 1)]))
+    with torch.device("meta"):
+        reference = Reference(channels, num_heads, mlp_ratio, n_classes)
+    theirs = {name: value.clone().requires_grad_() for name, value in values.items()}
+    loss = losses(functional_call(reference, reference_names(theirs), (tokens[0],)), targets[0])
+    for name, wanted in zip(theirs, torch.autograd.grad(loss, [*theirs.values()]), strict=True):
+        torch.testing.assert_close(found[name][0], wanted, rtol=0, atol=1e-10, msg=name)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("n_classes", [3, 40])
+@pytest.mark.parametrize("blocks", [[(1, 3)], [(3, 1)], [(2, 3)], [(1, 2), (2, 1), (1, 3)]], ids=str)
+def test_written_out_gradients_are_those_of_autograd(
+    blocks: list[tuple[int, int]], n_classes: int, masked: bool
+) -> None:
+    n_streams, n_heads = (sum(counts) for counts in ([s for s, _ in blocks], [s * h for s, h in blocks]))
+    params = many(*(random_params(48, 2.0, seed, n_classes) for seed in range(n_heads)))
+    params = {name: value.double().requires_grad_() for name, value in params.items()}
+    generator = Generator().manual_seed(1)
+    tokens = torch.randn(n_streams, 10, 9, 48, generator=generator, dtype=torch.float64)
+    mask = torch.rand((n_streams, 10, 9), generator=generator) < 0.6 if masked else None
+    if mask is not None:
+        mask[..., 0] = True
+    step = Step(tokens, mask, soft_targets(n_streams, 10, n_classes), blocks)
+    stream_of = torch.arange(n_streams).repeat_interleave(torch.tensor([h for s, h in blocks for _ in range(s)]))
+    seen = None if mask is None else mask[stream_of]
+    loss = losses(map_logits(params, tokens[stream_of], seen, num_heads=6), step.targets[stream_of]).sum()
+    wanted = torch.autograd.grad(loss, [*params.values()])
+    found = gradients({name: value.detach() for name, value in params.items()}, 6, step)
+    for name, value in zip(params, wanted, strict=True):
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-10, msg=name)
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_heads_at_once_are_the_heads_one_by_one(masked: bool) -> None:
     generator = Generator().manual_seed(1)
@@ -96,6 +161,9 @@ def test_heads_at_once_are_the_heads_one_by_one(masked: bool) -> None:
         torch.testing.assert_close(together[i], map_logits(many(params), tokens[i : i + 1], seen, num_heads=6)[0])
         first = None if mask is None else mask[:1]
         torch.testing.assert_close(shared[i], map_logits(many(params), tokens[:1], first, num_heads=6)[0])
+    pairs = map_logits(many(*each[:2], *each[1:]), tokens[:2], None if mask is None else mask[:2], num_heads=6)
+    torch.testing.assert_close(pairs[:2], shared[:2])
+    torch.testing.assert_close(pairs[2], together[1])
 
 
 def test_hidden_tokens_are_as_good_as_absent() -> None:

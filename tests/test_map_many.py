@@ -24,8 +24,10 @@ from frofa.augmentations import (
     TokenBatch,
 )
 from frofa.augmentations._base import Params
-from frofa.estimators import MAPClassifier, _map_engine
+from frofa.estimators import MAPClassifier
 from frofa.estimators._batch_fit import Job, fit_many
+from frofa.estimators._map_gradients import MapModel
+from frofa.estimators._training import train
 
 X, Y = small_tokens(40)
 ALL = np.arange(40)
@@ -120,7 +122,8 @@ def test_sample_weights_reach_each_job() -> None:
     weights = np.random.default_rng(0).integers(0, 4, len(Y)).astype(float)
     heads = [head(augment=augment, class_weight=c) for augment in (None, MixUp(0.4)) for c in (None, "balanced")]
     weighted = check(jobs_of(heads, FOLDS[:2]), Y, weights)
-    assert not np.allclose(weighted[0].predict_proba(X), fit_many(X, Y, jobs_of(heads, FOLDS[:1]))[0].predict_proba(X))
+    plain: Any = fit_many(X, Y, jobs_of(heads, FOLDS[:1]))[0]
+    assert not np.allclose(weighted[0].predict_proba(X), plain.predict_proba(X))
 
 
 def test_early_stopping_is_each_head_s_own() -> None:
@@ -149,7 +152,8 @@ def test_tensors_of_other_precisions(dtype: torch.dtype) -> None:
 
 def test_jobs_are_left_as_they_are_and_come_back_in_order() -> None:
     heads = [head(lr=lr, augment=augment) for lr in (0.03, 0.1) for augment in (None, Brightness(0.3))]
-    jobs, done = jobs_of(heads), []
+    jobs = jobs_of(heads)
+    done: list[int] = []
     fitted: list[Any] = fit_many(X, Y, jobs, on_done=done.append)
     assert sum(done) == len(jobs)
     assert all(one is not job.estimator for one, job in zip(fitted, jobs, strict=True))
@@ -174,7 +178,7 @@ def several() -> list[Job]:
 
 @pytest.mark.usefixtures("threads")
 def test_threads_train_different_heads() -> None:
-    names, train = set(), _map_engine.train
+    names = set()
 
     def watched(*args: Any, **options: Any) -> Any:
         names.add(threading.current_thread().name)
@@ -183,7 +187,7 @@ def test_threads_train_different_heads() -> None:
 
     expected = [alone(job) for job in several()]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_map_engine, "train", watched)
+        patch.setattr("frofa.estimators._map_engine.train", watched)
         fitted = fit_many(X, Y, several())
     assert len(names) > 1
     assert torch.get_num_threads() == 3
@@ -205,8 +209,8 @@ def test_interruption_stops_all_threads() -> None:
 @pytest.mark.parametrize(("memory", "heads"), [(1, 8), (2**30, 1), (2**30, 3)])
 def test_results_do_not_depend_on_the_split(memory: int, heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     expected: list[Any] = fit_many(X, Y, several())
-    monkeypatch.setattr(_map_engine, "CPU_MEMORY", memory)
-    monkeypatch.setattr(_map_engine, "CPU_HEADS", heads)
+    monkeypatch.setattr("frofa.estimators._map_engine.CPU_MEMORY", memory)
+    monkeypatch.setattr("frofa.estimators._map_engine.CPU_HEADS", heads)
     for one, wanted in zip(fit_many(X, Y, several()), expected, strict=True):
         compare(one, wanted)
 
@@ -217,7 +221,7 @@ def test_out_of_memory_shrinks_the_batch_of_heads(
     error: Exception, at_step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected: list[Any] = fit_many(X, Y, several())
-    sizes, take = [], _map_engine.MapModel.gradients
+    sizes, take = [], MapModel.gradients
 
     def limited(self: Any, heads: Any, step: Any, out: Any) -> None:
         sizes.append(len(heads.flat))
@@ -225,7 +229,7 @@ def test_out_of_memory_shrinks_the_batch_of_heads(
             raise error
         take(self, heads, step, out)
 
-    monkeypatch.setattr(_map_engine.MapModel, "gradients", limited)
+    monkeypatch.setattr(MapModel, "gradients", limited)
     done: list[int] = []
     for one, wanted in zip(fit_many(X, Y, several(), on_done=done.append), expected, strict=True):
         compare(one, wanted)
@@ -238,7 +242,7 @@ def test_a_head_without_memory_is_an_error_in_its_place(monkeypatch: pytest.Monk
     def never(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(_map_engine.MapModel, "gradients", never)
+    monkeypatch.setattr(MapModel, "gradients", never)
     fitted = fit_many(X, Y, several())
     assert {type(one) for one in fitted} == {torch.OutOfMemoryError}
 
@@ -291,7 +295,8 @@ def test_what_a_fit_raises_is_in_its_place() -> None:
 def test_broken_features_are_an_error_of_those_who_see_them() -> None:
     tokens = X.copy()
     tokens[3] = np.nan
-    jobs, done = jobs_of([head(), head(lr=0.1)], FOLDS[:2]), []
+    jobs = jobs_of([head(), head(lr=0.1)], FOLDS[:2])
+    done: list[int] = []
     fitted: list[Any] = fit_many(tokens, Y, jobs, on_done=done.append)
     assert sum(done) == len(jobs)
     for i in (0, 2):  # the first fold leaves the sample out
