@@ -1,8 +1,8 @@
 """Searches over MAP heads: all candidates and folds at once, beside one head after another.
 
 cpu: 24 candidates (4 learning rates x 2 weight decays x 3 settings of brightness) x 5 folds on the embedded ViT's
-tokens of 100 images of CIFAR-10 (10 shots). One side is `GridSearchCV(n_jobs=2)` around the single-head estimator as it was
-before heads were trained together: the commit BEFORE is unpacked from this repository's history into a temporary folder
+tokens of 100 images of CIFAR-10 (10 shots). One side is `GridSearchCV(n_jobs=2)` around the single-head estimator as it
+was before heads were trained together: the commit BEFORE is unpacked from this repository's history into a temporary folder
 and run from there. The other is `fit_many` with two threads, then scoring. Each run is a process of its own; the sides
 take turns. Times are of the search alone, without imports; CPU time is that of the process and its workers.
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tqdm.auto import tqdm
 
 from frofa._decode import Task
-from frofa._engine import CudaTransfers, Engine, Computed, NoTransfers, automatic_batch_size
+from frofa._engine import Computed, CudaTransfers, Engine, NoTransfers, automatic_batch_size
 from frofa._lookup import KnownFiles
 from frofa._pipeline import run_pipeline
 from frofa._pool import Decoders

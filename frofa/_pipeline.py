@@ -10,7 +10,7 @@ import torch
 
 from frofa._batches import Batch, batches, batches_by_shape
 from frofa._decode import Task
-from frofa._engine import Arrived, Engine, Computed
+from frofa._engine import Arrived, Computed, Engine
 from frofa._pool import Decoders
 from frofa._rows import Pinned, Rows
 from frofa.exceptions import ImageReadError

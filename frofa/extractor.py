@@ -26,71 +26,70 @@ Features = npt.NDArray[Any]
 class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Frozen features of a pretrained backbone.
 
-        The model is loaded at first use, once a process, in eval mode; preprocessing is the checkpoint's own. `clone` and
-        pickle carry the parameters, never the weights.
+    The model is loaded at first use, once a process, in eval mode; preprocessing is the checkpoint's own. `clone` and
+    pickle carry the parameters, never the weights.
 
-        Parameters
-        ----------
-        model : str, default="frofa/vit_tiny_tin200"
-            A timm name (``"vit_base_patch16_siglip_224.webli"``), ``"hf-hub:OWNER/NAME"``, ``"local-dir:PATH"`` (a folder
-            with ``config.json`` and ``model.safetensors``), or an embedded model (``frofa models`` lists them).
-        output : {"tokens", "cls", "mean", "pooled"}, default="tokens"
-            ``"tokens"``: all patch tokens, shape (n, N, C), without class and register tokens. ``"cls"``: the class token,
-            (n, C). ``"mean"``: the mean of the patch tokens, (n, C). ``"pooled"``: the model's own pooling (SigLIP's
-            attention-pooling head where it has one), (n, C). A convolutional model's grid counts as tokens.
-        layer : int, default=None
-            Index of the transformer block whose output is taken, from 0, or from -1 for the last; None is the last.
-        norm : bool, default=True
-            Whether the model's final normalisation is applied (the paper does not say; big_vision does).
-        image_size : int or (int, int), default=None
-            Height and width in pixels, with interpolated position embeddings; None for the checkpoint's own.
-        batch_size : int or "auto", default=64
-            Images a forward pass. ``"auto"`` measures on a GPU what a pass takes, and chooses the largest power of two up
-            to 256 that fits into half of the free memory; it is 64 on a CPU. Where memory runs out, a batch is halved
-            instead, with a warning; its features may then differ in their last bits.
-        device : str, default="auto"
-            ``"auto"`` takes the GPU where there is one; or a torch device.
-        precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-            Of the forward pass: ``"auto"`` is float32 on a CPU, bfloat16 autocast on a GPU. In low precision, features
-            differ slightly with the batch they are computed in.
-        dtype : {"float32", "float16", "bfloat16", "float64"}, default="float32"
-            Of what is stored and returned; NumPy, which has no bfloat16, gets that as float32.
-        n_jobs : int, default=None
-            Threads or processes that decode images. None is one a core, 32 at most, and -1 is one a core; decoding that is
-            faster than the forward pass waits, so more of them than needed cost little.
-        decode : {"auto", "thread", "process"}, default="auto"
-            Where images are decoded. ``"process"`` keeps up with a GPU, as Python's threads do not; it takes a moment to
-            start and some 40 MB a process. ``"auto"`` takes processes for a GPU and 256 images or more. Images that are in
-            memory already are always decoded in threads.
-        compile : bool, default=False
-            Compile the forward pass by `torch.compile`. Compiling takes from some seconds to a minute once a process, which
-            pays on a GPU from some ten thousand images on. Compiled features differ in their last bits, and the store keeps
-            them apart.
-        store : path or FeatureStore, default=None
-            Keep features there, and take from there what is there already.
-        rehash : bool, default=False
-            With a store: read every file again. Otherwise a file that was read before counts as the same if its path, size,
-            time of modification and inode are.
-        on_error : {"raise", "skip"}, default="raise"
-            What to do about an image that cannot be read: raise an `ImageReadError` that names it, or leave it out with a
-            `SkippedImagesWarning`. To drop the labels of those left out, use `extract`.
-        verbose : bool, default=False
-            Show a progress bar: images a second and the time left, and how many came from the store, repeat others or
-            were skipped.
+    Parameters
+    ----------
+    model : str, default="frofa/vit_tiny_tin200"
+        A timm name (``"vit_base_patch16_siglip_224.webli"``), ``"hf-hub:OWNER/NAME"``, ``"local-dir:PATH"`` (a folder
+        with ``config.json`` and ``model.safetensors``), or an embedded model (``frofa models`` lists them).
+    output : {"tokens", "cls", "mean", "pooled"}, default="tokens"
+        ``"tokens"``: all patch tokens, shape (n, N, C), without class and register tokens. ``"cls"``: the class token,
+        (n, C). ``"mean"``: the mean of the patch tokens, (n, C). ``"pooled"``: the model's own pooling (SigLIP's
+        attention-pooling head where it has one), (n, C). A convolutional model's grid counts as tokens.
+    layer : int, default=None
+        Index of the transformer block whose output is taken, from 0, or from -1 for the last; None is the last.
+    norm : bool, default=True
+        Whether the model's final normalisation is applied (the paper does not say; big_vision does).
+    image_size : int or (int, int), default=None
+        Height and width in pixels, with interpolated position embeddings; None for the checkpoint's own.
+    batch_size : int or "auto", default=64
+        Images a forward pass. ``"auto"`` measures on a GPU what a pass takes, and chooses the largest power of two up
+        to 256 that fits into half of the free memory; it is 64 on a CPU. Where memory runs out, a batch is halved
+        instead, with a warning; its features may then differ in their last bits.
+    device : str, default="auto"
+        ``"auto"`` takes the GPU where there is one; or a torch device.
+    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        Of the forward pass: ``"auto"`` is float32 on a CPU, bfloat16 autocast on a GPU. In low precision, features
+        differ slightly with the batch they are computed in.
+    dtype : {"float32", "float16", "bfloat16", "float64"}, default="float32"
+        Of what is stored and returned; NumPy, which has no bfloat16, gets that as float32.
+    n_jobs : int, default=None
+        Threads or processes that decode images. None is one a core, 32 at most, and -1 is one a core; decoding that is
+        faster than the forward pass waits, so more of them than needed cost little.
+    decode : {"auto", "thread", "process"}, default="auto"
+        Where images are decoded. ``"process"`` keeps up with a GPU, as Python's threads do not; it takes a moment to
+        start and some 40 MB a process. ``"auto"`` takes processes for a GPU and 256 images or more. Images that are in
+        memory already are always decoded in threads.
+    compile : bool, default=False
+        Compile the forward pass by `torch.compile`. Compiling takes from some seconds to a minute once a process, which
+        pays on a GPU from some ten thousand images on. Compiled features differ in their last bits, and the store keeps
+        them apart.
+    store : path or FeatureStore, default=None
+        Keep features there, and take from there what is there already.
+    rehash : bool, default=False
+        With a store: read every file again. Otherwise a file that was read before counts as the same if its path, size,
+        time of modification and inode are.
+    on_error : {"raise", "skip"}, default="raise"
+        What to do about an image that cannot be read: raise an `ImageReadError` that names it, or leave it out with a
+        `SkippedImagesWarning`. To drop the labels of those left out, use `extract`.
+    verbose : bool, default=False
+        Show a progress bar: images a second and the time left, and how many came from the store, repeat others or
+        were skipped.
 
-        Attributes
-        ----------
-        weights_digest_ : str
-            Digest of the weights that `fit` met; other weights under the same name are refused afterwards.
+    Attributes
+    ----------
+    weights_digest_ : str
+        Digest of the weights that `fit` met; other weights under the same name are refused afterwards.
 
-        Examples
-        --------
-        >>> import numpy as np
-    import numpy.typing as npt
-        >>> from frofa import FrozenFeatureExtractor
-        >>> images = np.zeros((2, 48, 48, 3), np.uint8)
-        >>> FrozenFeatureExtractor(output="tokens").fit_transform(images).shape
-        (2, 64, 192)
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from frofa import FrozenFeatureExtractor
+    >>> images = np.zeros((2, 48, 48, 3), np.uint8)
+    >>> FrozenFeatureExtractor(output="tokens").fit_transform(images).shape
+    (2, 64, 192)
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

@@ -21,7 +21,7 @@ from frofa._pipeline import IN_FLIGHT
 from frofa._preprocessing import split
 from frofa._sinks import StoreSink
 from frofa.backbone import Backbone, Request, load_backbone
-from frofa.store import FeatureStore
+from frofa.store import FeatureArray, FeatureStore
 
 TOKENS = Request("tokens", 1, True)
 
@@ -239,16 +239,15 @@ def test_decoding_and_writing_are_bounded(small_vit: str, tmp_path: Path, monkey
     assert max(ahead) <= IN_FLIGHT + 2
 
 
-def test_a_store_is_filled_without_loading(small_vit: str, image_paths: list[str], tmp_path: Path) -> None:
+def test_features_of_a_store_are_not_loaded(small_vit: str, image_paths: list[str], tmp_path: Path) -> None:
     extractor = FrozenFeatureExtractor(small_vit, device="cpu", store=tmp_path / "store")
-    extraction = extractor.extract(image_paths, range(12), load=False)
-    assert extraction.features is None
+    extraction = extractor.extract(image_paths, range(12))
+    assert isinstance(extraction.features, FeatureArray)
+    np.testing.assert_array_equal(extraction.features, extractor.set_params(store=None).transform(image_paths))
     assert extraction.n_computed == 12
     assert extraction.kept.tolist() == list(range(12))
-    again = extractor.extract([*image_paths, image_paths[3]])
+    again = extractor.set_params(store=tmp_path / "store").extract([*image_paths, image_paths[3]])
     assert (again.n_computed, again.n_from_store, again.n_duplicates) == (0, 12, 1)
-    with pytest.raises(ValueError, match=r"load=False leaves the features in the store. Got store=None"):
-        extractor.set_params(store=None).extract(image_paths, load=False)
 
 
 def test_the_progress_bar_counts(
