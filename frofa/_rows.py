@@ -1,5 +1,6 @@
 """Rows of pixels that images are decoded into and batches are taken from."""
 
+import contextlib
 import heapq
 import threading
 from collections.abc import Sequence
@@ -7,6 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+PORTABLE = 1
+"""CUDA's flag for memory that is pinned for all devices."""
 
 
 class Rows:
@@ -54,7 +58,10 @@ class Pinned:
     def __init__(self, pixels: Tensor):
         runtime: Any = torch.cuda.cudart()
         self._address = pixels.data_ptr()
-        self._done = int(runtime.cudaHostRegister(self._address, pixels.nbytes, 0)) == 0
+        self._done = int(runtime.cudaHostRegister(self._address, pixels.nbytes, PORTABLE)) == 0
+        if not self._done:
+            with contextlib.suppress(RuntimeError):  # the next kernel reports the error, once: not the user's first one
+                torch.zeros(1, device="cuda")
 
     def close(self) -> None:
         """Unpin."""

@@ -3,17 +3,21 @@
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import frofa
-from frofa import FrozenFeatureExtractor
+from frofa import FrozenFeatureExtractor, extract_many
 from frofa import augmentations as A
+from frofa._engine import Engine, automatic_batch_size
 from frofa.augmentations import Augmentation, Brightness, RandAugment, RandomChoice, Rotate, TokenBatch, TrivialAugment
+from frofa.backbone import Request, load_backbone
 from frofa.estimators import MAPClassifier
 from frofa.estimators._schedule import Rule
 from frofa.estimators._sgd import update
@@ -71,6 +75,105 @@ def test_precisions_have_features_of_their_own(images: Any, tmp_path: Path) -> N
     assert extractor.extract(images).n_computed == 0
     assert extractor.set_params(precision="float32").extract(images).n_computed == 70
     assert extractor.set_params(device="cpu").extract(images).n_computed == 0
+
+
+@pytest.fixture(scope="module")
+def image_files(images: Any, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Three hundred files, so that processes decode them, of which one is no image."""
+    folder = tmp_path_factory.mktemp("files")
+    for i in range(300):
+        Image.fromarray(np.roll(images[i % 70], i // 70, axis=0)).resize((90, 70)).save(folder / f"{i:03}.png")
+    (folder / "100.png").write_text("no image")
+    return sorted(map(str, folder.iterdir()))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.filterwarnings("ignore:skipped 1 of 300")
+def test_processes_and_pinned_copies_give_what_threads_give(
+    precision: Any, image_files: list[str], tmp_path: Path
+) -> None:
+    """Bit for bit: rows that are used again too early, or copies that are read too early, would show."""
+    shared: Any = {"device": "cuda", "precision": precision, "batch_size": 16, "on_error": "skip"}
+    in_threads = FrozenFeatureExtractor(decode="thread", n_jobs=1, **shared).transform(image_files)
+    assert in_threads.shape == (299, 64, 192)
+    for _ in range(3):
+        np.testing.assert_array_equal(FrozenFeatureExtractor(n_jobs=4, **shared).transform(image_files), in_threads)
+    stored = FrozenFeatureExtractor(n_jobs=4, store=tmp_path / "store", **shared)
+    np.testing.assert_array_equal(stored.transform(image_files), in_threads)
+    for dtype in ("float16", "float64"):
+        features = FrozenFeatureExtractor(n_jobs=4, dtype=dtype, **shared).transform(image_files)
+        np.testing.assert_array_equal(features, in_threads.astype(dtype))
+
+
+def test_pixels_are_normalised_as_on_a_cpu() -> None:
+    preprocessing = load_backbone("frofa/vit_tiny_tin200", None, "cuda").preprocessing
+    every = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).repeat(1, 1, 1, 3)
+    for mean, std in ((0.5, 0.5), (0.48145466, 0.26862954), (1 / 3, 0.1)):
+        parts = replace(preprocessing, mean=torch.full((3, 1, 1), mean), std=torch.full((3, 1, 1), std))
+        assert torch.equal(parts.normalise(every.cuda()).cpu(), parts.normalise(every))
+
+
+def test_many_outputs_are_those_of_each_alone(image_files: list[str]) -> None:
+    wanted: Any = {"tokens": {}, "cls": {"output": "cls"}, "inner": {"output": "mean", "layer": 3, "norm": False}}
+    files = image_files[:99]
+    make = {n: FrozenFeatureExtractor(device="cuda", precision="float32", **own) for n, own in wanted.items()}
+    for name, extraction in extract_many(make, files).items():
+        np.testing.assert_allclose(extraction.features, make[name].transform(files), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:skipped 1 of 300")
+def test_compiled_features_are_close(image_files: list[str]) -> None:
+    shared: Any = {"device": "cuda", "batch_size": 64, "on_error": "skip", "output": "cls"}
+    bounds: list[tuple[Any, float]] = [("float32", 1e-4), ("bfloat16", 3e-2)]
+    for precision, most in bounds:
+        plain, compiled = (
+            FrozenFeatureExtractor(compile=c, precision=precision, **shared).transform(image_files)
+            for c in (False, True)
+        )
+        assert np.linalg.norm(compiled - plain) / np.linalg.norm(plain) < most
+
+
+@pytest.mark.filterwarnings("ignore:skipped 1 of 300")
+def test_memory_that_runs_out_halves_batches(image_files: list[str]) -> None:
+    shared: Any = {"device": "cuda", "precision": "float32", "output": "mean", "on_error": "skip", "n_jobs": 2}
+    expected = FrozenFeatureExtractor(**shared).transform(image_files)
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    used = torch.cuda.memory_reserved()
+    torch.cuda.set_per_process_memory_fraction((used + 40 * 2**20) / total)  # 299 images take more
+    try:
+        with pytest.warns(UserWarning, match="memory runs out at 299 images a pass: going on with"):
+            features = FrozenFeatureExtractor(batch_size=299, **shared).transform(image_files)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    np.testing.assert_allclose(features, expected, atol=1e-5)
+
+
+def test_automatic_batches_fit(image_files: list[str]) -> None:
+    backbone = load_backbone("frofa/vit_tiny_tin200", None, "cuda")
+    size = automatic_batch_size(backbone, [Request("tokens", 11, True)], "bfloat16")
+    assert size == 256  # of a small model, on any GPU
+    features = FrozenFeatureExtractor(batch_size="auto", output="mean").transform(image_files[:50])
+    assert features.shape == (50, 192)
+
+
+@pytest.mark.filterwarnings("ignore:skipped 1 of 300")
+def test_the_host_waits_for_no_forward_pass(image_files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    extractor = FrozenFeatureExtractor(output="mean", batch_size=32, n_jobs=2, on_error="skip")
+    extractor.transform(image_files)  # libraries are set up
+    original = Engine.launch
+
+    def launch(self: Engine, pixels: Any) -> Any:
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            return original(self, pixels)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(Engine, "launch", launch)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+        assert extractor.transform(image_files).shape == (299, 192)
 
 
 @pytest.mark.parametrize("grid", [(4, 4), (3, 17), None], ids=str)
