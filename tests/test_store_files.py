@@ -4,13 +4,14 @@ import copy
 import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from store_helpers import SPEC, assert_holds, features, filled, key, keys
+from store_helpers import SPEC, assert_holds, features, filled, key, keys, snapshot
 
 from frofa import FeatureStore
 from frofa._files import write_atomically
@@ -167,6 +168,19 @@ def test_without_an_index_or_with_an_old_one_all_is_found(store: FeatureStore) -
         file.unlink()
     assert_holds(FeatureStore(store.path), range(4))
     assert_holds(store, range(4))
+
+
+def test_shards_of_different_shapes_are_named(store: FeatureStore, tmp_path: Path) -> None:
+    other = FeatureStore(tmp_path / "other")
+    other.put(SPEC, keys([7]), features([7])[:, :1])
+    [shard] = other.path.glob("*/shards/*")
+    shutil.copytree(shard, store.path / SPEC.digest / "shards" / shard.name.replace("-00000000", "-00000009"))
+    with pytest.raises(StoreError, match=r"shape \(1, 3\), but b-.* shape \(2, 3\): one spec has one"):
+        FeatureStore(store.path).get(SPEC, keys([0, 7]))
+    before = snapshot(store.path)
+    with pytest.raises(StoreError, match="one spec has one"):
+        store.compact()
+    assert snapshot(store.path) | {".lock": b""} == before | {".lock": b""}
 
 
 def test_foreign_files_are_left_alone(store: FeatureStore) -> None:

@@ -70,6 +70,7 @@ class SpecTable:
     def __init__(self, directory: Path):
         self.directory = directory
         self._view = _View([], [], None, build_index([]), {})
+        self._first: Shard | None = None  # all others have its shape
 
     def locate(self, keys: KeyArray) -> Places:
         """Find keys. What is there when this is called, is found, also while others compact the store.
@@ -191,7 +192,8 @@ class SpecTable:
             raise DamagedStoreError(path, f"it has no {Path(error.filename).name}") from None
 
     def _check_shape(self, shard: Shard, others: dict[str, Shard]) -> None:
-        other = next(iter(others.values()), shard)
+        other = self._first if self._first is not None and self._first.path.name in others else shard
+        self._first = other
         if (shard.shape[1:], shard.dtype) != (other.shape[1:], other.dtype):
             raise StoreError(
                 f"{shard.path} has features of {shard.dtype}, shape {shard.shape[1:]}, but {other.path.name} of "
