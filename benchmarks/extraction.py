@@ -200,10 +200,10 @@ def on_cuda(args: argparse.Namespace) -> list[Record]:
         def whole(name: str, part: Sequence[str], **parameters: Any) -> float:
             store = folder / f"store-{name}"
             extractor = FrozenFeatureExtractor(model, store=store, **{**shared, **parameters})
-            seconds = timed(lambda: extractor.extract(part, load=False))
+            seconds = timed(lambda: extractor.extract(part))
             record[f"{name}_images_per_s"] = round(len(part) / seconds, 1)
             if name == "end_to_end":
-                again = timed(lambda: extractor.extract(part, load=False))
+                again = timed(lambda: extractor.extract(part))
                 record["second_run_images_per_s"] = round(len(part) / again, 1)
             show(record)
             return len(part) / seconds
@@ -249,7 +249,7 @@ def memory_child(folder: str, n: str, store: str) -> None:
     paths = list_images(folder)[: int(n)]
     # At 16 px the embedded backbone has four tokens: the work is in the pipeline.
     extractor = FrozenFeatureExtractor(output="mean", image_size=16, store=store, device="cpu", n_jobs=1)
-    seconds = timed(lambda: extractor.extract(paths, load=False))
+    seconds = timed(lambda: extractor.extract(paths))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"peak_mib": round(peak, 1), "seconds": round(seconds, 1)}))
 

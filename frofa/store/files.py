@@ -1,7 +1,7 @@
 """Digests of files that were read before, so that they need not be read again.
 
-A shortcut, never the truth: a file counts as the same if path, size, inode and times of modification and change are, and
-it was not modified in the last seconds before it was read. Whoever does not trust that reads the files.
+A shortcut, never the truth: a file counts as the same if path, size, inode and times of modification and change are,
+and it was not modified in the last seconds before it was read. Whoever does not trust that reads the files.
 """
 
 import os
