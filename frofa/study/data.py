@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -76,8 +77,17 @@ def split_images(directory: Path) -> tuple[list[str], Array, npt.NDArray[np.bool
     return paths, labels, np.isin(np.arange(len(paths)), test_rows)
 
 
-def load_study_data(directory: Path, backbone: str, store: Path, shots: int, *, device: str, n_jobs: int) -> StudyData:
-    """Extract the features that a study needs; `shots` is the largest number that has to be there.
+def load_study_data(
+    directory: Path,
+    backbone: str,
+    store: Path,
+    shots: int,
+    *,
+    device: str,
+    n_jobs: int,
+    outputs: Sequence[Output] | None = None,
+) -> StudyData:
+    """Extract the features that a study needs, or some of them; `shots` is the largest number that has to be there.
 
     Raises
     ------
@@ -91,7 +101,8 @@ def load_study_data(directory: Path, backbone: str, store: Path, shots: int, *, 
     pool, validation = train_test_split(training, test_size=n_validation, stratify=labels[training], random_state=0)
     _check_shots(labels[pool], shots, directory)
     model = load_backbone(backbone, None, str(resolve_device(device)))
-    outputs: list[Output] = ["tokens", "pooled", "cls"] if model.has_cls_token else ["tokens", "pooled"]
+    if outputs is None:
+        outputs = ["tokens", "pooled", "cls"] if model.has_cls_token else ["tokens", "pooled"]
     features: dict[str, Array] = {}
     kept = np.arange(len(paths))
     for output in outputs:
