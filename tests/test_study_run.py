@@ -111,6 +111,18 @@ def test_support_validation_and_test_share_no_image(images: Path, small_vit: str
         assert np.unique(data.y[sample], return_counts=True)[1].tolist() == [3, 3, 3]
 
 
+def test_some_of_the_features_come_with_the_same_split(images: Path, small_vit: str) -> None:
+    from frofa.study.data import load_study_data
+
+    store = images.parent / "store"
+    whole = load_study_data(images, small_vit, store, 3, device="cpu", n_jobs=1)
+    pooled = load_study_data(images, small_vit, store, 3, device="cpu", n_jobs=1, outputs=["pooled"])
+    assert list(pooled.features) == ["pooled"]
+    assert np.array_equal(pooled.features["pooled"], whole.features["pooled"])
+    assert np.array_equal(pooled.pool, whole.pool)
+    assert pooled.fingerprint == whole.fingerprint
+
+
 @pytest.mark.parametrize("name", ["local-dir:/home/me/models/vit_x", "hf-hub:timm/vit_x", "vit_x", "frofa/vit_x"])
 def test_names_of_backbones_hold_no_directory(name: str) -> None:
     assert short_name(name) == "vit_x"

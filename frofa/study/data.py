@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -77,8 +78,17 @@ def split_images(directory: Path) -> tuple[list[str], Array, npt.NDArray[np.bool
     return paths, labels, np.isin(np.arange(len(paths)), test_rows)
 
 
-def load_study_data(directory: Path, backbone: str, store: Path, shots: int, *, device: str, n_jobs: int) -> StudyData:
-    """Extract the features that a study needs; `shots` is the largest number that has to be there.
+def load_study_data(
+    directory: Path,
+    backbone: str,
+    store: Path,
+    shots: int,
+    *,
+    device: str,
+    n_jobs: int,
+    outputs: Sequence[Output] | None = None,
+) -> StudyData:
+    """Extract the features that a study needs, or some of them; `shots` is the largest number that has to be there.
 
     Raises
     ------
@@ -92,16 +102,13 @@ def load_study_data(directory: Path, backbone: str, store: Path, shots: int, *, 
     pool, validation = train_test_split(training, test_size=n_validation, stratify=labels[training], random_state=0)
     _check_shots(labels[pool], shots, directory)
     model = load_backbone(backbone, None, str(resolve_device(device)))
-    outputs: list[Output] = ["tokens", "pooled", "cls"] if model.has_cls_token else ["tokens", "pooled"]
-    extractors: dict[str, FrozenFeatureExtractor] = {
-        output: FrozenFeatureExtractor(
-            backbone, output=output, store=store, device=device, n_jobs=n_jobs, on_error="skip", verbose=True
-        ).fit()
-        for output in outputs
-    }
+    if outputs is None:
+        outputs = ["tokens", "pooled", "cls"] if model.has_cls_token else ["tokens", "pooled"]
+    options: dict[str, Any] = {"store": store, "device": device, "n_jobs": n_jobs, "on_error": "skip", "verbose": True}
+    extractors = {name: FrozenFeatureExtractor(backbone, output=name, **options).fit() for name in outputs}
     extractions = extract_many(extractors, paths, labels)
-    features = {output: extraction.features for output, extraction in extractions.items()}
-    kept = extractions["tokens"].kept
+    features = {name: np.asarray(extraction.features) for name, extraction in extractions.items()}
+    kept = next(iter(extractions.values())).kept
     _check_shots(labels[np.intersect1d(pool, kept)], shots, directory)
     places = [np.flatnonzero(np.isin(kept, rows)) for rows in (pool, validation, np.flatnonzero(is_test))]
     content = [(str(Path(path).relative_to(directory)), Path(path).stat().st_size) for path in paths]
