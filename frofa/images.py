@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import PIL
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from frofa._listing import EXTENSIONS, is_hidden, scan
 from frofa.exceptions import ImageReadError
@@ -261,7 +261,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     >>> to_rgb(Image.new("I;16", (2, 2), 65535)).getpixel((0, 0))
     (255, 255, 255)
     """
-    image = ImageOps.exif_transpose(image)
+    image.load()  # some formats have their EXIF data at the end
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # without this, every image would be copied, and below
+        image = ImageOps.exif_transpose(image)
+    if image.mode == "RGB":
+        return image
     if image.mode.startswith("I"):
         high = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255)
         image = Image.fromarray(high.astype(np.uint8))
