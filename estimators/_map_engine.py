@@ -20,8 +20,8 @@ from frofa.estimators._training import Labelled, train
 
 CPU_MEMORY = 2**30
 """Bytes that the heads trained at a time on a CPU may take."""
-CPU_HEADS = 8
-"""Heads of a stream that a CPU trains together: they share its batches, and more would leave its caches."""
+CPU_HEADS = 12
+"""Heads of a stream that a CPU trains together: they share its batches."""
 GPU_SHARE = 0.4
 """Of the free memory of a device: what heads may take."""
 

@@ -237,8 +237,7 @@ class _Best:
 def evaluate(heads: Heads, model: Model, data: Labelled) -> Tensor:
     """Weighted accuracy and negative cross-entropy of each head, (n_heads, 2)."""
     features = data.selected
-    size = 1 if features.device.type == "cpu" else len(heads.flat)
-    logits = torch.cat([model.logits(heads.layout.views(part), features) for part in heads.flat.split(size)])
+    logits = model.logits(heads.params, features)
     correct = (logits.argmax(2) == data.classes).float()
     classes = data.classes.expand(len(logits), -1)
     losses = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="none").view_as(correct)
