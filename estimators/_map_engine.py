@@ -1,5 +1,6 @@
 """MAP heads by the hundred: plans are grouped by shape, cut to what memory holds, and trained together."""
 
+import gc
 import threading
 import traceback
 from collections import deque
@@ -158,6 +159,7 @@ class _Work:
         half = -(-len(chunk) // 2)
         if out_of_memory(failure):
             self.limit = min(self.limit, half)
+            gc.collect()  # a recorded step and what it belongs to refer to each other
             if self.tokens.device.type == "cuda":
                 torch.cuda.empty_cache()
         return 0, _split(chunk, half)
