@@ -3,8 +3,8 @@
 cpu: 24 candidates (4 learning rates x 2 weight decays x 3 settings of brightness) x 5 folds on the embedded ViT's
 tokens of 100 images of CIFAR-10 (10 shots). One side is `GridSearchCV(n_jobs=2)` around the single-head estimator as it
 was before heads were trained together: the commit BEFORE is unpacked from this repository's history into a temporary
-folder and run from there. The other is `fit_many` with two threads, then scoring. Each run is a process; the sides
-take turns. Times are of the search alone, without imports; CPU time is that of the process and its workers.
+folder and run from there. The other is `fit_many` with two threads, then scoring. Each run is a process of its own; the
+sides take turns. Times are of the search alone, without imports; CPU time is that of the process and its workers.
 
 gpu: head-steps per second of 64 heads (8 learning rates x 8 weight decays) on one support sample of 1,000 images with
 196 tokens of 768 channels in bfloat16, 100 classes, batches of 128, brightness c2; beside the ordinary loop over one

@@ -1,6 +1,6 @@
 """Parameters of many heads, each head's in one vector: an update is a few passes over long memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -50,9 +50,9 @@ class Layout:
         return flat
 
     def views(self, flat: Tensor) -> Params:
-        """The parameters in a tensor (..., size), in the order of the layout."""
+        """The parameters in a tensor (n_heads, size), in the order of the layout."""
         return {
-            name: flat[..., offset : offset + prod(shape)].unflatten(-1, shape)
+            name: flat[:, offset : offset + prod(shape)].unflatten(1, shape)
             for name, (offset, shape) in self.places.items()
         }
 
@@ -66,19 +66,10 @@ class Heads:
     flat : Tensor of shape (n_heads, size)
     params : dict of str to Tensor
         Views, with a leading dimension n_heads.
-    parts : sequence of dict of str to Tensor
-        Views of each head, without the leading dimension, on a CPU, whose caches then hold all that a head takes; of
-        all heads at once elsewhere.
     """
 
     def __init__(self, layout: Layout, flat: Tensor):
-        self.layout, self.flat = layout, flat
-        self.params = layout.views(flat)
-        self.parts = [layout.views(part) for part in self.split(flat)]
-
-    def split(self, x: Tensor) -> Sequence[Tensor]:
-        """What belongs to each of the parts in a tensor (n_heads, ...)."""
-        return x.unbind() if self.flat.device.type == "cpu" else (x,)
+        self.layout, self.flat, self.params = layout, flat, layout.views(flat)
 
     def __getitem__(self, places: slice | list[int]) -> "Heads":
         """Some of the heads: a slice shares memory, a list does not."""

@@ -1,5 +1,6 @@
 """MAP heads by the hundred: plans are grouped by shape, cut to what memory holds, and trained together."""
 
+import gc
 import threading
 import traceback
 from collections import deque
@@ -21,8 +22,8 @@ from frofa.estimators._training import Labelled, train
 
 CPU_MEMORY = 2**30
 """Bytes that the heads trained at a time on a CPU may take."""
-CPU_HEADS = 8
-"""Heads of a stream that a CPU trains together: they share its batches, and more would leave its caches."""
+CPU_HEADS = 12
+"""Heads of a stream that a CPU trains together: they share its batches."""
 GPU_SHARE = 0.4
 """Of the free memory of a device: what heads may take."""
 
@@ -159,6 +160,7 @@ class _Work:
         half = -(-len(chunk) // 2)
         if out_of_memory(failure):
             self.limit = min(self.limit, half)
+            gc.collect()  # a recorded step and what it belongs to refer to each other
             if self.tokens.device.type == "cuda":
                 torch.cuda.empty_cache()
         return 0, _split(chunk, half)

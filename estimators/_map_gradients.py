@@ -11,7 +11,17 @@ import torch
 from torch import Tensor
 
 from frofa.estimators._flat import Heads, Params
-from frofa.estimators._map_head import Projected, attend, fold, linear, map_logits, per_head, project, projections
+from frofa.estimators._map_head import (
+    Projected,
+    attend,
+    fold,
+    linear,
+    map_logits,
+    per_head,
+    product,
+    project,
+    projections,
+)
 from frofa.estimators._training import Step
 
 
@@ -43,10 +53,7 @@ class MapModel:
         attention = attend(folded.view(n_streams, -1, tokens.shape[3]), tokens, step.mask)
         gathered = per_head(attention @ tokens, self.num_heads)
         targets = step.targets.repeat_interleave(len(folded) // n_streams, 0)
-        upstream = torch.empty(gathered.shape, dtype=gathered.dtype, device=gathered.device)
-        split = (heads.split(x) for x in (gathered, targets, upstream))
-        for params, seen, wanted, of_seen, into in zip(heads.parts, *split, out.parts, strict=True):
-            _after_attention(params, seen, wanted, into, of_seen)
+        upstream = _after_attention(heads.params, gathered, targets, out.params)
         upstream = upstream.unflatten(0, (n_streams, -1)).permute(0, 3, 1, 2, 4).flatten(2, 3)
         product = upstream @ tokens.mT  # (S, n, H / S * num_heads, N)
         scores = product.sub_((product * attention).sum(3, keepdim=True)).mul_(attention)
@@ -54,27 +61,28 @@ class MapModel:
         _of_query(heads.params, query, of_folded.view_as(folded), out.params)
 
 
-def _after_attention(params: Params, gathered: Tensor, targets: Tensor, out: Params, of_gathered: Tensor) -> None:
-    """Write the gradients of all that follows the attention, and that of `gathered`, (..., num_heads, n, C)."""
-    num_heads, n, channels = gathered.shape[-3:]
+def _after_attention(params: Params, gathered: Tensor, targets: Tensor, out: Params) -> Tensor:
+    """Write the gradients of all that follows the attention; return that of `gathered`, (H, num_heads, n, C)."""
+    num_heads, n, channels = gathered.shape[1:]
     seen = project(params, gathered)
-    few_classes = 2 * targets.shape[-1] * (channels + n) < n * channels
+    few_classes = 2 * targets.shape[2] * (channels + n) < n * channels
     residual, upstream = (_classify_folded if few_classes else _classify)(params, seen, targets, out)
     upstream = torch.ops.aten.gelu_backward(upstream, seen.hidden)
     upstream = _linear_back(params, "mlp.fc1", seen.normed, upstream, out)
-    torch.sum(upstream * seen.normalised, -2, out=out["norm.weight"])
-    torch.sum(upstream, -2, out=out["norm.bias"])
-    upstream = upstream * params["norm.weight"].unsqueeze(-2)
+    torch.sum(upstream * seen.normalised, 1, out=out["norm.weight"])
+    torch.sum(upstream, 1, out=out["norm.bias"])
+    upstream = upstream.mul_(params["norm.weight"].unsqueeze(1))
     inputs = seen.pooled, (channels,), seen.mean, seen.rstd, None, None, (True, False, False)
     upstream = residual.add_(torch.ops.aten.native_layer_norm_backward(upstream, *inputs)[0])
     upstream = _linear_back(params, "proj", seen.values, upstream, out)
-    key_bias, value_bias = out["kv.bias"].unflatten(-1, (2, channels)).unbind(-2)
+    key_bias, value_bias = out["kv.bias"].unflatten(1, (2, channels)).unbind(1)
     key_bias.zero_()  # it cancels in the softmax
-    torch.sum(upstream, -2, out=value_bias)
-    upstream = upstream.unflatten(-1, (num_heads, -1)).transpose(-3, -2)  # (..., num_heads, n, head_dim)
+    torch.sum(upstream, 1, out=value_bias)
+    upstream = upstream.unflatten(2, (num_heads, -1)).transpose(1, 2)  # (H, num_heads, n, head_dim)
     (_, value), (_, of_value) = (projections(kv["kv.weight"], num_heads) for kv in (params, out))
     torch.matmul(upstream.mT, gathered, out=of_value)
-    torch.matmul(upstream, value, out=of_gathered)
+    of_gathered: Tensor = upstream @ value
+    return of_gathered
 
 
 def _classify(params: Params, seen: Projected, targets: Tensor, out: Params) -> tuple[Tensor, Tensor]:
@@ -88,32 +96,32 @@ def _classify(params: Params, seen: Projected, targets: Tensor, out: Params) -> 
 def _classify_folded(params: Params, seen: Projected, targets: Tensor, out: Params) -> tuple[Tensor, Tensor]:
     """The same where there are few classes: the second layer folds into the classifier, which is of lower rank.
 
-    Products then cost n_classes / n of what they do otherwise, and the numbers are the same.
+    Its products then cost n_classes / n of what they do otherwise, and the numbers are the same.
     """
     weight, second = params["head.weight"], params["mlp.fc2.weight"]
-    folded = weight @ second  # (..., n_classes, hidden)
-    shifted = seen.pooled + params["mlp.fc2.bias"].unsqueeze(-2)
-    upstream = _of_logits(linear(shifted, params, "head") + seen.activated @ folded.mT, targets)
-    of_folded = upstream.mT @ seen.activated
-    torch.matmul(upstream.mT, shifted, out=out["head.weight"])
-    out["head.weight"] += of_folded @ second.mT
-    torch.sum(upstream, -2, out=out["head.bias"])
-    torch.matmul(weight.mT, of_folded, out=out["mlp.fc2.weight"])
-    of_features = upstream @ weight
-    torch.sum(of_features, -2, out=out["mlp.fc2.bias"])
-    return of_features, upstream @ folded
+    folded = product(weight, second)  # (H, n_classes, hidden)
+    shifted = seen.pooled + params["mlp.fc2.bias"].unsqueeze(1)
+    logits = linear(shifted, params, "head").add_(product(seen.activated, folded.mT))
+    upstream = _of_logits(logits, targets)
+    of_folded = product(upstream.mT, seen.activated)
+    torch.sum(upstream, 1, out=out["head.bias"])
+    product(upstream.mT, shifted, out=out["head.weight"]).add_(product(of_folded, second.mT))
+    product(weight.mT, of_folded, out=out["mlp.fc2.weight"])
+    of_features = product(upstream, weight)
+    torch.sum(of_features, 1, out=out["mlp.fc2.bias"])
+    return of_features, product(upstream, folded)
 
 
 def _of_logits(logits: Tensor, targets: Tensor) -> Tensor:
     """The gradient of the mean cross-entropy."""
-    return (logits.softmax(-1).mul_(targets.sum(-1, keepdim=True)).sub_(targets)).div_(targets.shape[-2])
+    return (logits.softmax(2).mul_(targets.sum(2, keepdim=True)).sub_(targets)).div_(targets.shape[1])
 
 
 def _linear_back(params: Params, name: str, x: Tensor, upstream: Tensor, out: Params) -> Tensor:
-    """Write the gradients of a linear layer of inputs x (..., n, inputs), and return that of x."""
-    torch.sum(upstream, -2, out=out[f"{name}.bias"])
-    torch.matmul(upstream.mT, x, out=out[f"{name}.weight"])
-    return upstream @ params[f"{name}.weight"]
+    """Write the gradients of a linear layer of inputs x (H, n, inputs), and return that of x."""
+    torch.sum(upstream, 1, out=out[f"{name}.bias"])
+    product(upstream.mT, x, out=out[f"{name}.weight"])
+    return product(upstream, params[f"{name}.weight"])
 
 
 def _of_query(params: Params, query: Tensor, of_folded: Tensor, out: Params) -> None:

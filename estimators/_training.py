@@ -174,9 +174,7 @@ class _Run:
         self.values, self.velocity = values, velocity
         self.gradient = Heads(values.layout, torch.zeros_like(values.flat))
         recordable = self.feed.generators is not None and velocity.device.type == "cuda"
-        self.learn: Callable[[TokenBatch, Rule], None] = self._learn
-        if recordable:
-            self.learn = Recorded(self._learn, self.feed.generators or ())
+        self.recorded = Recorded(self._learn, self.feed.generators or ()) if recordable else None
 
     def _learn(self, batch: TokenBatch, rule: Rule) -> None:
         self.model.gradients(self.values, self.feed.expand(batch), self.gradient)
@@ -184,11 +182,12 @@ class _Run:
 
     def take(self, step: int) -> None:
         """Take a step with all heads."""
-        self.learn(self.feed.gather(), self.rules.at(step))
+        (self.recorded or self._learn)(self.feed.gather(), self.rules.at(step))
 
     def keep(self, places: list[int]) -> None:
         """Go on with the heads at some places."""
         self.heads = [self.heads[i] for i in places]
+        self.recorded = None  # its memory is freed before there is another
         if places:
             self.rules.keep(places)
             self.feed.keep(places)
@@ -237,8 +236,7 @@ class _Best:
 def evaluate(heads: Heads, model: Model, data: Labelled) -> Tensor:
     """Weighted accuracy and negative cross-entropy of each head, (n_heads, 2)."""
     features = data.selected
-    size = 1 if features.device.type == "cpu" else len(heads.flat)
-    logits = torch.cat([model.logits(heads.layout.views(part), features) for part in heads.flat.split(size)])
+    logits = model.logits(heads.params, features)
     correct = (logits.argmax(2) == data.classes).float()
     classes = data.classes.expand(len(logits), -1)
     losses = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="none").view_as(correct)

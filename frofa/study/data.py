@@ -105,7 +105,9 @@ def load_study_data(
     if outputs is None:
         outputs = ["tokens", "pooled", "cls"] if model.has_cls_token else ["tokens", "pooled"]
     options: dict[str, Any] = {"store": store, "device": device, "n_jobs": n_jobs, "on_error": "skip", "verbose": True}
-    extractors = {name: FrozenFeatureExtractor(backbone, output=name, **options).fit() for name in outputs}
+    extractors: dict[str, FrozenFeatureExtractor] = {
+        name: FrozenFeatureExtractor(backbone, output=name, **options).fit() for name in outputs
+    }
     extractions = extract_many(extractors, paths, labels)
     features = {name: np.asarray(extraction.features) for name, extraction in extractions.items()}
     kept = next(iter(extractions.values())).kept
