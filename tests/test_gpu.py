@@ -21,6 +21,7 @@ from frofa.backbone import Request, load_backbone
 from frofa.estimators import MAPClassifier
 from frofa.estimators._schedule import Rule
 from frofa.estimators._sgd import update
+from frofa.store import FeatureSpec, FeatureStore, transfer
 
 VARIED: tuple[Any, ...] = (
     A.Brightness, A.Contrast, A.Posterize, A.Solarize, A.Invert, A.Sharpness, A.Equalize, A.JPEG
@@ -288,3 +289,41 @@ def test_trained_on_a_gpu_used_without_one(images: Any, tmp_path: Path) -> None:
     """
     environment = {"PATH": "", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(frofa.__file__).parents[1])}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_stored_features_are_put_there_once(dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "CHUNK", 3000)  # several, the last one shorter
+    rng, kind = np.random.default_rng(0), getattr(torch, dtype)
+    features = torch.tensor(rng.normal(size=(60, 9, 64)) + np.arange(60)[:, None, None] % 2).to(kind)
+    spec = FeatureSpec("weights", "architecture", "{}", "decoder", "tokens", 1, True, "float32", dtype)
+    store = FeatureStore(tmp_path / "store")
+    for start in range(0, 60, 25):
+        part = features[start : start + 25]
+        store.put(spec, rng.integers(0, 256, (len(part), 20), np.uint8), part)
+    array, y = store.features(spec), np.arange(60) % 2
+    converted = array[::-1].to_device("cuda", torch.float64)
+    assert torch.equal(converted.cpu(), features.flip(0).double())
+    whole = array.to_device("cuda")
+    assert whole.dtype == kind
+    assert torch.equal(whole.cpu(), features)
+    assert array[10:20].to_device("cuda").data_ptr() == whole[10:].data_ptr()
+    assert torch.equal(array[[5, 3]].to_device("cuda").cpu(), features[[5, 3]])
+    with pytest.raises(MemoryError, match=r"on cuda:0, where .* are free; the budget is 0.0 MiB"):
+        array.to_device("cuda", torch.float64, budget=1000)
+    head = MAPClassifier(n_steps=20, batch_size=16, random_state=0, device="cuda")
+    expected = head.fit(features.float().numpy(), y).predict_proba(features.float().numpy())
+    monkeypatch.setattr("frofa.store.array.transfer", None)  # nothing is read again
+    np.testing.assert_allclose(head.fit(array, y).predict_proba(array), expected, atol=1e-3)
+
+
+def test_what_does_not_fit_there_is_read_batch_by_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    features, y = (rng.normal(size=(60, 9, 64))).astype(np.float16), np.arange(60) % 2
+    spec = FeatureSpec("weights", "architecture", "{}", "decoder", "tokens", 1, True, "float32", "float16")
+    store = FeatureStore(tmp_path / "store")
+    store.put(spec, rng.integers(0, 256, (60, 20), np.uint8), features)
+    head = MAPClassifier(n_steps=20, batch_size=16, random_state=0, device="cuda")
+    expected = head.fit(features.astype(np.float32), y).weights_["head.weight"]
+    monkeypatch.setattr(transfer, "FREE_FRACTION", 0)
+    np.testing.assert_allclose(head.fit(store.features(spec), y).weights_["head.weight"], expected, atol=1e-4)
