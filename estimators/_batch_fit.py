@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from frofa.estimators._base import FeatureClassifier
 
 Fitted: TypeAlias = "FeatureClassifier | Exception"
-Engine: TypeAlias = "Callable[..., list[Fitted]]"
+Engine: TypeAlias = Callable[..., list[Any]]
 FITTING = ("fit", "_fit", "_check_support", "_check_features", "_tokens", "_prepare", "_copies")
 """What an engine stands for: a subclass that has its own of any of these does not inherit the engine."""
 
@@ -116,7 +116,9 @@ def _together(
         on_done(n)
 
     try:
-        return engine(X, y, jobs, sample_weight, count)
+        results = engine(X, y, jobs, sample_weight, count)
+        on_done(len(jobs) - done)
+        return results
     except Exception as error:
         name = type(jobs[0].estimator).__name__
         warnings.warn(
