@@ -1,7 +1,7 @@
 """Fitting many heads at once: the contract between searches and the heads' batched engines."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Fitted: TypeAlias = "FeatureClassifier | Exception"
 Engine: TypeAlias = Callable[..., list[Any]]
-FITTING = ("fit", "_fit", "_check_support", "_check_features", "_tokens", "_prepare", "_copies")
+FITTING = ("fit", "_fit", "_check_support", "_check_labels", "_check_features", "_tokens", "_prepare", "_copies")
 """What an engine stands for: a subclass that has its own of any of these does not inherit the engine."""
 
 
@@ -73,7 +73,7 @@ def fit_many(
         part = [jobs[i] for i in positions]
         engine = engine_of(kind)
         results = (
-            list(_one_by_one(X, y, part, sample_weight, on_done))
+            fit_each(X, y, part, sample_weight, on_done)
             if engine is None
             else _together(engine, X, y, part, sample_weight, on_done)
         )
@@ -92,15 +92,19 @@ def engine_of(kind: type) -> Engine | None:
     return None
 
 
-def fit_one(X: Any, y: Any, job: Job, sample_weight: Any) -> "Fitted":
-    """Fit one job in the ordinary way."""
-    weight = {} if sample_weight is None else {"sample_weight": _safe_indexing(sample_weight, job.rows)}
-    try:
-        fitted: FeatureClassifier = clone(job.estimator).fit(
-            _safe_indexing(X, job.rows), _safe_indexing(y, job.rows), **weight
-        )
-    except Exception as error:
-        return error
+def fit_each(
+    X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
+) -> "list[Fitted]":
+    """Fit jobs in the ordinary way, one after another; parameters as of an engine."""
+    fitted: list[Fitted] = []
+    for job in jobs:
+        weight = {} if sample_weight is None else {"sample_weight": _safe_indexing(sample_weight, job.rows)}
+        try:
+            head = clone(job.estimator).fit(_safe_indexing(X, job.rows), _safe_indexing(y, job.rows), **weight)
+            fitted.append(head)
+        except Exception as error:
+            fitted.append(error)
+        on_done(1)
     return fitted
 
 
@@ -128,15 +132,7 @@ def _together(
             stacklevel=3,
         )
     on_done(-done)
-    return list(_one_by_one(X, y, jobs, sample_weight, on_done))
-
-
-def _one_by_one(
-    X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
-) -> "Iterator[Fitted]":
-    for job in jobs:
-        yield fit_one(X, y, job, sample_weight)
-        on_done(1)
+    return fit_each(X, y, jobs, sample_weight, on_done)
 
 
 def _checked(fitted: "Fitted") -> "Fitted":

@@ -211,9 +211,11 @@ n_possible_iterations_, n_required_iterations_
 
     def _generate_candidate_params(self) -> Iterable[dict[str, Any]]:
         """The candidates that halving starts with."""
-        candidates: Iterable[dict[str, Any]] = ParameterGrid(self.param_grid)
-        if self.n_iter is not None:
-            candidates = ParameterSampler(self.param_grid, self.n_iter, random_state=self.random_state)
+        candidates: Iterable[dict[str, Any]] = (
+            ParameterGrid(self.param_grid)
+            if self.n_iter is None
+            else ParameterSampler(self.param_grid, self.n_iter, random_state=self.random_state)
+        )
         return candidates
 
     @property
