@@ -22,7 +22,7 @@ HEADS = [
     PrototypeClassifier(),
     MAPClassifier(device="cpu", n_steps=60, random_state=0),
     BatchedSearchCV(LogisticProbeClassifier(), {"C": [0.1, 1.0]}, cv=2, error_score="raise"),
-    BatchedSearchCV(PrototypeClassifier(), {"center": [True]}, n_iter=1, cv=2, random_state=0, error_score="raise"),
+    BatchedSearchCV(RidgeProbeClassifier(), {"alphas": [1.0]}, n_iter=1, cv=2, random_state=0, error_score="raise"),
 ]
 
 

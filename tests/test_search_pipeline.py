@@ -11,6 +11,7 @@ from search_helpers import FEATURES, LABELS, TOKENS, assert_same_results
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
@@ -163,12 +164,13 @@ def test_weights_reach_the_head() -> None:
     )
     with sklearn.config_context(enable_metadata_routing=True):
         pipeline.set_params(
-            head=PrototypeClassifier().set_fit_request(sample_weight=True).set_score_request(sample_weight=True),
+            head=PrototypeClassifier().set_fit_request(sample_weight=True),
             scale=StandardScaler().set_fit_request(sample_weight=False),
         )
+        arguments["scoring"] = get_scorer("accuracy").set_score_request(sample_weight=True)
         assert_same_results(
-            BatchedSearchCV(pipeline, {"head__center": [True, False]}).fit(FEATURES, LABELS, sample_weight=weights),
-            GridSearchCV(pipeline, {"head__center": [True, False]}).fit(FEATURES, LABELS, sample_weight=weights),
+            BatchedSearchCV(pipeline, **arguments).fit(FEATURES, LABELS, sample_weight=weights),
+            GridSearchCV(pipeline, **arguments).fit(FEATURES, LABELS, sample_weight=weights),
         )
     given = {"scale__sample_weight": weights}
     with pytest.warns(BatchFallbackWarning, match="Pipeline: its leading steps get fit parameters"):
