@@ -1,6 +1,8 @@
 """From a fitted head, or what its fit raised, to what scikit-learn's search makes its results of."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from traceback import format_exception
 from typing import Any
 
@@ -70,7 +72,25 @@ def _scores(task: Task, plan: Plan, head: FeatureClassifier, features: FoldFeatu
     estimator, X = head, features.scored[part]
     if X is None or not asks_for_predictions(scorer):
         estimator, X = _assembled(plan, head, features), _safe_indexing(task.X, rows)
-    return _score(estimator, X, _safe_indexing(task.y, rows), scorer, task.score_params(rows), error_score)
+    with scored_once(head):
+        return _score(estimator, X, _safe_indexing(task.y, rows), scorer, task.score_params(rows), error_score)
+
+
+@contextmanager
+def scored_once(head: FeatureClassifier) -> Iterator[None]:
+    """Let labels, probabilities and decision values of the same samples come from one computation."""
+    compute, last = head._checked_scores, list[Any]((None, None))
+
+    def once(X: Any) -> Any:
+        if last[0] is not X:
+            last[:] = X, compute(X)
+        return last[1]
+
+    head.__dict__["_checked_scores"] = once
+    try:
+        yield
+    finally:
+        del head.__dict__["_checked_scores"]
 
 
 def _assembled(plan: Plan, head: FeatureClassifier, features: FoldFeatures) -> Any:

@@ -257,6 +257,47 @@ def test_scikit_learns_own_messages(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == printed
 
 
+def test_several_metrics_take_one_prediction(monkeypatch: pytest.MonkeyPatch) -> None:
+    predicted: list[int] = []
+    scores = PrototypeClassifier._scores
+
+    def counted(self: PrototypeClassifier, features: Any) -> Any:
+        predicted.append(len(features))
+        return scores(self, features)
+
+    monkeypatch.setattr(PrototypeClassifier, "_scores", counted)
+    search = BatchedSearchCV(PrototypeClassifier(), {"center": [True, False]}, cv=3, refit=False)
+    search.set_params(scoring=["accuracy", "neg_log_loss", "roc_auc_ovr"]).fit(FEATURES, LABELS)
+    assert predicted == [12] * 6
+
+
+def test_callbacks_hear_of_every_fit() -> None:
+    if not hasattr(BatchedSearchCV, "set_callbacks"):
+        pytest.skip("scikit-learn before 1.9 has no callbacks")
+
+    class Heard:
+        def __init__(self) -> None:
+            self.events: list[tuple[str, str]] = []
+
+        def setup(self, estimator: Any, context: Any) -> None:  # noqa: ARG002
+            self.events.append(("setup", context.task_name))
+
+        def on_fit_task_begin(self, estimator: Any, context: Any) -> None:  # noqa: ARG002
+            self.events.append(("begin", context.task_name))
+
+        def on_fit_task_end(self, estimator: Any, context: Any) -> None:  # noqa: ARG002
+            self.events.append(("end", context.task_name))
+
+        def teardown(self, estimator: Any, context: Any) -> None:  # noqa: ARG002
+            self.events.append(("teardown", context.task_name))
+
+    ours, theirs = Heard(), Heard()
+    for kind, heard in ((BatchedSearchCV, ours), (GridSearchCV, theirs)):
+        kind(PrototypeClassifier(), {"center": [True, False]}, cv=3).set_callbacks(heard).fit(FEATURES, LABELS)
+    assert ("end", "candidate-split-evaluation") in ours.events
+    assert sorted(ours.events) == sorted(theirs.events)
+
+
 def test_clone_pickle_and_repr() -> None:
     search = BatchedSearchCV(LogisticProbeClassifier(), {"C": [0.1, 1.0]}, cv=2, random_state=0)
     assert repr(clone(search)) == repr(search)
