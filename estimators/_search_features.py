@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
@@ -114,9 +113,7 @@ def averages_only(head: FeatureClassifier) -> bool:
 
 
 def as_array(features: Any) -> Any:
-    """What engines take: an array, without names."""
-    if isinstance(features, torch.Tensor):
-        return features.detach().cpu().float().numpy()
+    """What engines take: an array or a tensor, without names."""
     if hasattr(features, "iloc"):
         return features.to_numpy()
     try:

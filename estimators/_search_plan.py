@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import get_tags
-from sklearn.utils.validation import _check_method_params, _num_samples
+from sklearn.utils.validation import _check_method_params
 
 from frofa.estimators._base import FeatureClassifier
 from frofa.estimators._batch_fit import engine_of
@@ -125,8 +125,6 @@ def plan(task: Task) -> Plan | str:
         return f"{_name(head)}: it has no batched training"
     if task.y is None:
         return f"{_name(head)}: there are no labels"
-    if _num_samples(task.X) != _num_samples(task.y):
-        return f"{_name(head)}: X and y have different lengths"
     weight = _weight_of_head(estimator, task.options["fit_params"] or {})
     if isinstance(weight, str):
         return f"{_name(estimator)}: {weight}"

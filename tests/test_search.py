@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+import torch
 from scipy.stats import loguniform
 from search_helpers import FEATURES, LABELS, TOKENS, assert_same_results
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import GridSearchCV, GroupKFold, RandomizedSearchCV, ShuffleSplit, StratifiedKFold
+from sklearn.utils import get_tags
 from tqdm import tqdm
 
 from frofa.augmentations import Brightness, ChannelDropout
@@ -149,6 +151,18 @@ def test_data_frames_keep_their_names() -> None:
     assert ours.feature_names_in_.tolist() == list(table.columns)
     lists = BatchedSearchCV(LogisticProbeClassifier(), {"C": [0.1, 1.0]}).fit(FEATURES.tolist(), LABELS.tolist())
     assert_same_results(lists, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize("head", [LogisticProbeClassifier(), MAP])
+def test_tensors(head: Any) -> None:
+    grid = {"C": [0.1, 1.0]} if isinstance(head, LogisticProbeClassifier) else {"lr": [0.01, 0.1]}
+    search = BatchedSearchCV(head, grid, scoring="neg_log_loss")
+    tensors = clone(search).fit(torch.as_tensor(np.array(TOKENS)), LABELS)
+    assert_same_results(tensors, clone(search).fit(TOKENS, LABELS), atol=1e-6)
+    half = clone(search).fit(torch.as_tensor(np.array(TOKENS)).bfloat16(), LABELS)
+    assert_same_results(
+        half, clone(search).fit(torch.as_tensor(np.array(TOKENS)).bfloat16().float(), LABELS), atol=1e-6
+    )
 
 
 def test_a_failed_candidate_is_named_and_harms_no_other() -> None:
@@ -303,6 +317,8 @@ def test_clone_pickle_and_repr() -> None:
     assert repr(clone(search)) == repr(search)
     assert clone(search).set_params(estimator__tol=1e-3, n_iter=1).estimator.tol == 1e-3
     assert "LogisticProbeClassifier" in search._repr_html_()
+    assert get_tags(BatchedSearchCV(MAP, {})).input_tags.three_d_array
+    assert is_classifier(search)
     loaded = pickle.loads(pickle.dumps(search.fit(FEATURES, LABELS)))  # noqa: S301 (our own)
     np.testing.assert_array_equal(loaded.predict(FEATURES), search.predict(FEATURES))
     assert_same_results(loaded, search)
