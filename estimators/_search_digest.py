@@ -102,7 +102,9 @@ def _parts_of_object(value: Any) -> Iterable[str | bytes | np.ndarray[Any, Any]]
     if isinstance(value, np.random.Generator):
         return kind, _digest(value.bit_generator.state)
     if hasattr(value, "get_params"):
-        return kind, _digest(value.get_params(deep=False))
+        params = value.get_params(deep=False)
+        params.pop("store", None)  # where features are kept, not what they are
+        return kind, _digest(params)
     if hasattr(value, "iloc"):  # pandas
         columns = [value[name] for name in value] if value.ndim == 2 else [value]
         return kind, _digest([(column.name, column.to_numpy()) for column in columns])

@@ -152,6 +152,37 @@ def test_images_are_told_apart_by_their_content(image_paths: list[str]) -> None:
     assert digest_data([Path(p) for p in image_paths]) != before[2]
 
 
+def test_the_same_value_has_the_same_digest_in_every_process(tmp_path: Path) -> None:
+    code = """
+from functools import partial
+import numpy as np, torch
+from sklearn.metrics import accuracy_score, get_scorer
+from frofa import FeatureStore, FrozenFeatureExtractor
+from frofa.augmentations import Brightness, Posterize, Sequential
+from frofa.estimators import MAPClassifier
+from frofa.estimators._search_digest import digest
+values = [
+    FrozenFeatureExtractor(store="features"), MAPClassifier(Sequential([Brightness(0.2), Posterize()])), {"a", "b", 1},
+    get_scorer("roc_auc_ovr"), partial(accuracy_score, normalize=False), lambda X: X + 1, np.random.RandomState(0),
+    np.random.default_rng(0), np.array(["x", None], object), {"b": 1, "a": 2.5}, torch.ones(3), range(3), np.float32,
+]
+print([digest(value) for value in values])
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(frofa.__file__).parents[1])}
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**environment, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            cwd=tmp_path,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(printed) == 1
+    assert len(set(json.loads(printed.pop().decode().replace("'", '"')))) == 13
+
+
 def test_other_and_damaged_files_are_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "search.jsonl"
     search(path).fit(FEATURES, LABELS)
