@@ -14,10 +14,11 @@ from frofa.estimators._search_features import FeatureCache, FoldFeatures
 from frofa.estimators._search_plan import Plan, Task
 from frofa.estimators._search_score import Result, result_of
 
-FIRST_CHUNK = 64  # fits
+FIRST_CHUNK = 1024  # fits
 FIRST_CHUNK_KEPT = 8  # fits, where a checkpoint keeps finished chunks: a kill loses the one that is under way
 CHUNK_SECONDS = 5.0
 CHUNK_BYTES = 2**31  # of fitted heads
+FEATURE_BYTES = 2**31  # of the folds' own features, where there is more than one fold in a chunk
 
 Done: TypeAlias = list[tuple[Task, Result]]
 OnDone: TypeAlias = Callable[[int], object]
@@ -52,7 +53,7 @@ def train_together(
     cache : FeatureCache
         Keeps features of all samples, where there is one kind of these, for the tasks of a later call.
     first_chunk : int
-        Fits in the first chunk.
+        Fits in the first chunk, if memory holds their heads.
     on_done : callable
         Called with the number of fits done since the last call.
     """
@@ -60,8 +61,11 @@ def train_together(
     to_keep = {plan.shared_key for _, plan in pairs}
     chunk = ChunkSize(first_chunk)
     while pairs:
-        start, (now, pairs) = time.time(), (pairs[: chunk.size], pairs[chunk.size :])
-        features = [cache.get(*pair) for pair in now]
+        start = time.time()
+        if not chunk.rate:
+            chunk.size = min(chunk.size, _heads_in_memory(cache.get(*pairs[0])))
+        features = _features(pairs[: chunk.size], cache)
+        now, pairs = pairs[: len(features)], pairs[len(features) :]
         fitted = _fit(now, features, on_done)
         seconds = time.time() - start
         yield [
@@ -75,6 +79,20 @@ def train_together(
 
 def _order(task: Task, plan: Plan) -> tuple[str, int, str, str, int]:
     return plan.shared_key, task.split, plan.fitted_key, type(plan.head).__name__, task.candidate
+
+
+def _features(pairs: Sequence[tuple[Task, Plan]], cache: FeatureCache) -> list[FoldFeatures | Exception]:
+    """Features of the first tasks, up to the fold at which memory ends."""
+    features: list[FoldFeatures | Exception] = []
+    held: dict[int, int] = {}
+    for pair in pairs:
+        fold = cache.get(*pair)
+        if isinstance(fold, FoldFeatures):
+            held.update({id(part): getattr(part, "nbytes", 0) for part in (fold.array, *fold.scored)})
+            if features and fold is not features[-1] and sum(held.values()) > FEATURE_BYTES:
+                break
+        features.append(fold)
+    return features
 
 
 def _fit(
@@ -97,6 +115,12 @@ def _fit(
         for i, head in zip(members, heads, strict=True):
             fitted[i] = head
     return fitted
+
+
+def _heads_in_memory(features: FoldFeatures | Exception) -> int:
+    """How many heads memory holds before one has been seen: a MAP head has 13 C**2 weights, and others have fewer."""
+    channels = 1 if isinstance(features, Exception) else np.shape(features.array)[-1]
+    return int(max(1, CHUNK_BYTES // (14 * 4 * channels**2)))
 
 
 def _n_bytes(fitted: FeatureClassifier | Exception) -> int:

@@ -273,7 +273,7 @@ def test_a_killed_search_gives_the_undisturbed_result(tmp_path: Path) -> None:
     rng, kept = random.Random(time.time_ns()), 0
     expected_bytes = 96 * 260
     for _ in range(KILLS):
-        moment = (path.stat().st_size if path.exists() else 0) + rng.uniform(0, 1.5 * expected_bytes / (KILLS + 1))
+        moment = (path.stat().st_size if path.exists() else 0) + rng.uniform(0, 1.2 * expected_bytes / (KILLS + 1))
         with subprocess.Popen([*python, str(path), str(disturbed)], env=environment) as process:
             while process.poll() is None and not (path.exists() and path.stat().st_size >= moment):
                 time.sleep(0.002)

@@ -28,6 +28,7 @@ from frofa.estimators import (
     PrototypeClassifier,
     RidgeProbeClassifier,
 )
+from frofa.estimators._batch_fit import fit_many
 from frofa.exceptions import SavedFileError
 
 MAP = MAPClassifier(None, n_steps=4, batch_size=16, random_state=0, device="cpu")
@@ -110,6 +111,28 @@ def test_steps_are_fitted_once_a_fold_and_setting(log: list[tuple[str, int]]) ->
     grid = {"head": [PrototypeClassifier(), RidgeProbeClassifier(alphas=1.0)]}
     BatchedSearchCV(pipeline, grid, cv=3, refit=False, return_train_score=True).fit(FEATURES, LABELS)
     assert sorted(log) == [("fit", 24)] * 3 + [("transform", 12)] * 3 + [("transform", 24)] * 6
+
+
+def test_memory_holds_as_many_folds_as_it_can(log: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    import frofa.estimators._search_chunks as chunks
+
+    fits: list[int] = []
+
+    def counted(X: Any, y: Any, jobs: Any, **options: Any) -> Any:
+        fits.append(len(jobs))
+        return fit_many(X, y, jobs, **options)
+
+    monkeypatch.setattr(chunks, "fit_many", counted)
+    monkeypatch.setattr(chunks, "FEATURE_BYTES", 1)
+    pipeline = Pipeline([("first", Counted()), ("head", LogisticProbeClassifier())])
+    grid: Any = {"head__C": [0.1, 1.0, 10.0], "first__factor": [1.0, 2.0]}
+    ours = BatchedSearchCV(pipeline, grid, cv=3, refit=False).fit(FEATURES, LABELS)
+    assert fits == [3] * 6
+    assert log.count(("fit", 24)) == 6
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
+    small = BatchedSearchCV(pipeline, grid, cv=3, refit=False).fit(FEATURES, LABELS)
+    assert fits == [3] * 6 + [1] * 18
+    assert_same_results(small, ours)
 
 
 def test_steps_that_learn_nothing_are_applied_once(log: list[tuple[str, int]], tmp_path: Path) -> None:
