@@ -119,8 +119,8 @@ def _fit(
 
 def _heads_in_memory(features: FoldFeatures | Exception) -> int:
     """How many heads memory holds before one has been seen: a MAP head has 13 C**2 weights, and others have fewer."""
-    channels = 1 if isinstance(features, Exception) else np.shape(features.array)[-1]
-    return int(max(1, CHUNK_BYTES // (14 * 4 * channels**2)))
+    shape = () if isinstance(features, Exception) else getattr(features.array, "shape", ())
+    return max(1, CHUNK_BYTES // (14 * 4 * max(1, *shape[-1:]) ** 2)) if shape else FIRST_CHUNK
 
 
 def _n_bytes(fitted: FeatureClassifier | Exception) -> int:
