@@ -1,9 +1,10 @@
 """What all heads share: the boundary where features, labels and weights come in, and prediction."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +78,8 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
     """
 
     _dtype: type[np.floating[Any]] = np.float64
+    _fit_many: ClassVar[Callable[..., list["FeatureClassifier | Exception"]] | None] = None
+    """The batched engine, where there is one: see `frofa.estimators._batch_fit`."""
 
     # parameters of those heads that have them
     class_weight: Any = None

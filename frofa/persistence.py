@@ -119,8 +119,9 @@ def _types() -> Mapping[str, Callable[..., Any]]:
     from frofa.extractor import FrozenFeatureExtractor
 
     abstract = {"Augmentation", "FeatureImage", "TokenBatch", "Variant"}
+    other = {"BatchFallbackWarning", "BatchedSearchCV", "CheckpointError"}
     types: dict[str, Callable[..., Any]] = {"frofa.FrozenFeatureExtractor": FrozenFeatureExtractor}
-    types |= {f"frofa.estimators.{name}": getattr(estimators, name) for name in estimators.__all__}
+    types |= {f"frofa.estimators.{name}": getattr(estimators, name) for name in estimators.__all__ if name not in other}
     types |= {
         f"frofa.augmentations.{name}": getattr(augmentations, name)
         for name in augmentations.__all__

@@ -1,0 +1,146 @@
+"""The finished fits of a search, on disk: JSON lines that are appended and never changed."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeAlias
+
+from frofa.estimators._search_errors import CheckpointError
+
+FORMAT = 1
+SUM = b'{"sum": "', b'", '
+LENGTH = len(SUM[0]) + 16 + len(SUM[1])
+Result: TypeAlias = dict[str, Any]
+
+
+class Checkpoint:
+    """A file whose first line says what is searched, and each other line what came out of one fit.
+
+    What `add` was given is on disk when it returns. A process that is killed at any moment leaves whole lines and at
+    most one torn line at the end, which the next one cuts off.
+
+    Parameters
+    ----------
+    path : path
+        Created if absent; its directory must exist.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+        self.results: dict[str, Result] = {}
+        self.begun = False
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        self._descriptor = os.open(self.path, flags, 0o666)
+        try:
+            _lock(self._descriptor, self.path)
+        except CheckpointError:
+            os.close(self._descriptor)
+            raise
+
+    def __enter__(self) -> "Checkpoint":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        os.close(self._descriptor)
+
+    def begin(self, search: Mapping[str, str]) -> None:
+        """Read what is there of this search, or start the file.
+
+        Parameters
+        ----------
+        search : dict of str to str
+            A digest of each thing that makes the search what it is, under its name.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is of another search, is damaged or is no checkpoint.
+        """
+        self.begun = True
+        header = _line({"frofa search": FORMAT, "search": dict(search)})
+        content = self.path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if not whole:
+            if not header.startswith(content):
+                raise CheckpointError(f"{self.path} is not a checkpoint of a search; it is left as it is.")
+            os.ftruncate(self._descriptor, 0)
+            self._append(header)
+            _sync_directory(self.path.parent)
+            return
+        lines = content[:whole].splitlines()
+        self._check_header(_read(lines[0], self.path, 1), search)
+        for number, line in enumerate(lines[1:], 2):
+            entry = _read(line, self.path, number)
+            self.results[entry["fit"]] = entry["result"]
+        os.ftruncate(self._descriptor, whole)
+
+    def add(self, results: Sequence[tuple[str, Result]]) -> None:
+        """Append what came out of some fits, each under its key."""
+        self._append(b"".join(_line({"fit": key, "result": result}) for key, result in results))
+        self.results.update({key: dict(result) for key, result in results})
+
+    def _append(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+        os.fsync(self._descriptor)
+
+    def _check_header(self, header: dict[str, Any], search: Mapping[str, str]) -> None:
+        if header.get("frofa search") != FORMAT:
+            raise CheckpointError(
+                f"{self.path} is not a checkpoint of a search of format {FORMAT}; it is left as it is."
+            )
+        before = header["search"]
+        if changed := [name for name in search if before.get(name) != search[name]]:
+            raise CheckpointError(
+                f"{self.path} is the checkpoint of another search, which differs in: {', '.join(changed)}. Give "
+                "another path, or remove the file. (What is drawn anew in every process, such as splits "
+                "or candidates without random_state, is never the same.)"
+            )
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    try:
+        text = json.dumps(entry)
+    except TypeError as error:
+        raise CheckpointError(f"scores must be numbers to be kept in a checkpoint: {error}") from error
+    return b"%s%s%s%s\n" % (SUM[0], _sum(text), SUM[1], text[1:].encode())
+
+
+def _read(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    text = "{" + line[LENGTH:].decode(errors="replace")
+    if line[:LENGTH] != b"%s%s%s" % (SUM[0], _sum(text), SUM[1]):
+        what = "not a checkpoint of a search" if number == 1 else f"damaged in line {number}"
+        raise CheckpointError(f"{path} is {what}; it is left as it is.")
+    entry: dict[str, Any] = json.loads(text)
+    return entry
+
+
+def _sum(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=8).hexdigest().encode()
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    """Keep a second process from writing to the same file; nothing where the system has no such locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise CheckpointError(f"{path} is in use: another search is writing to it.") from error
+    except OSError:  # a file system without locks
+        return
+
+
+def _sync_directory(directory: Path) -> None:
+    if os.name == "nt":  # directories cannot be opened there
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

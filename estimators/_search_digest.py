@@ -1,0 +1,125 @@
+"""What a value is, in 32 characters: the same in every process, another one as soon as the value differs."""
+
+import os
+import pickle
+from collections.abc import Iterable, Mapping
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
+from typing import Any
+
+import numpy as np
+import torch
+
+from frofa.estimators._search_errors import CheckpointError
+
+
+def digest(*values: Any) -> str:
+    """Digest of parameters, estimators, functions, arrays and collections of these.
+
+    Raises
+    ------
+    CheckpointError
+        If a value is of a type that cannot be told from another.
+    """
+    try:
+        return _digest(values).hex()
+    except RecursionError as error:
+        raise CheckpointError("a search with a checkpoint cannot take values that contain themselves.") from error
+
+
+def digest_data(X: Any) -> str:
+    """Digest of the samples of a search; of images that are given as paths, that of the files' content."""
+    if isinstance(X, np.ndarray) and X.dtype.kind not in "OUT":
+        return digest(X)
+    items = X.to_numpy().ravel().tolist() if hasattr(X, "iloc") else X
+    items = items.ravel().tolist() if isinstance(items, np.ndarray) else items
+    if not isinstance(items, list) or not all(isinstance(item, (str, os.PathLike)) for item in items):
+        return digest(X)
+    return digest(X, [_file(item) for item in items])
+
+
+def _file(path: str | os.PathLike[str]) -> bytes | None:
+    try:
+        return blake2b(Path(path).read_bytes(), digest_size=16).digest()
+    except OSError:
+        return None
+
+
+def _digest(value: Any) -> bytes:
+    hasher = blake2b(digest_size=16, person=b"frofa-search")
+    for part in _parts(value):
+        if isinstance(part, np.ndarray):
+            hasher.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+        else:
+            data = part if isinstance(part, bytes) else str(part).encode(errors="surrogatepass")
+            hasher.update(len(data).to_bytes(8, "little") + data)
+    return hasher.digest()
+
+
+def _parts(value: Any) -> Iterable[str | bytes | np.ndarray[Any, Any]]:
+    """What a value consists of: a name for its kind, then bytes and arrays."""
+    if isinstance(value, np.generic) and value.dtype.kind != "V":
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, float, complex, str)):
+        return type(value).__name__, repr(value)
+    if isinstance(value, bytes):
+        return "bytes", value
+    if isinstance(value, os.PathLike):
+        return "path", os.fspath(value)
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().float().numpy()
+    if isinstance(value, np.ndarray):
+        if value.dtype.hasobject or value.dtype.kind == "T":
+            return "objects", str(value.shape), *map(_digest, value.ravel().tolist())
+        return "array", value.dtype.str, str(value.shape), value
+    if isinstance(value, (list, tuple, range)):
+        return type(value).__name__, *map(_digest, value)
+    if isinstance(value, (set, frozenset)):
+        return "set", *sorted(map(_digest, value))
+    if isinstance(value, Mapping):
+        return "dict", *sorted(_digest(key) + _digest(item) for key, item in value.items())
+    return _parts_of_object(value)
+
+
+def _parts_of_object(value: Any) -> Iterable[str | bytes | np.ndarray[Any, Any]]:
+    if isinstance(value, (type, BuiltinFunctionType, np.ufunc)):
+        return "name", getattr(value, "__module__", None) or "", getattr(value, "__qualname__", value.__name__)
+    if isinstance(value, FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        rest = (value.__defaults__, value.__kwdefaults__, cells)
+        return "function", value.__module__, value.__qualname__, _digest(value.__code__), _digest(rest)
+    if isinstance(value, CodeType):
+        return "code", value.co_code, _digest(value.co_names), _digest(value.co_consts)
+    if isinstance(value, MethodType):
+        return "method", _digest(value.__func__), _digest(value.__self__)
+    if isinstance(value, partial):
+        return "partial", _digest((value.func, value.args, value.keywords))
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    if isinstance(value, np.random.RandomState):
+        return kind, _digest(value.get_state(legacy=False))
+    if isinstance(value, np.random.Generator):
+        return kind, _digest(value.bit_generator.state)
+    if hasattr(value, "get_params"):
+        params = value.get_params(deep=False)
+        params.pop("store", None)  # where features are kept, not what they are
+        return kind, _digest(params)
+    if hasattr(value, "iloc"):  # pandas
+        columns = [value[name] for name in value] if value.ndim == 2 else [value]
+        return kind, _digest([(column.name, column.to_numpy()) for column in columns])
+    if hasattr(value, "tocsr"):  # scipy.sparse
+        rows = value.tocsr()
+        return kind, _digest((rows.shape, rows.data, rows.indices, rows.indptr))
+    if hasattr(value, "tobytes") and hasattr(value, "mode"):  # PIL
+        return kind, value.mode, str(value.size), value.tobytes()
+    if isinstance(value, (slice, type(Ellipsis))):
+        return kind, repr(value)
+    if getattr(value, "__dict__", None):
+        return kind, _digest(vars(value))
+    try:
+        return kind, pickle.dumps(value, protocol=4)
+    except Exception as error:
+        raise CheckpointError(
+            f"a search with a checkpoint cannot tell whether {value!r} is the same: {error}"
+        ) from error
