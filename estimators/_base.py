@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +62,19 @@ class Support:
         m = self.group_size
         features = self.copies.reshape(-1, self.copies.shape[2])
         return Support(features, self.codes.repeat(m), (self.weights / m).repeat(m))
+
+
+class CheckedData(NamedTuple):
+    """Training data that fit for any parameters: what `FeatureClassifier.fit` gets, checked, and what tells of it."""
+
+    tokens: Array
+    features: Array
+    y: Array
+    classes: Array
+    codes: npt.NDArray[np.intp]
+    weights: npt.NDArray[np.float64]
+    n_features: int
+    feature_names: Array | None
 
 
 class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
@@ -196,9 +209,16 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     def _check_support(self, X: Any, y: Any, sample_weight: Any) -> Support:
         """Check parameters and training data, and set ``classes_`` and ``n_features_in_``."""
+        self._check_parameters()
+        return self._adopt(self._check_data(X, y, sample_weight))
+
+    def _check_parameters(self) -> None:
         self._validate_params()
         if self.augment is not None or self.n_views:
             self._check_augment()
+
+    def _check_data(self, X: Any, y: Any, sample_weight: Any) -> CheckedData:
+        """Check what does not depend on parameters."""
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
         X = self._check_features(X, reset=True)
@@ -206,22 +226,30 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         assert_all_finite(y, input_name="y")
         check_consistent_length(X, y)
         check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
+        classes, codes = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
             raise ValueError(
-                f"{type(self).__name__} needs samples of at least 2 classes. Got one class only: {self.classes_[0]}."
+                f"{type(self).__name__} needs samples of at least 2 classes. Got one class only: {classes[0]}."
             )
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        tokens = self._tokens(X)
+        names = getattr(self, "feature_names_in_", None)
+        return CheckedData(tokens, self._prepare(tokens), y, classes, codes, weights, self.n_features_in_, names)
+
+    def _adopt(self, data: CheckedData) -> Support:
+        """Set the attributes that tell of checked data; weigh the classes and draw the copies."""
+        self.classes_, self.n_features_in_ = data.classes.copy(), data.n_features
+        if data.feature_names is not None:
+            self.feature_names_in_ = data.feature_names
+        weights = data.weights
         if self.class_weight is not None:
-            weights = weights * compute_sample_weight(self.class_weight, y)
+            weights = weights * compute_sample_weight(self.class_weight, data.y)
         if not weights.any():
             raise ValueError("expected at least one positive sample weight. Got none.")
         self.__dict__.pop("augment_seed_", None)
         if self.augment is not None:
             self.augment_seed_ = self._draw_seed(check_random_state(self.random_state))
-        tokens = self._tokens(X)
-        features = self._prepare(tokens)
-        return Support(features, codes, weights, self._copies(tokens, features, weights))
+        return Support(data.features, data.codes, weights, self._copies(data.tokens, data.features, weights))
 
     def _check_features(self, X: Any, *, reset: bool) -> Array:
         if isinstance(X, torch.Tensor):

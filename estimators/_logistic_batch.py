@@ -44,6 +44,11 @@ class Batch:
         """Of the weights of all problems: (B, n_scores, D)."""
         return len(self.exact), self.n_scores, self.exact.shape[2]
 
+    @property
+    def size(self) -> float:
+        """Root mean square of the largest feature, at least 1."""
+        return max(1.0, float(self.scales.max()) ** 0.5)
+
     def use_float64(self) -> None:
         """Compute products with the features in float64 from now on."""
         if self.fast.dtype != torch.float64:
@@ -72,8 +77,12 @@ class Batch:
         return (self.exact if coef.dtype == torch.float64 else self.fast) @ coef.transpose(1, 2)
 
     def pull_back(self, error: Tensor) -> Tensor:
-        """Gradient (B, n_scores, D) of errors in probability (B, n, n_scores), in float64."""
-        return (error * self.share).to(self.fast.dtype).transpose(1, 2).matmul(self.fast).double()
+        """Gradient (B, n_scores, D), in float64, of `weighted` errors in probability."""
+        return (error.transpose(1, 2) @ self.fast).double()
+
+    def weighted(self, error: Tensor) -> Tensor:
+        """Errors in probability (B, n, n_scores) times the shares, for products with `fast`."""
+        return (error * self.share).to(self.fast.dtype)
 
     def gradient(self, probabilities: Tensor) -> Tensor:
         """Gradient of the mean cross-entropy, with products in float64."""
@@ -84,10 +93,6 @@ class Batch:
         moved = probabilities.to(change.dtype) * change
         spread = (moved * change).sum(2) - moved.sum(2) ** 2
         return (spread * self.share[:, :, 0].to(change.dtype)).sum(1)[:, None, None].double()
-
-    def along(self, error: Tensor, change: Tensor) -> Tensor:
-        """Inner product (B, 1, 1) of errors in probability with a change of the scores."""
-        return (error * change * self.share).sum((1, 2), keepdim=True)
 
     def derivatives(self, probabilities: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """First (B, m) and second (B, m, m) ones of the mean cross-entropy in the coefficients of m scores.
@@ -127,8 +132,8 @@ class Batch:
 
         def apply(v: Tensor) -> Tensor:
             v = inverse * v
-            weights = inner @ (members @ v.unsqueeze(3))
-            return v - inverse * (members.transpose(2, 3) @ weights).squeeze(3)
+            weights = v.unsqueeze(2) @ members.transpose(2, 3) @ inner  # of rows: products with columns are slow
+            return v - inverse * (weights @ members).squeeze(2)
 
         return apply
 

@@ -1,6 +1,7 @@
 """L2-regularised logistic regression along a path of penalties, several problems at once: preconditioned L-BFGS."""
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,8 +19,10 @@ ROUGH = 1e-3
 """Relative distance from the minimum at which a solution is good enough to go on from."""
 MAX_TRIALS = 20
 """Lengths of a step, or steps towards a prediction, that are tried at most."""
-SAFE = 1e-5
-"""Tolerance that float32 reaches without a check."""
+CLOSE = 1e-4
+"""Of the tolerance: the distance from the minimum, relative to the objective, at which a problem is solved."""
+SAFE = 1e-6
+"""Tolerance that float32 reaches without a check, for features of unit size."""
 Preconditioner = Callable[[Tensor], Tensor]
 
 
@@ -39,36 +42,33 @@ class Solution(NamedTuple):
     converged: Tensor
 
 
-def solve_path(batch: Batch, path: Sequence[Stage], on_done: Callable[[int], object] = lambda _: None) -> list[Solution]:
+def solve_path(batch: Batch, path: Sequence[Stage]) -> Iterator[Solution]:
     """Minimise for every C of a path, from small to large, each from what the smaller ones predict.
 
     A problem is solved where the largest element of the gradient of the objective, divided by ``C * sum(weights)``, is
-    at most the tolerance, and so is the distance of the objective from its minimum, estimated and relative.
+    at most the tolerance, and the distance of the objective from its minimum, estimated and relative, 1e-4 of that.
 
     Parameters
     ----------
     batch : Batch
     path : sequence of Stage
         C in ascending order.
-    on_done : callable
-        Called with the number of a stage once it is solved.
 
-    Returns
-    -------
-    list of Solution
-        One a stage.
+    Yields
+    ------
+    Solution
+        One a stage, as soon as it is solved.
     """
-    state, solutions = _State(batch), []
-    before: list[tuple[Tensor, Tensor]] = []
-    for i, stage in enumerate(path):
+    state, before = _State(batch), deque[tuple[Tensor, Tensor]](maxlen=PREDICTORS)
+    for stage in path:
         penalty = batch.penalty(stage.C)
         if before:
-            coef, scores = _predict(batch, before[-PREDICTORS:], penalty)
-            state.move(batch, coef, scores, batch.probabilities(scores))
-        solutions.append(_minimise(batch, state, penalty, stage))
+            coef, scores = _predict(batch, before, penalty)
+            probabilities = batch.probabilities(scores)
+            error = batch.weighted(probabilities - state.probabilities)
+            state.move(batch, coef, scores, probabilities, error)
+        yield _minimise(batch, state, penalty, stage)
         before.append((state.coef, state.scores))
-        on_done(i)
-    return solutions
 
 
 class _State:
@@ -84,9 +84,9 @@ class _State:
         self.probabilities = batch.probabilities(self.scores)
         self.gradient = batch.gradient(self.probabilities)
 
-    def move(self, batch: Batch, coef: Tensor, scores: Tensor, probabilities: Tensor) -> Tensor:
-        """Go there; what the gradient gains, which is returned, comes from the change of the probabilities."""
-        gain = batch.pull_back(probabilities - self.probabilities)
+    def move(self, batch: Batch, coef: Tensor, scores: Tensor, probabilities: Tensor, error: Tensor) -> Tensor:
+        """Go there; what the gradient gains, which is returned, comes from the weighted change of probabilities."""
+        gain = batch.pull_back(error)
         self.gradient = self.gradient + gain
         self.coef, self.scores, self.probabilities = coef, scores, probabilities
         return gain
@@ -100,7 +100,7 @@ def _minimise(batch: Batch, state: _State, penalty: Tensor, stage: Stage) -> Sol
     """
     precondition, memory, watch = batch.preconditioner(state.probabilities, penalty), _Memory(), _Watch()
     n_iter = torch.zeros(len(state.coef), dtype=torch.int64, device=state.coef.device)
-    checked = trusted = stage.tol is None or stage.tol >= SAFE
+    checked = trusted = stage.tol is None or stage.tol >= SAFE * batch.size
     for _ in range(2 * stage.max_iter + 1):
         gradient = state.gradient + penalty * state.coef
         direction, slope = memory.direction(gradient.to(batch.fast.dtype), precondition)
@@ -115,7 +115,7 @@ def _minimise(batch: Batch, state: _State, penalty: Tensor, stage: Stage) -> Sol
             continue
         if finished or int(n_iter.max()) == stage.max_iter:
             break
-        memory.add(*_step(batch, state, penalty, direction, slope, ~done), precondition)
+        memory.add(*_step(batch, state, penalty, direction, slope, ~done))
         n_iter += ~done
         checked = trusted
     return Solution(state.coef, n_iter, done)
@@ -129,7 +129,7 @@ def _solved(batch: Batch, state: _State, penalty: Tensor, gradient: Tensor, slop
         if not small.any():
             return small
     value = batch.losses(state.scores) + 0.5 * (penalty * state.coef**2).sum((1, 2))
-    return small & (-0.5 * slope[:, 0, 0] <= (ROUGH if tol is None else tol) * value)
+    return small & (-0.5 * slope[:, 0, 0] <= (ROUGH if tol is None else CLOSE * tol) * value)
 
 
 def _step(
@@ -140,15 +140,17 @@ def _step(
     Scores are linear in the weights, so that trying another length takes no product with the features. The objective is
     convex: Newton's method finds the length, and bisection where it leaves the bracket.
     """
-    change, open_ = batch.scores(direction), active[:, None, None]
+    change, moving = batch.scores(direction), active[:, None, None]
+    wide = change.double()
     square = (penalty * direction * direction).sum((1, 2), keepdim=True)
     low, high = torch.zeros_like(slope), torch.full_like(slope, torch.inf)
-    length = torch.where(open_, -slope / (batch.curvature(state.probabilities, change) + square), 0)
+    length = torch.where(moving, -slope / (batch.curvature(state.probabilities, change) + square), 0)
     for _ in range(MAX_TRIALS):
-        scores = state.scores + length * change
+        scores = torch.addcmul(state.scores, length, wide)
         probabilities = batch.probabilities(scores)
-        left = slope + batch.along(probabilities - state.probabilities, change) + length * square
-        again = open_ & (left.abs() > 0.5 * slope.abs())
+        error = batch.weighted(probabilities - state.probabilities)
+        left = slope + dot(error, change) + length * square
+        again = moving & (left.abs() > 0.5 * slope.abs())
         if not again.any():
             break
         low, high = torch.where(left < 0, length, low), torch.where(left > 0, length, high)
@@ -156,11 +158,11 @@ def _step(
         middle = torch.where(high.isinf(), 2 * length, (low + high) / 2)
         length = torch.where(again, torch.where((newton > low) & (newton < high), newton, middle), length)
     step = length * direction
-    gain = state.move(batch, state.coef + step, scores, probabilities) + penalty * step
+    gain = state.move(batch, state.coef + step, scores, probabilities, error) + penalty * step
     return step.to(direction.dtype), gain.to(direction.dtype)
 
 
-def _predict(batch: Batch, before: list[tuple[Tensor, Tensor]], penalty: Tensor) -> tuple[Tensor, Tensor]:
+def _predict(batch: Batch, before: deque[tuple[Tensor, Tensor]], penalty: Tensor) -> tuple[Tensor, Tensor]:
     """Minimise over the span of earlier solutions, by Newton's method; their scores are known."""
     coefs, scores = (torch.stack(parts, 1) for parts in zip(*before, strict=True))
     fast, m = scores.to(batch.fast.dtype), len(before)
@@ -199,25 +201,21 @@ class _Memory:
 
     def __init__(self) -> None:
         self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._scale: Tensor | float = 1.0
 
-    def add(self, step: Tensor, gain: Tensor, precondition: Preconditioner) -> None:
+    def add(self, step: Tensor, gain: Tensor) -> None:
         """Keep a pair; problems that did not move, or by rounding only, have no use of theirs."""
         product = dot(step, gain)
-        bent = dot(gain, precondition(gain))
-        good = (product > 0) & (bent > 0)
-        self._scale = torch.where(good, product / bent, self._scale)
-        self._pairs = [*self._pairs[1 - MEMORY :], (step, gain, torch.where(good, 1 / product, 0))]
+        self._pairs = [*self._pairs[1 - MEMORY :], (step, gain, torch.where(product > 0, 1 / product, 0))]
 
     def direction(self, gradient: Tensor, precondition: Preconditioner) -> tuple[Tensor, Tensor]:
         """Where to go from here (B, n_scores, D), and the slope (B, 1, 1) of the objective along it, in float64."""
         v, shares = -gradient, []
         for step, gain, inverse in reversed(self._pairs):
             shares.append(inverse * dot(step, v))
-            v = v - shares[-1] * gain
-        v = self._scale * precondition(v)
+            v = torch.addcmul(v, shares[-1], gain, value=-1)
+        v = precondition(v)
         for (step, gain, inverse), share in zip(self._pairs, reversed(shares), strict=True):
-            v = v + (share - inverse * dot(gain, v)) * step
+            v = torch.addcmul(v, share - inverse * dot(gain, v), step)
         slope = dot(gradient, v)
         if (slope > 0).any():  # by rounding only
             v = torch.where(slope > 0, -precondition(gradient), v)
