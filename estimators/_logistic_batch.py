@@ -30,6 +30,7 @@ class Batch:
     def __init__(self, features: Tensor, codes: Tensor, weights: Tensor, n_classes: int):
         self.exact = features
         self.fast = features.float()
+        self.rough = True  # whether float32 does for scores and weights, too, at first
         self.n_scores = 1 if n_classes == 2 else n_classes
         self.total = weights.sum(1)
         self.share = (weights / self.total[:, None]).unsqueeze(2)
@@ -47,12 +48,12 @@ class Batch:
     @property
     def size(self) -> float:
         """Root mean square of the largest feature, at least 1."""
-        return max(1.0, float(self.scales.max()) ** 0.5)
+        return max(1.0, float(self.scales.max())) ** 0.5
 
     def use_float64(self) -> None:
         """Compute products with the features in float64 from now on."""
         if self.fast.dtype != torch.float64:
-            self.fast = self.exact
+            self.fast, self.rough = self.exact, False
             self.scales = self.scales.double()
             self._members = None if self._own is None else _gather(self.fast, self._own)
 
@@ -77,12 +78,12 @@ class Batch:
         return (self.exact if coef.dtype == torch.float64 else self.fast) @ coef.transpose(1, 2)
 
     def pull_back(self, error: Tensor) -> Tensor:
-        """Gradient (B, n_scores, D), in float64, of `weighted` errors in probability."""
-        return (error.transpose(1, 2) @ self.fast).double()
+        """Gradient (B, n_scores, D) of `weighted` errors in probability."""
+        return error.transpose(1, 2) @ self.fast
 
     def weighted(self, error: Tensor) -> Tensor:
         """Errors in probability (B, n, n_scores) times the shares, for products with `fast`."""
-        return (error * self.share).to(self.fast.dtype)
+        return error.to(self.fast.dtype).mul_(self.share.to(self.fast.dtype))
 
     def gradient(self, probabilities: Tensor) -> Tensor:
         """Gradient of the mean cross-entropy, with products in float64."""
@@ -90,9 +91,10 @@ class Batch:
 
     def curvature(self, probabilities: Tensor, change: Tensor) -> Tensor:
         """Second derivative (B, 1, 1) of the mean cross-entropy along a change of the scores."""
+        share = self.share.to(change.dtype)
         moved = probabilities.to(change.dtype) * change
-        spread = (moved * change).sum(2) - moved.sum(2) ** 2
-        return (spread * self.share[:, :, 0].to(change.dtype)).sum(1)[:, None, None].double()
+        mean = moved.sum(2, keepdim=True)
+        return (dot(moved.mul_(share), change) - (mean**2 * share).sum(1, keepdim=True)).double()
 
     def derivatives(self, probabilities: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """First (B, m) and second (B, m, m) ones of the mean cross-entropy in the coefficients of m scores.
@@ -115,7 +117,8 @@ class Batch:
         from class to class: it is kept as it is, and inverted in the span of the few (Woodbury's identity). The others'
         is replaced by its diagonal at equal weights.
         """
-        spread = (probabilities * (1 - probabilities) * self.share).transpose(1, 2)
+        probabilities = probabilities.double()
+        spread = ((probabilities * (1 - probabilities)).clamp(min=0) * self.share).transpose(1, 2)
         rest = spread.sum(2, keepdim=True)
         floor = 1e-3 * rest.mean(1, keepdim=True) + 1e-12
         if self._own is None or self._members is None:
@@ -136,6 +139,11 @@ class Batch:
             return v - inverse * (weights @ members).squeeze(2)
 
         return apply
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Inner products (B, 1, 1)."""
+    return a.flatten(1).unsqueeze(1) @ b.flatten(1).unsqueeze(2)
 
 
 class _Own(NamedTuple):

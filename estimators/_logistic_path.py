@@ -7,22 +7,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from frofa.estimators._logistic_batch import Batch
+from frofa.estimators._logistic_batch import Batch, dot
 
-MEMORY = 8
+MEMORY = 5
 """Pairs of steps and gradient changes that L-BFGS keeps."""
 PREDICTORS = 3
 """Solutions at smaller C that the next one is predicted from."""
-PATIENCE = 30
-"""Iterations in which the gradient is to be halved."""
+PATIENCE, ROUGH_PATIENCE = 30, 3
+"""Iterations in which the distance from the solution is to be halved; the second holds where all is in float32."""
 ROUGH = 1e-3
 """Relative distance from the minimum at which a solution is good enough to go on from."""
 MAX_TRIALS = 20
 """Lengths of a step, or steps towards a prediction, that are tried at most."""
-CLOSE = 1e-4
+CLOSE = 1e-2
 """Of the tolerance: the distance from the minimum, relative to the objective, at which a problem is solved."""
 SAFE = 1e-6
 """Tolerance that float32 reaches without a check, for features of unit size."""
+NEAR = 1e3
+"""Distance from the solution, in units of a stricter tolerance, at which float32 has done its part."""
 Preconditioner = Callable[[Tensor], Tensor]
 
 
@@ -46,7 +48,8 @@ def solve_path(batch: Batch, path: Sequence[Stage]) -> Iterator[Solution]:
     """Minimise for every C of a path, from small to large, each from what the smaller ones predict.
 
     A problem is solved where the largest element of the gradient of the objective, divided by ``C * sum(weights)``, is
-    at most the tolerance, and the distance of the objective from its minimum, estimated and relative, 1e-4 of that.
+    at most the tolerance, and the objective's distance from its minimum, as estimated and relative to it, at most a
+    hundredth of that.
 
     Parameters
     ----------
@@ -59,94 +62,111 @@ def solve_path(batch: Batch, path: Sequence[Stage]) -> Iterator[Solution]:
     Solution
         One a stage, as soon as it is solved.
     """
-    state, before = _State(batch), deque[tuple[Tensor, Tensor]](maxlen=PREDICTORS)
+    state, before = _State.start(batch), deque[tuple[Tensor, Tensor]](maxlen=PREDICTORS)
     for stage in path:
         penalty = batch.penalty(stage.C)
         if before:
             coef, scores = _predict(batch, before, penalty)
-            probabilities = batch.probabilities(scores)
-            error = batch.weighted(probabilities - state.probabilities)
-            state.move(batch, coef, scores, probabilities, error)
-        yield _minimise(batch, state, penalty, stage)
+            state = state.jump(batch, coef, scores)
+        state, solution = _minimise(batch, state, penalty, stage)
         before.append((state.coef, state.scores))
+        yield solution
 
 
-class _State:
-    """Where all problems of a batch are: weights, scores, probabilities and the gradient of the mean cross-entropy."""
+class _State(NamedTuple):
+    """Where all problems are: weights, scores, probabilities, and the gradient of the mean cross-entropy alone."""
 
-    def __init__(self, batch: Batch):
-        self.coef = batch.exact.new_zeros(batch.shape)
-        self.refresh(batch)
+    coef: Tensor
+    scores: Tensor
+    probabilities: Tensor
+    gradient: Tensor
 
-    def refresh(self, batch: Batch) -> None:
-        """Compute all anew from the weights, in float64."""
-        self.scores = batch.scores(self.coef)
-        self.probabilities = batch.probabilities(self.scores)
-        self.gradient = batch.gradient(self.probabilities)
+    @classmethod
+    def start(cls, batch: Batch) -> "_State":
+        """All weights zero."""
+        return cls.at(batch, batch.exact.new_zeros(batch.shape))
 
-    def move(self, batch: Batch, coef: Tensor, scores: Tensor, probabilities: Tensor, error: Tensor) -> Tensor:
-        """Go there; what the gradient gains, which is returned, comes from the weighted change of probabilities."""
-        gain = batch.pull_back(error)
-        self.gradient = self.gradient + gain
-        self.coef, self.scores, self.probabilities = coef, scores, probabilities
-        return gain
+    @classmethod
+    def at(cls, batch: Batch, coef: Tensor) -> "_State":
+        """Everything from the weights, in float64."""
+        coef = coef.double()
+        scores = batch.scores(coef)
+        probabilities = batch.probabilities(scores)
+        return cls(coef, scores, probabilities, batch.gradient(probabilities))
+
+    def jump(self, batch: Batch, coef: Tensor, scores: Tensor) -> "_State":
+        """Somewhere else: what the gradient gains comes from the change of the probabilities."""
+        probabilities = batch.probabilities(scores)
+        gain = batch.pull_back(batch.weighted(probabilities - self.probabilities))
+        return _State(coef, scores, probabilities, self.gradient + gain)
+
+    def to(self, dtype: torch.dtype) -> "_State":
+        return _State(*(part.to(dtype) for part in self))
 
 
-def _minimise(batch: Batch, state: _State, penalty: Tensor, stage: Stage) -> Solution:
+def _minimise(batch: Batch, state: _State, penalty: Tensor, stage: Stage) -> tuple[_State, Solution]:
     """Iterate until all problems of the batch are solved; those that are stay where they are.
 
-    What float32 holds to be the solution is checked in float64, and corrected by further steps. Where these do not get
-    closer, products are in float64 from there on.
+    All is in float32 at first. A strict tolerance is then approached from where float64 says that things are, and with
+    small changes still computed from products in float32; where these do not get closer, products are in float64, too.
     """
     precondition, memory, watch = batch.preconditioner(state.probabilities, penalty), _Memory(), _Watch()
     n_iter = torch.zeros(len(state.coef), dtype=torch.int64, device=state.coef.device)
-    checked = trusted = stage.tol is None or stage.tol >= SAFE * batch.size
-    for _ in range(2 * stage.max_iter + 1):
-        gradient = state.gradient + penalty * state.coef
+    strict = stage.tol is not None and stage.tol < SAFE * batch.size
+    rough, checked = batch.rough, not strict
+    state = state.to(torch.float32) if rough else state
+    gradient = state.gradient + penalty.to(state.coef.dtype) * state.coef
+    for _ in range(2 * stage.max_iter + 2):
         direction, slope = memory.direction(gradient.to(batch.fast.dtype), precondition)
-        done = _solved(batch, state, penalty, gradient, slope, stage.tol)
-        finished = bool(done.all())
-        if not checked and (finished or watch.stalled(gradient)):
-            state.refresh(batch)
-            if watch.failed(state.gradient + penalty * state.coef):
+        distance = _distance(batch, state, penalty, gradient, slope, stage.tol)
+        done, worst = distance <= 1, float(distance.max())
+        stalled = watch.stalled(worst, ROUGH_PATIENCE if rough else PATIENCE)
+        if (worst <= 1 and not checked) or stalled or (strict and rough and worst <= NEAR):
+            batch.rough = batch.rough and not stalled
+            state, rough, checked = _State.at(batch, state.coef), False, True
+            gradient = state.gradient + penalty * state.coef
+            if watch.failed(worst):
                 batch.use_float64()
                 precondition, memory = batch.preconditioner(state.probabilities, penalty), _Memory()
-            checked = True
             continue
-        if finished or int(n_iter.max()) == stage.max_iter:
+        if worst <= 1 or int(n_iter.max()) == stage.max_iter:
             break
-        memory.add(*_step(batch, state, penalty, direction, slope, ~done))
+        state, step, gain = _step(batch, state, penalty, direction, slope, ~done)
+        gradient = gradient + gain
+        memory.add(step.to(direction.dtype), gain.to(direction.dtype))
         n_iter += ~done
-        checked = trusted
-    return Solution(state.coef, n_iter, done)
+        checked = not strict
+    return state, Solution(state.coef.double(), n_iter, done)
 
 
-def _solved(batch: Batch, state: _State, penalty: Tensor, gradient: Tensor, slope: Tensor, tol: float | None) -> Tensor:
-    """Which problems (B,) are. Along the Newton direction, half the slope is the distance from the minimum."""
-    small = torch.ones(len(gradient), dtype=torch.bool, device=gradient.device)
-    if tol is not None:
-        small = gradient.abs().amax((1, 2)) <= tol
-        if not small.any():
-            return small
+def _distance(
+    batch: Batch, state: _State, penalty: Tensor, gradient: Tensor, slope: Tensor, tol: float | None
+) -> Tensor:
+    """How far from solved problems (B,) are, at most 1 where they are: by the gradient, and then by the objective.
+
+    Along the Newton direction, half the slope is the distance from the minimum.
+    """
+    steepness = gradient.abs().amax((1, 2)).double() / (torch.inf if tol is None else tol)
+    if (steepness > 1).all():
+        return steepness
     value = batch.losses(state.scores) + 0.5 * (penalty * state.coef**2).sum((1, 2))
-    return small & (-0.5 * slope[:, 0, 0] <= (ROUGH if tol is None else CLOSE * tol) * value)
+    return torch.maximum(steepness, -0.5 * slope[:, 0, 0] / ((ROUGH if tol is None else CLOSE * tol) * value))
 
 
 def _step(
     batch: Batch, state: _State, penalty: Tensor, direction: Tensor, slope: Tensor, active: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Move along a direction to where its slope has at most half its size; return the step and the gradient's gain.
+) -> tuple[_State, Tensor, Tensor]:
+    """Move along a direction to where its slope has at most half its size; also return step and gain of the gradient.
 
     Scores are linear in the weights, so that trying another length takes no product with the features. The objective is
     convex: Newton's method finds the length, and bisection where it leaves the bracket.
     """
-    change, moving = batch.scores(direction), active[:, None, None]
-    wide = change.double()
-    square = (penalty * direction * direction).sum((1, 2), keepdim=True)
+    change, moving, dtype = batch.scores(direction), active[:, None, None], state.coef.dtype
+    wide, square = change.to(dtype), penalty[:, :, :1] * (dot(direction, direction) - dot(*[direction[:, :, -1:]] * 2))
     low, high = torch.zeros_like(slope), torch.full_like(slope, torch.inf)
     length = torch.where(moving, -slope / (batch.curvature(state.probabilities, change) + square), 0)
     for _ in range(MAX_TRIALS):
-        scores = torch.addcmul(state.scores, length, wide)
+        scores = torch.addcmul(state.scores, length.to(dtype), wide)
         probabilities = batch.probabilities(scores)
         error = batch.weighted(probabilities - state.probabilities)
         left = slope + dot(error, change) + length * square
@@ -157,31 +177,29 @@ def _step(
         newton = length - left / (batch.curvature(probabilities, change) + square)
         middle = torch.where(high.isinf(), 2 * length, (low + high) / 2)
         length = torch.where(again, torch.where((newton > low) & (newton < high), newton, middle), length)
-    step = length * direction
-    gain = state.move(batch, state.coef + step, scores, probabilities, error) + penalty * step
-    return step.to(direction.dtype), gain.to(direction.dtype)
+    step = length.to(dtype) * direction
+    pulled = batch.pull_back(error).to(dtype)
+    moved = _State(state.coef + step, scores, probabilities, state.gradient + pulled)
+    return moved, step, torch.addcmul(pulled, penalty.to(dtype), step)
 
 
-def _predict(batch: Batch, before: deque[tuple[Tensor, Tensor]], penalty: Tensor) -> tuple[Tensor, Tensor]:
+def _predict(batch: Batch, before: Sequence[tuple[Tensor, Tensor]], penalty: Tensor) -> tuple[Tensor, Tensor]:
     """Minimise over the span of earlier solutions, by Newton's method; their scores are known."""
-    coefs, scores = (torch.stack(parts, 1) for parts in zip(*before, strict=True))
-    fast, m = scores.to(batch.fast.dtype), len(before)
-    gram = torch.einsum("bikd,bjkd->bij", coefs * penalty.unsqueeze(1), coefs)
+    coefs, scores = (torch.stack([part.double() for part in parts], 1) for parts in zip(*before, strict=True))
+    fast, gram = scores.to(batch.fast.dtype), torch.einsum("bikd,bjkd->bij", coefs * penalty.unsqueeze(1), coefs)
 
     def value(mix: Tensor) -> Tensor:
         mixed = torch.einsum("bm,bmnk->bnk", mix.to(fast.dtype), fast)
         return batch.losses(mixed) + 0.5 * torch.einsum("bi,bij,bj->b", mix, gram, mix)
 
-    mix = torch.eye(m, dtype=coefs.dtype, device=coefs.device)[-1].expand(len(coefs), m)
+    mix = torch.eye(len(before), dtype=coefs.dtype, device=coefs.device)[-1].expand(len(coefs), -1)
     best = value(mix)
     for _ in range(MAX_TRIALS):
         probabilities = batch.probabilities(torch.einsum("bm,bmnk->bnk", mix.to(fast.dtype), fast))
         slope, hessian = batch.derivatives(probabilities, fast)
         slope, hessian = slope + (gram @ mix.unsqueeze(2))[:, :, 0], hessian + gram
-        hessian = hessian + 1e-6 * hessian.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * torch.eye(
-            m, dtype=hessian.dtype, device=hessian.device
-        )
-        step = torch.linalg.solve(hessian, slope)
+        diagonal = hessian.diagonal(dim1=1, dim2=2)
+        step = torch.linalg.solve(hessian + torch.diag_embed(1e-6 * diagonal), slope)
         start, length = mix, 1.0
         while length > 1e-2:
             trial = start - length * step
@@ -224,29 +242,22 @@ class _Memory:
 
 
 class _Watch:
-    """Whether the gradient still shrinks."""
+    """Whether the distance from the solution still shrinks."""
 
     def __init__(self) -> None:
         self._best = self._checked = torch.inf
         self._waited = 0
 
-    def stalled(self, gradient: Tensor) -> bool:
-        """Whether its largest element has not been halved in so many iterations."""
-        largest = float(gradient.abs().max())
-        if largest < 0.5 * self._best:
-            self._best, self._waited = largest, 0
+    def stalled(self, distance: float, patience: int) -> bool:
+        """Whether it has not been halved in so many iterations."""
+        if distance < 0.5 * self._best:
+            self._best, self._waited = distance, 0
         self._waited += 1
-        return self._waited > PATIENCE
+        return self._waited > patience
 
-    def failed(self, gradient: Tensor) -> bool:
-        """Whether it has not been halved since it was last checked."""
-        largest = float(gradient.abs().max())
-        failed = largest > 0.5 * self._checked
-        self._checked = self._best = largest
+    def failed(self, distance: float) -> bool:
+        """Whether it has not been halved since this was last asked."""
+        failed = distance > 0.5 * self._checked
+        self._best = self._checked = distance
         self._waited = 0
         return failed
-
-
-def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner products (B, 1, 1)."""
-    return (a.flatten(1).unsqueeze(1) @ b.flatten(1).unsqueeze(2)).to(a.dtype)

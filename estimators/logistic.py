@@ -33,7 +33,7 @@ class LogisticProbeClassifier(LinearClassifier):
         Inverse strength of the penalty.
     tol : float, default=1e-8
         On the largest element of the gradient of the mean objective, features centred. The objective's distance from
-        its minimum, as estimated and relative to it, is at most 1e-4 of that. Products are in float32 where that
+        its minimum, as estimated and relative to it, is at most a hundredth of that. Products are in float32 where that
         suffices, and in float64 where it does not.
     max_iter : int, default=1000
         Steps at most.
