@@ -11,11 +11,15 @@ OWN = 256
 """Samples of a class that the preconditioner treats one by one, at most."""
 
 
+DENSE = 512
+"""Weights of a problem up to which its Hessian is inverted as it is."""
+
+
 class Batch:
     """B problems of one shape: ``sum_i share_i * cross_entropy_i + penalty * |coef|^2 / 2`` each.
 
     Two classes have a single score, that of class 1 against 0, as in scikit-learn; more have one each. Products with
-    the features are in float32 until `use_float64`, everything else is in float64.
+    the features are in float32 until `use_float64`, which small problems begin with.
 
     Parameters
     ----------
@@ -37,8 +41,11 @@ class Batch:
         classes = torch.arange(n_classes - self.n_scores, n_classes, device=codes.device)
         self.targets = (codes.unsqueeze(2) == classes).to(features.dtype)
         self.scales = torch.einsum("bn,bnd->bd", self.share[:, :, 0].to(self.fast.dtype), self.fast**2).unsqueeze(1)
-        self._own = _own_rows(codes, self.share, n_classes) if self.n_scores > 1 or len(codes[0]) <= OWN else None
+        self.dense = self.n_scores * features.shape[2] <= DENSE
+        self._own = None if self.dense or self.n_scores == 1 else _own_rows(codes, self.share, n_classes)
         self._members = None if self._own is None else _gather(self.fast, self._own)
+        if self.dense:
+            self.use_float64()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -110,14 +117,25 @@ class Batch:
         return slope.double(), hessian.double()
 
     def preconditioner(self, probabilities: Tensor, penalty: Tensor) -> Callable[[Tensor], Tensor]:
-        """Approximate inverse of the Hessian.
+        """Inverse of the Hessian where problems are small, and otherwise of what is left of it without the coupling.
 
         The Hessian's block of a class is ``sum_i q_i x_i x_i'`` and the penalty, with ``q_i = share_i p_i (1 - p_i)``.
         Where samples are few, those of the class itself have most of the weight, and theirs is the part that differs
         from class to class: it is kept as it is, and inverted in the span of the few (Woodbury's identity). The others'
         is replaced by its diagonal at equal weights.
         """
-        probabilities = probabilities.double()
+        invert = (self._newton if self.dense else self._diagonal)(probabilities.double(), penalty)
+
+        def apply(v: Tensor) -> Tensor:
+            v = invert(v)
+            if self.n_scores > 1:  # a constant that is added to all intercepts changes nothing
+                v[:, :, -1] -= v[:, :, -1].mean(1, keepdim=True)
+            return v
+
+        return apply
+
+    def _diagonal(self, probabilities: Tensor, penalty: Tensor) -> Callable[[Tensor], Tensor]:
+        """Inverse of the diagonal, and of the share of a class's own samples in its block."""
         spread = ((probabilities * (1 - probabilities)).clamp(min=0) * self.share).transpose(1, 2)
         rest = spread.sum(2, keepdim=True)
         floor = 1e-3 * rest.mean(1, keepdim=True) + 1e-12
@@ -140,6 +158,22 @@ class Batch:
 
         return apply
 
+    def _newton(self, probabilities: Tensor, penalty: Tensor) -> Callable[[Tensor], Tensor]:
+        """Inverse of the Hessian."""
+        n_problems, n_scores, width = self.shape
+        hessian = self.exact.new_empty(n_problems, n_scores, width, n_scores * width)
+        for k in range(n_scores):
+            weights = -probabilities[:, :, k : k + 1] * probabilities * self.share
+            weights[:, :, k] += (probabilities[:, :, k : k + 1] * self.share)[:, :, 0]
+            rows = (weights.unsqueeze(3) * self.exact.unsqueeze(2)).flatten(2)
+            hessian[:, k] = self.exact.transpose(1, 2) @ rows
+        hessian = hessian.view(n_problems, n_scores * width, -1)
+        diagonal = hessian.diagonal(dim1=1, dim2=2)
+        diagonal += penalty.expand(self.shape).flatten(1)
+        diagonal += 1e-9 * diagonal.mean(1, keepdim=True)
+        factor = torch.linalg.cholesky(hessian)
+        return lambda v: torch.cholesky_solve(v.double().flatten(1).unsqueeze(2), factor).view(v.shape).to(v.dtype)
+
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """Inner products (B, 1, 1)."""
@@ -154,11 +188,8 @@ class _Own(NamedTuple):
 
 
 def _own_rows(codes: Tensor, share: Tensor, n_classes: int) -> _Own:
-    """Up to m samples of each class, twice the mean number at most; all samples where there is but one score."""
+    """Up to m samples of each class, twice the mean number at most."""
     member = share[:, :, 0] > 0
-    if n_classes == 2:
-        rows = torch.arange(codes.shape[1], device=codes.device).expand(len(codes), 1, -1)
-        return _Own(rows, member.unsqueeze(1))
     belongs = (codes.unsqueeze(1) == torch.arange(n_classes, device=codes.device)[:, None]) & member.unsqueeze(1)
     most = int(belongs.sum(2).max())
     m = min(most, max(8, 2 * codes.shape[1] // n_classes), OWN)

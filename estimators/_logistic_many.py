@@ -197,6 +197,8 @@ class _Span(NamedTuple):
         if self.basis is not None:
             coef = coef @ self.basis.T
         intercept = solved[:, -1] - coef @ self.mean
+        if len(intercept) > 1:
+            intercept = intercept - intercept.mean()  # which changes no probability
         return coef.cpu().numpy().copy(), intercept.cpu().numpy()
 
 

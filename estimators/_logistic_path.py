@@ -15,12 +15,16 @@ PREDICTORS = 3
 """Solutions at smaller C that the next one is predicted from."""
 PATIENCE, ROUGH_PATIENCE = 30, 3
 """Iterations in which the distance from the solution is to be halved; the second holds where all is in float32."""
+REFRESH = 2
+"""Iterations that an inverted Hessian serves."""
 ROUGH = 1e-3
 """Relative distance from the minimum at which a solution is good enough to go on from."""
 MAX_TRIALS = 20
 """Lengths of a step, or steps towards a prediction, that are tried at most."""
 CLOSE = 1e-2
 """Of the tolerance: the distance from the minimum, relative to the objective, at which a problem is solved."""
+LONGEST = 1e3
+"""Step along a direction at first: it is about 1 where the direction is Newton's."""
 SAFE = 1e-6
 """Tolerance that float32 reaches without a check, for features of unit size."""
 NEAR = 1e3
@@ -126,6 +130,8 @@ def _minimise(batch: Batch, state: _State, penalty: Tensor, stage: Stage) -> tup
             state, rough, checked = _State.at(batch, state.coef), False, True
             gradient = state.gradient + penalty * state.coef
             if watch.failed(worst):
+                if batch.fast.dtype == torch.float64 and stalled:
+                    break  # as close as rounding allows
                 batch.use_float64()
                 precondition, memory = batch.preconditioner(state.probabilities, penalty), _Memory()
             continue
@@ -136,6 +142,8 @@ def _minimise(batch: Batch, state: _State, penalty: Tensor, stage: Stage) -> tup
         memory.add(step.to(direction.dtype), gain.to(direction.dtype))
         n_iter += ~done
         checked = not strict
+        if batch.dense and int(n_iter.max()) % REFRESH == 0:
+            precondition = batch.preconditioner(state.probabilities, penalty)
     return state, Solution(state.coef.double(), n_iter, done)
 
 
@@ -150,7 +158,9 @@ def _distance(
     if (steepness > 1).all():
         return steepness
     value = batch.losses(state.scores) + 0.5 * (penalty * state.coef**2).sum((1, 2))
-    return torch.maximum(steepness, -0.5 * slope[:, 0, 0] / ((ROUGH if tol is None else CLOSE * tol) * value))
+    # Where weights grow without end, as with samples of one class only, the value goes to zero.
+    allowed = ROUGH * value if tol is None else tol * (CLOSE * value).clamp(min=tol)
+    return torch.maximum(steepness, -0.5 * slope[:, 0, 0] / allowed)
 
 
 def _step(
@@ -161,10 +171,17 @@ def _step(
     Scores are linear in the weights, so that trying another length takes no product with the features. The objective is
     convex: Newton's method finds the length, and bisection where it leaves the bracket.
     """
-    change, moving, dtype = batch.scores(direction), active[:, None, None], state.coef.dtype
+    moving, dtype = active[:, None, None], state.coef.dtype
+    direction = torch.where(moving, direction, 0)  # of solved problems, it may be anything
+    change = batch.scores(direction)
     wide, square = change.to(dtype), penalty[:, :, :1] * (dot(direction, direction) - dot(*[direction[:, :, -1:]] * 2))
     low, high = torch.zeros_like(slope), torch.full_like(slope, torch.inf)
-    length = torch.where(moving, -slope / (batch.curvature(state.probabilities, change) + square), 0)
+    tiny = torch.finfo(slope.dtype).tiny
+
+    def bend(probabilities: Tensor) -> Tensor:
+        return (batch.curvature(probabilities, change) + square).clamp(min=tiny)
+
+    length = torch.where(moving, (-slope / bend(state.probabilities)).clamp(max=LONGEST), 0)
     for _ in range(MAX_TRIALS):
         scores = torch.addcmul(state.scores, length.to(dtype), wide)
         probabilities = batch.probabilities(scores)
@@ -174,9 +191,10 @@ def _step(
         if not again.any():
             break
         low, high = torch.where(left < 0, length, low), torch.where(left > 0, length, high)
-        newton = length - left / (batch.curvature(probabilities, change) + square)
+        newton = length - left / bend(probabilities)
         middle = torch.where(high.isinf(), 2 * length, (low + high) / 2)
-        length = torch.where(again, torch.where((newton > low) & (newton < high), newton, middle), length)
+        within = (newton > low) & (newton < torch.minimum(high, 10 * length))
+        length = torch.where(again, torch.where(within, newton, middle), length)
     step = length.to(dtype) * direction
     pulled = batch.pull_back(error).to(dtype)
     moved = _State(state.coef + step, scores, probabilities, state.gradient + pulled)
@@ -223,7 +241,8 @@ class _Memory:
     def add(self, step: Tensor, gain: Tensor) -> None:
         """Keep a pair; problems that did not move, or by rounding only, have no use of theirs."""
         product = dot(step, gain)
-        self._pairs = [*self._pairs[1 - MEMORY :], (step, gain, torch.where(product > 0, 1 / product, 0))]
+        useful = product > torch.finfo(product.dtype).tiny
+        self._pairs = [*self._pairs[1 - MEMORY :], (step, gain, torch.where(useful, 1 / product, 0))]
 
     def direction(self, gradient: Tensor, precondition: Preconditioner) -> tuple[Tensor, Tensor]:
         """Where to go from here (B, n_scores, D), and the slope (B, 1, 1) of the objective along it, in float64."""

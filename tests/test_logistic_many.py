@@ -1,6 +1,7 @@
 """Logistic regressions of a search, several at once, against fits one by one."""
 
 import warnings
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -172,7 +173,7 @@ def test_batches_and_threads_find_the_same(monkeypatch: pytest.MonkeyPatch) -> N
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-    for one, other in zip(sum(side_by_side, []), sum(threaded, []), strict=True):
+    for one, other in zip(chain(*side_by_side), chain(*threaded), strict=True):
         assert one.converged
         np.testing.assert_allclose(one.coef, other.coef, rtol=0, atol=1e-6)
 
