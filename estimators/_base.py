@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,25 @@ class Support:
         m = self.group_size
         features = self.copies.reshape(-1, self.copies.shape[2])
         return Support(features, self.codes.repeat(m), (self.weights / m).repeat(m))
+
+
+class Labels(NamedTuple):
+    """Labels of training samples, their classes, the index of each among these, and sample weights."""
+
+    y: Array
+    classes: Array
+    codes: npt.NDArray[np.intp]
+    weights: npt.NDArray[np.float64]
+
+
+class CheckedData(NamedTuple):
+    """Training data that fit for any parameters: what `FeatureClassifier.fit` gets, checked, and what tells of it."""
+
+    tokens: Array
+    features: Array
+    labels: Labels
+    n_features: int
+    feature_names: Array | None
 
 
 class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
@@ -206,41 +225,60 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     def _check_support(self, X: Any, y: Any, sample_weight: Any) -> Support:
         """Check parameters and training data, and set ``classes_`` and ``n_features_in_``."""
-        self._check_settings(y)
-        X = self._check_features(X, reset=True)
-        codes, weights = self._check_labels(X, y, sample_weight)
-        tokens = self._tokens(X)
-        features = self._prepare(tokens)
-        return Support(features, codes, weights, self._copies(tokens, features, weights))
+        self._check_parameters()
+        return self._adopt(self._check_data(X, y, sample_weight))
 
-    def _check_settings(self, y: Any) -> None:
-        """Check parameters, and that there are labels."""
+    def _check_parameters(self) -> None:
         self._validate_params()
         if self.augment is not None or self.n_views:
             self._check_augment()
+
+    def _check_data(self, X: Any, y: Any, sample_weight: Any) -> CheckedData:
+        """Check what does not depend on parameters."""
+        self._require_labels(y)
+        X = self._check_features(X, reset=True)
+        labels = self._check_labels(X, y, sample_weight)
+        tokens = self._tokens(X)
+        names = getattr(self, "feature_names_in_", None)
+        return CheckedData(tokens, self._prepare(tokens), labels, self.n_features_in_, names)
+
+    def _require_labels(self, y: Any) -> None:
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
 
-    def _check_labels(self, X: Any, y: Any, sample_weight: Any) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-        """Class indices and weights of samples, of which X has one each; sets ``classes_`` and the seed of views."""
+    def _check_labels(self, X: Any, y: Any, sample_weight: Any) -> Labels:
+        """Check labels and weights of samples, of which X has one each."""
         y = column_or_1d(y, warn=True)
         assert_all_finite(y, input_name="y")
         check_consistent_length(X, y)
         check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
+        classes, codes = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
             raise ValueError(
-                f"{type(self).__name__} needs samples of at least 2 classes. Got one class only: {self.classes_[0]}."
+                f"{type(self).__name__} needs samples of at least 2 classes. Got one class only: {classes[0]}."
             )
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        return Labels(y, classes, codes, weights)
+
+    def _adopt(self, data: CheckedData) -> Support:
+        """Set the attributes that tell of checked data; weigh the classes and draw the copies."""
+        self.n_features_in_ = data.n_features
+        if data.feature_names is not None:
+            self.feature_names_in_ = data.feature_names
+        weights = self._adopt_labels(data.labels)
+        return Support(data.features, data.labels.codes, weights, self._copies(data.tokens, data.features, weights))
+
+    def _adopt_labels(self, labels: Labels) -> npt.NDArray[np.float64]:
+        """Set ``classes_`` and the seed of views; return the weights of samples, those of their classes included."""
+        self.classes_, weights = labels.classes.copy(), labels.weights
         if self.class_weight is not None:
-            weights = weights * compute_sample_weight(self.class_weight, y)
+            weights = weights * compute_sample_weight(self.class_weight, labels.y)
         if not weights.any():
             raise ValueError("expected at least one positive sample weight. Got none.")
         self.__dict__.pop("augment_seed_", None)
         if self.augment is not None:
             self.augment_seed_ = self._draw_seed(check_random_state(self.random_state))
-        return codes, weights
+        return weights
 
     def _check_features(self, X: Any, *, reset: bool) -> Array:
         if isinstance(X, torch.Tensor):

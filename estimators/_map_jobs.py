@@ -60,10 +60,12 @@ def fit_map_jobs(
 
 def _plan(place: int, job: "Job", features: Array, seen: dict[str, Any], y: Any, sample_weight: Any) -> Planned:
     head: Any = clone(job.estimator)
-    head._check_settings(y)
+    head._check_parameters()
+    head._require_labels(y)
     vars(head).update(seen)
     rows = np.asarray(job.rows)
-    codes, weights = head._check_labels(rows, _safe_indexing(y, rows), _weights(sample_weight, rows))
+    labels = head._check_labels(rows, _safe_indexing(y, rows), _weights(sample_weight, rows))
+    codes, weights = labels.codes, head._adopt_labels(labels)
     tokens = head._tokens(features)
     return Planned(place, head, tokens, head._plan(rows, codes, weights, tokens.shape[2]))
 

@@ -1,38 +1,46 @@
 """Logistic regression with scikit-learn's objective, solved where the samples are few and the channels many."""
 
 import warnings
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval
 
 from frofa.augmentations import Augmentation
 from frofa.estimators._augmented import CONSTRAINTS
 from frofa.estimators._base import LinearClassifier, Support
-from frofa.estimators._device import threads_for
-from frofa.estimators._newton import fit_logistic
+from frofa.estimators._batch_fit import Fitted, Job, fit_each
+from frofa.estimators._device import resolve_device
+from frofa.estimators._logistic_many import Chain, Fit, solve_chains
+from frofa.estimators._logistic_path import Stage
+from frofa.estimators._shared_data import check_jobs
 
 
 class LogisticProbeClassifier(LinearClassifier):
     """L2-regularised logistic regression, multinomial for more than two classes.
 
     The objective and its minimum are those of `sklearn.linear_model.LogisticRegression`: ``C`` times the summed
-    cross-entropy plus half the squared norm of the weights, the intercept not penalised. It is found in float64 by
-    Newton's method, in the span of the samples where they are fewer than the channels.
+    cross-entropy plus half the squared norm of the weights, the intercept not penalised. It is found to the precision
+    of float64 by preconditioned L-BFGS, along a path of growing `C` (of which those of a search on the same samples are
+    one), and in the span of the samples where they are fewer than the channels.
 
     Parameters
     ----------
     C : float, default=1.0
         Inverse strength of the penalty.
     tol : float, default=1e-8
-        On the largest element of the gradient of the mean objective.
-    max_iter : int, default=100
-        Newton steps at most.
+        On the largest element of the gradient of the mean objective, features centred. The objective's distance from
+        its minimum, as estimated and relative to it, is at most a hundredth of that. Products are in float32 where that
+        suffices, and in float64 where it does not.
+    max_iter : int, default=1000
+        Steps at most.
     class_weight : dict or "balanced", default=None
         As in scikit-learn.
+    device : str, default="auto"
+        Of the fit: ``"auto"`` takes the GPU where there is one; or a torch device. Fitted weights are on the CPU.
     augment : Augmentation, default=None
         Fit to the samples and to augmented copies of them. This and all that follow are as in `RidgeProbeClassifier`.
     n_augmented : int, default=10
@@ -51,7 +59,7 @@ class LogisticProbeClassifier(LinearClassifier):
     coef_ : ndarray of shape (n_classes, C), or (1, C) for two classes
     intercept_ : ndarray of shape (n_classes,) or (1,)
     n_iter_ : int
-        Newton steps taken.
+        Steps taken, without those at smaller `C` on the way.
     augment_seed_ : int
         Of copies and views; with `augment` only.
     classes_ : ndarray of shape (n_classes,)
@@ -74,6 +82,7 @@ class LogisticProbeClassifier(LinearClassifier):
         "tol": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "class_weight": [dict, str, None],
+        "device": [str],
         **CONSTRAINTS,
     }
 
@@ -82,8 +91,9 @@ class LogisticProbeClassifier(LinearClassifier):
         C: float = 1.0,
         *,
         tol: float = 1e-8,
-        max_iter: int = 100,
+        max_iter: int = 1000,
         class_weight: dict[Any, float] | str | None = None,
+        device: str = "auto",
         augment: Augmentation | None = None,
         n_augmented: int = 10,
         n_views: int = 0,
@@ -95,6 +105,7 @@ class LogisticProbeClassifier(LinearClassifier):
         self.tol = tol
         self.max_iter = max_iter
         self.class_weight = class_weight
+        self.device = device
         self.augment = augment
         self.n_augmented = n_augmented
         self.n_views = n_views
@@ -103,23 +114,67 @@ class LogisticProbeClassifier(LinearClassifier):
         self.random_state = random_state
 
     def _fit(self, support: Support) -> None:
-        support = support.weighted().augmented()
-        with threads_for(support.features.size):
-            solution = fit_logistic(
-                torch.tensor(support.features),
-                torch.tensor(support.codes),
-                torch.tensor(support.weights),
-                len(self.classes_),
-                float(self.C),
-                tol=self.tol,
-                max_iter=self.max_iter,
-            )
-        if not solution.converged:
+        chain = self._chain(support, [self._stage()])
+        self._take(solve_chains([chain], resolve_device(self.device))[0][0])
+
+    @classmethod
+    def _fit_many(
+        cls, X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
+    ) -> list[Fitted]:
+        """Engine of `fit_many`: jobs on the same samples, of whatever C, are one path; augmented ones go alone."""
+        alone = [i for i, job in enumerate(jobs) if job.estimator.augment is not None]
+        results = dict(zip(alone, fit_each(X, y, [jobs[i] for i in alone], sample_weight, on_done), strict=True))
+        others = [i for i in range(len(jobs)) if i not in results]
+        paths: dict[Any, tuple[Support, dict[int, LogisticProbeClassifier]]] = {}
+        for i, found in zip(others, check_jobs(X, y, [jobs[k] for k in others], sample_weight), strict=True):
+            if isinstance(found, Exception):
+                results[i] = found
+                continue
+            head, support = found
+            key = head.device, id(support.features), support.weights.tobytes()
+            paths.setdefault(key, (support, {}))[1][i] = head
+        on_done(len(results) - len(alone))
+        for device in sorted({key[0] for key in paths}):
+            results |= _fit_paths([path for key, path in paths.items() if key[0] == device], device, on_done)
+        return [results[i] for i in range(len(jobs))]
+
+    def _stage(self) -> Stage:
+        return Stage(float(self.C), float(self.tol), int(self.max_iter))
+
+    def _chain(self, support: Support, stages: Sequence[Stage]) -> Chain:
+        part = support.weighted().augmented()
+        features = np.asarray(part.features, dtype=np.float64)
+        return Chain(features, part.codes, part.weights, len(self.classes_), tuple(stages))
+
+    def _take(self, fit: Fit) -> None:
+        """Set what was fitted, and warn where it has not converged."""
+        self.coef_, self.intercept_, self.n_iter_ = fit.coef, fit.intercept, fit.n_iter
+        if not fit.converged:
             warnings.warn(
-                f"Newton's method did not reach tol={self.tol} in {solution.n_iter} steps: scale the features, or "
-                "raise max_iter.",
+                f"L-BFGS did not reach tol={self.tol} in {fit.n_iter} steps: scale the features, or raise max_iter.",
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        self.coef_, self.intercept_ = solution.coef.numpy(), solution.intercept.numpy()
-        self.n_iter_ = solution.n_iter
+
+
+def _fit_paths(
+    paths: Sequence[tuple[Support, dict[int, LogisticProbeClassifier]]], device: str, on_done: Callable[[int], object]
+) -> dict[int, Fitted]:
+    """Fit heads, given by number, path by path: those of a path are on the same samples."""
+    numbered = {i: head for _, heads in paths for i, head in heads.items()}
+    try:
+        where = resolve_device(device)
+    except ValueError as error:
+        return dict.fromkeys(numbered, error)
+    stages = [sorted({head._stage() for head in heads.values()}) for _, heads in paths]
+    chains = [
+        next(iter(heads.values()))._chain(support, path) for (support, heads), path in zip(paths, stages, strict=True)
+    ]
+    results: dict[int, Fitted] = dict(numbered)
+    for (_, heads), path, fits in zip(paths, stages, solve_chains(chains, where, on_done), strict=True):
+        for i, head in heads.items():
+            try:
+                head._take(fits[path.index(head._stage())])
+            except ConvergenceWarning as warning:
+                results[i] = warning
+    return results

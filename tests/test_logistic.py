@@ -5,13 +5,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+import torch.nn.functional as F
 from features import CLASSES, SHOTS, real_features
 from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from frofa.estimators import LogisticProbeClassifier
-from frofa.estimators._newton import _Problem, fit_logistic
+from frofa.estimators._logistic_batch import DENSE, Batch
 
 Array = npt.NDArray[Any]
 CASES = {
@@ -136,53 +137,102 @@ def test_tokens_are_averaged() -> None:
     np.testing.assert_array_equal(head.predict_proba(tokens), head.predict_proba(pooled))
 
 
-def problem(n_classes: int) -> tuple[_Problem, torch.Tensor]:
+def problem(n_classes: int) -> tuple[Batch, torch.Tensor, torch.Tensor]:
+    """Two problems with weights, products in float64; weights of the scores; penalty."""
     generator = torch.Generator().manual_seed(0)
-    draw = torch.randn(12, 6, generator=generator, dtype=torch.float64)
-    weights = torch.rand(12, generator=generator, dtype=torch.float64)
-    penalty = torch.tensor([0.3] * 5 + [0], dtype=torch.float64)
-    rows = 1 if n_classes == 2 else n_classes
-    w = torch.randn(rows, 6, generator=generator, dtype=torch.float64)
-    return _Problem(draw, torch.arange(12) % n_classes, weights / weights.sum(), penalty, n_classes == 2), w
+    features = torch.randn(2, 12, 6, generator=generator, dtype=torch.float64)
+    features[:, :, -1] = 1
+    weights = torch.rand(2, 12, generator=generator, dtype=torch.float64)
+    weights[0, 3] = 0
+    batch = Batch(features, torch.arange(12).repeat(2, 1) % n_classes, weights, n_classes)
+    batch.use_float64()
+    return batch, torch.randn(batch.shape, generator=generator, dtype=torch.float64), batch.penalty(0.7)
+
+
+def mean_loss(batch: Batch, coef: torch.Tensor) -> torch.Tensor:
+    """Of all problems, in sum; by PyTorch."""
+    scores = batch.exact @ coef.transpose(1, 2)
+    logits = torch.cat([torch.zeros_like(scores), scores], 2) if batch.n_scores == 1 else scores
+    n_classes = logits.shape[2]
+    losses = F.cross_entropy(logits.transpose(1, 2), torch.arange(12).repeat(2, 1) % n_classes, reduction="none")
+    return (losses * batch.share[:, :, 0]).sum()
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])
-def test_gradient_is_that_of_the_objective(n_classes: int) -> None:
-    p, w = problem(n_classes)
-    gradient = p.evaluate(w)[1]
-    for i in range(w.numel()):
-        nudge = torch.zeros_like(w)
-        nudge.view(-1)[i] = 1e-6
-        slope = (p.evaluate(w + nudge)[0] - p.evaluate(w - nudge)[0]) / 2e-6
-        assert abs(slope - float(gradient.reshape(-1)[i])) < 1e-8
+def test_gradient_is_that_of_the_loss(n_classes: int) -> None:
+    batch, coef, _ = problem(n_classes)
+    probabilities = batch.probabilities(batch.scores(coef))
+    assert float(batch.losses(batch.scores(coef)).sum()) == pytest.approx(float(mean_loss(batch, coef)), rel=1e-12)
+    expected = torch.autograd.functional.jacobian(lambda w: mean_loss(batch, w), coef)
+    torch.testing.assert_close(batch.gradient(probabilities), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])
-def test_curvature_is_the_product_with_the_hessian(n_classes: int) -> None:
-    p, w = problem(n_classes)
-    v = torch.randn(w.shape, generator=torch.Generator().manual_seed(1), dtype=w.dtype)
+def test_gain_of_the_gradient_is_pulled_back(n_classes: int) -> None:
+    batch, coef, _ = problem(n_classes)
+    before, after = (batch.probabilities(batch.scores(w)) for w in (coef, 1.1 * coef))
+    gain = batch.pull_back(batch.weighted(after - before))
+    torch.testing.assert_close(gain, batch.gradient(after) - batch.gradient(before), rtol=0, atol=1e-12)
 
-    def value(at: torch.Tensor) -> torch.Tensor:
-        scores = p.x @ at.T
-        logits = torch.hstack([torch.zeros_like(scores), scores]) if n_classes == 2 else scores
-        losses = torch.nn.functional.cross_entropy(logits, p.codes, reduction="none")
-        return (losses * p.weights).sum() + (p.penalty * at**2).sum() / 2
 
-    assert p.evaluate(w)[0] == pytest.approx(float(value(w)), rel=1e-12)
-    expected = torch.autograd.functional.hvp(value, w, v)[1]
-    torch.testing.assert_close(p.curvature(p.evaluate(w)[2], v), expected, rtol=0, atol=1e-12)
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_curvature_is_that_of_the_loss(n_classes: int) -> None:
+    batch, coef, _ = problem(n_classes)
+    direction = torch.randn(coef.shape, generator=torch.Generator().manual_seed(1), dtype=coef.dtype)
+    found = batch.curvature(batch.probabilities(batch.scores(coef)), batch.scores(direction))
+    bent = torch.autograd.functional.hvp(lambda w: mean_loss(batch, w), coef, direction)[1]
+    torch.testing.assert_close(found, (bent * direction).sum((1, 2), keepdim=True), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_derivatives_along_mixed_scores(n_classes: int) -> None:
+    batch, coef, _ = problem(n_classes)
+    coefs = torch.stack([coef, coef.flip(2)], 1)
+    mix = torch.tensor([[0.3, -0.7], [1.0, 0.2]], dtype=torch.float64)
+
+    def loss(mix: torch.Tensor) -> torch.Tensor:
+        return mean_loss(batch, (mix[:, :, None, None] * coefs).sum(1))
+
+    scores = torch.stack([batch.scores(coefs[:, k]) for k in range(2)], 1)
+    probabilities = batch.probabilities((mix[:, :, None, None] * scores).sum(1))
+    slope, hessian = batch.derivatives(probabilities, scores)
+    torch.testing.assert_close(slope, torch.autograd.functional.jacobian(loss, mix), rtol=0, atol=1e-12)
+    full = torch.autograd.functional.hessian(loss, mix)
+    torch.testing.assert_close(hessian, torch.stack([full[b, :, b] for b in range(2)]), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize("dense", [True, False])
+def test_preconditioner_is_near_the_inverse_hessian(
+    n_classes: int, dense: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("frofa.estimators._logistic_batch.DENSE", DENSE if dense else 0)
+    batch, coef, penalty = problem(n_classes)
+    apply = batch.preconditioner(batch.probabilities(batch.scores(coef)), penalty)
+    size = coef[0].numel()
+    units = torch.eye(size, dtype=coef.dtype).view(size, *coef.shape[1:])
+    if n_classes > 2:  # gradients have no part in a constant that is added to all intercepts
+        units[:, :, -1] -= units[:, :, -1].mean(1, keepdim=True)
+    inverse = torch.stack([apply(unit.expand_as(coef)).flatten(1) for unit in units], 2)
+    torch.testing.assert_close(inverse, inverse.transpose(1, 2), rtol=0, atol=1e-6)
+    hessian = torch.autograd.functional.hessian(lambda w: mean_loss(batch, w), coef)
+    for b in range(2):
+        exact = hessian[b, :, :, b].reshape(size, size) + torch.diag(penalty[b].expand(coef.shape[1:]).flatten())
+        spectrum = torch.linalg.eigvals(inverse[b] @ exact).real
+        spectrum = spectrum.sort().values[0 if n_classes == 2 else 1 :]
+        assert spectrum.max() < (1.001 if dense else 5)
+        assert spectrum.min() > (0.999 if dense else 0.1)
 
 
 def test_few_samples_are_solved_in_their_span() -> None:
     X, y = case("multinomial n < d")
-    features, codes = torch.tensor(X), torch.tensor(np.unique(y, return_inverse=True)[1])
-    weights = torch.ones(len(y), dtype=torch.float64)
-    coef = fit_logistic(features, codes, weights, 5, 1.0, tol=1e-10, max_iter=50).coef
-    within = torch.linalg.lstsq(features.T, coef.T).solution
-    torch.testing.assert_close(features.T @ within, coef.T, rtol=0, atol=1e-10)
+    head = LogisticProbeClassifier(tol=1e-10).fit(X, y)
+    centred = (X - X.mean(0)).T
+    within = np.linalg.lstsq(centred, head.coef_.T)[0]
+    np.testing.assert_allclose(centred @ within, head.coef_.T, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["C", "tol", "max_iter"])
+@pytest.mark.parametrize("name", ["C", "tol", "max_iter", "device"])
 def test_bad_parameters_are_named(name: str) -> None:
     X, y = case("binary n < d")
     head = LogisticProbeClassifier().set_params(**{name: 0})

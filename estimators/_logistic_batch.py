@@ -1,0 +1,203 @@
+"""Problems of logistic regression side by side: their probabilities, gradients and curvature, and a preconditioner."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+OWN = 256
+"""Samples of a class that the preconditioner treats one by one, at most."""
+
+
+DENSE = 512
+"""Weights of a problem up to which its Hessian is inverted as it is."""
+
+
+class Batch:
+    """B problems of one shape: ``sum_i share_i * cross_entropy_i + penalty * |coef|^2 / 2`` each.
+
+    Two classes have a single score, that of class 1 against 0, as in scikit-learn; more have one each. Products with
+    the features are in float32 until `use_float64`, which small problems begin with.
+
+    Parameters
+    ----------
+    features : Tensor of float64, shape (B, n, D)
+        The last channel is the constant one, whose weight, the intercept, is not penalised.
+    codes : Tensor of int64, shape (B, n)
+    weights : Tensor of float64, shape (B, n)
+        Zero for rows that only fill up the shape.
+    n_classes : int
+    """
+
+    def __init__(self, features: Tensor, codes: Tensor, weights: Tensor, n_classes: int):
+        self.exact = features
+        self.fast = features.float()
+        self.rough = True  # whether float32 does for scores and weights, too, at first
+        self.n_scores = 1 if n_classes == 2 else n_classes
+        self.total = weights.sum(1)
+        self.share = (weights / self.total[:, None]).unsqueeze(2)
+        classes = torch.arange(n_classes - self.n_scores, n_classes, device=codes.device)
+        self.targets = (codes.unsqueeze(2) == classes).to(features.dtype)
+        self.scales = torch.einsum("bn,bnd->bd", self.share[:, :, 0].to(self.fast.dtype), self.fast**2).unsqueeze(1)
+        self.dense = self.n_scores * features.shape[2] <= DENSE
+        self._own = None if self.dense or self.n_scores == 1 else _own_rows(codes, self.share, n_classes)
+        self._members = None if self._own is None else _gather(self.fast, self._own)
+        if self.dense:
+            self.use_float64()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the weights of all problems: (B, n_scores, D)."""
+        return len(self.exact), self.n_scores, self.exact.shape[2]
+
+    @property
+    def size(self) -> float:
+        """Root mean square of the largest feature, at least 1."""
+        return max(1.0, float(self.scales.max())) ** 0.5
+
+    def use_float64(self) -> None:
+        """Compute products with the features in float64 from now on."""
+        if self.fast.dtype != torch.float64:
+            self.fast, self.rough = self.exact, False
+            self.scales = self.scales.double()
+            self._members = None if self._own is None else _gather(self.fast, self._own)
+
+    def penalty(self, C: float) -> Tensor:
+        """Penalty (B, 1, D) that makes C times the summed cross-entropy of the mean one."""
+        penalty = (1 / (C * self.total))[:, None, None].repeat(1, 1, self.exact.shape[2])
+        penalty[:, :, -1] = 0
+        return penalty
+
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """Of the scored classes, shape (B, n, n_scores)."""
+        return torch.sigmoid(scores) if self.n_scores == 1 else torch.softmax(scores, 2)
+
+    def losses(self, scores: Tensor) -> Tensor:
+        """Mean cross-entropy (B,) of scores (B, n, n_scores)."""
+        normaliser = F.softplus(scores) if self.n_scores == 1 else scores.logsumexp(2, keepdim=True)
+        own = (scores * self.targets.to(scores.dtype)).sum(2, keepdim=True)
+        return ((normaliser - own) * self.share.to(scores.dtype)).sum((1, 2))
+
+    def scores(self, coef: Tensor) -> Tensor:
+        """Scores (B, n, n_scores) of weights in float64, or their change along a direction in `fast`'s dtype."""
+        return (self.exact if coef.dtype == torch.float64 else self.fast) @ coef.transpose(1, 2)
+
+    def pull_back(self, error: Tensor) -> Tensor:
+        """Gradient (B, n_scores, D) of `weighted` errors in probability."""
+        return error.transpose(1, 2) @ self.fast
+
+    def weighted(self, error: Tensor) -> Tensor:
+        """Errors in probability (B, n, n_scores) times the shares, for products with `fast`."""
+        return error.to(self.fast.dtype).mul_(self.share.to(self.fast.dtype))
+
+    def gradient(self, probabilities: Tensor) -> Tensor:
+        """Gradient of the mean cross-entropy, with products in float64."""
+        return ((probabilities - self.targets) * self.share).transpose(1, 2) @ self.exact
+
+    def curvature(self, probabilities: Tensor, change: Tensor) -> Tensor:
+        """Second derivative (B, 1, 1) of the mean cross-entropy along a change of the scores."""
+        share = self.share.to(change.dtype)
+        moved = probabilities.to(change.dtype) * change
+        mean = moved.sum(2, keepdim=True)
+        return (dot(moved.mul_(share), change) - (mean**2 * share).sum(1, keepdim=True)).double()
+
+    def derivatives(self, probabilities: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """First (B, m) and second (B, m, m) ones of the mean cross-entropy in the coefficients of m scores.
+
+        Shapes are (B, n, n_scores) and (B, m, n, n_scores).
+        """
+        share = self.share.to(scores.dtype).unsqueeze(1)
+        slope = (scores * ((probabilities - self.targets.to(scores.dtype)).unsqueeze(1) * share)).sum((2, 3))
+        moved = probabilities.unsqueeze(1) * scores
+        means = moved.sum(3)
+        hessian = (moved * share).flatten(2) @ scores.flatten(2).transpose(1, 2)
+        hessian = hessian - (means * share[:, :, :, 0]) @ means.transpose(1, 2)
+        return slope.double(), hessian.double()
+
+    def preconditioner(self, probabilities: Tensor, penalty: Tensor) -> Callable[[Tensor], Tensor]:
+        """Inverse of the Hessian where problems are small, and otherwise of what is left of it without the coupling.
+
+        The Hessian's block of a class is ``sum_i q_i x_i x_i'`` and the penalty, with ``q_i = share_i p_i (1 - p_i)``.
+        Where samples are few, those of the class itself have most of the weight, and theirs is the part that differs
+        from class to class: it is kept as it is, and inverted in the span of the few (Woodbury's identity). The others'
+        is replaced by its diagonal at equal weights.
+        """
+        invert = (self._newton if self.dense else self._diagonal)(probabilities.double(), penalty)
+
+        def apply(v: Tensor) -> Tensor:
+            v = invert(v)
+            if self.n_scores > 1:  # a constant that is added to all intercepts changes nothing
+                v[:, :, -1] -= v[:, :, -1].mean(1, keepdim=True)
+            return v
+
+        return apply
+
+    def _diagonal(self, probabilities: Tensor, penalty: Tensor) -> Callable[[Tensor], Tensor]:
+        """Inverse of the diagonal, and of the share of a class's own samples in its block."""
+        spread = ((probabilities * (1 - probabilities)).clamp(min=0) * self.share).transpose(1, 2)
+        rest = spread.sum(2, keepdim=True)
+        floor = 1e-3 * rest.mean(1, keepdim=True) + 1e-12
+        if self._own is None or self._members is None:
+            inverse = (1 / (torch.maximum(rest, floor) * self.scales + penalty)).to(self.fast.dtype)
+            return lambda v: inverse * v
+        own = spread.gather(2, self._own.rows) * self._own.present
+        rest = torch.maximum(rest - own.sum(2, keepdim=True), floor)
+        inverse = (1 / (rest * self.scales + penalty)).to(self.fast.dtype)
+        members, root = self._members, own.sqrt()
+        inner = ((members * inverse.unsqueeze(2)) @ members.transpose(2, 3)).double()
+        inner = root.unsqueeze(3) * inner * root.unsqueeze(2) + torch.eye(own.shape[2], device=own.device)
+        inner = root.unsqueeze(3) * torch.cholesky_inverse(torch.linalg.cholesky(inner)) * root.unsqueeze(2)
+        inner = inner.to(self.fast.dtype)
+
+        def apply(v: Tensor) -> Tensor:
+            v = inverse * v
+            weights = v.unsqueeze(2) @ members.transpose(2, 3) @ inner  # of rows: products with columns are slow
+            return v - inverse * (weights @ members).squeeze(2)
+
+        return apply
+
+    def _newton(self, probabilities: Tensor, penalty: Tensor) -> Callable[[Tensor], Tensor]:
+        """Inverse of the Hessian."""
+        n_problems, n_scores, width = self.shape
+        hessian = self.exact.new_empty(n_problems, n_scores, width, n_scores * width)
+        for k in range(n_scores):
+            weights = -probabilities[:, :, k : k + 1] * probabilities * self.share
+            weights[:, :, k] += (probabilities[:, :, k : k + 1] * self.share)[:, :, 0]
+            rows = (weights.unsqueeze(3) * self.exact.unsqueeze(2)).flatten(2)
+            hessian[:, k] = self.exact.transpose(1, 2) @ rows
+        hessian = hessian.view(n_problems, n_scores * width, -1)
+        diagonal = hessian.diagonal(dim1=1, dim2=2)
+        diagonal += penalty.expand(self.shape).flatten(1)
+        diagonal += 1e-9 * diagonal.mean(1, keepdim=True)
+        factor = torch.linalg.cholesky(hessian)
+        return lambda v: torch.cholesky_solve(v.double().flatten(1).unsqueeze(2), factor).view(v.shape).to(v.dtype)
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Inner products (B, 1, 1)."""
+    return a.flatten(1).unsqueeze(1) @ b.flatten(1).unsqueeze(2)
+
+
+class _Own(NamedTuple):
+    """Rows (B, n_scores, m) that belong to each class, and whether there are as many."""
+
+    rows: Tensor
+    present: Tensor
+
+
+def _own_rows(codes: Tensor, share: Tensor, n_classes: int) -> _Own:
+    """Up to m samples of each class, twice the mean number at most."""
+    member = share[:, :, 0] > 0
+    belongs = (codes.unsqueeze(1) == torch.arange(n_classes, device=codes.device)[:, None]) & member.unsqueeze(1)
+    most = int(belongs.sum(2).max())
+    m = min(most, max(8, 2 * codes.shape[1] // n_classes), OWN)
+    present, rows = belongs.byte().topk(m, 2)
+    return _Own(rows, present.bool())
+
+
+def _gather(features: Tensor, own: _Own) -> Tensor:
+    """Features (B, n_scores, m, D) of the samples of each class."""
+    which = torch.arange(len(features), device=features.device)[:, None, None]
+    return features[which, own.rows]

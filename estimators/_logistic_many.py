@@ -1,0 +1,212 @@
+"""Many logistic regressions: batches of paths, on CPU threads or a GPU."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from frofa.estimators._device import SMALL, one_thread_each, threads_for
+from frofa.estimators._logistic_batch import Batch
+from frofa.estimators._logistic_path import Stage, solve_path
+
+Array = npt.NDArray[np.float64]
+STRIDE = 10.0
+"""Ratio of one C to the next that is solved on the way to it, at most."""
+GPU_SHARE = 0.5
+"""Of the free memory of a GPU, for a batch."""
+
+
+class Fit(NamedTuple):
+    """Weights (n_scores, C), intercepts (n_scores,), iterations, and whether the tolerance was reached."""
+
+    coef: Array
+    intercept: Array
+    n_iter: int
+    converged: bool
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Problems on the same samples, which differ in C.
+
+    Attributes
+    ----------
+    features : ndarray of float64, shape (n, C)
+    codes : ndarray of int, shape (n,)
+    weights : ndarray of float64, shape (n,)
+        Positive.
+    n_classes : int
+    stages : tuple of Stage
+        C in ascending order.
+    """
+
+    features: Array
+    codes: npt.NDArray[np.intp]
+    weights: Array
+    n_classes: int
+    stages: tuple[Stage, ...]
+
+    @property
+    def size(self) -> int:
+        """Elements of the largest factor of a product."""
+        return self.features.size + len(self.features) * self.n_classes
+
+
+def solve_chains(
+    chains: Sequence[Chain], device: torch.device, on_done: Callable[[int], object] = lambda _: None
+) -> list[list[Fit]]:
+    """Solve all problems of all chains.
+
+    Chains of equal shape and stages go side by side, in batches that the memory of a GPU has room for; on a CPU, only
+    small ones do, and threads share the batches. What is found depends on that within the tolerance only.
+
+    Parameters
+    ----------
+    chains : sequence of Chain
+    device : torch.device
+    on_done : callable
+        Called with the number of problems that are solved since the last call.
+
+    Returns
+    -------
+    list of list of Fit
+        A list a chain, one Fit a stage.
+    """
+    results: list[list[Fit]] = [[] for _ in chains]
+    batches = _plan(chains, device)
+    lock = Lock()
+
+    def run(places: list[int]) -> Iterator[None]:
+        for fits in _solve_batch([chains[i] for i in places], device):
+            with lock:
+                for i, fit in zip(places, fits, strict=True):
+                    results[i].append(fit)
+                on_done(len(places))
+            yield
+
+    if len(batches) == 1 or device.type != "cpu":
+        with threads_for(max(chain.size for chain in chains)):
+            for places in batches:
+                deque(run(places), maxlen=0)
+        return results
+    tasks = deque(run(places) for places in batches)
+    with one_thread_each(len(batches)) as n_workers, ThreadPoolExecutor(n_workers) as pool:
+        for worker in [pool.submit(_work, tasks) for _ in range(n_workers)]:
+            worker.result()
+    return results
+
+
+def _work(tasks: deque[Iterator[None]]) -> None:
+    """Advance tasks in turn, by one stage each, so that all are done at about the same time."""
+    while tasks:
+        try:
+            task = tasks.popleft()
+        except IndexError:  # another thread was faster
+            return
+        try:
+            next(task)
+        except StopIteration:
+            continue
+        tasks.append(task)
+
+
+def _plan(chains: Sequence[Chain], device: torch.device) -> list[list[int]]:
+    """Places of the chains that make up each batch."""
+    groups: dict[tuple[int, int, tuple[Stage, ...]], list[int]] = {}
+    for i, chain in enumerate(chains):
+        groups.setdefault((chain.n_classes, _width(chain), chain.stages), []).append(i)
+    batches = []
+    for places in groups.values():
+        room = _room(max((chains[i] for i in places), key=lambda chain: chain.size), device)
+        batches += [places[k : k + room] for k in range(0, len(places), room)]
+    return batches
+
+
+def _room(chain: Chain, device: torch.device) -> int:
+    """How many chains of that size a batch takes."""
+    if device.type == "cpu":
+        return max(1, SMALL // chain.size)
+    n, width, n_scores = len(chain.features), _width(chain), chain.n_classes
+    size = 12 * n * width + 160 * n_scores * width + 200 * n * n_scores + 8 * n * width
+    free: int = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 2**32
+    return max(1, int(GPU_SHARE * free) // size)
+
+
+def _width(chain: Chain) -> int:
+    """Channels that are solved for: of the span of the samples, the constant one, and zeros up to a multiple of 8."""
+    return -(-(min(chain.features.shape) + 1) // 8) * 8
+
+
+def _solve_batch(chains: Sequence[Chain], device: torch.device) -> Iterator[list[Fit]]:
+    """Yield the fits of all chains, stage by stage."""
+    n, width = max(len(chain.features) for chain in chains), _width(chains[0])
+    x = torch.zeros(len(chains), n, width, dtype=torch.float64, device=device)
+    codes = torch.zeros(len(chains), n, dtype=torch.int64, device=device)
+    weights = torch.zeros(len(chains), n, dtype=torch.float64, device=device)
+    spans = []
+    for i, chain in enumerate(chains):
+        rows, span = _centre(torch.tensor(chain.features, device=device))
+        x[i, : len(rows), : rows.shape[1]] = rows
+        x[i, : len(rows), -1] = 1
+        codes[i, : len(rows)] = torch.tensor(chain.codes, device=device)
+        weights[i, : len(rows)] = torch.tensor(chain.weights, device=device)
+        spans.append(span)
+    batch = Batch(x, codes, weights, chains[0].n_classes)
+    path = _steps_to(chains[0].stages, float((batch.scales[:, :, :-1].sum((1, 2)) * batch.total).max()), batch.n_scores)
+    for stage, solution in zip(path, solve_path(batch, path), strict=True):
+        if stage.tol is None:
+            continue
+        rows_of = [span.restore(coef) for span, coef in zip(spans, solution.coef, strict=True)]
+        n_iter, converged = solution.n_iter.tolist(), solution.converged.tolist()
+        yield [Fit(*one, *end) for one, *end in zip(rows_of, n_iter, converged, strict=True)]
+
+
+def _steps_to(stages: Sequence[Stage], curvature: float, n_scores: int) -> list[Stage]:
+    """Put rough stages before and between those that are asked for, from a C at which the penalty outweighs the rest.
+
+    There, the Hessian of the loss at equal probabilities is no larger than the penalty.
+    """
+    path: list[Stage] = []
+    C = STRIDE * (n_scores + 1) / curvature if curvature > 0 else stages[0].C
+    for stage in stages:
+        while C * STRIDE < stage.C * 0.999:
+            C *= STRIDE
+            path.append(Stage(C, None, stage.max_iter))
+        path.append(stage)
+        C = stage.C
+    return path
+
+
+class _Span(NamedTuple):
+    """Where the problem lies: centred features, in the span of the samples where they are fewer than the channels."""
+
+    mean: Tensor
+    basis: Tensor | None
+    width: int
+
+    def restore(self, solved: Tensor) -> tuple[Array, Array]:
+        """Weights and intercepts for features as given."""
+        coef = solved[:, : self.width]
+        if self.basis is not None:
+            coef = coef @ self.basis.T
+        intercept = solved[:, -1] - coef @ self.mean
+        if len(intercept) > 1:
+            intercept = intercept - intercept.mean()  # which changes no probability
+        return coef.cpu().numpy().copy(), intercept.cpu().numpy()
+
+
+def _centre(features: Tensor) -> tuple[Tensor, _Span]:
+    """Centre, and rotate into the span, which is exact: the solution lies there, and the penalty knows no rotation."""
+    mean = features.mean(0)
+    centred = features - mean
+    if len(features) >= features.shape[1]:
+        return centred, _Span(mean, None, features.shape[1])
+    basis, triangle = torch.linalg.qr(centred.T)
+    return triangle.T, _Span(mean, basis, len(features))
