@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 Fitted: TypeAlias = "FeatureClassifier | Exception"
 Engine: TypeAlias = Callable[..., list[Any]]
-FITTING = ("fit", "_fit", "_check_support", "_check_parameters", "_check_data", "_check_labels", "_check_features")
-FITTING += ("_adopt", "_adopt_labels", "_tokens", "_prepare", "_copies")
+FITTING = (
+    *("fit", "_fit", "_check_support", "_check_parameters", "_check_data", "_check_labels", "_check_features"),
+    *("_adopt", "_adopt_labels", "_tokens", "_prepare", "_copies"),
+)
 """What an engine stands for: a subclass that has its own of any of these does not inherit the engine."""
 
 

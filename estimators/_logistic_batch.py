@@ -55,7 +55,7 @@ class Batch:
     @property
     def size(self) -> float:
         """Root mean square of the largest feature, at least 1."""
-        return max(1.0, float(self.scales.max())) ** 0.5
+        return float(max(1.0, float(self.scales.max())) ** 0.5)
 
     def use_float64(self) -> None:
         """Compute products with the features in float64 from now on."""

@@ -1,13 +1,13 @@
 """Jobs on the same rows: their data are checked once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 
 from frofa.estimators._base import CheckedData, FeatureClassifier, Support
-from frofa.estimators._batch_fit import Job
+from frofa.estimators._batch_fit import Fitted, Job
 
 
 def check_jobs(
@@ -23,6 +23,28 @@ def check_jobs(
     """
     known: dict[bytes, CheckedData | Exception] = {}
     return [_check(X, y, job, sample_weight, known) for job in jobs]
+
+
+def fit_shared(
+    X: Any,
+    y: Any,
+    jobs: Sequence[Job],
+    sample_weight: Any,
+    on_done: Callable[[int], object],
+    fit: Callable[[Any, Support], object],
+) -> list[Fitted]:
+    """Fit the jobs' heads to data that are checked once for all jobs on the same rows; the rest is as in `fit_many`."""
+    results: list[Fitted] = []
+    for found in check_jobs(X, y, jobs, sample_weight):
+        result = found if isinstance(found, Exception) else found[0]
+        if not isinstance(found, Exception):
+            try:
+                fit(*found)
+            except Exception as error:
+                result = error
+        results.append(result)
+        on_done(1)
+    return results
 
 
 def _check(

@@ -1,5 +1,6 @@
 """Nearest class mean."""
 
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -7,6 +8,8 @@ import numpy as np
 from sklearn.utils._param_validation import Interval
 
 from frofa.estimators._base import Array, FeatureClassifier, Support
+from frofa.estimators._batch_fit import Fitted, Job
+from frofa.estimators._shared_data import fit_shared
 
 
 class PrototypeClassifier(FeatureClassifier):
@@ -65,6 +68,13 @@ class PrototypeClassifier(FeatureClassifier):
             missing = self.classes_[totals == 0].tolist()
             raise ValueError(f"expected samples of positive weight of every class. Got none of {missing}.")
         self.prototypes_ = membership.T @ x / totals[:, None]
+
+    @classmethod
+    def _fit_many(
+        cls, X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
+    ) -> list[Fitted]:
+        """Engine of `fit_many`: data of the same samples are checked once."""
+        return fit_shared(X, y, jobs, sample_weight, on_done, lambda head, support: head._fit(support))
 
     def _normalised(self, features: Array) -> Array:
         x: Array = features - self.mean_

@@ -1,6 +1,6 @@
 """The linear probe of the FroFA and big_vision papers: closed-form ridge regression to one-hot targets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple
 
@@ -14,7 +14,9 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from frofa.augmentations import Augmentation
 from frofa.estimators._augmented import CONSTRAINTS
 from frofa.estimators._base import Array, LinearClassifier, Support
+from frofa.estimators._batch_fit import Fitted, Job
 from frofa.estimators._ridge_path import RidgePath, decompose
+from frofa.estimators._shared_data import fit_shared
 
 DEFAULT_ALPHAS = tuple(2.0**k for k in range(-20, 11))
 
@@ -130,8 +132,28 @@ class RidgeProbeClassifier(LinearClassifier):
         self.random_state = random_state
 
     def _fit(self, support: Support) -> None:
+        self._fit_path(support, self._decompose(support))
+
+    @classmethod
+    def _fit_many(
+        cls, X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
+    ) -> list[Fitted]:
+        """Engine of `fit_many`: jobs on the same samples, of whatever penalties, share one decomposition."""
+        paths: dict[tuple[int, bytes], RidgePath] = {}
+
+        def fit(head: RidgeProbeClassifier, support: Support) -> None:
+            if head.augment is not None:  # each draws copies of its own
+                head._fit(support)
+                return
+            key = id(support.features), support.weights.tobytes()
+            if key not in paths:
+                paths[key] = head._decompose(support)
+            head._fit_path(support, paths[key])
+
+        return fit_shared(X, y, jobs, sample_weight, on_done, fit)
+
+    def _fit_path(self, support: Support, path: RidgePath) -> None:
         alphas = self._check_alphas()
-        path = self._decompose(support)
         held_out = self._held_out(support, path)
         self.errors_ = None
         if len(alphas) > 1:
