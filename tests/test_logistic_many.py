@@ -114,9 +114,7 @@ def test_hardly_penalised_and_separable() -> None:
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
 def test_features_of_any_scale(scale: float) -> None:
     X, y = gaussian(60, 20)
-    for head, job in zip(
-        fitted(X * scale, y, jobs := grid(y, CS / np.float64(scale) ** 2, tol=1e-10)), jobs, strict=True
-    ):
+    for head, job in zip(fitted(X * scale, y, jobs := grid(y, np.array(CS) / scale**2, tol=1e-10)), jobs, strict=True):
         unscaled = LogisticProbeClassifier(head.C * scale**2, tol=1e-10).fit(X[job.rows], y[job.rows])
         np.testing.assert_allclose(head.predict_proba(X * scale), unscaled.predict_proba(X), rtol=0, atol=1e-5)
 
