@@ -41,7 +41,7 @@ class Batch:
         classes = torch.arange(n_classes - self.n_scores, n_classes, device=codes.device)
         self.targets = (codes.unsqueeze(2) == classes).to(features.dtype)
         self.scales = torch.einsum("bn,bnd->bd", self.share[:, :, 0].to(self.fast.dtype), self.fast**2).unsqueeze(1)
-        self.dense = self.n_scores * features.shape[2] <= DENSE
+        self.dense = self.n_scores * features.shape[2] <= DENSE and features.shape[1] <= 2**14
         self._own = None if self.dense or self.n_scores == 1 else _own_rows(codes, self.share, n_classes)
         self._members = None if self._own is None else _gather(self.fast, self._own)
         if self.dense:
@@ -55,7 +55,7 @@ class Batch:
     @property
     def size(self) -> float:
         """Root mean square of the largest feature, at least 1."""
-        return float(max(1.0, float(self.scales.max())) ** 0.5)
+        return float(self.scales.max().clamp(min=1).sqrt())
 
     def use_float64(self) -> None:
         """Compute products with the features in float64 from now on."""

@@ -135,8 +135,8 @@ def _room(chain: Chain, device: torch.device) -> int:
         return max(1, SMALL // chain.size)
     n, width, n_scores = len(chain.features), _width(chain), chain.n_classes
     size = 12 * n * width + 160 * n_scores * width + 200 * n * n_scores + 8 * n * width
-    free: int = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 2**32
-    return max(1, int(GPU_SHARE * free) // size)
+    free = float(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 2.0**32
+    return max(1, int(GPU_SHARE * free / size))
 
 
 def _width(chain: Chain) -> int:
