@@ -69,8 +69,9 @@ def open_npy(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> tuple[
     """
     dtype = np.dtype(dtype)
     with path.open("rb", buffering=0) as file:  # the map is not touched: of a page, the system maps millions of bytes
-        offset = _check_header(path, file.read(HEAD), os.fstat(file.fileno()).st_size, dtype, shape)
-    data = map_file(path).numpy()
+        size = os.fstat(file.fileno()).st_size
+        offset = _check_header(path, file.read(HEAD), size, dtype, shape)
+    data = map_file(path, size).numpy()
     data.flags.writeable = False
     return np.ndarray(shape, dtype, buffer=data, offset=offset), offset
 
@@ -84,13 +85,14 @@ def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     return file.getvalue()
 
 
-def map_file(path: Path) -> torch.Tensor:
-    """Map a file into memory as bytes: what is written to the tensor stays in this process.
+def map_file(path: Path, size: int | None = None) -> torch.Tensor:
+    """Map a file of this size into memory as bytes: what is written to the tensor stays in this process.
 
     By torch, since a map of Python's keeps a file descriptor for as long as it lives: a store may have thousands of
     shards, a process 1,024 descriptors.
     """
-    size = path.stat().st_size
+    if size is None:
+        size = path.stat().st_size
     if not size:
         raise DamagedStoreError(path, "it is empty")
     try:

@@ -17,6 +17,7 @@ from frofa.store.shard import COMPACTED, SHARDS, Shard, open_shard, shard_names
 ATTEMPTS = 100
 """How often to look again while others change a directory; two or three do."""
 MANY, OPENING_THREADS = 64, 8
+"""More shards than that, not opened before, are opened by so many threads."""
 LOOSE_ROWS, LOOSE_FRACTION = 2**16, 1 / 8
 """So many images outside the index, absolutely and of all, are a reason to write a new one."""
 
@@ -107,8 +108,7 @@ class SpecTable:
         self.refresh()
         for _ in range(ATTEMPTS):
             view = self._view
-            self._open_many(view)
-            found = [shard for name in view.names if (shard := self._mapped(view, name))]
+            found = [shard for shard in self._map_all(view) if shard]
             self.refresh()
             if len(found) == len(view.names) and not _moved(view.names, self._view.names):
                 return found
@@ -154,13 +154,12 @@ class SpecTable:
             loose = build_index([shard for name in names_of_it if (shard := self._open(name, shards))])
         return _View(names, indices, index, loose, shards)
 
-    def _open_many(self, view: _View) -> None:
-        """Open the shards that were not opened before by several threads: from a disk, what takes time is waiting."""
-        new = [name for name in view.names if name not in view.shards]
-        if len(new) > MANY:
-            with ThreadPoolExecutor(OPENING_THREADS) as pool:
-                for _ in pool.map(partial(self._mapped, view), new):
-                    pass
+    def _map_all(self, view: _View) -> list[Shard | None]:
+        """All shards as `_mapped` has them; many new ones by several threads: from a disk, most of it is waiting."""
+        if len(view.names) - len(view.shards) <= MANY:
+            return [self._mapped(view, name) for name in view.names]
+        with ThreadPoolExecutor(OPENING_THREADS) as pool:
+            return list(pool.map(partial(self._mapped, view), view.names))
 
     def _mapped(self, view: _View, name: str) -> Shard | None:
         """The shard of that name with its files mapped, so that it can be read when it is gone; None if it is gone."""
