@@ -84,10 +84,16 @@ def table(scores: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
         lr, decay = settings[best[index]]
         row: dict[str, Any] = {"augmentation": name, "lr": float(lr), "weight_decay": float(decay)}
         row["validation"] = 100 * float(scores[0][index][best[index]].mean())
-        row["test"], row["test_interval"] = (100 * value for value in mean_interval(test))
-        row["change"], row["change_interval"] = (100 * value for value in mean_interval(test - baseline))
+        row["test"], row["test_interval"] = (100 * value for value in interval(test))
+        row["change"], row["change_interval"] = (100 * value for value in interval(test - baseline))
         rows.append(row)
     return rows
+
+
+def interval(values: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """Mean and half width of the 95 % interval."""
+    mean, low, high = mean_interval(values)
+    return mean, (high - low) / 2
 
 
 def markdown(record: dict[str, Any]) -> str:

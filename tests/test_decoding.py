@@ -96,9 +96,9 @@ def test_more_bad_images_than_rows(small_vit: str, image_paths: list[str]) -> No
 
 
 def test_warnings_of_processes_are_given_out_here(extractor: FrozenFeatureExtractor, tmp_path: Path) -> None:
-    file = tmp_path / "large.png"
-    Image.new("L", (11000, 9000)).save(file)  # more pixels than Pillow takes without a warning
-    with pytest.warns(Image.DecompressionBombWarning, match="could be decompression bomb DOS attack"):
+    file = tmp_path / "broken-exif.jpg"
+    Image.new("RGB", (48, 40)).save(file, exif=b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x05\x00\x12\x01")
+    with pytest.warns(UserWarning, match="Corrupt EXIF data"):
         extractor.transform([file])
 
 

@@ -39,7 +39,7 @@ GRIDS: list[tuple[Any, Any]] = [
         [{"augment": [Brightness(0.1), None], "n_views": [0]}, {"augment": [Brightness(0.1)], "n_views": [2]}],
     ),
     (LogisticProbeClassifier(), {"C": np.logspace(-3, 1, 5)}),
-    (LogisticProbeClassifier(), [{"C": [0.1], "class_weight": [{"ant": 2.0}]}, {"tol": [1e-6, 1e-8]}]),
+    (LogisticProbeClassifier(), [{"C": [0.1], "class_weight": [{"ant": 2.0}]}, {"C": [0.3, 3.0], "tol": [1e-6]}]),
     (PrototypeClassifier(), {"center": [True, False], "normalize": [True, False], "temperature": [0.1, 1.0]}),
     (MAP, {"lr": [0.01, 0.1], "weight_decay": [0.0, 1e-2]}),
     (MAP, {"augment": [None, Brightness(0.2), ChannelDropout(0.1)], "n_steps": [4, 8]}),
