@@ -142,7 +142,8 @@ def _room(chain: Chain, device: torch.device) -> int:
 
 def _width(chain: Chain) -> int:
     """Channels that are solved for: of the span of the samples, the constant one, and zeros up to a multiple of 8."""
-    return -(-(min(chain.features.shape) + 1) // 8) * 8
+    width: int = min(chain.features.shape) + 1
+    return -(-width // 8) * 8
 
 
 def _solve_batch(chains: Sequence[Chain], device: torch.device) -> Iterator[list[Fit]]:
