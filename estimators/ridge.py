@@ -1,6 +1,6 @@
 """The linear probe of the FroFA and big_vision papers: closed-form ridge regression to one-hot targets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple
 
@@ -14,7 +14,9 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from frofa.augmentations import Augmentation
 from frofa.estimators._augmented import CONSTRAINTS
 from frofa.estimators._base import Array, LinearClassifier, Support
+from frofa.estimators._batch_fit import Fitted, Job
 from frofa.estimators._ridge_path import RidgePath, decompose
+from frofa.estimators._shared_data import Shared, fit_sharing, once
 
 DEFAULT_ALPHAS = tuple(2.0**k for k in range(-20, 11))
 
@@ -130,9 +132,14 @@ class RidgeProbeClassifier(LinearClassifier):
         self.random_state = random_state
 
     def _fit(self, support: Support) -> None:
-        alphas = self._check_alphas()
-        path = self._decompose(support)
-        held_out = self._held_out(support, path)
+        self._fit_sharing(support, {})
+
+    def _fit_sharing(self, support: Support, shared: Shared) -> None:
+        """Choose a penalty and a temperature, and solve; decompositions are shared by fits on the same samples."""
+        alphas, weights = self._check_alphas(), support.weights.tobytes()
+        path = once(shared, weights, lambda: self._decompose(support))
+        splits = self.cv if self.cv is None or isinstance(self.cv, Integral) else object()  # which may split at random
+        held_out = once(shared, (weights, splits), lambda: self._held_out(support, path))
         self.errors_ = None
         if len(alphas) > 1:
             self.errors_ = np.array([held_out(alpha).error() for alpha in alphas])
@@ -142,6 +149,13 @@ class RidgeProbeClassifier(LinearClassifier):
             self.temperature_ = held_out(self.alpha_).best_temperature()
         coef, intercept = path.solve(self.alpha_)
         self.coef_, self.intercept_ = np.ascontiguousarray(coef.T), intercept
+
+    @classmethod
+    def _fit_many(
+        cls, X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
+    ) -> list[Fitted]:
+        """Engine of `fit_many`: one eigendecomposition for all penalties on the same samples."""
+        return fit_sharing(X, y, jobs, sample_weight, on_done)
 
     def _check_alphas(self) -> Array:
         values = DEFAULT_ALPHAS if self.alphas is None else self.alphas
