@@ -1,5 +1,6 @@
 """Many logistic regressions: batches of paths, on CPU threads or a GPU."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -132,16 +133,17 @@ def _plan(chains: Sequence[Chain], device: torch.device) -> list[list[int]]:
 def _room(chain: Chain, device: torch.device) -> int:
     """How many chains of that size a batch takes."""
     if device.type == "cpu":
-        return max(1, SMALL // chain.size)
+        return max(1, int(SMALL / chain.size))
     n, width, n_scores = len(chain.features), _width(chain), chain.n_classes
     size = 12 * n * width + 160 * n_scores * width + 200 * n * n_scores + 8 * n * width
     free = float(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 2.0**32
-    return max(1, int(GPU_SHARE * free / size))
+    return max(1, math.floor(GPU_SHARE * free / size))
 
 
 def _width(chain: Chain) -> int:
     """Channels that are solved for: of the span of the samples, the constant one, and zeros up to a multiple of 8."""
-    return int(-(-(min(chain.features.shape) + 1) // 8) * 8)
+    width: int = min(chain.features.shape) + 1
+    return -(-width // 8) * 8
 
 
 def _solve_batch(chains: Sequence[Chain], device: torch.device) -> Iterator[list[Fit]]:

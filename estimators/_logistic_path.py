@@ -1,5 +1,6 @@
 """L2-regularised logistic regression along a path of penalties, several problems at once: preconditioned L-BFGS."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -72,7 +73,7 @@ def solve_path(batch: Batch, path: Sequence[Stage]) -> Iterator[Solution]:
         if before:
             coef, scores = _predict(batch, before, penalty)
             state = state.jump(batch, coef, scores)
-        state, solution = _minimise(batch, state, penalty, stage)
+        state, solution = _Descent(batch, state, penalty, stage).run()
         before.append((state.coef, state.scores))
         yield solution
 
@@ -108,43 +109,67 @@ class _State(NamedTuple):
         return _State(*(part.to(dtype) for part in self))
 
 
-def _minimise(batch: Batch, state: _State, penalty: Tensor, stage: Stage) -> tuple[_State, Solution]:
-    """Iterate until all problems of the batch are solved; those that are stay where they are.
+class _Descent:
+    """The way to the minimum for one C, of all problems of the batch; those that are there stay where they are.
 
     All is in float32 at first. A strict tolerance is then approached from where float64 says that things are, and with
     small changes still computed from products in float32; where these do not get closer, products are in float64, too.
     """
-    precondition, memory, watch = batch.preconditioner(state.probabilities, penalty), _Memory(), _Watch()
-    n_iter = torch.zeros(len(state.coef), dtype=torch.int64, device=state.coef.device)
-    strict = stage.tol is not None and stage.tol < SAFE * batch.size
-    rough, checked = batch.rough, not strict
-    state = state.to(torch.float32) if rough else state
-    gradient = state.gradient + penalty.to(state.coef.dtype) * state.coef
-    for _ in range(2 * stage.max_iter + 2):
-        direction, slope = memory.direction(gradient.to(batch.fast.dtype), precondition)
-        distance = _distance(batch, state, penalty, gradient, slope, stage.tol)
-        done, worst = distance <= 1, float(distance.max())
-        stalled = watch.stalled(worst, ROUGH_PATIENCE if rough else PATIENCE)
-        if (worst <= 1 and not checked) or stalled or (strict and rough and worst <= NEAR):
-            batch.rough = batch.rough and not stalled
-            state, rough, checked = _State.at(batch, state.coef), False, True
-            gradient = state.gradient + penalty * state.coef
-            if watch.failed(worst):
-                if batch.fast.dtype == torch.float64 and stalled:
-                    break  # as close as rounding allows
-                batch.use_float64()
-                precondition, memory = batch.preconditioner(state.probabilities, penalty), _Memory()
-            continue
-        if worst <= 1 or int(n_iter.max()) == stage.max_iter:
-            break
-        state, step, gain = _step(batch, state, penalty, direction, slope, ~done)
-        gradient = gradient + gain
-        memory.add(step.to(direction.dtype), gain.to(direction.dtype))
-        n_iter += ~done
-        checked = not strict
-        if batch.dense and int(n_iter.max()) % REFRESH == 0:
-            precondition = batch.preconditioner(state.probabilities, penalty)
-    return state, Solution(state.coef.double(), n_iter, done)
+
+    def __init__(self, batch: Batch, state: _State, penalty: Tensor, stage: Stage):
+        self.batch, self.penalty, self.stage = batch, penalty, stage
+        self.strict = stage.tol is not None and stage.tol < SAFE * batch.size
+        self.rough, self.checked = batch.rough, not self.strict
+        self.state = state.to(torch.float32) if self.rough else state
+        self.gradient = self.state.gradient + penalty.to(self.state.coef.dtype) * self.state.coef
+        self.memory, self.watch, self.steps = _Memory(), _Watch(), 0
+        self.n_iter = torch.zeros(len(state.coef), dtype=torch.int64, device=state.coef.device)
+        self.best, self.done, self.nearest = self.state, self.n_iter < 0, torch.inf
+        self.precondition = batch.preconditioner(state.probabilities, penalty)
+
+    def run(self) -> tuple[_State, Solution]:
+        """Go there, or as near as `max_iter` steps and rounding allow."""
+        for _ in range(2 * self.stage.max_iter + 2):
+            direction, slope = self.memory.direction(self.gradient.to(self.batch.fast.dtype), self.precondition)
+            distance = _distance(self.batch, self.state, self.penalty, self.gradient, slope, self.stage.tol)
+            worst = float(distance.max())
+            if not math.isfinite(worst):
+                break
+            if self.checked and worst <= self.nearest:
+                self.best, self.done, self.nearest = self.state, distance <= 1, worst
+            stalled = self.watch.stalled(worst, ROUGH_PATIENCE if self.rough else PATIENCE)
+            ended = worst <= 1 or self.steps == self.stage.max_iter
+            if stalled or (ended and not self.checked) or (self.strict and self.rough and worst <= NEAR):
+                if not self._check(worst, stalled):
+                    break
+            elif ended:
+                break
+            else:
+                self._advance(direction, slope, distance > 1)
+        return self.best, Solution(self.best.coef.double(), self.n_iter, self.done)
+
+    def _check(self, worst: float, stalled: bool) -> bool:
+        """Ask float64 where things are, and see to it that they can go on; False where they cannot."""
+        self.batch.rough = self.batch.rough and not stalled
+        self.state, self.rough, self.checked = _State.at(self.batch, self.state.coef), False, True
+        self.gradient = self.state.gradient + self.penalty * self.state.coef
+        if self.watch.failed(worst):
+            if stalled and self.batch.fast.dtype == torch.float64:
+                return False
+            self.batch.use_float64()
+            self.precondition = self.batch.preconditioner(self.state.probabilities, self.penalty)
+            self.memory = _Memory()
+        return True
+
+    def _advance(self, direction: Tensor, slope: Tensor, active: Tensor) -> None:
+        self.state, step, gain = _step(self.batch, self.state, self.penalty, direction, slope, active)
+        self.gradient = self.gradient + gain
+        self.memory.add(step.to(direction.dtype), gain.to(direction.dtype))
+        self.n_iter += active
+        self.steps += 1
+        self.checked = not self.strict
+        if self.batch.dense and self.steps % REFRESH == 0:
+            self.precondition = self.batch.preconditioner(self.state.probabilities, self.penalty)
 
 
 def _distance(

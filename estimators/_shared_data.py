@@ -1,7 +1,7 @@
-"""Jobs on the same rows: their data are checked once."""
+"""Jobs on the same rows: what they have in common is done once."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing
@@ -9,42 +9,57 @@ from sklearn.utils import _safe_indexing
 from frofa.estimators._base import CheckedData, FeatureClassifier, Support
 from frofa.estimators._batch_fit import Fitted, Job
 
+Shared = dict[Any, Any]
+"""What the fits on the same rows have found so far that does not depend on the other parameters."""
+T = TypeVar("T")
+
+
+def once(shared: Shared, key: Any, make: Callable[[], T]) -> T:
+    """What is known by a key, made where it is not."""
+    if key not in shared:
+        shared[key] = make()
+    found: T = shared[key]
+    return found
+
+
+def fit_sharing(
+    X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
+) -> list[Fitted]:
+    """Fit jobs of heads that have `_fit_sharing`, rows by rows; augmented copies are each job's own."""
+    places: dict[bytes, list[int]] = {}
+    for i, job in enumerate(jobs):
+        places.setdefault(job.rows.tobytes(), []).append(i)
+    results: dict[int, Fitted] = {}
+    for same in places.values():
+        shared: Shared = {}
+        for i, found in zip(same, check_jobs(X, y, [jobs[i] for i in same], sample_weight), strict=True):
+            results[i] = found if isinstance(found, Exception) else _fit(*found, shared)
+            on_done(1)
+    return [results[i] for i in range(len(jobs))]
+
+
+def _fit(estimator: Any, support: Support, shared: Shared) -> Fitted:
+    try:
+        estimator._fit_sharing(support, shared if support.copies is None else {})
+    except Exception as error:
+        return error
+    head: FeatureClassifier = estimator
+    return head
+
 
 def check_jobs(
     X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any
-) -> list[tuple[FeatureClassifier, Support] | Exception]:
+) -> Iterator[tuple[FeatureClassifier, Support] | Exception]:
     """Clone each job's estimator and check its parameters and data, as `FeatureClassifier.fit` does.
 
-    Returns
-    -------
-    list of (FeatureClassifier, Support) or Exception
+    Yields
+    ------
+    (FeatureClassifier, Support) or Exception
         Jobs on the same rows share the arrays of their support, except for weights; in place of a job that cannot be
         fitted is what was raised.
     """
     known: dict[bytes, CheckedData | Exception] = {}
-    return [_check(X, y, job, sample_weight, known) for job in jobs]
-
-
-def fit_shared(
-    X: Any,
-    y: Any,
-    jobs: Sequence[Job],
-    sample_weight: Any,
-    on_done: Callable[[int], object],
-    fit: Callable[[Any, Support], object],
-) -> list[Fitted]:
-    """Fit the jobs' heads to data that are checked once for all jobs on the same rows; the rest is as in `fit_many`."""
-    results: list[Fitted] = []
-    for found in check_jobs(X, y, jobs, sample_weight):
-        result = found if isinstance(found, Exception) else found[0]
-        if not isinstance(found, Exception):
-            try:
-                fit(*found)
-            except Exception as error:
-                result = error
-        results.append(result)
-        on_done(1)
-    return results
+    return (_check(X, y, job, sample_weight, known) for job in jobs)
 
 
 def _check(

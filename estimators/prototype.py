@@ -9,7 +9,7 @@ from sklearn.utils._param_validation import Interval
 
 from frofa.estimators._base import Array, FeatureClassifier, Support
 from frofa.estimators._batch_fit import Fitted, Job
-from frofa.estimators._shared_data import fit_shared
+from frofa.estimators._shared_data import Shared, fit_sharing, once
 
 
 class PrototypeClassifier(FeatureClassifier):
@@ -58,26 +58,32 @@ class PrototypeClassifier(FeatureClassifier):
         self.temperature = temperature
 
     def _fit(self, support: Support) -> None:
-        support = support.weighted()
-        mean = np.average(support.features, axis=0, weights=support.weights)
-        self.mean_ = mean if self.center else np.zeros_like(mean)
-        x = self._normalised(support.features)
-        membership = np.eye(len(self.classes_))[support.codes] * support.weights[:, None]
-        totals = membership.sum(0)
-        if not totals.all():
-            missing = self.classes_[totals == 0].tolist()
-            raise ValueError(f"expected samples of positive weight of every class. Got none of {missing}.")
-        self.prototypes_ = membership.T @ x / totals[:, None]
+        self._fit_sharing(support, {})
+
+    def _fit_sharing(self, support: Support, shared: Shared) -> None:
+        """Take the means, or those of a fit on the same samples that normalises in the same way."""
+        self.mean_, self.prototypes_ = once(shared, (self.center, self.normalize), lambda: self._means(support))
 
     @classmethod
     def _fit_many(
         cls, X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
     ) -> list[Fitted]:
-        """Engine of `fit_many`: data of the same samples are checked once."""
-        return fit_shared(X, y, jobs, sample_weight, on_done, lambda head, support: head._fit(support))
+        """Engine of `fit_many`: the data are checked once, and means taken once for all temperatures."""
+        return fit_sharing(X, y, jobs, sample_weight, on_done)
 
-    def _normalised(self, features: Array) -> Array:
-        x: Array = features - self.mean_
+    def _means(self, support: Support) -> tuple[Array, Array]:
+        support = support.weighted()
+        mean = np.average(support.features, axis=0, weights=support.weights)
+        mean = mean if self.center else np.zeros_like(mean)
+        membership = np.eye(len(self.classes_))[support.codes] * support.weights[:, None]
+        totals = membership.sum(0)
+        if not totals.all():
+            missing = self.classes_[totals == 0].tolist()
+            raise ValueError(f"expected samples of positive weight of every class. Got none of {missing}.")
+        return mean, membership.T @ self._normalised(support.features, mean) / totals[:, None]
+
+    def _normalised(self, features: Array, mean: Array) -> Array:
+        x: Array = features - mean
         if not self.normalize:
             return x
         length = np.linalg.norm(x, axis=1, keepdims=True)
@@ -85,7 +91,7 @@ class PrototypeClassifier(FeatureClassifier):
 
     def _scores(self, features: Array) -> Array:
         """Minus half the squared distance to each prototype, up to what all classes share."""
-        scores: Array = self._normalised(features) @ self.prototypes_.T - 0.5 * (self.prototypes_**2).sum(1)
+        scores: Array = self._normalised(features, self.mean_) @ self.prototypes_.T - 0.5 * (self.prototypes_**2).sum(1)
         return scores
 
     def _probability_scale(self) -> float:

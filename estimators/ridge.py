@@ -16,7 +16,7 @@ from frofa.estimators._augmented import CONSTRAINTS
 from frofa.estimators._base import Array, LinearClassifier, Support
 from frofa.estimators._batch_fit import Fitted, Job
 from frofa.estimators._ridge_path import RidgePath, decompose
-from frofa.estimators._shared_data import fit_shared
+from frofa.estimators._shared_data import Shared, fit_sharing, once
 
 DEFAULT_ALPHAS = tuple(2.0**k for k in range(-20, 11))
 
@@ -132,29 +132,14 @@ class RidgeProbeClassifier(LinearClassifier):
         self.random_state = random_state
 
     def _fit(self, support: Support) -> None:
-        self._fit_path(support, self._decompose(support))
+        self._fit_sharing(support, {})
 
-    @classmethod
-    def _fit_many(
-        cls, X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
-    ) -> list[Fitted]:
-        """Engine of `fit_many`: jobs on the same samples, of whatever penalties, share one decomposition."""
-        paths: dict[tuple[int, bytes], RidgePath] = {}
-
-        def fit(head: RidgeProbeClassifier, support: Support) -> None:
-            if head.augment is not None:  # each draws copies of its own
-                head._fit(support)
-                return
-            key = id(support.features), support.weights.tobytes()
-            if key not in paths:
-                paths[key] = head._decompose(support)
-            head._fit_path(support, paths[key])
-
-        return fit_shared(X, y, jobs, sample_weight, on_done, fit)
-
-    def _fit_path(self, support: Support, path: RidgePath) -> None:
-        alphas = self._check_alphas()
-        held_out = self._held_out(support, path)
+    def _fit_sharing(self, support: Support, shared: Shared) -> None:
+        """Choose a penalty and a temperature, and solve; decompositions are shared by fits on the same samples."""
+        alphas, weights = self._check_alphas(), support.weights.tobytes()
+        path = once(shared, weights, lambda: self._decompose(support))
+        splits = self.cv if self.cv is None or isinstance(self.cv, Integral) else object()  # which may split at random
+        held_out = once(shared, (weights, splits), lambda: self._held_out(support, path))
         self.errors_ = None
         if len(alphas) > 1:
             self.errors_ = np.array([held_out(alpha).error() for alpha in alphas])
@@ -164,6 +149,13 @@ class RidgeProbeClassifier(LinearClassifier):
             self.temperature_ = held_out(self.alpha_).best_temperature()
         coef, intercept = path.solve(self.alpha_)
         self.coef_, self.intercept_ = np.ascontiguousarray(coef.T), intercept
+
+    @classmethod
+    def _fit_many(
+        cls, X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
+    ) -> list[Fitted]:
+        """Engine of `fit_many`: one eigendecomposition for all penalties on the same samples."""
+        return fit_sharing(X, y, jobs, sample_weight, on_done)
 
     def _check_alphas(self) -> Array:
         values = DEFAULT_ALPHAS if self.alphas is None else self.alphas
