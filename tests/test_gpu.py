@@ -124,6 +124,7 @@ def test_many_outputs_are_those_of_each_alone(image_files: list[str]) -> None:
 
 @pytest.mark.filterwarnings("ignore:skipped 1 of 300")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch.compile uses what torch deprecates
+@pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores")  # advice
 def test_compiled_features_are_close(image_files: list[str]) -> None:
     shared: Any = {"device": "cuda", "batch_size": 64, "on_error": "skip", "output": "cls"}
     bounds: list[tuple[Any, float]] = [("float32", 1e-4), ("bfloat16", 3e-2)]
