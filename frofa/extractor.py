@@ -18,7 +18,7 @@ from frofa._settings import settings_of
 from frofa.backbone import Backbone, ImageSize, Output, Request, config_json, load_backbone
 from frofa.exceptions import ImageReadError, SkippedImagesWarning, WeightsChangedError
 from frofa.images import DECODER, Images, as_image_list
-from frofa.store import FeatureSpec, FeatureStore
+from frofa.store import FeatureArray, FeatureSpec, FeatureStore
 
 Features = npt.NDArray[Any]
 
@@ -186,7 +186,9 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
             frame: Features = pd.DataFrame(np.asarray(extraction.features), index=X.index[extraction.kept])
             return frame
-        return np.asarray(extraction.features)
+        features = extraction.features
+        # What a map shows cannot be written to, which those who transform in place would do.
+        return np.array(features) if isinstance(features, FeatureArray) else features
 
     def extract(self, X: Images, y: Any = None) -> Extraction:
         """Extract features, and keep labels aligned with them.

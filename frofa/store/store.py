@@ -108,7 +108,7 @@ class FeatureStore:
         """Read features in the order of the keys into memory, shape (len(keys), ...); errors as in `features`."""
         if not len(keys):
             raise KeyError("no keys to read")
-        return np.asarray(self.features(spec, keys))
+        return np.array(self.features(spec, keys))
 
     def put(self, spec: FeatureSpec, keys: Keys, features: Any) -> None:
         """Write one batch; when this returns, it is on disk. Parameters and errors as in `ShardWriter.add`."""

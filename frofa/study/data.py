@@ -109,7 +109,7 @@ def load_study_data(
         name: FrozenFeatureExtractor(backbone, output=name, **options).fit() for name in outputs
     }
     extractions = extract_many(extractors, paths, labels)
-    features = {name: np.asarray(extraction.features) for name, extraction in extractions.items()}
+    features = {name: np.array(extraction.features) for name, extraction in extractions.items()}
     kept = next(iter(extractions.values())).kept
     _check_shots(labels[np.intersect1d(pool, kept)], shots, directory)
     places = [np.flatnonzero(np.isin(kept, rows)) for rows in (pool, validation, np.flatnonzero(is_test))]
