@@ -145,7 +145,8 @@ def test_where_no_process_can_start_threads_decode(
 
 
 SCRIPT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
 from frofa import FrozenFeatureExtractor
 model, *paths = sys.argv[1:]
 extractor = FrozenFeatureExtractor(model, device="cpu", decode="process", n_jobs=2, batch_size=5)
