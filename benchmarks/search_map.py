@@ -12,7 +12,7 @@ head, timm's `AttentionPoolLatent` with a linear layer under bfloat16 autocast, 
 what the bytes that must move and the products that must be computed allow.
 
 Usage: python benchmarks/search_map.py cpu [DIRECTORY] [--rounds 3] [--steps 300] [--out FILE.json]
-       python benchmarks/search_map.py gpu [--steps 400] [--out FILE.json]
+       python benchmarks/search_map.py gpu [--steps 300] [--out FILE.json]
 DIRECTORY holds CLASS/IMAGE, by default ../shared/data/cifar10/train.
 """
 
