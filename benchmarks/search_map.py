@@ -162,6 +162,7 @@ def gpu(args: argparse.Namespace) -> dict[str, Any]:
     import timm
     import torch
 
+    torch.set_float32_matmul_precision(args.precision)
     n, n_tokens, channels, n_classes, batch = 1000, 196, 768, 100, 128
     generator = torch.Generator("cuda").manual_seed(0)
     tokens = torch.randn(n, n_tokens, channels, generator=generator, device="cuda").bfloat16()
@@ -171,6 +172,8 @@ def gpu(args: argparse.Namespace) -> dict[str, Any]:
     limit = limits(n_tokens, channels, n_classes, batch, len(LRS_GPU) * len(DECAYS_GPU))
     return {
         "work": {"tokens": [n, n_tokens, channels], "dtype": "bfloat16", "classes": n_classes, "batch": batch},
+        "command": f"python benchmarks/search_map.py gpu --steps {args.steps} --precision {args.precision}",
+        "float32_matmul_precision": args.precision,
         "card": torch.cuda.get_device_name(),
         "versions": {"torch": torch.__version__, "timm": timm.__version__},
         "one_head_steps_per_s": alone,
@@ -280,6 +283,9 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument(
+        "--precision", choices=["highest", "high", "medium"], default="medium", help="PyTorch's, of float32 products"
+    )
     parser.add_argument("--out", type=Path, help="write all numbers there, as JSON")
     args = parser.parse_args()
     result = (cpu if args.part == "cpu" else gpu)(args)

@@ -6,33 +6,43 @@ import torch
 from torch import Tensor
 
 from frofa.augmentations._pointwise import fusible
+from frofa.estimators._flat import Heads, Params
+from frofa.estimators._gradient import Factors, Gradient
 from frofa.estimators._schedule import Rule
+
+FUSED_BATCH = 256
+"""Samples of a batch up to which a kernel's gradient is formed where it is used: with more, Gram matrices cost more."""
+
+
+def fuses_products(values: Tensor, n_batch: int) -> bool:
+    """Whether gradients of kernels are better left as factors.
+
+    Only where PyTorch's setting of matrix products in float32 (`torch.set_float32_matmul_precision`) permits less than
+    full float32, which tensor cores do not have.
+    """
+    reduced = torch.get_float32_matmul_precision() != "highest"
+    return fusible(values) and reduced and n_batch <= FUSED_BATCH
 
 
 @torch.no_grad()
-def update(values: Tensor, velocity: Tensor, gradient: Tensor, n_decayed: int, rule: Rule) -> None:
-    """Update the parameters of heads; clipping is before weight decay, which is of kernels only.
+def update(values: Heads, velocity: Heads, gradient: Gradient, rule: Rule) -> None:
+    """Update the parameters of heads and their velocity; clipping is before weight decay, which is of kernels only.
 
-    Parameters
-    ----------
-    values, velocity, gradient : Tensor of shape (n_heads, size)
-        The first two are updated, the third may be overwritten.
-    n_decayed : int
-        Weight decay is of the first so many elements.
-    rule : Rule
+    What the gradient has as factors is taken first: they may be views of other parameters.
     """
-    clipped = bool(rule.clip_norm.isfinite().any()) if values.device.type == "cpu" else True
-    norms = torch.linalg.vector_norm(gradient, dim=1) if clipped else torch.zeros_like(rule.lr)
-    for part in (slice(0, n_decayed), slice(n_decayed, None)):
-        tensors = values[:, part], velocity[:, part], gradient[:, part]
-        decay = rule.weight_decay if part.start == 0 else torch.zeros_like(rule.weight_decay)
-        here = rule._replace(weight_decay=decay)
-        if fusible(values):
-            _on_gpu(*tensors, norms, here)
-        elif values.device.type == "cpu":
-            _on_cpu(*tensors, norms, here)
+    clipped = bool(rule.clip_norm.isfinite().any()) if values.flat.device.type == "cpu" else True
+    norms = gradient.norms() if clipped else torch.zeros_like(rule.lr)
+    rules = {True: rule, False: rule._replace(weight_decay=torch.zeros_like(rule.weight_decay))}
+    for factors in gradient.factors:
+        _from_factors(factors, values.params, velocity.params, norms, rule)
+    for part, decays in gradient.written():
+        tensors = values.flat[:, part], velocity.flat[:, part], gradient.flat[:, part]
+        if fusible(values.flat):
+            _on_gpu(*tensors, norms, rules[decays])
+        elif values.flat.device.type == "cpu":
+            _on_cpu(*tensors, norms, rules[decays])
         else:
-            plain_update(*tensors, norms, here)
+            plain_update(*tensors, norms, rules[decays])
 
 
 def clip_scale(norms: Tensor, clip_norm: Tensor) -> Tensor:
@@ -81,6 +91,24 @@ def _on_gpu(values: Tensor, velocity: Tensor, gradient: Tensor, norms: Tensor, r
         values,
         velocity,
         gradient,
+        scale=clip_scale(norms, rule.clip_norm),
+        decay=rule.weight_decay,
+        rate=rule.lr,
+        momentum=rule.momentum,
+    )
+
+
+def _from_factors(factors: Factors, values: Params, velocity: Params, norms: Tensor, rule: Rule) -> None:
+    from frofa.estimators._triton_sgd import fused_product_sgd  # loads Triton
+
+    upstream, inputs = factors.upstream, factors.inputs
+    if torch.get_float32_matmul_precision() == "medium":
+        upstream, inputs = upstream.bfloat16(), inputs.bfloat16()
+    fused_product_sgd(
+        factors.view(values[factors.name]),
+        factors.view(velocity[factors.name]),
+        upstream,
+        inputs,
         scale=clip_scale(norms, rule.clip_norm),
         decay=rule.weight_decay,
         rate=rule.lr,

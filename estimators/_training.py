@@ -15,9 +15,10 @@ from torch import Generator, Tensor
 
 from frofa.augmentations import TokenBatch
 from frofa.estimators._flat import Heads, Layout, Params
+from frofa.estimators._gradient import Gradient
 from frofa.estimators._record import Recorded
 from frofa.estimators._schedule import Rule, Rules, Schedule
-from frofa.estimators._sgd import update
+from frofa.estimators._sgd import fuses_products, update
 
 EVALUATIONS = 50  # of the validation part, spread over the steps
 
@@ -40,10 +41,19 @@ class Step(NamedTuple):
     targets: Tensor
     blocks: Sequence[tuple[int, int]]
 
-    def select(self, streams: slice) -> "Step":
-        """Some of the streams, which have as many heads each."""
-        mask = None if self.mask is None else self.mask[streams]
-        return Step(self.tokens[streams], mask, self.targets[streams], ())
+    @property
+    def n_batch(self) -> int:
+        """Samples that a head sees."""
+        return self.targets.shape[1]
+
+    def parts(self) -> Iterator[tuple[slice, "Step"]]:
+        """Heads whose streams have as many heads each, and what they see."""
+        first_head = first_stream = 0
+        for n_streams, heads_each in self.blocks:
+            heads = slice(first_head, first_head := first_head + n_streams * heads_each)
+            streams = slice(first_stream, first_stream := first_stream + n_streams)
+            mask = None if self.mask is None else self.mask[streams]
+            yield heads, Step(self.tokens[streams], mask, self.targets[streams], [(n_streams, heads_each)])
 
 
 class Model(Protocol):
@@ -52,8 +62,8 @@ class Model(Protocol):
     def logits(self, params: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
         """Logits (H, n, n_classes) of tokens (n, ...)."""
 
-    def gradients(self, heads: Heads, step: Step, out: Heads) -> None:
-        """Write the gradients of each head's mean cross-entropy."""
+    def gradients(self, heads: Heads, step: Step, out: Gradient) -> None:
+        """Write the gradients of each head's mean cross-entropy; all streams of the step have as many heads."""
 
 
 class Feed(Protocol):
@@ -168,17 +178,21 @@ class _Run:
         self.model, self.feed, self.schedules = model, feed, schedules
         self.heads = list(range(len(schedules)))
         self.rules = Rules(schedules, values.flat.device)
-        self._start(values, torch.zeros_like(values.flat))
+        self._start(values, Heads(values.layout, torch.zeros_like(values.flat)))
 
-    def _start(self, values: Heads, velocity: Tensor) -> None:
+    def _start(self, values: Heads, velocity: Heads) -> None:
         self.values, self.velocity = values, velocity
-        self.gradient = Heads(values.layout, torch.zeros_like(values.flat))
-        recordable = self.feed.generators is not None and velocity.device.type == "cuda"
+        self.gradient = torch.zeros_like(values.flat)
+        recordable = self.feed.generators is not None and velocity.flat.device.type == "cuda"
         self.recorded = Recorded(self._learn, self.feed.generators or ()) if recordable else None
 
     def _learn(self, batch: TokenBatch, rule: Rule) -> None:
-        self.model.gradients(self.values, self.feed.expand(batch), self.gradient)
-        update(self.values.flat, self.velocity, self.gradient.flat, self.values.layout.n_decayed, rule)
+        step = self.feed.expand(batch)
+        for heads, part in step.parts():
+            values, velocity = self.values[heads], self.velocity[heads]
+            gradient = Gradient(values.layout, self.gradient[heads], factored=fuses_products(values.flat, part.n_batch))
+            self.model.gradients(values, part, gradient)
+            update(values, velocity, gradient, Rule(*(numbers[heads] for numbers in rule)))
 
     def take(self, step: int) -> None:
         """Take a step with all heads."""

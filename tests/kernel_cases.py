@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from frofa.augmentations._resample import Taps, expand_taps, resample, sum_taps
 from frofa.augmentations.sharpness import _smoothing_taps
 from frofa.estimators._schedule import Rule
 from frofa.estimators._sgd import plain_update
-from frofa.estimators._triton_sgd import fused_sgd
+from frofa.estimators._triton_sgd import fused_product_sgd, fused_sgd
 
 setattr(torch.cuda, "device_of", contextlib.nullcontext)  # noqa: B010 (which has no such type)
 generator = Generator().manual_seed(0)
@@ -74,8 +75,30 @@ def sgd_case() -> None:
     compare("sgd velocity", velocity, expected[1])
 
 
+def product_sgd_cases() -> None:
+    """Kernels of ragged sizes, side by side in longer rows, some in several parts; factors of other strides."""
+    for n, outputs, inputs, parts in ((5, 70, 130, 0), (1, 64, 128, 3), (70, 24, 24, 2), (130, 10, 200, 0)):
+        inner = (parts,) if parts else ()
+        size = math.prod(inner) * outputs * inputs
+        flat = torch.randn(2, 3, size + 50, generator=generator)
+        expected = flat.clone()
+        upstream = torch.randn(3, *inner, outputs, n, generator=generator).mT
+        # In the interpreter products are of float32; what a GPU rounds to is tested there.
+        features = torch.randn(3, *inner, n, inputs, generator=generator)
+        factors = torch.rand(4, 3, generator=generator)
+        scale, decay, rate, momentum = (x.view(3, *(1 for _ in inner), 1, 1) for x in factors)
+        value, velocity = (x[:, 20 : 20 + size].unflatten(1, (*inner, outputs, inputs)) for x in expected)
+        velocity.mul_(momentum).add_(scale * (upstream.mT @ features)).add_(decay * value)
+        value.sub_(rate * velocity)
+        named = dict(zip(("scale", "decay", "rate", "momentum"), factors, strict=True))
+        found = [x[:, 20 : 20 + size].unflatten(1, (*inner, outputs, inputs)) for x in flat]
+        fused_product_sgd(found[0], found[1], upstream, features, **named)
+        compare(f"product sgd {n} {outputs} {inputs} {parts}", flat, expected)
+
+
 if __name__ == "__main__":
     pointwise_cases()
     resample_cases()
     sgd_case()
+    product_sgd_cases()
     print(json.dumps(errors))

@@ -19,8 +19,13 @@ from frofa._engine import Engine, automatic_batch_size
 from frofa.augmentations import Augmentation, Brightness, RandAugment, RandomChoice, Rotate, TokenBatch, TrivialAugment
 from frofa.backbone import Request, load_backbone
 from frofa.estimators import MAPClassifier
+from frofa.estimators._flat import Heads, Layout
+from frofa.estimators._gradient import Gradient
+from frofa.estimators._map_gradients import MapModel
+from frofa.estimators._map_head import init_map_head
 from frofa.estimators._schedule import Rule
-from frofa.estimators._sgd import update
+from frofa.estimators._sgd import fuses_products, update
+from frofa.estimators._training import Step
 from frofa.store import FeatureSpec, FeatureStore, transfer
 
 VARIED: tuple[Any, ...] = (
@@ -265,12 +270,49 @@ def test_fused_update_is_the_update(clip: float) -> None:
     rule = Rule(*torch.tensor([[0.1, 0.2, 0.3], [0.0, 0.1, 0.2], [0.9, 0.0, 0.5], [clip] * 3], device="cuda"))
     results = []
     for device in ("cuda", "cpu"):
-        values, velocity, gradient = (draw.to(device, copy=True) for draw in draws)
-        update(values, velocity, gradient, 2500, Rule(*(numbers.to(device) for numbers in rule)))
-        velocity[1] = 0  # without momentum it has no meaning, and a CPU leaves it alone
-        results.append([values.cpu(), velocity.cpu()])
+        layout = Layout({"a.weight": (0, (50, 50)), "b": (2500, (1500,))}, 2500, 4000)
+        values, velocity = (Heads(layout, draw.to(device, copy=True)) for draw in draws[:2])
+        gradient = Gradient(layout, draws[2].to(device, copy=True))
+        update(values, velocity, gradient, Rule(*(numbers.to(device) for numbers in rule)))
+        velocity.flat[1] = 0  # without momentum it has no meaning, and a CPU leaves it alone
+        results.append([values.flat.cpu(), velocity.flat.cpu()])
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("high", 1e-3), ("medium", 4e-3)])
+@pytest.mark.parametrize("n_classes", [3, 60])
+def test_products_formed_in_the_update_are_the_products(precision: str, tolerance: float, n_classes: int) -> None:
+    """Against the update by the same factors' products in float64."""
+    generator = torch.Generator("cuda").manual_seed(0)
+    one = init_map_head(192, n_classes, 4.0, torch.Generator().manual_seed(0))
+    params = {name: value.expand(6, *value.shape).cuda() for name, value in one.items()}
+    params["head.weight"] = torch.randn(6, n_classes, 192, generator=generator, device="cuda") / 14
+    tokens = torch.randn(2, 100, 49, 192, generator=generator, device="cuda")
+    targets = torch.randn(2, 100, n_classes, generator=generator, device="cuda").softmax(2)
+    step, layout = Step(tokens, None, targets, [(2, 3)]), Layout.of(params)
+    rule = Rule(*torch.tensor([[0.1] * 6, [0.01] * 6, [0.9] * 6, [0.05, 0.1, 1, 1e9, torch.inf, 0.2]], device="cuda"))
+    values, velocity, other, expected = (Heads(layout, layout.pack(params)) for _ in range(4))
+    assert not fuses_products(values.flat, 100)
+    torch.set_float32_matmul_precision(precision)
+    try:
+        assert fuses_products(values.flat, 100)
+        gradient = Gradient(layout, torch.zeros_like(values.flat), factored=True)
+        MapModel(3).gradients(values, step, gradient)
+        written = Gradient(layout, gradient.flat.clone())
+        for name, view, upstream, inputs in gradient.factors:
+            view(written.params[name]).copy_(upstream.double().mT @ inputs.double())
+        update(values, velocity, gradient, rule)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    update(other, expected, written, rule)
+    start = layout.views(layout.pack(params))
+    for name, value in expected.params.items():
+        for head in range(6):
+            change = value[head] - 0.9 * start[name][head]
+            difference = velocity.params[name][head] - value[head]
+            assert difference.norm() <= tolerance * change.norm() + 1e-6, (name, head)
+    torch.testing.assert_close(values.flat, layout.pack(params) - 0.1 * velocity.flat, atol=1e-6, rtol=0)
 
 
 def test_trained_on_a_gpu_used_without_one(images: Any, tmp_path: Path) -> None:

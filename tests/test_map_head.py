@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from frofa.estimators import MAPClassifier
 from frofa.estimators._flat import Heads, Layout
+from frofa.estimators._gradient import Gradient
 from frofa.estimators._map_gradients import MapModel
 from frofa.estimators._map_head import default_num_heads, init_map_head, map_logits
 from frofa.estimators._training import Step
@@ -96,12 +97,22 @@ def soft_targets(*shape: int) -> Tensor:
     return mixed * torch.rand((*shape[:-1], 1), generator=generator, dtype=torch.float64)
 
 
-def gradients(params: dict[str, Tensor], num_heads: int, step: Step) -> dict[str, Tensor]:
-    """Those that training uses."""
+def gradients(params: dict[str, Tensor], num_heads: int, step: Step, *, factored: bool = False) -> dict[str, Tensor]:
+    """Those that training uses; the products of factors are taken here."""
     layout = Layout.of(params)
-    out = Heads(layout, torch.full((len(params["latent"]), layout.size), torch.nan, dtype=torch.float64))
-    MapModel(num_heads).gradients(Heads(layout, layout.pack(params)), step, out)
-    return out.params
+    values = Heads(layout, layout.pack(params))
+    found = Heads(layout, torch.full_like(values.flat, 0.0 if factored else torch.nan))
+    for heads, part in step.parts():
+        out = Gradient(layout, found.flat[heads], factored=factored)
+        MapModel(num_heads).gradients(values[heads], part, out)
+        norms = out.norms()
+        for name, view, upstream, inputs in out.factors:
+            view(out.params[name]).copy_(upstream.mT @ inputs)
+        if factored:
+            assert len(out.factors) >= 6
+            squares = [value.flatten(1).square().sum(1) for value in out.params.values()]
+            torch.testing.assert_close(norms, torch.stack(squares).sum(0).sqrt())
+    return found.params
 
 
 @pytest.mark.parametrize("n_classes", [3, 40], ids=["folded classifier", "classifier"])
@@ -122,11 +133,12 @@ def test_written_out_gradients_are_those_of_timm(
         torch.testing.assert_close(found[name][0], wanted, rtol=0, atol=1e-10, msg=name)
 
 
+@pytest.mark.parametrize("factored", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("n_classes", [3, 40])
 @pytest.mark.parametrize("blocks", [[(1, 3)], [(3, 1)], [(2, 3)], [(1, 2), (2, 1), (1, 3)]], ids=str)
 def test_written_out_gradients_are_those_of_autograd(
-    blocks: list[tuple[int, int]], n_classes: int, masked: bool
+    blocks: list[tuple[int, int]], n_classes: int, masked: bool, factored: bool
 ) -> None:
     n_streams, n_heads = (sum(counts) for counts in ([s for s, _ in blocks], [s * h for s, h in blocks]))
     params = many(*(random_params(48, 2.0, seed, n_classes) for seed in range(n_heads)))
@@ -141,7 +153,7 @@ def test_written_out_gradients_are_those_of_autograd(
     seen = None if mask is None else mask[stream_of]
     loss = losses(map_logits(params, tokens[stream_of], seen, num_heads=6), step.targets[stream_of]).sum()
     wanted = torch.autograd.grad(loss, [*params.values()])
-    found = gradients({name: value.detach() for name, value in params.items()}, 6, step)
+    found = gradients({name: value.detach() for name, value in params.items()}, 6, step, factored=factored)
     for name, value in zip(params, wanted, strict=True):
         torch.testing.assert_close(found[name], value, rtol=0, atol=1e-10, msg=name)
 

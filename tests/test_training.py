@@ -15,6 +15,7 @@ from frofa.augmentations import Augmentation, PatchDropout, TokenBatch
 from frofa.augmentations._base import Params
 from frofa.estimators import MAPClassifier
 from frofa.estimators._flat import Heads, Layout
+from frofa.estimators._gradient import Gradient
 from frofa.estimators._schedule import Schedule
 from frofa.estimators._streams import HeadPlan, Part, Streams
 from frofa.estimators._training import Labelled, Step, batches, evaluate, train
@@ -48,7 +49,7 @@ class Autograd:
     def logits(self, params: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
         return self.forward(params, tokens)
 
-    def gradients(self, heads: Heads, step: Step, out: Heads) -> None:
+    def gradients(self, heads: Heads, step: Step, out: Gradient) -> None:
         params = {name: value.clone().requires_grad_() for name, value in heads.params.items()}
         with torch.enable_grad():
             logits = self.forward(params, step.tokens)
