@@ -125,10 +125,11 @@ def main() -> None:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--shots", type=int, default=10)
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--precision", choices=["highest", "high", "medium"], default="high", help="of products")
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     parser.add_argument("--table", type=Path, metavar="FILE.md")
     args = parser.parse_args()
-    torch.set_float32_matmul_precision("high")
+    torch.set_float32_matmul_precision(args.precision)
     device = resolve_device("auto")
     with tempfile.TemporaryDirectory() as scratch:
         data = load_study_data(
@@ -144,7 +145,7 @@ def main() -> None:
     n_heads = scores[0].size
     record = {
         "command": f"python benchmarks/sweep.py {args.directory.name} --shots {args.shots} --steps {args.steps}",
-        "versions": f"{versions('auto')}; products in TF32",
+        "versions": f"{versions('auto')}; float32 products of precision '{args.precision}'",
         "dataset": data.dataset,
         "shots": args.shots,
         "steps": args.steps,

@@ -24,6 +24,7 @@ class Factors(NamedTuple):
         From the parameter to the kernels (H, ..., outputs, inputs).
     upstream : Tensor of shape (H, ..., n, outputs)
     inputs : Tensor of shape (H, ..., n, inputs)
+        Both contiguous.
     """
 
     name: str
@@ -33,8 +34,9 @@ class Factors(NamedTuple):
 
     def squared_norms(self) -> Tensor:
         """Of each head's gradient, (H,), from Gram matrices: |A'B|^2 is the sum of (AA') * (BB')."""
-        grams = (self.upstream @ self.upstream.mT) * (self.inputs @ self.inputs.mT)
-        return grams.flatten(1).sum(1)
+        wide = torch.promote_types(self.upstream.dtype, torch.float32)
+        first, second = ((x @ x.mT).to(wide) for x in (self.upstream, self.inputs))
+        return (first * second).flatten(1).sum(1)
 
 
 class Gradient(Heads):
@@ -42,20 +44,21 @@ class Gradient(Heads):
 
     Attributes
     ----------
-    factored : bool
-        Whether those of kernels are kept as factors.
+    dtype : torch.dtype or None
+        That of factors, as which gradients of kernels are kept; None writes them out.
     factors : list of Factors
     """
 
-    def __init__(self, layout: Layout, flat: Tensor, *, factored: bool = False):
+    def __init__(self, layout: Layout, flat: Tensor, dtype: torch.dtype | None = None):
         super().__init__(layout, flat)
-        self.factored = factored
+        self.dtype = dtype
         self.factors: list[Factors] = []
 
     def of_kernels(self, name: str, upstream: Tensor, inputs: Tensor, view: View = lambda kernels: kernels) -> None:
         """Write, or keep, the gradient of kernels (dimensions are those of `Factors`)."""
-        if self.factored:
-            self.factors.append(Factors(name, view, upstream, inputs))
+        if self.dtype is not None:
+            both = (x.new_empty(x.shape, dtype=self.dtype).copy_(x) for x in (upstream, inputs))
+            self.factors.append(Factors(name, view, *both))
             return
         out = view(self.params[name])
         if upstream.shape[-2] == 1:

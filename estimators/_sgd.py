@@ -14,14 +14,14 @@ FUSED_BATCH = 256
 """Samples of a batch up to which a kernel's gradient is formed where it is used: with more, Gram matrices cost more."""
 
 
-def fuses_products(values: Tensor, n_batch: int) -> bool:
-    """Whether gradients of kernels are better left as factors.
+def factor_dtype(values: Tensor, n_batch: int) -> torch.dtype | None:
+    """The dtype of the factors that gradients of kernels are better left as, or None.
 
-    Only where PyTorch's setting of matrix products in float32 (`torch.set_float32_matmul_precision`) permits less than
-    full float32, which tensor cores do not have.
+    Only where PyTorch's setting of products in float32 (`torch.set_float32_matmul_precision`) permits bfloat16: with
+    TensorFloat-32 it is no faster.
     """
-    reduced = torch.get_float32_matmul_precision() != "highest"
-    return fusible(values) and reduced and n_batch <= FUSED_BATCH
+    permitted = torch.get_float32_matmul_precision() == "medium"
+    return torch.bfloat16 if fusible(values) and permitted and n_batch <= FUSED_BATCH else None
 
 
 @torch.no_grad()
@@ -101,14 +101,11 @@ def _on_gpu(values: Tensor, velocity: Tensor, gradient: Tensor, norms: Tensor, r
 def _from_factors(factors: Factors, values: Params, velocity: Params, norms: Tensor, rule: Rule) -> None:
     from frofa.estimators._triton_sgd import fused_product_sgd  # loads Triton
 
-    upstream, inputs = factors.upstream, factors.inputs
-    if torch.get_float32_matmul_precision() == "medium":
-        upstream, inputs = upstream.bfloat16(), inputs.bfloat16()
     fused_product_sgd(
         factors.view(values[factors.name]),
         factors.view(velocity[factors.name]),
-        upstream,
-        inputs,
+        factors.upstream,
+        factors.inputs,
         scale=clip_scale(norms, rule.clip_norm),
         decay=rule.weight_decay,
         rate=rule.lr,

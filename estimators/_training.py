@@ -18,7 +18,7 @@ from frofa.estimators._flat import Heads, Layout, Params
 from frofa.estimators._gradient import Gradient
 from frofa.estimators._record import Recorded
 from frofa.estimators._schedule import Rule, Rules, Schedule
-from frofa.estimators._sgd import fuses_products, update
+from frofa.estimators._sgd import factor_dtype, update
 
 EVALUATIONS = 50  # of the validation part, spread over the steps
 
@@ -190,7 +190,7 @@ class _Run:
         step = self.feed.expand(batch)
         for heads, part in step.parts():
             values, velocity = self.values[heads], self.velocity[heads]
-            gradient = Gradient(values.layout, self.gradient[heads], factored=fuses_products(values.flat, part.n_batch))
+            gradient = Gradient(values.layout, self.gradient[heads], factor_dtype(values.flat, part.n_batch))
             self.model.gradients(values, part, gradient)
             update(values, velocity, gradient, Rule(*(numbers[heads] for numbers in rule)))
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tqdm.auto import tqdm
 
 from frofa._decode import Task
-from frofa._engine import Computed, CudaTransfers, Engine, NoTransfers, automatic_batch_size
+from frofa._engine import CPU_PASS, Computed, CudaTransfers, Engine, NoTransfers, automatic_batch_size
 from frofa._lookup import KnownFiles
 from frofa._pipeline import run_pipeline
 from frofa._pool import Decoders
@@ -216,12 +216,16 @@ class Run:
         backbone, settings = self.backbone, self.settings
         requests = [target.request for target in targets]
         size = settings.batch_size
+        if size == "auto":
+            size = automatic_batch_size(backbone, requests, settings.precision)
+        size = int(size)
         return Engine(
             backbone,
             requests,
             [target.spec.dtype for target in targets],
             settings.precision,
-            automatic_batch_size(backbone, requests, settings.precision) if size == "auto" else int(size),
+            min(size, CPU_PASS) if backbone.device.type == "cpu" else size,
+            size,
             settings.compiled,
             CudaTransfers(backbone.device) if backbone.device.type == "cuda" else NoTransfers(),
         )

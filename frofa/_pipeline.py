@@ -44,7 +44,7 @@ def run_pipeline(
         Gets each image that could not be read, in order.
     """
     preprocessing = engine.backbone.preprocessing
-    size = engine.batch_size
+    size = engine.handed
     with ExitStack() as stack:
         if preprocessing.geometry is None:
             source = batches_by_shape(tasks, decoders, preprocessing.whole, size, fail)

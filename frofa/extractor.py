@@ -45,9 +45,10 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     image_size : int or (int, int), default=None
         Height and width in pixels, with interpolated position embeddings; None for the checkpoint's own.
     batch_size : int or "auto", default=64
-        Images a forward pass. ``"auto"`` measures on a GPU what a pass takes, and chooses the largest power of two up
-        to 256 that fits into half of the free memory; it is 64 on a CPU. Where memory runs out, a batch is halved
-        instead, with a warning; its features may then differ in their last bits.
+        Images that are decoded, moved and written together, and on a GPU those of a forward pass; on a CPU, passes are
+        of 8 at most, which its caches hold. ``"auto"`` measures on a GPU what a pass takes, and chooses the largest
+        power of two up to 256 that fits into half of the free memory; it is 64 on a CPU. Where memory runs out, passes
+        are halved instead, with a warning; their features may then differ in their last bits.
     device : str, default="auto"
         ``"auto"`` takes the GPU where there is one; or a torch device.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"

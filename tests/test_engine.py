@@ -45,13 +45,26 @@ def limit(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_batch_that_does_not_fit_is_halved(
     small_vit: str, image_paths: list[str], limit: list[int], tmp_path: Path
 ) -> None:
-    extractor = FrozenFeatureExtractor(small_vit, device="cpu", batch_size=10, store=tmp_path / "store")
-    with pytest.warns(UserWarning, match="memory runs out at 10 images a pass: going on with 3") as caught:
+    extractor = FrozenFeatureExtractor(small_vit, device="cpu", batch_size=6, store=tmp_path / "store")
+    with pytest.warns(UserWarning, match="memory runs out at 6 images a pass: going on with 3") as caught:
         features = extractor.transform(image_paths)
     assert len(caught) == 1
-    assert limit == [10, 5, 3, 3, 3, 1, 2]
+    assert limit == [6, 3, 3, 3, 3]
     expected = FrozenFeatureExtractor(small_vit, device="cpu", batch_size=3).transform(image_paths)
     np.testing.assert_allclose(features, expected, atol=1e-6)
+
+
+def test_passes_on_a_cpu_are_small(small_vit: str, image_paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    original = Backbone.extract
+
+    def counted(self: Backbone, images: Tensor, *options: Any) -> Any:
+        sizes.append(len(images))
+        return original(self, images, *options)
+
+    monkeypatch.setattr(Backbone, "extract", counted)
+    FrozenFeatureExtractor(small_vit, device="cpu", batch_size=11).transform(image_paths)
+    assert sizes == [8, 3, 1]
 
 
 def test_one_image_that_does_not_fit_is_an_error(

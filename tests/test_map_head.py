@@ -103,7 +103,7 @@ def gradients(params: dict[str, Tensor], num_heads: int, step: Step, *, factored
     values = Heads(layout, layout.pack(params))
     found = Heads(layout, torch.full_like(values.flat, 0.0 if factored else torch.nan))
     for heads, part in step.parts():
-        out = Gradient(layout, found.flat[heads], factored=factored)
+        out = Gradient(layout, found.flat[heads], torch.float64 if factored else None)
         MapModel(num_heads).gradients(values[heads], part, out)
         norms = out.norms()
         for name, view, upstream, inputs in out.factors:
