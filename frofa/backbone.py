@@ -333,7 +333,9 @@ def _height_width(image_size: ImageSize) -> tuple[int, int] | None:
 
 def _timm_name(model: str) -> str:
     if not isinstance(model, str):
-        raise TypeError(f"model must be a name, 'hf-hub:NAME', 'hf-dir:PATH' or 'local-dir:PATH'. Got {type(model).__name__}.")
+        raise TypeError(
+            f"model must be a name, 'hf-hub:NAME', 'hf-dir:PATH' or 'local-dir:PATH'. Got {type(model).__name__}."
+        )
     if model.startswith(PREFIX):
         for embedded in embedded_models():
             if embedded.name == model:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,19 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tower_helpers import SMALL, SO400M, TEXT, extract, naflex, paligemma, pixels, randomise, relative_error, save, siglip
+from tower_helpers import (
+    SMALL,
+    SO400M,
+    TEXT,
+    extract,
+    naflex,
+    paligemma,
+    pixels,
+    randomise,
+    relative_error,
+    save,
+    siglip,
+)
 
 from frofa import FrozenFeatureExtractor
 from frofa.backbone import load_backbone
@@ -42,9 +53,9 @@ def change(folder: Path, file: str = "config.json", **values: Any) -> str:
 @pytest.mark.parametrize(
     ("config", "size"),
     [
-        ({"num_hidden_layers": 3}, 224),  # B/16
+        ({"num_hidden_layers": 2}, 224),  # B/16
         ({**SO400M, "num_hidden_layers": 2}, 224),
-        ({**SO400M, "num_hidden_layers": 1, "image_size": 384}, 384),  # not a multiple of the patch
+        ({**SMALL, "patch_size": 14, "image_size": 384}, 384),  # not a multiple of the patch
         ({**SMALL, "patch_size": 8, "image_size": 32, "hidden_act": "gelu"}, 32),
     ],
 )
@@ -74,7 +85,7 @@ def test_the_tower_of_a_whole_siglip_in_several_files(tmp_path: Path) -> None:
 
 @torch.no_grad()
 def test_paligemmas_tower_has_tokens_and_their_mean(tmp_path: Path) -> None:
-    model = paligemma(**SO400M, num_hidden_layers=2, image_size=224, vision_use_head=False)
+    model = paligemma(**SO400M, num_hidden_layers=1, image_size=224, vision_use_head=False)
     name = save(model, tmp_path, 224)
     images = pixels(1, 224)
     expected = model.model.vision_tower(images).last_hidden_state
@@ -85,7 +96,7 @@ def test_paligemmas_tower_has_tokens_and_their_mean(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("config", [{**SMALL, "patch_size": 8, "num_patches": 16}, {"num_hidden_layers": 2}])
+@pytest.mark.parametrize("config", [{**SMALL, "patch_size": 8, "num_patches": 16}, {"num_hidden_layers": 1}])
 def test_naflex_is_that_of_transformers(config: dict[str, Any], tmp_path: Path) -> None:
     model = naflex(**config)
     backbone = load_backbone(save(model, tmp_path), None, "cpu")
@@ -116,3 +127,129 @@ def test_naflex_at_a_fixed_size(tmp_path: Path) -> None:
     expected = model(patches, torch.ones(2, 24).int(), torch.tensor([[4, 6]] * 2))
     assert relative_error(tokens, expected.last_hidden_state) < TOLERANCE
     assert relative_error(pooled, expected.pooler_output) < TOLERANCE
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [224, 448, 896])
+def test_image_sizes_by_interpolated_positions(size: int, tmp_path: Path) -> None:
+    """As a tower of that size with the table resized: bicubic, antialiased, which is what timm does."""
+    model, resized = (siglip(**SMALL, image_size=side, patch_size=14) for side in (224, size))
+    name = "embeddings.position_embedding.weight"
+    table = model.get_parameter(name).T.reshape(1, 32, 16, 16)
+    grid = (size // 14, size // 14)
+    table = torch.nn.functional.interpolate(table, size=grid, mode="bicubic", antialias=True).flatten(2)[0].T
+    resized.load_state_dict({**model.state_dict(), name: table})
+    expected = resized(pixels(1, size))
+    tokens, pooled, mean = extract(save(model, tmp_path, 224), pixels(1, size), "tokens", "pooled", "mean", size=size)
+    assert tokens.shape == (1, grid[0] ** 2, 32)
+    assert relative_error(tokens, expected.last_hidden_state) < TOLERANCE
+    assert relative_error(pooled, expected.pooler_output) < TOLERANCE
+    assert relative_error(mean, expected.last_hidden_state.mean(1)) < TOLERANCE
+
+
+@torch.no_grad()
+def test_preprocessing_is_the_processors_own(folder: Path) -> None:
+    from transformers import SiglipImageProcessorPil
+
+    name = change(folder, "preprocessor_config.json", resample=2, image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.4])
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8))
+    expected = SiglipImageProcessorPil.from_pretrained(folder)(image, return_tensors="pt")["pixel_values"][0]
+    torch.testing.assert_close(load_backbone(name, None, "cpu").preprocess(image), expected, rtol=0, atol=1e-5)
+
+
+def test_the_processor_may_be_part_of_another(folder: Path) -> None:
+    content = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").unlink()
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": {**content, "image_mean": [0.1] * 3}}))
+    assert load_backbone(f"hf-dir:{folder}", None, "cpu").data_config["mean"] == [0.1] * 3
+
+
+@torch.no_grad()
+def test_a_tower_without_a_head_averages(tmp_path: Path) -> None:
+    model = siglip(**SMALL, image_size=32, patch_size=8, vision_use_head=False)
+    expected = model(pixels(2, 32)).last_hidden_state.mean(1)
+    [pooled] = extract(save(model, tmp_path, 32), pixels(2, 32), "pooled")
+    assert relative_error(pooled, expected) < TOLERANCE
+
+
+def test_published_configs_leave_out_what_is_the_default(tmp_path: Path) -> None:
+    from frofa._huggingface import read_tower
+
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 224, "width": 224}}))
+    name = change_or_create(tmp_path, model_type="siglip", vision_config={"model_type": "siglip_vision_model"})
+    tower = read_tower(Path(name.removeprefix("hf-dir:")))
+    assert tower.architecture == "vit_base_patch16_siglip_224"
+    expected = {"img_size": 224, "patch_size": 16, "embed_dim": 768, "depth": 12, "num_heads": 12, "mlp_ratio": 4.0}
+    assert expected.items() <= tower.model_args.items()
+    assert tower.model_args["act_layer"] == "gelu_tanh"
+    assert tower.pretrained_cfg["interpolation"] == "bicubic"
+
+
+def change_or_create(folder: Path, **values: Any) -> str:
+    (folder / "config.json").write_text("{}")
+    return change(folder, **values)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"model_type": "clip"}, "model_type 'clip'; known are siglip, "),
+        ({"hidden_act": "relu"}, "hidden_act must be one of gelu_pytorch_tanh, .*Got 'relu'"),
+        ({"layer_norm_eps": 1e-5}, "layer_norm_eps must be 1e-06"),
+        ({"num_channels": 1}, "num_channels must be 3"),
+        ({"patch_size": [8, 8]}, "patch_size must be an int"),
+        ({"image_size": 40}, r"the preprocessor resizes to .*32.*; the tower's image_size is 40"),
+        ({"num_hidden_layers": 3}, r"the weights lack 'encoder.layers.2"),
+        ({"num_hidden_layers": 1}, r"the weights hold what config.json does not know: encoder.layers.1"),
+        ({"intermediate_size": 80}, r"blocks.0.mlp.fc1.weight \(72, 32\) where config.json has \(80, 32\)"),
+        ({"model_type": "paligemma"}, "expected a SigLIP vision tower. Got None"),
+    ],
+)
+def test_configs_that_are_not_the_weights(values: dict[str, Any], reason: str, folder: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match=reason):
+        FrozenFeatureExtractor(change(folder, **values)).fit()
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"do_center_crop": True}, "do_center_crop is no part"),
+        ({"do_normalize": False}, "do_normalize switched off"),
+        ({"rescale_factor": 1.0}, "rescale_factor must be 1/255. Got 1.0"),
+        ({"resample": 4}, "resample must be one of"),
+    ],
+)
+def test_preprocessing_that_is_not_siglips(values: dict[str, Any], reason: str, folder: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match=reason):
+        FrozenFeatureExtractor(change(folder, "preprocessor_config.json", **values)).fit()
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        ("config.json", "has no config.json"),
+        ("model.safetensors", "has no model.safetensors and no model.safetensors.index.json"),
+        ("preprocessor_config.json", "has no preprocessor_config.json and no processor_config.json"),
+    ],
+)
+def test_missing_files_are_named(file: str, reason: str, folder: Path) -> None:
+    (folder / file).unlink()
+    with pytest.raises(ModelNotFoundError, match=reason):
+        FrozenFeatureExtractor(f"hf-dir:{folder}").fit()
+
+
+def test_damaged_files_are_named(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: weights[name] for name in weights if "patch_embedding" not in name}, folder / "model.safetensors")
+    with pytest.raises(ModelNotFoundError, match=r"expected the weights of one vision tower .*Got 0"):
+        FrozenFeatureExtractor(f"hf-dir:{folder}").fit()
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ModelNotFoundError, match=r"config.json is no JSON"):
+        FrozenFeatureExtractor(f"hf-dir:{folder}").fit()
+
+
+def test_changed_weights_are_loaded_again(folder: Path) -> None:
+    before = load_backbone(f"hf-dir:{folder}", None, "cpu").weights_digest
+    weights = load_file(folder / "model.safetensors")
+    save_file({**weights, "post_layernorm.bias": weights["post_layernorm.bias"] + 1}, folder / "model.safetensors")
+    assert load_backbone(f"hf-dir:{folder}", None, "cpu").weights_digest != before

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from frofa.backbone import Backbone, Output, Request, load_backbone
+from frofa.backbone import Backbone, ImageSize, Output, Request, load_backbone
 
 SMALL = {"hidden_size": 32, "intermediate_size": 72, "num_hidden_layers": 2, "num_attention_heads": 2}
 TEXT = {**SMALL, "vocab_size": 50, "bos_token_id": 0, "eos_token_id": 1}
@@ -18,9 +18,11 @@ def randomise(model: Any, seed: int = 0) -> Any:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
-            fan_in = parameter.shape[-1] if parameter.ndim == 2 else parameter[0].numel()
             noise = torch.randn(parameter.shape, generator=generator)
-            parameter.mul_(0.5 if parameter.ndim == 1 else 0).add_(noise * (0.2 if parameter.ndim == 1 else fan_in**-0.5))
+            if parameter.ndim == 1:
+                parameter.mul_(0.5).add_(0.2 * noise)
+            else:
+                parameter.copy_(noise * parameter[0].numel() ** -0.5)
     return model.eval()
 
 
@@ -59,7 +61,7 @@ def save(model: Any, folder: Path, size: int | None = None, **options: Any) -> s
     return f"hf-dir:{folder}"
 
 
-def extract(name: str, images: Tensor, *outputs: Output, size: int | None = None) -> list[Tensor]:
+def extract(name: str, images: Tensor, *outputs: Output, size: ImageSize = None) -> list[Tensor]:
     """What frofa computes of pixels (n, 3, H, W)."""
     backbone: Backbone = load_backbone(name, size, "cpu")
     requests = [Request(output, backbone.resolve_layer(output, None, True), True) for output in outputs]
