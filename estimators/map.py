@@ -201,6 +201,11 @@ class MAPClassifier(FeatureClassifier):
         self.random_state = random_state
         self.verbose = verbose
 
+    def _check_parameters(self) -> None:
+        if self.init == "pretrained":  # type: ignore[comparison-overlap]
+            raise ValueError("init='pretrained' does not say whose head it is: init=frofa.PretrainedHead('NAME') does.")
+        super()._check_parameters()
+
     def _fit(self, support: Support) -> None:
         device = resolve_device(self.device)
         tokens = tokens_on(support.features, device)

@@ -1,8 +1,8 @@
 """Vision towers in Hugging Face folders (SigLIP, SigLIP 2, PaliGemma), as timm models with the same weights.
 
 The tower is computed by timm; `transformers` is not needed. The activation is the one that ``config.json`` names, which
-is the tanh form of GELU for all published towers (as in big_vision, whose ``nn.gelu`` is JAX's). timm's own
-``vit_*_siglip_*`` names have the exact GELU in most cases, so that their features differ in the third or fourth digit.
+is the tanh form of GELU for all published towers (as in big_vision, whose ``nn.gelu`` is JAX's). Most of timm's own
+``vit_*_siglip_*`` names have the exact GELU, so that features of the same weights differ by about 1e-4 of the largest.
 """
 
 import json

@@ -22,8 +22,8 @@ class PretrainedHead(BaseEstimator):
     weights.
 
     `MAPClassifier` has the exact GELU and a LayerNorm with an eps of 1e-6. The eps is that of every SigLIP tower; the
-    GELU that they were trained with is the tanh form, which changes what the head starts from by about a thousandth.
-    The classifier behind it starts at zero, and all of it is trained.
+    GELU that they were trained with is the tanh form, which changes what the head starts from by about 2e-4 of the
+    largest value. The classifier behind it starts at zero, and all of it is trained.
 
     Parameters
     ----------

@@ -94,7 +94,7 @@ def test_clone_pickle_and_files_carry_the_name_only(tower: str, tokens: Any, tmp
     loaded = frofa.load(tmp_path / "head.frofa")
     assert loaded.init.model == tower
     np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
-    assert MAPClassifier(init=PretrainedHead("a")).set_params(init__model="b").init.model == "b"  # type: ignore[attr-defined]
+    assert MAPClassifier(init=PretrainedHead("a")).set_params(init__model="b").init.model == "b"  # type: ignore[union-attr]
 
 
 def test_searches_choose_where_to_start(tower: str, tokens: Any) -> None:
@@ -126,5 +126,7 @@ def test_what_does_not_fit_is_named(tower: str, tokens: Any) -> None:
         head(init=PretrainedHead(tower), num_heads=8).fit(X, y)
     with pytest.raises(ValueError, match=r"'init' parameter of MAPClassifier must be .*'random'.*Got 'other'"):
         head(init="other").fit(X, y)
+    with pytest.raises(ValueError, match=r"does not say whose head it is: init=frofa.PretrainedHead\('NAME'\)"):
+        head(init="pretrained").fit(X, y)
     with pytest.raises(frofa.exceptions.ModelNotFoundError, match="absent"):
         head(init=PretrainedHead("local-dir:absent")).fit(X, y)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,19 @@ def test_a_tower_without_a_head_averages(tmp_path: Path) -> None:
     expected = model(pixels(2, 32)).last_hidden_state.mean(1)
     [pooled] = extract(save(model, tmp_path, 32), pixels(2, 32), "pooled")
     assert relative_error(pooled, expected) < TOLERANCE
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["vit_so400m_patch14_siglip_224", "vit_so400m_patch14_siglip_gap_224"])
+def test_pooling_of_timms_own_names(name: str, save_backbone: Callable[..., str]) -> None:
+    tower = save_backbone(name, img_size=28, embed_dim=32, depth=2, num_heads=2)
+    module: Any = load_backbone(tower, None, "cpu").module
+    tokens, pooled, mean = extract(tower, pixels(2, 28), "tokens", "pooled", "mean")
+    assert tokens.shape == (2, 4, 32)
+    torch.testing.assert_close(tokens, module.forward_features(pixels(2, 28)))
+    torch.testing.assert_close(mean, tokens.mean(1))
+    torch.testing.assert_close(pooled, mean if "gap" in name else module.attn_pool(tokens))
+    assert ("gap" in name) == torch.allclose(pooled, mean)
 
 
 def test_published_configs_leave_out_what_is_the_default(tmp_path: Path) -> None:
