@@ -204,6 +204,24 @@ def change_or_create(folder: Path, **values: Any) -> str:
     return change(folder, **values)
 
 
+@pytest.mark.parametrize("prefix", ["vision_model.", "vision_tower.vision_model.", "model.vision_tower."])
+def test_names_as_other_versions_wrote_them(prefix: str, folder: Path) -> None:
+    digest = load_backbone(f"hf-dir:{folder}", None, "cpu").weights_digest
+    weights = {prefix + name: tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+    weights |= {f"{prefix}embeddings.position_ids": torch.arange(16), "text_model.head.weight": torch.ones(2, 2)}
+    save_file(weights, folder / "model.safetensors")
+    assert load_backbone(f"hf-dir:{folder}", None, "cpu").weights_digest == digest
+
+
+def test_half_precision_weights_are_computed_in_float32(folder: Path) -> None:
+    half = {name: tensor.bfloat16() for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(half, folder / "model.safetensors")
+    found = extract(f"hf-dir:{folder}", pixels(1, 32), "tokens", "pooled")
+    save_file({name: tensor.float() for name, tensor in half.items()}, folder / "model.safetensors")
+    for one, other in zip(found, extract(f"hf-dir:{folder}", pixels(1, 32), "tokens", "pooled"), strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
