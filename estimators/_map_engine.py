@@ -239,15 +239,22 @@ def _outcome(weights: dict[str, npt.NDArray[np.float32]], n_iter: int, plan: Hea
 
 
 def _initial(tokens: Tokens, plans: list[HeadPlan]) -> dict[str, Tensor]:
-    """Initial parameters of all heads; those of equal seeds are drawn once."""
-    seeds = [plan.seeds[0] for plan in plans]
-    drawn = {
-        seed: init_map_head(tokens.shape[2], plans[0].n_classes, plans[0].mlp_ratio, Generator().manual_seed(seed))
-        for seed in dict.fromkeys(seeds)
-    }
-    which = torch.tensor([list(drawn).index(seed) for seed in seeds], device=tokens.device)
-    names = drawn[seeds[0]]
+    """Initial parameters of all heads; those that start alike are drawn once."""
+    starts = [_start(plan) for plan in plans]
+    drawn: dict[Hashable, dict[str, Tensor]] = {}
+    for start, plan in zip(starts, plans, strict=True):
+        if start not in drawn:
+            generator = Generator().manual_seed(plan.seeds[0])
+            fresh = init_map_head(tokens.shape[2], plan.n_classes, plan.mlp_ratio, generator)
+            drawn[start] = {**fresh, **(plan.initial or {})}
+    which = torch.tensor([list(drawn).index(start) for start in starts], device=tokens.device)
+    names = drawn[starts[0]]
     return {name: torch.stack([one[name] for one in drawn.values()]).to(tokens.device)[which] for name in names}
+
+
+def _start(plan: HeadPlan) -> Hashable:
+    """Equal for heads of equal initial parameters."""
+    return plan.seeds[0] if plan.initial is None else ("given", plan.initial["latent"].data_ptr())
 
 
 def _validation(tokens: Tokens, plans: list[HeadPlan]) -> list[Labelled | None] | None:

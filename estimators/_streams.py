@@ -1,6 +1,6 @@
 """What heads see: the batches of each distinct sample and seed, gathered once, and each augmentation of them, once."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -63,6 +63,8 @@ class HeadPlan:
         As in `TokenBatch.from_tokens`.
     patience : int
         Evaluations without improvement after which training stops.
+    initial : mapping of str to Tensor or None
+        Weights to start from, instead of fresh ones.
     """
 
     train: Part
@@ -76,6 +78,7 @@ class HeadPlan:
     n_prefix: int = 0
     grid: tuple[int, int] | None = None
     patience: int = 10
+    initial: Mapping[str, Tensor] | None = None
     source: Hashable = field(init=False)
     stream: Hashable = field(init=False)
 

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from frofa.inputs import load_images
     from frofa.many import extract_many
     from frofa.persistence import load, save
+    from frofa.pretrained import PretrainedHead
     from frofa.store import FeatureStore
 
 _HOME = {
     "FeatureStore": "frofa.store",
     "FrozenFeatureExtractor": "frofa.extractor",
+    "PretrainedHead": "frofa.pretrained",
     "disjoint_shots": "frofa.evaluation",
     "extract_many": "frofa.many",
     "list_images": "frofa.images",
@@ -35,6 +37,7 @@ _HOME = {
 __all__ = [
     "FeatureStore",
     "FrozenFeatureExtractor",
+    "PretrainedHead",
     "__version__",
     "augmentations",
     "disjoint_shots",

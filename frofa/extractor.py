@@ -33,7 +33,8 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     ----------
     model : str, default="frofa/vit_tiny_tin200"
         A timm name (``"vit_base_patch16_siglip_224.webli"``), ``"hf-hub:OWNER/NAME"``, ``"local-dir:PATH"`` (a folder
-        with ``config.json`` and ``model.safetensors``), or an embedded model (``frofa models`` lists them).
+        with ``config.json`` and ``model.safetensors``), ``"hf-dir:PATH"`` (a Hugging Face folder of SigLIP, SigLIP 2 or
+        PaliGemma, whose vision tower is taken), or an embedded model (``frofa models`` lists them).
     output : {"tokens", "cls", "mean", "pooled"}, default="tokens"
         ``"tokens"``: all patch tokens, shape (n, N, C), without class and register tokens. ``"cls"``: the class token,
         (n, C). ``"mean"``: the mean of the patch tokens, (n, C). ``"pooled"``: the model's own pooling (SigLIP's
