@@ -251,9 +251,7 @@ def _outcome(weights: dict[str, npt.NDArray[np.float32]], n_iter: int, plan: Hea
 def _initial(tokens: Tokens, plans: list[HeadPlan]) -> dict[str, Tensor]:
     """Initial parameters of all heads; those of equal seeds are drawn once."""
     seeds = [plan.seeds[0] for plan in plans]
-    drawn = {
-        seed: _draw(tokens.shape[2], plans[0], Generator().manual_seed(seed)) for seed in dict.fromkeys(seeds)
-    }
+    drawn = {seed: _draw(tokens.shape[2], plans[0], Generator().manual_seed(seed)) for seed in dict.fromkeys(seeds)}
     which = torch.tensor([list(drawn).index(seed) for seed in seeds], device=tokens.device)
     names = drawn[seeds[0]]
     return {name: torch.stack([one[name] for one in drawn.values()]).to(tokens.device)[which] for name in names}

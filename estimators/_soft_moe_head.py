@@ -2,7 +2,7 @@
 
 A layer of a few experts (Puigcerver et al., ICLR 2024) with a residual follows a LayerNorm; its tokens are averaged,
 and a linear layer classifies the mean. Only the mean is computed: it takes the outputs of the slots, of which there are
-few, and no tensor of tokens for each head. The LayerNorm has no gain and no bias: the experts' first layer absorbs them.
+few, and no tensor of tokens for each head. The LayerNorm has neither gain nor bias, which the experts' first layer can be.
 """
 
 from collections.abc import Mapping
@@ -31,9 +31,7 @@ def batched_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
 
 
-def init_soft_moe_head(
-    channels: int, n_classes: int, shape: "SoftMoEModel", generator: Generator
-) -> dict[str, Tensor]:
+def init_soft_moe_head(channels: int, n_classes: int, shape: "SoftMoEModel", generator: Generator) -> dict[str, Tensor]:
     """Fresh parameters, float32 on the generator's device.
 
     Xavier-uniform kernels, slot parameters of about unit norm, zero biases, a zero classifier.
@@ -95,9 +93,8 @@ def _route(params: Mapping[str, Tensor], normed: Tensor) -> Tensor:
     """Logits (S, n, N, H / S, K) of tokens (S, n, N, C) for the K slots of each head."""
     slots = (params["scale"][..., None] * unit_norm(params["mu"].flatten(2), 1)).unflatten(0, (len(normed), -1))
     each = slots.transpose(1, 2)  # (S, C, H / S, K)
-    return (unit_norm(normed, 3).flatten(1, 2) @ each.flatten(2)).unflatten(2, each.shape[2:]).unflatten(
-        1, normed.shape[1:3]
-    )
+    logits: Tensor = unit_norm(normed, 3).flatten(1, 2) @ each.flatten(2)
+    return logits.view(*normed.shape[:3], *each.shape[2:])
 
 
 def _experts(params: Mapping[str, Tensor], slots: Tensor) -> Tensor:
@@ -116,7 +113,8 @@ def _mean_over(values: Tensor, shown: Tensor | None) -> Tensor:
     """Mean (S, n, ...) over the tokens of values (S, n, N, ...), or over those that are shown."""
     if shown is None:
         return values.mean(2)
-    return values.masked_fill(~shown, 0).sum(2) / shown.sum(2)
+    mean: Tensor = values.masked_fill(~shown, 0).sum(2) / shown.sum(2)
+    return mean
 
 
 def soft_moe_logits(params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:

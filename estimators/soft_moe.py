@@ -35,8 +35,8 @@ class SoftMoEClassifier(MAPClassifier):
         Weighted means of the tokens that each expert sees.
     router_scale : float, default=10.0
         What cosines of tokens and slot parameters are multiplied with at the start; it is learned. The larger, the
-        sharper the weights. With 1, as in the reference, every slot starts as nearly the mean of all tokens: pretraining
-        is long enough to leave that, a few hundred steps are not where the mean says nothing about the class.
+        sharper the weights. With 1, as in the reference, every slot starts as nearly the mean of all tokens, and a few
+        hundred steps do not lead far from there; pretraining is longer.
     mlp_ratio : float, default=1.0
         Width of each expert's MLP in units of the channels.
     lr : float, default=0.03
@@ -95,6 +95,7 @@ class SoftMoEClassifier(MAPClassifier):
         "slots_per_expert": [Interval(Integral, 1, None, closed="left")],
         "router_scale": [Interval(Real, 0, None, closed="neither")],
     }
+
     def __init__(
         self,
         augment: Augmentation | Literal["auto"] | None = "auto",

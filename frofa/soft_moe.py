@@ -197,7 +197,13 @@ def _create(variant: str, pretrained: bool, model_args: dict[str, Any]) -> SoftM
             f"no weights of {variant} were ever published, nor of any other Soft MoE: name a checkpoint of your own as "
             "'local-dir:PATH' (timm.models.save_for_hf writes such a folder), or create the model with pretrained=False"
         )
-    reference = {"class_token": False, "global_pool": "avg", "fc_norm": False, "qk_norm": True, "act_layer": "gelu_tanh"}
+    reference = {
+        "class_token": False,
+        "global_pool": "avg",
+        "fc_norm": False,
+        "qk_norm": True,
+        "act_layer": "gelu_tanh",
+    }
     out_indices = model_args.pop("out_indices", 3)
     model: SoftMoEVisionTransformer = build_model_with_cfg(
         SoftMoEVisionTransformer,
