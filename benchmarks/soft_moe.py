@@ -3,13 +3,13 @@
 Three models on the same random pixels: Soft MoE S/16 with 128 experts in the last half of its blocks; timm's
 ``vit_small_patch16_224``; and the same as the first without experts (mean of the tokens, query-key norm), which tells
 what the experts cost from what else is different. Weights are random: the time does not depend on them. Each model is
-measured at each batch size, the median of several rounds after a warm-up. In the file, per model:
+measured at each batch size, the median of several rounds after a warm-up. In the file, per model and way of running:
 
-autocast: float32 weights under bfloat16 autocast, which is what `FrozenFeatureExtractor` runs on a GPU. Every pass casts
-the weights, of which Soft MoE has forty times as many: that is paid once a batch, not once an image.
+autocast: float32 weights under bfloat16 autocast, which is what `FrozenFeatureExtractor` runs on a GPU. Every pass
+casts the weights, of which Soft MoE has forty times as many: that is paid once a batch, not once an image.
 bfloat16: weights converted once.
-float32: as is; on a CPU the only one.
-compiled: with --compile, the faster of the first two by torch.compile.
+compiled: with --compile, the same by torch.compile, at the last batch size only.
+float32: on a CPU.
 
 Usage: python benchmarks/soft_moe.py [--device cuda] [--batch 64 256 1024] [--compile] [--out FILE.json]
        python benchmarks/soft_moe.py --device cpu --batch 2 --rounds 2
@@ -23,6 +23,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ WARM_UP, SECONDS = 2, 0.5
 
 def build(name: str, device: torch.device) -> nn.Module:
     """A model with random weights, drawn on the device."""
-    arguments = {"moe_blocks": 0} if name == TWIN else {}
+    arguments: dict[str, Any] = {"moe_blocks": 0} if name == TWIN else {}
     with device:
         model: nn.Module = timm.create_model(name.split(",")[0], num_classes=0, **arguments)
     return model.eval().requires_grad_(False)
@@ -68,21 +69,20 @@ def _timed(run: Callable[[], object], device: torch.device, calls: int) -> float
 def measure(name: str, batches: list[int], device: torch.device, args: argparse.Namespace) -> dict[str, Any]:
     """Images a second by way of running and by batch size."""
     model = build(name, device)
-    found: dict[str, Any] = describe(model, device)
-    modes = ["float32"] if device.type == "cpu" else ["float32", "autocast", "bfloat16"]
-    if device.type != "cpu" and args.compile:
-        modes.append("compiled")
+    about = describe(model, device)
+    modes = ["float32"] if device.type == "cpu" else ["autocast", "bfloat16", *["compiled"] * args.compile]
+    speeds: dict[str, dict[int, float]] = {}
     for mode in modes:
         if mode == "bfloat16":
             model = model.to(torch.bfloat16)
         run: Any = torch.compile(model, dynamic=False) if mode == "compiled" else model
         dtype = next(model.parameters()).dtype
-        found[mode] = {}
-        for batch in batches:
+        speeds[mode] = {}
+        for batch in batches[-1:] if mode == "compiled" else batches:
             images = torch.zeros(batch, 3, 224, 224, device=device, dtype=dtype).uniform_(-1, 1)
-            found[mode][batch] = batch / seconds(lambda: _pass(run, images, mode), device, args.rounds)  # noqa: B023
-            print(f"{name:<40} {mode:<10} batch {batch:>5} {found[mode][batch]:10.1f} images/s", file=sys.stderr)
-    return found
+            speeds[mode][batch] = batch / seconds(partial(_pass, run, images, mode), device, args.rounds)
+            print(f"{name:<40} {mode:<10} batch {batch:>5} {speeds[mode][batch]:10.1f} images/s", file=sys.stderr)
+    return {**about, "images_per_second": speeds}
 
 
 def _pass(model: Callable[[Tensor], Tensor], images: Tensor, mode: str) -> Tensor:
@@ -105,6 +105,10 @@ def describe(model: nn.Module, device: torch.device) -> dict[str, Any]:
     }
 
 
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, threads: {torch.get_num_threads()}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
@@ -121,25 +125,22 @@ def main() -> None:
             torch.cuda.empty_cache()
     ratios = {
         other: {
-            mode: {batch: speed / models[other][mode][batch] for batch, speed in models[SPARSE][mode].items()}
-            for mode in models[SPARSE]
-            if mode in ("float32", "autocast", "bfloat16", "compiled")
+            mode: {batch: speed / models[other]["images_per_second"][mode][batch] for batch, speed in speeds.items()}
+            for mode, speeds in models[SPARSE]["images_per_second"].items()
         }
         for other in (DENSE, TWIN)
     }
     report = {
         "command": " ".join(["python", *sys.argv]),
-        "device": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"CPU, {torch.get_num_threads()} thread",
+        "device": _name(device),
         "versions": {
             "frofa": frofa.__version__,
             "torch": torch.__version__,
             "timm": timm.__version__,
             "python": platform.python_version(),
         },
-        "images_per_second": models,
-        "soft_moe_relative_to": ratios,
+        "models": models,
+        "throughput_of_soft_moe_relative_to": ratios,
     }
     text = json.dumps(report, indent=2)
     print(text)

@@ -2,7 +2,7 @@
 
 A layer of a few experts (Puigcerver et al., ICLR 2024) with a residual follows a LayerNorm; its tokens are averaged,
 and a linear layer classifies the mean. Only the mean is computed: it takes the outputs of the slots, of which there are
-few, and no tensor of tokens for each head. The LayerNorm has neither gain nor bias, which the experts' first layer can be.
+few, and no tensor of tokens for each head. The LayerNorm has neither gain nor bias: the experts' first layer has.
 """
 
 from collections.abc import Mapping
