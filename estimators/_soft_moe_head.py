@@ -135,9 +135,9 @@ class SoftMoEModel:
         """Fresh parameters of one head."""
         return init_soft_moe_head(channels, n_classes, self, generator)
 
-    def logits(self, params: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
-        """Class logits (H, n, n_classes) of tokens (n, N, C)."""
-        return soft_moe_logits(params, tokens)
+    def logits(self, params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Class logits (H, n, n_classes) of tokens (n, N, C), of which a mask (n, N) shows some."""
+        return soft_moe_logits(params, tokens, mask)
 
     def gradients(self, heads: Heads, step: Step, out: Gradient) -> None:
         """Write the gradients of each head's mean cross-entropy."""

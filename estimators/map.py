@@ -311,9 +311,9 @@ class MAPClassifier(FeatureClassifier):
         scores: Array = torch.cat(batches).cpu().numpy()
         return scores
 
-    def _logits(self, weights: Params, tokens: Tensor) -> Tensor:
-        """Class logits (1, n, n_classes) of tokens (n, N, C)."""
-        return map_logits(weights, tokens, num_heads=self.num_heads_)
+    def _logits(self, weights: Params, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Class logits (1, n, n_classes) of tokens (n, N, C), of which a mask (n, N) shows some."""
+        return map_logits(weights, tokens, mask, num_heads=self.num_heads_)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

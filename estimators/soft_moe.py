@@ -16,6 +16,9 @@ from frofa.estimators._soft_moe_head import SoftMoEModel, soft_moe_logits
 from frofa.estimators._streams import HeadPlan, Rows
 from frofa.estimators.map import MAPClassifier
 
+OF_MAP_HEADS = ("num_heads", "init")
+"""Parameters that this head does not have."""
+
 
 class SoftMoEClassifier(MAPClassifier):
     """A soft mixture of a few experts over frozen tokens, their mean, and a linear classifier, trained from scratch.
@@ -90,7 +93,7 @@ class SoftMoEClassifier(MAPClassifier):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **{name: rule for name, rule in MAPClassifier._parameter_constraints.items() if name != "num_heads"},
+        **{name: rule for name, rule in MAPClassifier._parameter_constraints.items() if name not in OF_MAP_HEADS},
         "num_experts": [Interval(Integral, 1, None, closed="left")],
         "slots_per_expert": [Interval(Integral, 1, None, closed="left")],
         "router_scale": [Interval(Real, 0, None, closed="neither")],
@@ -160,6 +163,6 @@ class SoftMoEClassifier(MAPClassifier):
         self.weights_, self.n_iter_ = trained
         return self
 
-    def _logits(self, weights: Params, tokens: Tensor) -> Tensor:
-        """Class logits (1, n, n_classes) of tokens (n, N, C)."""
-        return soft_moe_logits(weights, tokens)
+    def _logits(self, weights: Params, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Class logits (1, n, n_classes) of tokens (n, N, C), of which a mask (n, N) shows some."""
+        return soft_moe_logits(weights, tokens, mask)
