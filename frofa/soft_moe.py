@@ -84,7 +84,9 @@ class SoftMoE(nn.Module):
     --------
     >>> import torch
     >>> from frofa.soft_moe import SoftMoE
-    >>> SoftMoE(16, 32, num_experts=4)(torch.zeros(2, 9, 16)).shape
+    >>> with torch.random.fork_rng():  # as all layers of torch, it draws its weights from the global generator
+    ...     layer = SoftMoE(16, 32, num_experts=4)
+    >>> layer(torch.zeros(2, 9, 16)).shape
     torch.Size([2, 9, 16])
     """
 
