@@ -10,11 +10,13 @@ from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from frofa.augmentations import Augmentation, Brightness
 from frofa.estimators._base import Array, FeatureClassifier, Support
 from frofa.estimators._device import resolve_device
+from frofa.estimators._flat import Params
 from frofa.estimators._lazy import batch_on, tokens_on
 from frofa.estimators._map_engine import Trained, fit_plans
 from frofa.estimators._map_head import map_logits
@@ -316,11 +318,15 @@ class MAPClassifier(FeatureClassifier):
         device = resolve_device(self.device)
         weights = {name: torch.as_tensor(value, device=device).unsqueeze(0) for name, value in self.weights_.items()}
         batches = [
-            map_logits(weights, batch_on(features[start : start + PREDICT_BATCH], device), num_heads=self.num_heads_)[0]
+            self._logits(weights, batch_on(features[start : start + PREDICT_BATCH], device))[0]
             for start in range(0, len(features), PREDICT_BATCH)
         ]
         scores: Array = torch.cat(batches).cpu().numpy()
         return scores
+
+    def _logits(self, weights: Params, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Class logits (1, n, n_classes) of tokens (n, N, C), of which a mask (n, N) shows some."""
+        return map_logits(weights, tokens, mask, num_heads=self.num_heads_)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -266,6 +266,8 @@ def _load(model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, 
     import timm
     from timm.data import resolve_data_config
 
+    import frofa.soft_moe  # noqa: F401 (registers its models)
+
     try:
         with torch.random.fork_rng(devices=[]):  # timm draws initial weights before it loads the pretrained ones
             module: Any = (
