@@ -4,6 +4,7 @@ from frofa.estimators._search_errors import BatchFallbackWarning, CheckpointErro
 from frofa.estimators.logistic import LogisticProbeClassifier
 from frofa.estimators.map import MAPClassifier
 from frofa.estimators.prototype import PrototypeClassifier
+from frofa.estimators.ragged import RaggedTokens
 from frofa.estimators.ridge import RidgeProbeClassifier
 from frofa.estimators.search import BatchedSearchCV
 
@@ -14,5 +15,6 @@ __all__ = [
     "LogisticProbeClassifier",
     "MAPClassifier",
     "PrototypeClassifier",
+    "RaggedTokens",
     "RidgeProbeClassifier",
 ]
