@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from frofa._native import NativeGeometry, grids_of
-from frofa._navit import PackedModel, check_pooling
-from frofa._navit_embed import is_naflex, patch_size
+from frofa._navit import PackedModel, check_pooling, check_supported
+from frofa._navit_embed import patch_size
 from frofa._packing import first_fit_decreasing
 from frofa._preprocessing import Preprocessing
 from frofa.backbone import Backbone, Output, Request
@@ -125,7 +125,8 @@ def places_in_order(sizes: npt.NDArray[np.int64], images: npt.NDArray[np.intp]) 
     starts = np.cumsum(sizes) - sizes
     taken = sizes[images]
     ends = np.cumsum(taken)
-    return np.arange(ends[-1]) + np.repeat(starts[images] - (ends - taken), taken)
+    shifts: npt.NDArray[np.int64] = np.repeat(starts[images] - (ends - taken), taken)
+    return shifts + np.arange(ends[-1])
 
 
 @lru_cache(maxsize=4)
@@ -138,20 +139,20 @@ def native_backbone(backbone: Backbone, max_tokens: int) -> NativeBackbone:
         If its model cannot be run so.
     """
     try:
-        config = {
-            "max_tokens": max_tokens,
-            "patch_size": list(patch_size(backbone.module)) if hasattr(backbone.module, "blocks") else None,
-            "positions": "naflex" if is_naflex(backbone.module) else "interpolated",
-            **{name: backbone.data_config[name] for name in ("interpolation", "mean", "std")},
-        }
-        return NativeBackbone(
-            backbone.name,
-            backbone.module,
-            config,
-            backbone.weights_digest,
-            backbone.architecture_digest,
-            backbone.device,
-            max_tokens,
-        )
+        check_supported(backbone.module)
     except ValueError as error:
         raise ValueError(f"{backbone.name}: {error}") from None
+    config = {
+        "max_tokens": max_tokens,
+        "patch_size": list(patch_size(backbone.module)),
+        **{name: backbone.data_config[name] for name in ("interpolation", "mean", "std")},
+    }
+    return NativeBackbone(
+        backbone.name,
+        backbone.module,
+        config,
+        backbone.weights_digest,
+        backbone.architecture_digest,
+        backbone.device,
+        max_tokens,
+    )

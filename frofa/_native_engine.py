@@ -29,7 +29,7 @@ class NativeEngine(Engine):
         grids = grids_of(pixels.numpy())
         arrived = super().launch(pixels)
 
-        def wait() -> list[Computed]:
+        def wait() -> list[Any]:
             return [
                 ragged(values, grids) if request.output == "tokens" else values
                 for request, values in zip(self.requests, arrived(), strict=True)
@@ -100,8 +100,3 @@ def in_order(parts: Sequence[tuple[list[int], RaggedTokens]]) -> RaggedTokens:
 def images_of_a_pass(batch_size: "int | str", max_tokens: int) -> int:
     """What ``"auto"`` is."""
     return largest_power_of_two(TOKENS_OF_A_PASS // max_tokens) if batch_size == "auto" else int(batch_size)
-
-
-def is_native(backbone: object) -> bool:
-    """Whether images keep their aspect ratio."""
-    return isinstance(backbone, NativeBackbone)

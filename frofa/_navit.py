@@ -1,8 +1,8 @@
 """The forward pass of a vision transformer over several images in one sequence (NaViT).
 
 Dehghani et al., Patch n' Pack: NaViT, a Vision Transformer for any Aspect Ratio and Resolution (2023), arXiv
-2307.06304. Weights and positions are those of timm's `NaFlexVit`, which pads each image to one length instead, or of its
-`VisionTransformer`, whose positions are interpolated to each image's grid.
+2307.06304. Weights and positions are those of timm's `NaFlexVit`, which pads each image to one length instead, or of
+its `VisionTransformer`, whose positions are interpolated to each image's grid.
 """
 
 from collections.abc import Sequence
@@ -118,7 +118,7 @@ def trunk(
 
 
 def ropes_of(positions: Sequence[Positions], n_prefix: int) -> Tensor | None:
-    """Rotary positions of a pack (1 or depth, T, 1 or heads, 2 * D); tokens before an image's patches are not turned."""
+    """Rotary positions of a pack (1 or depth, T, 1 or heads, 2 * D); they turn no class or register tokens."""
     parts = []
     for _, rope in positions:
         if rope is None:

@@ -84,13 +84,13 @@ def positions(module: Any, grid: tuple[int, int]) -> Tensor | None:
         if tuple(table.shape[1:3]) == grid:
             return table.flatten(0, 2)  # type: ignore[no-any-return]
         # Sampling at the patches' centres, which timm can do instead, is interpolation without antialiasing.
-        smooth = getattr(embeds, "pos_embed_antialias", True) and not getattr(embeds, "pos_embed_use_grid_sample", False)
+        sampled = getattr(embeds, "pos_embed_use_grid_sample", False)
         resized = F.interpolate(
             table.permute(0, 3, 1, 2).float(),
             size=square,
             mode=embeds.pos_embed_interp_mode,
             align_corners=getattr(embeds, "pos_embed_align_corners", False),
-            antialias=smooth,
+            antialias=getattr(embeds, "pos_embed_antialias", True) and not sampled,
         )
         return resized[0, :, : grid[0], : grid[1]].flatten(1).T.to(table.dtype)
     if embeds.pos_embed_type == "factorized":
@@ -132,7 +132,7 @@ def _of_plain_vit(module: Any, grid: tuple[int, int]) -> Tensor | None:
         return None
     n_prefix = 0 if module.no_embed_class else module.num_prefix_tokens
     old = tuple(module.patch_embed.grid_size)
-    found = resample_abs_pos_embed(module.pos_embed, list(grid), old, num_prefix_tokens=n_prefix)  # type: ignore[arg-type]
+    found: Tensor = resample_abs_pos_embed(module.pos_embed, list(grid), old, num_prefix_tokens=n_prefix)
     return found[0, n_prefix:]
 
 

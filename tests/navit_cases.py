@@ -7,7 +7,13 @@ from timm.models.naflexvit import NaFlexVit, NaFlexVitCfg
 from torch import Tensor
 
 PATCH = 4
-SMALL: dict[str, Any] = {"patch_size": PATCH, "embed_dim": 48, "depth": 3, "num_heads": 4, "pos_embed_grid_size": (6, 6)}
+SMALL: dict[str, Any] = {
+    "patch_size": PATCH,
+    "embed_dim": 48,
+    "depth": 3,
+    "num_heads": 4,
+    "pos_embed_grid_size": (6, 6),
+}
 CASES: dict[str, dict[str, Any]] = {
     "siglip2": {"act_layer": "gelu_tanh", "pos_embed_interp_mode": "bilinear"},
     "gap": {"init_values": 0.5, "global_pool": "avg", "reg_tokens": 4, "fc_norm": True},

@@ -30,7 +30,7 @@ def test_grids_are_those_of_timm(patch_size: tuple[int, int]) -> None:
 
 
 def test_an_image_too_large_to_shrink() -> None:
-    with pytest.raises(ValueError, match="1000000000 x 1000 pixels is too large to be resized to 16 patches of 16 x 16"):
+    with pytest.raises(ValueError, match="1000000000 x 1000 pixels is too large to be resized to 16 patches"):
         native_grid(10**9, 1000, (16, 16), 16)
 
 

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -124,9 +125,8 @@ def test_attention_of_segments_is_masked_attention() -> None:
     queries, keys, values = torch.randn(3, 12, 2, 8, generator=generator, dtype=torch.float64)
     segments = segments_of(lengths, queries.device)
     owner = torch.repeat_interleave(torch.arange(4), torch.tensor(lengths))
-    expected = F.scaled_dot_product_attention(
-        *(part.transpose(0, 1) for part in (queries, keys, values)), attn_mask=owner[:, None] == owner
-    )
+    q, k, v = (part.transpose(0, 1) for part in (queries, keys, values))
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=owner[:, None] == owner)
     found = attend(queries, keys, values, segments, segments)
     torch.testing.assert_close(found, expected.transpose(0, 1), rtol=1e-12, atol=1e-12)
 
@@ -135,13 +135,11 @@ def test_attention_of_segments_is_masked_attention() -> None:
 def test_reductions(lengths: list[int]) -> None:
     x = torch.randn(sum(lengths), 5, generator=torch.Generator().manual_seed(0))
     segments = segments_of(lengths, x.device)
-    for how, reduction in (("mean", lambda part: part.mean(0)), ("max", lambda part: part.amax(0))):
-        expected = torch.stack([reduction(part) for part in x.split(lengths)])
-        torch.testing.assert_close(reduce(x, segments, how), expected)
+    parts = x.split(lengths)
+    torch.testing.assert_close(reduce(x, segments, "mean"), torch.stack([part.mean(0) for part in parts]))
+    torch.testing.assert_close(reduce(x, segments, "max"), torch.stack([part.amax(0) for part in parts]))
 
 
 def test_tokens_in_the_order_of_the_caller() -> None:
-    import numpy as np
-
     sizes, order = np.array([3, 1, 2]), np.array([1, 2, 0])
     assert places_in_order(sizes, order).tolist() == [3, 4, 5, 0, 1, 2]
