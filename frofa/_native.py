@@ -18,7 +18,9 @@ HEADER = 8
 """Bytes of a row's first place that hold the grid."""
 
 
-def native_grid(height: int, width: int, patch_size: tuple[int, int], max_tokens: int) -> tuple[int, int]:
+def native_grid(
+    height: int, width: int, patch_size: tuple[int, int], max_tokens: int, *, enlarge: bool = True
+) -> tuple[int, int]:
     """The grid of patches of an image under a budget, with its aspect ratio up to rounding.
 
     Sides are scaled by one factor, the largest for which the sides, rounded up to whole patches, hold at most
@@ -32,6 +34,8 @@ def native_grid(height: int, width: int, patch_size: tuple[int, int], max_tokens
     patch_size : (int, int)
         Height and width, pixels.
     max_tokens : int
+    enlarge : bool, default=True
+        Without it, no side is enlarged, but for rounding up to whole patches: timm's ``max_ratio=1``.
 
     Returns
     -------
@@ -60,7 +64,7 @@ def native_grid(height: int, width: int, patch_size: tuple[int, int], max_tokens
             f"an image of {height} x {width} pixels is too large to be resized to {max_tokens} patches of "
             f"{patch_size[0]} x {patch_size[1]}"
         )
-    return grid(low)
+    return grid(low if enlarge else min(low, 1.0))
 
 
 def patchify(pixels: Pixels, patch_size: tuple[int, int]) -> Pixels:
@@ -80,11 +84,13 @@ class NativeGeometry:
     max_tokens : int
     interpolation : int
         Pillow's number.
+    enlarge : bool
     """
 
     patch_size: tuple[int, int]
     max_tokens: int
     interpolation: int
+    enlarge: bool = True
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -93,7 +99,7 @@ class NativeGeometry:
 
     def __call__(self, image: Image.Image) -> Pixels:
         """Resize, cut into patches, and write the grid before them."""
-        grid = native_grid(image.height, image.width, self.patch_size, self.max_tokens)
+        grid = native_grid(image.height, image.width, self.patch_size, self.max_tokens, enlarge=self.enlarge)
         height, width = grid[0] * self.patch_size[0], grid[1] * self.patch_size[1]
         if image.size != (width, height):
             image = image.resize((width, height), Image.Resampling(self.interpolation))

@@ -28,16 +28,18 @@ class NativeBackbone(Backbone):
     Attributes
     ----------
     max_tokens : int
+    enlarge : bool
     """
 
     max_tokens: int
+    enlarge: bool
 
     def __post_init__(self) -> None:
         from timm.data.transforms import str_to_interp_mode
 
         model = PackedModel(self.module, self.max_tokens)
         interpolation = Image.Resampling[str_to_interp_mode(self.data_config["interpolation"]).value.upper()]
-        geometry = NativeGeometry(patch_size(self.module), self.max_tokens, int(interpolation))
+        geometry = NativeGeometry(patch_size(self.module), self.max_tokens, int(interpolation), self.enlarge)
         parts = [torch.tensor(self.data_config[name], dtype=torch.float32) for name in ("mean", "std")]
         # It stands where the geometry of a fixed size does: both have a shape and turn an image into pixels.
         found = Preprocessing(self._whole, cast(Any, geometry), *(part.view(-1, 1, 1) for part in parts))
@@ -130,7 +132,7 @@ def places_in_order(sizes: npt.NDArray[np.int64], images: npt.NDArray[np.intp]) 
 
 
 @lru_cache(maxsize=4)
-def native_backbone(backbone: Backbone, max_tokens: int) -> NativeBackbone:
+def native_backbone(backbone: Backbone, max_tokens: int, enlarge: bool = True) -> NativeBackbone:
     """A backbone at native aspect ratio, with its tables of positions; the same one for the same backbone.
 
     Raises
@@ -144,6 +146,7 @@ def native_backbone(backbone: Backbone, max_tokens: int) -> NativeBackbone:
         raise ValueError(f"{backbone.name}: {error}") from None
     config = {
         "max_tokens": max_tokens,
+        "enlarge": enlarge,
         "patch_size": list(patch_size(backbone.module)),
         **{name: backbone.data_config[name] for name in ("interpolation", "mean", "std")},
     }
@@ -155,4 +158,5 @@ def native_backbone(backbone: Backbone, max_tokens: int) -> NativeBackbone:
         backbone.architecture_digest,
         backbone.device,
         max_tokens,
+        enlarge,
     )

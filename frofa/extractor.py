@@ -50,6 +50,9 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         models are evaluated; several go through the model in one sequence, and attend to themselves only (NaViT). The
         budget trades accuracy for time. ``"tokens"`` are then `RaggedTokens`, each image with its own grid. It needs a
         `naflexvit_*` model or a plain `vit_*`, whose position embeddings are interpolated. None: `image_size`.
+    enlarge : bool, default=True
+        With `max_tokens`: enlarge images that are smaller than the budget to it, as timm does; otherwise they keep
+        their size, rounded up to whole patches, and cost less.
     batch_size : int or "auto", default=64
         Images that are decoded, moved and written together, and on a GPU those of a forward pass; on a CPU, passes are
         of 8 at most, which its caches hold. ``"auto"`` measures on a GPU what a pass takes, and chooses the largest
@@ -106,6 +109,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         "norm": ["boolean"],
         "image_size": [Interval(Integral, 1, None, closed="left"), tuple, list, None],
         "max_tokens": [Interval(Integral, 1, None, closed="left"), None],
+        "enlarge": ["boolean"],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
@@ -128,6 +132,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         norm: bool = True,
         image_size: ImageSize = None,
         max_tokens: int | None = None,
+        enlarge: bool = True,
         batch_size: int | Literal["auto"] = 64,
         device: str = "auto",
         precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
@@ -146,6 +151,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.norm = norm
         self.image_size = image_size
         self.max_tokens = max_tokens
+        self.enlarge = enlarge
         self.batch_size = batch_size
         self.device = device
         self.precision = precision
@@ -247,7 +253,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             )
         backbone = load_backbone(self.model, size, self.device)
         if self.max_tokens is not None:
-            backbone = native_backbone(backbone, int(self.max_tokens))
+            backbone = native_backbone(backbone, int(self.max_tokens), bool(self.enlarge))
         backbone.resolve_layer(self.output, self.layer, self.norm)
         fitted = getattr(self, "weights_digest_", None)
         if check_weights and fitted is not None and fitted != backbone.weights_digest:

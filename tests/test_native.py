@@ -27,6 +27,10 @@ def test_grids_are_those_of_timm(patch_size: tuple[int, int]) -> None:
             grid = native_grid(height, width, patch_size, budget)
             assert (grid[0] * patch_size[0], grid[1] * patch_size[1]) == target
             assert 1 <= grid[0] * grid[1] <= budget
+            _, target = get_image_size_for_seq((height, width), patch_size, budget, max_ratio=1.0)
+            grid = native_grid(height, width, patch_size, budget, enlarge=False)
+            assert (grid[0] * patch_size[0], grid[1] * patch_size[1]) == target
+            assert max(target[0] - height - patch_size[0], target[1] - width - patch_size[1]) < 0
 
 
 def test_an_image_too_large_to_shrink() -> None:

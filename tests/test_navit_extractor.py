@@ -103,6 +103,13 @@ def test_order_and_neighbours_change_no_bit(folder: str, images: list[Image.Imag
         assert np.array_equal(lone[0], tokens[index])
 
 
+def test_small_images_keep_their_size_without_enlarging(images: list[Image.Image]) -> None:
+    tokens: Any = FrozenFeatureExtractor(max_tokens=BUDGET, enlarge=False).transform(images)
+    assert tokens.grids[6].tolist() == [1, 1]
+    assert tokens.grids[1].tolist() == [5, 12]
+    assert FrozenFeatureExtractor(max_tokens=BUDGET).fit().transform(images).grids[6].tolist() == [8, 8]  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(("size", "budget", "grid"), [((300, 200), 1, (1, 1)), ((8, 512), 64, (1, 64))])
 def test_one_patch_and_one_row(folder: str, size: tuple[int, int], budget: int, grid: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
