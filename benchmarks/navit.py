@@ -12,7 +12,8 @@ Sizes: "timm" enlarges small images to the budget, as timm's evaluation does; "n
 Bars: packed 1.5 times as fast as padded, under 5 % of the places in sequences empty, and at least 0.8 of the tokens a
 second of dense. Also the relative error against float64 of packed and padded, and peak memory.
 
-Usage: python benchmarks/navit.py [--device cpu --tiny] [--photos DIRECTORY] [--compile] [--out FILE.json]
+Usage: python benchmarks/navit.py [--device cpu --tiny] [--photos DIRECTORY | --sizes FILE] [--compile]
+    [--out FILE.json]
 Prints one line of JSON a part as it comes, and all parts at the end.
 """
 
@@ -230,19 +231,26 @@ def errors(bench: Bench, budget: int) -> Record:
     return record
 
 
-def grids_of_photos(folder: Path | None, n: int, budget: int, *, enlarge: bool) -> list[Grid]:
-    """Grids of n images: those of the photographs, over and over."""
-    found = [path for path in ([folder] if folder else PHOTOS) if path.is_dir()]
+def sizes_of_photos(args: argparse.Namespace) -> list[tuple[int, int]]:
+    """Width and height of each photograph, pixels."""
+    if args.sizes:
+        return [(width, height) for width, height in json.loads(args.sizes.read_text())]
+    found = [path for path in ([args.photos] if args.photos else PHOTOS) if path.is_dir()]
     if not found:
-        raise SystemExit(f"no folder of photographs at {folder or PHOTOS[0]}: give one by --photos")
-    sizes = [Image.open(path).size for path in list_images(found[0])]
+        raise SystemExit(f"no folder of photographs at {args.photos or PHOTOS[0]}: give one by --photos, or --sizes")
+    return [Image.open(path).size for path in list_images(found[0])]
+
+
+def grids_of(sizes: Sequence[tuple[int, int]], n: int, budget: int, *, enlarge: bool) -> list[Grid]:
+    """Grids of n images of these sizes, over and over."""
     grids = [native_grid(height, width, (16, 16), budget, enlarge=enlarge) for width, height in sizes]
     return [grids[index % len(grids)] for index in range(n)]
 
 
 def run_parts(args: argparse.Namespace) -> list[Record]:
     """All parts; one that fails leaves its error, and those that would begin too late are left out."""
-    begun, records = time.monotonic(), []
+    photos, records = sizes_of_photos(args), []
+    begun = time.monotonic()
 
     def part(function: Callable[..., Record], *given: Any) -> None:
         if time.monotonic() - begun > args.seconds:
@@ -261,7 +269,7 @@ def run_parts(args: argparse.Namespace) -> list[Record]:
         part(errors, bench, args.budgets[-1])
         for sizes in ("native", "timm"):
             for budget in reversed(args.budgets if name == "B/16" else args.budgets[-1:]):
-                grids = grids_of_photos(args.photos, args.images, budget, enlarge=sizes == "timm")
+                grids = grids_of(photos, args.images, budget, enlarge=sizes == "timm")
                 part(throughput, bench, grids, budget, sizes)
         del bench
     return records
@@ -272,6 +280,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="two narrow layers, 40 images: whether it runs at all")
     parser.add_argument("--photos", type=Path)
+    parser.add_argument("--sizes", type=Path, help="instead: a JSON list of [width, height] in pixels")
     parser.add_argument("--images", type=int, default=4096)
     parser.add_argument("--budgets", type=int, nargs="+", default=[256, 1024], help="tokens an image, squares")
     parser.add_argument("--capacity", type=int, default=65536, help="tokens of a sequence, and of a padded batch")

@@ -58,18 +58,15 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, of_queries: Segments, 
         return varlen_attn(
             queries, keys, values, of_queries.offsets, of_keys.offsets, of_queries.longest, of_keys.longest
         )  # type: ignore[return-value] # a pair only where more is asked for
+    if len(of_queries.lengths) == 1:
+        return _of_one_length(queries, keys, values, 1)
     outputs, q, k = [], 0, 0
     for (n_queries, n_keys), group in groupby(zip(of_queries.lengths, of_keys.lengths, strict=True)):
         n = len(list(group))
-        parts = (
-            queries[q : q + n * n_queries].unflatten(0, (n, n_queries)),
-            keys[k : k + n * n_keys].unflatten(0, (n, n_keys)),
-            values[k : k + n * n_keys].unflatten(0, (n, n_keys)),
-        )
-        found = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in parts))
-        outputs.append(found.transpose(1, 2).flatten(0, 1))
-        q, k = q + n * n_queries, k + n * n_keys
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        to_q, to_k = q + n * n_queries, k + n * n_keys
+        outputs.append(_of_one_length(queries[q:to_q], keys[k:to_k], values[k:to_k], n))
+        q, k = to_q, to_k
+    return torch.cat(outputs)
 
 
 def run_block(block: Any, x: Tensor, rope: Tensor | None, segments: Segments) -> Tensor:
@@ -117,6 +114,11 @@ def rotate(x: Tensor, rope: Tensor, *, half: bool) -> Tensor:
     else:
         turned = torch.stack([-x[..., 1::2], x[..., ::2]], -1).flatten(-2)
     return x * cosines + turned * sines
+
+
+def _of_one_length(queries: Tensor, keys: Tensor, values: Tensor, n: int) -> Tensor:
+    parts = (part.unflatten(0, (n, -1)).transpose(1, 2) for part in (queries, keys, values))
+    return F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(0, 1)
 
 
 def _project(attention: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -188,8 +188,9 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
         Returns
         -------
-        ndarray of shape (n, N, C) or (n, C)
-            Of `dtype`. With ``on_error="skip"``, without the rows of images that could not be read.
+        ndarray of shape (n, N, C) or (n, C), or RaggedTokens
+            Of `dtype`; ragged for ``output="tokens"`` with `max_tokens`. With ``on_error="skip"``, without the rows of
+            images that could not be read.
 
         Raises
         ------
