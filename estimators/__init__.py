@@ -4,6 +4,7 @@ from frofa.estimators._search_errors import BatchFallbackWarning, CheckpointErro
 from frofa.estimators.logistic import LogisticProbeClassifier
 from frofa.estimators.map import MAPClassifier
 from frofa.estimators.prototype import PrototypeClassifier
+from frofa.estimators.ragged import RaggedTokens
 from frofa.estimators.ridge import RidgeProbeClassifier
 from frofa.estimators.search import BatchedSearchCV
 from frofa.estimators.soft_moe import SoftMoEClassifier
@@ -15,6 +16,7 @@ __all__ = [
     "LogisticProbeClassifier",
     "MAPClassifier",
     "PrototypeClassifier",
+    "RaggedTokens",
     "RidgeProbeClassifier",
     "SoftMoEClassifier",
 ]

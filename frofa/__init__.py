@@ -10,6 +10,7 @@ from frofa._version import __version__
 
 if TYPE_CHECKING:
     from frofa import augmentations, estimators
+    from frofa.estimators import RaggedTokens
     from frofa.evaluation import disjoint_shots, mean_interval, sample_shots
     from frofa.extractor import FrozenFeatureExtractor
     from frofa.images import list_images, load_image_folder
@@ -23,6 +24,7 @@ _HOME = {
     "FeatureStore": "frofa.store",
     "FrozenFeatureExtractor": "frofa.extractor",
     "PretrainedHead": "frofa.pretrained",
+    "RaggedTokens": "frofa.estimators",
     "disjoint_shots": "frofa.evaluation",
     "extract_many": "frofa.many",
     "list_images": "frofa.images",
@@ -38,6 +40,7 @@ __all__ = [
     "FeatureStore",
     "FrozenFeatureExtractor",
     "PretrainedHead",
+    "RaggedTokens",
     "__version__",
     "augmentations",
     "disjoint_shots",
