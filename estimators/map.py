@@ -10,6 +10,7 @@ from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from frofa.augmentations import Augmentation, Brightness
@@ -19,8 +20,10 @@ from frofa.estimators._lazy import batch_on, tokens_on
 from frofa.estimators._map_engine import Trained, fit_plans
 from frofa.estimators._map_head import default_num_heads, map_logits
 from frofa.estimators._map_jobs import fit_map_jobs
+from frofa.estimators._padding import PaddedTokens, refuse_prefix
 from frofa.estimators._schedule import Schedule
 from frofa.estimators._streams import HeadPlan, Part, Rows
+from frofa.estimators.ragged import RaggedTokens
 
 if TYPE_CHECKING:
     from frofa.estimators._batch_fit import Job
@@ -286,6 +289,8 @@ class MAPClassifier(FeatureClassifier):
 
     def _tokens(self, features: Array) -> Array:
         """Cut rows into tokens."""
+        if isinstance(features, RaggedTokens):
+            refuse_prefix(self.n_prefix, self.grid)
         if features.ndim == 3:
             return features
         if self.n_tokens is None and features.shape[1] > MAX_CHANNELS:
@@ -302,14 +307,27 @@ class MAPClassifier(FeatureClassifier):
     def _scores(self, features: Array) -> Array:
         device = resolve_device(self.device)
         weights = {name: torch.as_tensor(value, device=device).unsqueeze(0) for name, value in self.weights_.items()}
+        order: Any = slice(None)
+        if isinstance(features, RaggedTokens):  # images of about the same size next to each other: less padding
+            order = np.argsort(features.sizes, kind="stable")
+            features = features[order]
         batches = [
-            map_logits(weights, batch_on(features[start : start + PREDICT_BATCH], device), num_heads=self.num_heads_)[0]
+            map_logits(weights, *_seen(features[start : start + PREDICT_BATCH], device), num_heads=self.num_heads_)[0]
             for start in range(0, len(features), PREDICT_BATCH)
         ]
         scores: Array = torch.cat(batches).cpu().numpy()
+        scores[order] = scores.copy()
         return scores
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
+
+
+def _seen(features: Array | RaggedTokens, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """A few images on a device, in float32, and the mask of their tokens."""
+    if not isinstance(features, RaggedTokens):
+        return batch_on(features, device), None
+    batch = PaddedTokens(features, device).all()
+    return batch.patches, batch.mask

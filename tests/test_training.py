@@ -46,8 +46,8 @@ class Autograd:
     def __init__(self, forward: Callable[[Mapping[str, Tensor], Tensor], Tensor] = linear):
         self.forward = forward
 
-    def logits(self, params: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
-        return self.forward(params, tokens)
+    def logits(self, params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.forward(params, tokens) if mask is None else self.forward(params, tokens, mask)
 
     def gradients(self, heads: Heads, step: Step, out: Gradient) -> None:
         params = {name: value.clone().requires_grad_() for name, value in heads.params.items()}
