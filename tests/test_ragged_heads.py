@@ -16,12 +16,12 @@ from frofa.augmentations import (
     JPEG,
     Augmentation,
     Brightness,
-    Sequential,
     Crop,
     MixUp,
     PatchDropout,
     RandomChoice,
     Rotate,
+    Sequential,
     TokenBatch,
 )
 from frofa.estimators import (

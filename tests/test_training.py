@@ -47,7 +47,8 @@ class Autograd:
         self.forward = forward
 
     def logits(self, params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        return self.forward(params, tokens) if mask is None else self.forward(params, tokens, mask)
+        assert mask is None  # all that is validated on here is of one size
+        return self.forward(params, tokens)
 
     def gradients(self, heads: Heads, step: Step, out: Gradient) -> None:
         params = {name: value.clone().requires_grad_() for name, value in heads.params.items()}
