@@ -136,7 +136,7 @@ class Engine:
         """Run a batch, in halves and their halves where memory runs out."""
         while True:
             try:
-                passes = [self._pass(part) for part in pixels.split(self.batch_size)]
+                features = self._run(pixels)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or min(self.batch_size, len(pixels)) == 1:
                     raise
@@ -154,6 +154,10 @@ class Engine:
                 stacklevel=2,
             )
             self._wanted = -1  # said once
+        return features
+
+    def _run(self, pixels: Tensor) -> list[Tensor]:
+        passes = [self._pass(part) for part in pixels.split(self.batch_size)]
         return [torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*passes, strict=True)]
 
     def _pass(self, pixels: Tensor) -> list[Tensor]:

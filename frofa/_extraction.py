@@ -15,6 +15,8 @@ from tqdm.auto import tqdm
 from frofa._decode import Task
 from frofa._engine import CPU_PASS, Computed, CudaTransfers, Engine, NoTransfers, automatic_batch_size
 from frofa._lookup import KnownFiles
+from frofa._native_backbone import NativeBackbone
+from frofa._native_engine import NativeEngine, NativeSink, images_of_a_pass
 from frofa._pipeline import run_pipeline
 from frofa._pool import Decoders
 from frofa._sinks import ArraySink, Sink, StoreSink
@@ -113,7 +115,7 @@ class Run:
     def without_store(self) -> tuple[list[npt.NDArray[Any]], Positions]:
         """Compute everything; return features of each target, and the positions they belong to."""
         tasks = [Task(position, item, None) for position, item in enumerate(self.items)]
-        sink = ArraySink(len(self.items))
+        sink = NativeSink(len(self.items)) if isinstance(self.backbone, NativeBackbone) else ArraySink(len(self.items))
         with closing(self._decoders()) as decoders:
             self._compute(tasks, self.targets, decoders, sink)
         kept = self._kept(range(len(self.items)))
@@ -215,11 +217,13 @@ class Run:
     def _engine(self, targets: Sequence[Target]) -> Engine:
         backbone, settings = self.backbone, self.settings
         requests = [target.request for target in targets]
-        size = settings.batch_size
-        if size == "auto":
+        size, native = settings.batch_size, isinstance(backbone, NativeBackbone)
+        if isinstance(backbone, NativeBackbone):
+            size = images_of_a_pass(size, backbone.max_tokens)
+        elif size == "auto":
             size = automatic_batch_size(backbone, requests, settings.precision)
         size = int(size)
-        return Engine(
+        return (NativeEngine if native else Engine)(
             backbone,
             requests,
             [target.spec.dtype for target in targets],

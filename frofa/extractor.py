@@ -14,6 +14,7 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from frofa._extraction import Extraction, Run, Target
+from frofa._native_backbone import native_backbone
 from frofa._settings import settings_of
 from frofa.backbone import Backbone, ImageSize, Output, Request, config_json, load_backbone
 from frofa.exceptions import ImageReadError, SkippedImagesWarning, WeightsChangedError
@@ -44,6 +45,11 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Whether the model's final normalisation is applied (the paper does not say; big_vision does).
     image_size : int or (int, int), default=None
         Height and width in pixels, with interpolated position embeddings; None for the checkpoint's own.
+    max_tokens : int, default=None
+        Patches an image: each is resized to as many as fit, keeping its aspect ratio, without a crop, as timm's NaFlex
+        models are evaluated; several go through the model in one sequence, and attend to themselves only (NaViT). The
+        budget trades accuracy for time. ``"tokens"`` are then `RaggedTokens`, each image with its own grid. It needs a
+        `naflexvit_*` model or a plain `vit_*`, whose position embeddings are interpolated. None: `image_size`.
     batch_size : int or "auto", default=64
         Images that are decoded, moved and written together, and on a GPU those of a forward pass; on a CPU, passes are
         of 8 at most, which its caches hold. ``"auto"`` measures on a GPU what a pass takes, and chooses the largest
@@ -99,6 +105,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         "layer": [Integral, None],
         "norm": ["boolean"],
         "image_size": [Interval(Integral, 1, None, closed="left"), tuple, list, None],
+        "max_tokens": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
@@ -120,6 +127,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         layer: int | None = None,
         norm: bool = True,
         image_size: ImageSize = None,
+        max_tokens: int | None = None,
         batch_size: int | Literal["auto"] = 64,
         device: str = "auto",
         precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
@@ -137,6 +145,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.layer = layer
         self.norm = norm
         self.image_size = image_size
+        self.max_tokens = max_tokens
         self.batch_size = batch_size
         self.device = device
         self.precision = precision
@@ -232,7 +241,13 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _backbone(self, *, check_weights: bool = True) -> Backbone:
         size = tuple(self.image_size) if isinstance(self.image_size, list) else self.image_size
+        if self.max_tokens is not None and size is not None:
+            raise ValueError(
+                f"image_size and max_tokens exclude each other. Got image_size={size!r}, max_tokens={self.max_tokens}."
+            )
         backbone = load_backbone(self.model, size, self.device)
+        if self.max_tokens is not None:
+            backbone = native_backbone(backbone, int(self.max_tokens))
         backbone.resolve_layer(self.output, self.layer, self.norm)
         fitted = getattr(self, "weights_digest_", None)
         if check_weights and fitted is not None and fitted != backbone.weights_digest:
@@ -289,6 +304,8 @@ def extract_together(extractors: Sequence[FrozenFeatureExtractor], X: Images, y:
         extractor._validate_params()
         extractor._refuse_tokens_in_frames()
     first = extractors[0]
+    if first.store is not None and first.max_tokens is not None and any(e.output == "tokens" for e in extractors):
+        raise ValueError("a store does not keep ragged tokens yet: choose output='mean' or 'pooled', or store=None.")
     items = as_image_list(X)
     labels = None if y is None else np.asarray(y)
     if labels is not None and labels.shape != (len(items),):

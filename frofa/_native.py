@@ -1,0 +1,108 @@
+"""Images at their own aspect ratio as patches, in NumPy and Pillow alone: this runs where images are decoded.
+
+It gives what timm's evaluation transform with ``naflex=True, patchify=True`` gives, before normalisation.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+Pixels = npt.NDArray[np.uint8]
+MOST_ENLARGED = 100.0
+"""No image is enlarged more than so many times."""
+PRECISION = 1e-5
+HEADER = 8
+"""Bytes of a row's first place that hold the grid."""
+
+
+def native_grid(height: int, width: int, patch_size: tuple[int, int], max_tokens: int) -> tuple[int, int]:
+    """The grid of patches of an image under a budget, with its aspect ratio up to rounding.
+
+    Sides are scaled by one factor, the largest for which the sides, rounded up to whole patches, hold at most
+    `max_tokens` patches; so small images are enlarged. It is found by bisection, step for step as timm's
+    `get_image_size_for_seq` does, so that no image gets another grid there.
+
+    Parameters
+    ----------
+    height, width : int
+        Pixels.
+    patch_size : (int, int)
+        Height and width, pixels.
+    max_tokens : int
+
+    Returns
+    -------
+    (int, int)
+        Height and width in patches.
+
+    Raises
+    ------
+    ValueError
+        If the image would be shrunk more than 100,000 times.
+    """
+
+    def grid(ratio: float) -> tuple[int, int]:
+        return max(math.ceil(height * ratio / patch_size[0]), 1), max(math.ceil(width * ratio / patch_size[1]), 1)
+
+    low, high = PRECISION / 10.0, MOST_ENLARGED
+    while high - low >= PRECISION:
+        middle = (low + high) / 2.0
+        rows, columns = grid(middle)
+        if rows * columns <= max_tokens:
+            low = middle
+        else:
+            high = middle
+    if low <= PRECISION:
+        raise ValueError(
+            f"an image of {height} x {width} pixels is too large to be resized to {max_tokens} patches of "
+            f"{patch_size[0]} x {patch_size[1]}"
+        )
+    return grid(low)
+
+
+def patchify(pixels: Pixels, patch_size: tuple[int, int]) -> Pixels:
+    """Pixels (H, W, 3) to patches (N, P * P * 3), row by row of the grid; sides are multiples of the patch's."""
+    rows, columns = pixels.shape[0] // patch_size[0], pixels.shape[1] // patch_size[1]
+    parts = pixels.reshape(rows, patch_size[0], columns, patch_size[1], -1)
+    return parts.transpose(0, 2, 1, 3, 4).reshape(rows * columns, -1)
+
+
+@dataclass(frozen=True)
+class NativeGeometry:
+    """From an upright RGB image to a row that holds its grid and its patches; it stands where a `Geometry` does.
+
+    Attributes
+    ----------
+    patch_size : (int, int)
+    max_tokens : int
+    interpolation : int
+        Pillow's number.
+    """
+
+    patch_size: tuple[int, int]
+    max_tokens: int
+    interpolation: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of a row: a place for the grid and one for each patch, by the bytes of a patch."""
+        return 1 + self.max_tokens, 3 * self.patch_size[0] * self.patch_size[1]
+
+    def __call__(self, image: Image.Image) -> Pixels:
+        """Resize, cut into patches, and write the grid before them."""
+        grid = native_grid(image.height, image.width, self.patch_size, self.max_tokens)
+        height, width = grid[0] * self.patch_size[0], grid[1] * self.patch_size[1]
+        if image.size != (width, height):
+            image = image.resize((width, height), Image.Resampling(self.interpolation))
+        row = np.zeros(self.shape, np.uint8)
+        row[0, :HEADER] = np.array(grid, "<i4").view(np.uint8)
+        row[1 : 1 + grid[0] * grid[1]] = patchify(np.asarray(image), self.patch_size)
+        return row
+
+
+def grids_of(rows: Pixels) -> npt.NDArray[np.int64]:
+    """The grids (n, 2) that rows (n, 1 + max_tokens, bytes of a patch) hold."""
+    return np.ascontiguousarray(rows[:, 0, :HEADER]).view("<i4").astype(np.int64)

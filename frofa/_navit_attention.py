@@ -1,0 +1,139 @@
+"""Attention within each image of a packed sequence, and the blocks of timm's vision transformers over it."""
+
+from collections.abc import Sequence
+from itertools import accumulate, groupby
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BLOCKS = ("Block", "EvaBlock")
+ATTENTIONS = ("Attention", "AttentionRope", "EvaAttention")
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # before torch 2.10
+    varlen_attn = None  # type: ignore[assignment]
+
+
+class Segments(NamedTuple):
+    """Where each image lies in a packed sequence.
+
+    Attributes
+    ----------
+    lengths : tuple of int
+        Images of one length follow each other, which makes them one call where there is no kernel for segments.
+    offsets : Tensor of int32, shape (n + 1,)
+        Image i has the rows from ``offsets[i]`` to ``offsets[i + 1]``; on the device of the tokens.
+    longest : int
+        As long as any image, or longer.
+    """
+
+    lengths: tuple[int, ...]
+    offsets: Tensor
+    longest: int
+
+
+def segments_of(lengths: Sequence[int], device: torch.device, longest: int | None = None) -> Segments:
+    """Segments of these lengths; with `longest`, one bound for all packs, which a compiled pass need not relearn."""
+    offsets = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+    return Segments(tuple(lengths), offsets.to(device, non_blocking=True), longest or max(lengths))
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, of_queries: Segments, of_keys: Segments) -> Tensor:
+    """Attention of each image's queries to its own keys, softmax(q k^T / sqrt(D)) v.
+
+    Parameters
+    ----------
+    queries, keys, values : Tensor of shape (T, heads, D)
+        One image after another.
+    of_queries, of_keys : Segments
+
+    Returns
+    -------
+    Tensor of shape (T, heads, D)
+    """
+    if varlen_attn is not None and queries.is_cuda and queries.dtype in (torch.float16, torch.bfloat16):
+        return varlen_attn(
+            queries, keys, values, of_queries.offsets, of_keys.offsets, of_queries.longest, of_keys.longest
+        )  # type: ignore[return-value] # a pair only where more is asked for
+    outputs, q, k = [], 0, 0
+    for (n_queries, n_keys), group in groupby(zip(of_queries.lengths, of_keys.lengths, strict=True)):
+        n = len(list(group))
+        parts = (
+            queries[q : q + n * n_queries].unflatten(0, (n, n_queries)),
+            keys[k : k + n * n_keys].unflatten(0, (n, n_keys)),
+            values[k : k + n * n_keys].unflatten(0, (n, n_keys)),
+        )
+        found = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in parts))
+        outputs.append(found.transpose(1, 2).flatten(0, 1))
+        q, k = q + n * n_queries, k + n * n_keys
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+
+def run_block(block: Any, x: Tensor, rope: Tensor | None, segments: Segments) -> Tensor:
+    """One block of timm's, in eval mode, over tokens (T, C)."""
+    if type(block).__name__ == "EvaBlock":
+        x = x + _scaled(self_attention(block.attn, block.norm1(x), rope, segments), block.gamma_1)
+        return x + _scaled(block.mlp(block.norm2(x)), block.gamma_2)
+    x = x + block.ls1(self_attention(block.attn, block.norm1(x), rope, segments))
+    return x + block.ls2(block.mlp(block.norm2(x)))  # type: ignore[no-any-return]
+
+
+def self_attention(attention: Any, x: Tensor, rope: Tensor | None, segments: Segments) -> Tensor:
+    """What timm's `Attention`, `AttentionRope` or `EvaAttention` computes, within each image.
+
+    Parameters
+    ----------
+    attention : nn.Module
+    x : Tensor of shape (T, C)
+    rope : Tensor of shape (T, 1 or heads, 2 * D) or None
+        Sines, then cosines; zeros and ones for tokens without a position.
+    segments : Segments
+    """
+    queries, keys, values = _project(attention, x)
+    queries, keys = attention.q_norm(queries), attention.k_norm(keys)
+    if rope is not None:
+        half = getattr(attention, "rotate_half", False)
+        queries, keys = rotate(queries, rope, half=half), rotate(keys, rope, half=half)
+    groups = getattr(attention, "num_kv_groups", 1)
+    if groups > 1:
+        keys, values = keys.repeat_interleave(groups, 1), values.repeat_interleave(groups, 1)
+    # Under autocast, norms and rotations of queries and keys come out in float32.
+    found = attend(queries.to(values.dtype), keys.to(values.dtype), values, segments, segments).flatten(1)
+    found = getattr(attention, "norm", nn.Identity())(found)
+    if getattr(attention, "gate", None) is not None:
+        found = found * attention.gate(x).sigmoid()
+    return attention.proj(found)  # type: ignore[no-any-return]
+
+
+def rotate(x: Tensor, rope: Tensor, *, half: bool) -> Tensor:
+    """Rotary positions: turn pairs of channels, neighbours or, with `half`, those of the two halves."""
+    sines, cosines = rope.chunk(2, -1)
+    if half:
+        first, second = x.chunk(2, -1)
+        turned = torch.cat([-second, first], -1)
+    else:
+        turned = torch.stack([-x[..., 1::2], x[..., ::2]], -1).flatten(-2)
+    return x * cosines + turned * sines
+
+
+def _project(attention: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    heads = attention.num_heads
+    if attention.qkv is not None:
+        bias = attention.qkv.bias
+        if getattr(attention, "q_bias", None) is not None:
+            bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])
+        found = F.linear(x, attention.qkv.weight, bias).unflatten(-1, (3, heads, -1))
+        return found[:, 0], found[:, 1], found[:, 2]
+    of_keys = getattr(attention, "num_kv_heads", heads)
+    return (
+        attention.q_proj(x).unflatten(-1, (heads, -1)),
+        attention.k_proj(x).unflatten(-1, (of_keys, -1)),
+        attention.v_proj(x).unflatten(-1, (of_keys, -1)),
+    )
+
+
+def _scaled(x: Tensor, scale: Tensor | None) -> Tensor:
+    return x if scale is None else scale * x
