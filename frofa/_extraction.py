@@ -169,7 +169,7 @@ class Run:
         with ExitStack() as stack:
             writers = [where[index].writer(self.targets[index].spec, automatic=False) for index in wanted]
             for writer in writers:
-                stack.enter_context(writer)  # type: ignore[arg-type]
+                stack.enter_context(writer)
             sink = StoreSink(digests, [(lacking[index], writer) for index, writer in zip(wanted, writers, strict=True)])
             try:
                 self._compute(tasks, [self.targets[index] for index in wanted], decoders, sink)
