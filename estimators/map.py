@@ -75,6 +75,7 @@ class MAPClassifier(FeatureClassifier):
         Class and register tokens, which come first: the head sees them, and augmentation leaves them as they are.
     grid : (int, int), default=None
         Height and width of the grid that the other tokens lie on, row by row; None takes it to be a square.
+        `RaggedTokens` have the grid of each image, and no tokens before it.
     validation_fraction : float, default=None
         Part of the training data, stratified, that is held out for early stopping: the weights of the best of about 50
         evaluations are kept (accuracy, then cross-entropy). None trains on everything, to the end.
