@@ -23,8 +23,8 @@ class TokenBatch:
     patches : Tensor of shape (n, N, C)
         Floating point; patch tokens, row by row of the grid.
     grid : (int, int), Tensor of shape (n, 2), or None
-        Height and width in tokens. Of images of different sizes, a tensor of integers on the CPU: the tokens of image i
-        are the first ``h_i * w_i`` of its N. None for features without positions.
+        Height and width in tokens. Of images of different sizes, a tensor of integers, on any device: the tokens of
+        image i are the first ``h_i * w_i`` of its N. None for features without positions.
     mask : Tensor of shape (n, N), or None
         True where the head sees a token; None where it sees all.
     targets : Tensor of shape (n, n_classes), or None
@@ -141,7 +141,7 @@ class TokenBatch:
         """Some of the images: a slice, or a tensor of indices on the batch's device."""
         grid = self.grid
         if isinstance(grid, Tensor):
-            grid = grid[rows.cpu() if isinstance(rows, Tensor) else rows]
+            grid = grid[rows.to(grid.device) if isinstance(rows, Tensor) else rows]
         parts = {name: getattr(self, name) for name in ("mask", "targets", "prefix")}
         chosen = {name: None if part is None else part[rows] for name, part in parts.items()}
         return TokenBatch(self.patches[rows], grid, **chosen)

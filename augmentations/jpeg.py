@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from frofa.augmentations._base import Params
 from frofa.augmentations._batch import TokenBatch
 from frofa.augmentations._mapping import Variant
-from frofa.augmentations._resample import constant, places
+from frofa.augmentations._resample import Places, constant, places
 from frofa.augmentations._stylistic import StylisticAugmentation
 
 BLOCK = 8
@@ -118,15 +118,30 @@ def _canvas(batch: TokenBatch, who: JPEG) -> tuple[Tensor, Tensor, tuple[int, in
     """Indices from tokens to whole blocks, (n or 1, places), and back, (n or 1, N); and (rows, 8, columns, 8)."""
     at = places(batch, who)
     if isinstance(batch.grid, Tensor):
-        height, width = batch.grid.amax(0).tolist()
-    else:
-        height, width = batch.grid or (1, 1)
+        return _block_list(batch.grid, at)
+    height, width = batch.grid or (1, 1)
     rows, columns = -(-height // BLOCK), -(-width // BLOCK)
     side = columns * BLOCK
     place = torch.arange(rows * BLOCK * side, device=at.rows.device)[None]
     y, x = torch.minimum(place // side, at.height - 1), torch.minimum(place % side, at.width - 1)
     back = (at.rows * side + at.columns).clamp_(max=place.shape[1] - 1)
     return (y * at.width + x).long(), back.long(), (rows, BLOCK, columns, BLOCK)
+
+
+def _block_list(grid: Tensor, at: Places) -> tuple[Tensor, Tensor, tuple[int, int, int, int]]:
+    """The same of images of different sizes: each one's blocks in a column, as long as that of any image."""
+    n_blocks = -(-at.rows.shape[1] // BLOCK)  # no grid of so many tokens has more: a GPU need not be asked
+    if grid.device.type == "cpu":
+        n_blocks = int((-(-grid // BLOCK)).prod(1).amax())
+    across = torch.ceil(at.width / BLOCK)
+    place = torch.arange(n_blocks * BLOCK**2, device=at.rows.device)[None]
+    block, y, x = place // BLOCK**2, place // BLOCK % BLOCK, place % BLOCK
+    down = torch.div(block, across, rounding_mode="floor")
+    y = torch.minimum(down * BLOCK + y, at.height - 1)
+    x = torch.minimum((block - down * across) * BLOCK + x, at.width - 1)
+    down, right = ((line / BLOCK).floor() for line in (at.rows, at.columns))
+    back = (down * across + right) * BLOCK**2 + at.rows % BLOCK * BLOCK + at.columns % BLOCK
+    return (y * at.width + x).long(), back.long().clamp_(max=place.shape[1] - 1), (n_blocks, BLOCK, 1, BLOCK)
 
 
 def _take(x: Tensor, index: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Augmented copies of training samples, and augmented views at prediction: pure functions of arrays and a seed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -12,6 +12,8 @@ from torch import Generator, Tensor
 
 from frofa.augmentations import Augmentation, TokenBatch
 from frofa.estimators._device import as_tensor, threads_for
+from frofa.estimators._padding import by_grid, refuse_prefix
+from frofa.estimators.ragged import RaggedTokens
 
 Array = npt.NDArray[Any]
 Grid = tuple[int, int] | None
@@ -45,8 +47,9 @@ def with_copies(
 
     Parameters
     ----------
-    tokens : ndarray of shape (n, P + N, C) or (n, C)
-        What is augmented, in float32; pooled features as a single token without positions.
+    tokens : ndarray of shape (n, P + N, C) or (n, C), or RaggedTokens
+        What is augmented, in float32; pooled features as a single token without positions. Of RaggedTokens, images of
+        the same grid are augmented together.
     features : ndarray of shape (n, C)
         The samples as they are, averaged.
     rows : ndarray of int
@@ -67,8 +70,7 @@ def with_copies(
     """
     copies = np.repeat(features[:, None], 1 + n_copies, axis=1)
     generator = _generator(seed, COPIES)
-    for chunk in _chunks(rows, tokens):
-        batch = _batch(tokens[chunk], n_prefix, grid)
+    for chunk, batch in _batches(rows, tokens, n_prefix, grid):
         with threads_for(batch.patches.numel()):
             for k in range(1, 1 + n_copies):
                 copies[chunk, k] = mean_of_seen(augment.apply(batch, generator)).numpy()
@@ -102,8 +104,7 @@ def sum_over_views(
     ndarray of shape (n, n_classes)
     """
 
-    def of_chunk(rows: npt.NDArray[np.intp]) -> Array:
-        batch = _batch(tokens[rows], n_prefix, grid)
+    def of_chunk(batch: TokenBatch) -> Array:
         generator = _generator(seed, VIEWS)  # anew for each chunk: all get the same views
         with threads_for(batch.patches.numel()):
             drawn = [augment.make_view(batch, generator) for _ in range(n_views)]
@@ -111,7 +112,9 @@ def sum_over_views(
         total: Array = np.sum(scores, axis=0)
         return total
 
-    return np.concatenate([of_chunk(rows) for rows in _chunks(np.arange(len(tokens)), tokens)])
+    batches = _batches(np.arange(len(tokens)), tokens, n_prefix, grid)
+    rows, sums = zip(*((chunk, of_chunk(batch)) for chunk, batch in batches), strict=True)
+    return _in_order(rows, sums)
 
 
 def check_grid(grid: Any, name: str) -> None:
@@ -137,19 +140,33 @@ def _score_seen(score: Callable[[Array], Array], view: TokenBatch) -> Array:
     patterns, pattern_of = mask.unique(dim=0, return_inverse=True)  # one, unless tokens are chosen by their values
     rows = [np.flatnonzero(pattern_of.numpy() == i) for i in range(len(patterns))]
     parts = [score(tokens[part][:, seen]) for part, seen in zip(rows, patterns.numpy(), strict=True)]
-    scores = np.empty((len(tokens), *parts[0].shape[1:]), parts[0].dtype)
-    scores[np.concatenate(rows)] = np.concatenate(parts)
-    return scores
+    return _in_order(rows, parts)
+
+
+def _in_order(rows: Sequence[npt.NDArray[np.intp]], parts: Sequence[Array]) -> Array:
+    """Parts put together, each of which is of some rows."""
+    scores = np.concatenate(parts)
+    ordered = np.empty_like(scores)
+    ordered[np.concatenate(rows)] = scores
+    return ordered
+
+
+def _batches(
+    rows: npt.NDArray[np.intp], tokens: Array | RaggedTokens, n_prefix: int, grid: Grid
+) -> Iterator[tuple[npt.NDArray[np.intp], TokenBatch]]:
+    """Rows in runs of limited memory, of one grid each; how many depends on the shape of a sample alone."""
+    if isinstance(tokens, RaggedTokens):
+        refuse_prefix(n_prefix, grid)
+        for chunk, alike, own in by_grid(tokens, rows, CHUNK):
+            yield chunk, _batch(alike, 0, own)
+        return
+    size = max(1, CHUNK // tokens[0].size)
+    for chunk in np.array_split(rows, range(size, len(rows), size)):
+        yield chunk, _batch(tokens[chunk], n_prefix, grid)
 
 
 def _batch(tokens: Array, n_prefix: int, grid: Grid) -> TokenBatch:
     return TokenBatch.from_tokens(as_tensor(tokens, torch.device("cpu")), n_prefix=n_prefix, grid=grid)
-
-
-def _chunks(rows: npt.NDArray[np.intp], tokens: Array) -> Iterator[npt.NDArray[np.intp]]:
-    """Rows in runs of limited memory; how many depends on the shape of a sample alone."""
-    size = max(1, CHUNK // tokens[0].size)
-    return iter(np.array_split(rows, range(size, len(rows), size)))
 
 
 def _generator(seed: int, stream: int) -> Generator:

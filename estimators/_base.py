@@ -19,6 +19,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 from frofa.augmentations import Augmentation
 from frofa.estimators._augmented import check_grid, sum_over_views, with_copies
 from frofa.estimators._lazy import LazyFeatures, check_finite, mean_over_tokens
+from frofa.estimators._padding import check_ragged, mean_over_images
+from frofa.estimators.ragged import RaggedTokens
 
 Array = npt.NDArray[Any]
 
@@ -87,7 +89,7 @@ class CheckedData(NamedTuple):
 
 
 class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
-    """Base of the heads: 2-D features (n, C) or tokens (n, N, C), as arrays, tensors or data frames.
+    """Base of the heads: 2-D features (n, C) or tokens (n, N, C), as arrays, tensors or data frames; or RaggedTokens.
 
     Tokens may be lazy (`frofa.estimators._lazy`), as those of a `FeatureStore` are: they are read in parts, here to be
     checked, and then by whoever works on them.
@@ -113,7 +115,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
 
         Parameters
         ----------
-        X : array-like of shape (n, C) or (n, N, C)
+        X : array-like of shape (n, C) or (n, N, C), or RaggedTokens
             Features, or tokens, which the probes average over the tokens.
         y : array-like of shape (n,)
             Labels, of at least two classes.
@@ -141,6 +143,8 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     def _prepare(self, tokens: Array) -> Array:
         """Average tokens (n, N, C) over the tokens, in float64."""
+        if isinstance(tokens, RaggedTokens):
+            return mean_over_images(tokens)
         if isinstance(tokens, LazyFeatures):
             return mean_over_tokens(tokens)
         return tokens.mean(1, dtype=np.float64) if tokens.ndim == 3 else tokens
@@ -158,7 +162,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
 
         Parameters
         ----------
-        X : array-like of shape (n, C) or (n, N, C)
+        X : array-like of shape (n, C) or (n, N, C), or RaggedTokens
 
         Returns
         -------
@@ -169,13 +173,13 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict(self, X: Any) -> Array:
-        """Predict the class of samples (n, C) or (n, N, C); returns labels, shape (n,)."""
+        """Predict the class of samples (n, C), (n, N, C) or RaggedTokens; returns labels, shape (n,)."""
         winners = self._checked_scores(X).argmax(1)
         labels: Array = self.classes_[winners]
         return labels
 
     def predict_proba(self, X: Any) -> Array:
-        """Predict the probability of each class for samples (n, C) or (n, N, C); shape (n, n_classes)."""
+        """Predict the probability of each class for samples (n, C), (n, N, C) or RaggedTokens; shape (n, n_classes)."""
         probabilities: Array = softmax(self._checked_scores(X) * self._probability_scale(), axis=1)
         return probabilities
 
@@ -288,7 +292,9 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
             return features
         # scikit-learn would take the number of tokens for the number of features.
         tokens: Any = X
-        if isinstance(X, LazyFeatures):
+        if isinstance(X, RaggedTokens):
+            check_ragged(X, self)
+        elif isinstance(X, LazyFeatures):
             check_finite(X, self)
         else:
             tokens = check_array(X, allow_nd=True, dtype=[np.float32, np.float64], estimator=self, input_name="X")

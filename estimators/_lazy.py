@@ -14,6 +14,8 @@ from sklearn.utils import assert_all_finite, check_array
 from torch import Tensor
 
 from frofa.estimators._device import as_tensor
+from frofa.estimators._padding import PaddedTokens
+from frofa.estimators.ragged import RaggedTokens
 
 Array = npt.NDArray[Any]
 BLOCK = 2**22
@@ -97,15 +99,17 @@ class LazyTokens:
         return as_tensor(np.asarray(self.features[chosen], np.float32), self.device)
 
 
-Tokens = Tensor | LazyTokens
+Tokens = Tensor | LazyTokens | PaddedTokens
 
 
-def tokens_on(features: Array | LazyFeatures, device: torch.device) -> Tokens:
+def tokens_on(features: Array | LazyFeatures | RaggedTokens, device: torch.device) -> Tokens:
     """Tokens for training.
 
     Arrays are moved to the device in float32. Lazy tokens go to a GPU as they are stored, where they stay for the next
     head, if they fit; otherwise, and on a CPU if they are not small, they are read batch by batch.
     """
+    if isinstance(features, RaggedTokens):
+        return PaddedTokens(features, device)
     if not isinstance(features, LazyFeatures):
         return as_tensor(features, device)
     if device.type != "cpu":
@@ -116,7 +120,7 @@ def tokens_on(features: Array | LazyFeatures, device: torch.device) -> Tokens:
     return as_tensor(np.asarray(features), device) if prod(features.shape) <= SMALL else LazyTokens(features, device)
 
 
-def take(tokens: Tokens, rows: Tensor, buffer: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def take(tokens: Tensor | LazyTokens, rows: Tensor, buffer: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Rows in float32, and the memory to gather the next ones in: what is new costs a CPU more than filling it."""
     if isinstance(tokens, LazyTokens):
         return tokens[rows], None

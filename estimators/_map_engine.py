@@ -14,9 +14,11 @@ import numpy.typing as npt
 import torch
 from torch import Generator, Tensor
 
+from frofa.estimators._gather import layout_of
 from frofa.estimators._lazy import Tokens
 from frofa.estimators._map_gradients import MapModel
 from frofa.estimators._map_head import init_map_head
+from frofa.estimators._padding import PaddedTokens
 from frofa.estimators._streams import HeadPlan, Part, Streams
 from frofa.estimators._training import Labelled, Model, train
 
@@ -50,7 +52,7 @@ def fit_plans(
 
     Parameters
     ----------
-    tokens : Tensor or LazyTokens of shape (n, P + N, C)
+    tokens : Tensor, LazyTokens or PaddedTokens of shape (n, P + N, C)
         Floating point, on the device to train on; no head holds a copy.
     plans : sequence of HeadPlan
         A head's result does not depend on the others.
@@ -184,7 +186,7 @@ def _chunks(tokens: Tokens, plans: Sequence[HeadPlan], memory: int, n_workers: i
     chunks: list[list[int]] = []
     for streams in groups.values():
         plan = plans[next(iter(streams.values()))[0]]
-        fitting = max(1, memory // n_workers // _bytes(tokens[0], plan))
+        fitting = max(1, memory // n_workers // _bytes(_image(tokens), plan))
         if tokens.device.type == "cpu":
             size = min(fitting, CPU_HEADS, -(-len(plans) // n_workers))
             chunks += [part for heads in streams.values() for part in _split(heads, size)]
@@ -204,13 +206,18 @@ def _shape(tokens: Tokens, plan: HeadPlan) -> Hashable:
     recordable = plan.augment is None or plan.augment.recordable or tokens.device.type == "cpu"
     grid = None if plan.grid is None else tuple(plan.grid)
     shapes = plan.n_batch, plan.n_classes, plan.num_heads, hidden, plan.n_prefix, grid
-    return *shapes, plan.soft_moe, plan.validation is None, recordable
+    return *shapes, plan.soft_moe, plan.validation is None, recordable, layout_of(tokens, plan.train.rows)
 
 
 def _bytes(image: Tensor, plan: HeadPlan) -> int:
     if plan.soft_moe is not None:
         return plan.soft_moe.head_bytes(image, plan.n_batch)
     return head_bytes(image, plan.n_batch, plan.mlp_ratio)
+
+
+def _image(tokens: Tokens) -> Tensor:
+    """An image, or one like the largest."""
+    return torch.empty(tokens.shape[1:], device="meta") if isinstance(tokens, PaddedTokens) else tokens[0]
 
 
 def head_bytes(image: Tensor, n_batch: int, mlp_ratio: float = 4.0) -> int:
@@ -284,4 +291,7 @@ def _validation(tokens: Tokens, plans: list[HeadPlan]) -> list[Labelled | None] 
 
 def _labelled(tokens: Tokens, part: Part) -> Labelled:
     rows, codes, weights = (torch.as_tensor(x, device=tokens.device) for x in (part.rows, part.codes, part.weights))
+    if isinstance(tokens, PaddedTokens):
+        batch = tokens.batch(rows, tokens.layout(part.rows))
+        return Labelled(batch.patches, codes, weights, mask=batch.mask)
     return Labelled(cast(Tensor, tokens), codes, weights, rows)

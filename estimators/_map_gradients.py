@@ -32,9 +32,9 @@ class MapModel:
 
     num_heads: int
 
-    def logits(self, params: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
-        """Class logits (H, n, n_classes) of tokens (n, N, C)."""
-        return map_logits(params, tokens, num_heads=self.num_heads)
+    def logits(self, params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Class logits (H, n, n_classes) of tokens (n, N, C), of which a mask (n, N) shows some."""
+        return map_logits(params, tokens, mask, num_heads=self.num_heads)
 
     def gradients(self, heads: Heads, step: Step, out: Gradient) -> None:
         """Write the gradients of each head's mean cross-entropy."""

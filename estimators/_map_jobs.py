@@ -14,6 +14,7 @@ from frofa.estimators._device import as_tensor, resolve_device
 from frofa.estimators._lazy import LazyFeatures, Tokens, tokens_on
 from frofa.estimators._map_engine import fit_plans
 from frofa.estimators._streams import HeadPlan
+from frofa.estimators.ragged import RaggedTokens
 
 if TYPE_CHECKING:
     from frofa.estimators._batch_fit import Job
@@ -85,9 +86,9 @@ def _alone(X: Any, y: Any, job: "Job", sample_weight: Any, on_done: Callable[[in
     return head
 
 
-def _on_device(tokens: Array | LazyFeatures, X: Any, device: torch.device) -> Tokens:
+def _on_device(tokens: Array | LazyFeatures | RaggedTokens, X: Any, device: torch.device) -> Tokens:
     """Tokens in float32, or on a GPU in the half precision that X has."""
-    if isinstance(tokens, LazyFeatures):
+    if isinstance(tokens, (LazyFeatures, RaggedTokens)):
         return tokens_on(tokens, device)
     dtype = X.dtype if isinstance(X, Tensor) else torch.float16 if getattr(X, "dtype", None) == np.float16 else None
     if device.type == "cpu" or dtype not in (torch.float16, torch.bfloat16):

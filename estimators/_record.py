@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from frofa.augmentations import TokenBatch
 from frofa.estimators._schedule import Rule
 
-TENSORS = ("patches", "mask", "targets", "prefix")
+TENSORS = ("patches", "grid", "mask", "targets", "prefix")
 
 
 class Recorded:
@@ -53,7 +53,7 @@ class Recorded:
         if batch is not self.last:  # the same one, where every step sees all samples
             self.last = batch
             for name in TENSORS:
-                if (target := getattr(self.batch, name)) is not None:
+                if isinstance(target := getattr(self.batch, name), Tensor):
                     target.copy_(getattr(batch, name))
         self.rule.lr.copy_(rule.lr)
         self.graph.replay()
@@ -77,4 +77,4 @@ class _side_stream:  # noqa: N801 (used as a function)
 
 def _copy(batch: TokenBatch) -> TokenBatch:
     parts = {name: getattr(batch, name) for name in TENSORS}
-    return batch.replace(**{name: None if part is None else part.clone() for name, part in parts.items()})
+    return batch.replace(**{name: part.clone() if isinstance(part, Tensor) else part for name, part in parts.items()})

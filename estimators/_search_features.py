@@ -11,7 +11,9 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
 from frofa.estimators._base import Array, FeatureClassifier
+from frofa.estimators._padding import mean_over_images
 from frofa.estimators._search_plan import Plan, Rows, Task
+from frofa.estimators.ragged import RaggedTokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +138,7 @@ def _averaged(shared: _Shared) -> _Shared:
     array = shared.array
     if getattr(array, "ndim", 2) != 3 or getattr(array, "dtype", None) not in (np.float16, np.float32, np.float64):
         return shared
-    average: Array = array.mean(1, dtype=np.float64)
+    average: Array = mean_over_images(array) if isinstance(array, RaggedTokens) else array.mean(1, dtype=np.float64)
     return _Shared(average, average, shared.steps)
 
 

@@ -11,7 +11,9 @@ import torch
 from torch import Generator, Tensor
 
 from frofa.augmentations import Augmentation, TokenBatch
-from frofa.estimators._lazy import Tokens, take
+from frofa.estimators._gather import Batches, DenseBatches, PaddedBatches
+from frofa.estimators._lazy import Tokens
+from frofa.estimators._padding import PaddedTokens
 from frofa.estimators._schedule import Schedule
 from frofa.estimators._training import Step, batches
 
@@ -144,7 +146,7 @@ class Streams:
 
     Parameters
     ----------
-    tokens : Tensor or LazyTokens of shape (n, P + N, C)
+    tokens : Tensor, LazyTokens or PaddedTokens of shape (n, P + N, C)
         Floating point; batches are float32.
     plans : sequence of HeadPlan
         One a head.
@@ -153,7 +155,7 @@ class Streams:
     generators: Sequence[Generator] | None
 
     def __init__(self, tokens: Tokens, plans: Sequence[HeadPlan]):
-        self.tokens, first, device = tokens, plans[0], tokens.device
+        first, device = plans[0], tokens.device
         self.sources: list[Source] = []
         self.heads: list[Stream] = []
         sources: dict[Hashable, Source] = {}
@@ -163,12 +165,13 @@ class Streams:
             if same[0].source not in sources:
                 sources[same[0].source] = Source(same[0], device)
             self.heads += [Stream(same[0], sources[same[0].source], device)] * len(same)
-        few = TokenBatch.from_tokens(tokens[:1], n_prefix=first.n_prefix, grid=first.grid)  # checks them
-        self.grid = None if few.patches.shape[1] == 1 else few.grid  # what needs a grid is to say so, not to do nothing
-        self.n_prefix = first.n_prefix
+        self.batches: Batches = (
+            PaddedBatches(tokens, first.train.rows)
+            if isinstance(tokens, PaddedTokens)
+            else DenseBatches(tokens, first.n_prefix, first.grid)
+        )
         recordable = all(stream.augment is None or stream.augment.recordable for stream in self.heads)
         self.recordable = recordable
-        self.buffer: Tensor | None = None  # of a step's tokens
         self._group()
 
     def _group(self) -> None:
@@ -192,10 +195,7 @@ class Streams:
         if self.whole is not None:
             return self.whole
         rows, targets = zip(*(source.next() for source in self.sources), strict=True)
-        chosen = torch.cat(rows)
-        tokens, self.buffer = take(self.tokens, chosen, self.buffer)
-        prefix = tokens[:, : self.n_prefix] if self.n_prefix else None
-        batch = TokenBatch(tokens[:, self.n_prefix :], self.grid, targets=torch.cat(targets), prefix=prefix)
+        batch = self.batches.take(torch.cat(rows), torch.cat(targets))
         if all(source.whole for source in self.sources):  # all steps see all samples
             self.whole = batch
         return batch

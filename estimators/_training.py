@@ -59,8 +59,8 @@ class Step(NamedTuple):
 class Model(Protocol):
     """What is trained."""
 
-    def logits(self, params: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
-        """Logits (H, n, n_classes) of tokens (n, ...)."""
+    def logits(self, params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits (H, n, n_classes) of tokens (n, ...), of which a mask (n, N) shows some."""
 
     def gradients(self, heads: Heads, step: Step, out: Gradient) -> None:
         """Write the gradients of each head's mean cross-entropy; all streams of the step have as many heads."""
@@ -96,12 +96,15 @@ class Labelled:
     weights : Tensor of shape (n,)
     rows : Tensor of int, shape (n,), or None
         Those of `features`; None is all, in order.
+    mask : Tensor of bool, shape (n, N), or None
+        Where images differ in size: True where there is a token.
     """
 
     features: Tensor
     classes: Tensor
     weights: Tensor
     rows: Tensor | None = None
+    mask: Tensor | None = None
 
     @property
     def selected(self) -> Tensor:
@@ -249,8 +252,7 @@ class _Best:
 @torch.no_grad()
 def evaluate(heads: Heads, model: Model, data: Labelled) -> Tensor:
     """Weighted accuracy and negative cross-entropy of each head, (n_heads, 2)."""
-    features = data.selected
-    logits = model.logits(heads.params, features)
+    logits = model.logits(heads.params, data.selected, data.mask)
     correct = (logits.argmax(2) == data.classes).float()
     classes = data.classes.expand(len(logits), -1)
     losses = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="none").view_as(correct)

@@ -22,8 +22,10 @@ from frofa.estimators._map_engine import Trained, fit_plans
 from frofa.estimators._map_head import map_logits
 from frofa.estimators._map_init import HeadSource, resolve_start
 from frofa.estimators._map_jobs import fit_map_jobs
+from frofa.estimators._padding import PaddedTokens, refuse_prefix
 from frofa.estimators._schedule import Schedule
 from frofa.estimators._streams import HeadPlan, Part, Rows
+from frofa.estimators.ragged import RaggedTokens
 
 if TYPE_CHECKING:
     from frofa.estimators._batch_fit import Job
@@ -80,6 +82,7 @@ class MAPClassifier(FeatureClassifier):
         Class and register tokens, which come first: the head sees them, and augmentation leaves them as they are.
     grid : (int, int), default=None
         Height and width of the grid that the other tokens lie on, row by row; None takes it to be a square.
+        `RaggedTokens` have the grid of each image, and no tokens before it.
     validation_fraction : float, default=None
         Part of the training data, stratified, that is held out for early stopping: the weights of the best of about 50
         evaluations are kept (accuracy, then cross-entropy). None trains on everything, to the end.
@@ -301,6 +304,8 @@ class MAPClassifier(FeatureClassifier):
 
     def _tokens(self, features: Array) -> Array:
         """Cut rows into tokens."""
+        if isinstance(features, RaggedTokens):
+            refuse_prefix(self.n_prefix, self.grid)
         if features.ndim == 3:
             return features
         if self.n_tokens is None and features.shape[1] > MAX_CHANNELS:
@@ -317,11 +322,16 @@ class MAPClassifier(FeatureClassifier):
     def _scores(self, features: Array) -> Array:
         device = resolve_device(self.device)
         weights = {name: torch.as_tensor(value, device=device).unsqueeze(0) for name, value in self.weights_.items()}
+        order: Any = slice(None)
+        if isinstance(features, RaggedTokens):  # images of about the same size next to each other: less padding
+            order = np.argsort(features.sizes, kind="stable")
+            features = features[order]
         batches = [
-            self._logits(weights, batch_on(features[start : start + PREDICT_BATCH], device))[0]
+            self._logits(weights, *_seen(features[start : start + PREDICT_BATCH], device))[0]
             for start in range(0, len(features), PREDICT_BATCH)
         ]
         scores: Array = torch.cat(batches).cpu().numpy()
+        scores[order] = scores.copy()
         return scores
 
     def _logits(self, weights: Params, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -332,3 +342,11 @@ class MAPClassifier(FeatureClassifier):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
+
+
+def _seen(features: Array | RaggedTokens, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """A few images on a device, in float32, and the mask of their tokens."""
+    if not isinstance(features, RaggedTokens):
+        return batch_on(features, device), None
+    batch = PaddedTokens(features, device).all()
+    return batch.patches, batch.mask

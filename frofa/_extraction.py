@@ -21,9 +21,11 @@ from frofa._pipeline import run_pipeline
 from frofa._pool import Decoders
 from frofa._sinks import ArraySink, Sink, StoreSink
 from frofa.backbone import Backbone, Request
+from frofa.estimators.ragged import RaggedTokens
 from frofa.exceptions import ImageReadError
 from frofa.images import ImageItem, describe
 from frofa.store import FeatureArray, FeatureSpec, FeatureStore
+from frofa.store.ragged import RaggedStore
 
 Positions = npt.NDArray[np.intp]
 DIGEST_CHUNK = 64
@@ -37,8 +39,9 @@ class Extraction:
 
     Attributes
     ----------
-    features : ndarray or FeatureArray of shape (n_kept, ...)
-        One row for each image that could be read; with a store, a lazy array of what lies there.
+    features : ndarray or FeatureArray of shape (n_kept, ...), or RaggedTokens
+        One row for each image that could be read; with a store, a lazy array of what lies there. RaggedTokens are
+        tokens of images of different sizes, in memory.
     y : ndarray of shape (n_kept,) or None
         The labels of these rows, where labels were given.
     kept : ndarray of int, shape (n_kept,)
@@ -122,7 +125,7 @@ class Run:
         self.n_computed, self.n_from_store = [len(kept)] * len(self.targets), [0] * len(self.targets)
         return [array if len(kept) == len(array) else array[kept] for array in sink.arrays], kept
 
-    def with_store(self, store: FeatureStore) -> tuple[list[FeatureArray], Positions]:
+    def with_store(self, store: FeatureStore) -> tuple[list[FeatureArray | RaggedTokens], Positions]:
         """Compute what the store does not have, batch by batch into the store; return all from it, not read yet."""
         with closing(self._decoders()) as decoders:
             known = None if self.settings.rehash else KnownFiles(store, self.items)
@@ -140,10 +143,19 @@ class Run:
                 self.skipped[position] = ImageReadError(position, describe(self.items[position]), failed.reason)
         kept = self._kept(digests)
         keys = [digests[position] for position in kept]
-        return [store.features(target.spec, keys) for target in self.targets], kept
+        return [self._where(store, target).features(target.spec, keys) for target in self.targets], kept
+
+    def _where(self, store: FeatureStore, target: Target) -> FeatureStore | RaggedStore:
+        """What keeps the features of a target."""
+        ragged = isinstance(self.backbone, NativeBackbone) and target.request.output == "tokens"
+        return RaggedStore(store) if ragged else store
 
     def _fill(self, store: FeatureStore, digests: dict[int, str], first: dict[str, int], decoders: Decoders) -> None:
-        lacking = [dict.fromkeys(store.missing(target.spec, list(first))) for target in self.targets]
+        where = [self._where(store, target) for target in self.targets]
+        lacking = [
+            dict.fromkeys(one.missing(target.spec, list(first)))
+            for one, target in zip(where, self.targets, strict=True)
+        ]
         self.n_from_store = [len(first) - len(missing) for missing in lacking]
         self.n_computed = [0] * len(self.targets)
         wanted = [index for index, missing in enumerate(lacking) if missing]
@@ -155,7 +167,9 @@ class Run:
             if any(digest in lacking[index] for index in wanted)
         ]
         with ExitStack() as stack:
-            writers = [stack.enter_context(store.writer(self.targets[index].spec, automatic=False)) for index in wanted]
+            writers = [where[index].writer(self.targets[index].spec, automatic=False) for index in wanted]
+            for writer in writers:
+                stack.enter_context(writer)
             sink = StoreSink(digests, [(lacking[index], writer) for index, writer in zip(wanted, writers, strict=True)])
             try:
                 self._compute(tasks, [self.targets[index] for index in wanted], decoders, sink)

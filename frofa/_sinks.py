@@ -1,14 +1,18 @@
 """Where the features of a run go: into arrays, or into a store."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from frofa._engine import Computed
+from frofa.estimators.ragged import RaggedTokens
 from frofa.store import ShardWriter
+from frofa.store.ragged import RaggedWriter
+
+Writer: TypeAlias = ShardWriter | RaggedWriter
 
 
 class Sink(Protocol):
@@ -56,22 +60,22 @@ class StoreSink:
     ----------
     digests : mapping of int to str
         The key of each position.
-    writers : sequence of (keys, ShardWriter)
-        For each request, the keys that the store lacks, and what writes them.
+    writers : sequence of (keys, ShardWriter or RaggedWriter)
+        For each request, the keys that the store lacks, and what writes them; of RaggedTokens, a RaggedWriter.
     """
 
-    def __init__(self, digests: Mapping[int, str], writers: Sequence[tuple[Mapping[str, object], ShardWriter]]):
+    def __init__(self, digests: Mapping[int, str], writers: Sequence[tuple[Mapping[str, object], Writer]]):
         self._digests, self._writers = digests, writers
         self._shapes: list[tuple[int, ...]] = []
         self._n_waiting = 0
         self.n_added = [0] * len(writers)
 
-    def __call__(self, positions: list[int], features: list[Computed]) -> int:
+    def __call__(self, positions: list[int], features: list[Any]) -> int:
         """Take a batch; return how many images are on disk since the last call."""
         keys = [self._digests[position] for position in positions]
-        self._shapes = self._shapes or [values.shape[1:] for values in features]
+        self._shapes = self._shapes or [_shape(values) for values in features]
         for index, ((lacking, writer), values) in enumerate(zip(self._writers, features, strict=True)):
-            check_shape(values.shape[1:], self._shapes[index])
+            check_shape(_shape(values), self._shapes[index])
             rows = [row for row, key in enumerate(keys) if key in lacking]
             if rows:
                 whole = len(rows) == len(keys)
@@ -86,6 +90,12 @@ class StoreSink:
             writer.commit()
         n, self._n_waiting = self._n_waiting, 0
         return n
+
+
+def _shape(features: Any) -> tuple[int, ...]:
+    """What all images have in common."""
+    shape: tuple[int, ...] = features.shape[2:] if isinstance(features, RaggedTokens) else features.shape[1:]
+    return shape
 
 
 def check_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:

@@ -312,8 +312,6 @@ def extract_together(extractors: Sequence[FrozenFeatureExtractor], X: Images, y:
         extractor._validate_params()
         extractor._refuse_tokens_in_frames()
     first = extractors[0]
-    if first.store is not None and first.max_tokens is not None and any(e.output == "tokens" for e in extractors):
-        raise ValueError("a store does not keep ragged tokens yet: choose output='mean' or 'pooled', or store=None.")
     items = as_image_list(X)
     labels = None if y is None else np.asarray(y)
     if labels is not None and labels.shape != (len(items),):

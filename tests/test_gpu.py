@@ -19,7 +19,7 @@ from frofa import augmentations as A
 from frofa._engine import Engine, automatic_batch_size
 from frofa.augmentations import Augmentation, Brightness, RandAugment, RandomChoice, Rotate, TokenBatch, TrivialAugment
 from frofa.backbone import Request, load_backbone
-from frofa.estimators import MAPClassifier, SoftMoEClassifier
+from frofa.estimators import MAPClassifier, RaggedTokens, SoftMoEClassifier
 from frofa.estimators._flat import Heads, Layout
 from frofa.estimators._gradient import Gradient
 from frofa.estimators._map_gradients import MapModel
@@ -276,6 +276,42 @@ def test_recorded_steps_of_experts_are_the_steps(augment: Augmentation | None, m
         np.testing.assert_allclose(recorded.weights_[name], value, rtol=1e-2, atol=2e-4, err_msg=name)
     if augment is None:
         np.testing.assert_allclose(recorded.predict_proba(tokens), on_cpu.predict_proba(tokens), atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [
+        None,
+        A.Sequential([Rotate(), A.PatchDropout(), Brightness()]),
+        A.RandomChoice([A.ResizedCrop(), A.MixUp()]),
+        A.JPEG(),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("batch_size", [16, 256])
+def test_images_of_different_sizes(
+    augment: Augmentation | None, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recorded steps see each batch's own grids and masks; where values do not fit on the device, nothing changes."""
+    rng = np.random.default_rng(0)
+    grids, y = rng.integers(1, 9, (90, 2)), np.arange(90) % 3
+    values = rng.normal(size=(grids.prod(1).sum(), 64)) + np.repeat(rng.normal(size=(3, 64))[y], grids.prod(1), axis=0)
+    tokens = RaggedTokens(values.astype(np.float16), grids)
+    head = MAPClassifier(augment, device="cuda", n_steps=30, batch_size=batch_size, random_state=0)
+    recorded = clone(head).fit(tokens, y)
+    with monkeypatch.context() as patch:
+        patch.setattr("frofa.estimators._padding._to_device", lambda *_: None)
+        from_host = clone(head).fit(tokens, y)
+    monkeypatch.setattr("frofa.estimators._training.Recorded", lambda step, _: step)
+    plain = clone(head).fit(tokens, y)
+    for name, value in plain.weights_.items():
+        np.testing.assert_allclose(recorded.weights_[name], value, rtol=1e-2, atol=2e-4, err_msg=name)
+        np.testing.assert_allclose(from_host.weights_[name], value, rtol=1e-2, atol=2e-4, err_msg=name)
+    on_cpu = clone(head).set_params(device="cpu")
+    vars(on_cpu).update({name: value for name, value in vars(plain).items() if name.endswith("_")})
+    np.testing.assert_allclose(on_cpu.predict_proba(tokens), plain.predict_proba(tokens), atol=1e-3)
+    if augment is None:  # the same batches are drawn by another generator there
+        assert clone(head).set_params(device="cpu").fit(tokens, y).score(tokens, y) == plain.score(tokens, y) == 1
 
 
 @pytest.mark.parametrize("clip", [1.0, float("inf")])

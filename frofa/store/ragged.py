@@ -1,0 +1,220 @@
+"""Tokens of images of different sizes in a feature store: pages of equal shape, and the grid of each image."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from frofa.estimators.ragged import RaggedTokens
+from frofa.exceptions import StoreError
+from frofa.store.keys import KEY_BYTES, KeyArray, Keys, as_keys, first_of_each, to_hex
+from frofa.store.spec import FeatureSpec
+from frofa.store.store import FeatureStore
+from frofa.store.writer import ShardWriter
+
+PAGE = 16
+"""Tokens of a page. Of photographs at 64 to 1024 tokens each, the zeros after the last token are 1 to 4 % of all."""
+READ_BYTES = 2**26
+Counts = npt.NDArray[np.int64]
+
+
+class RaggedStore:
+    """RaggedTokens in a `FeatureStore`, with the methods that an extraction asks a store for.
+
+    Shards hold rows of one shape. So an image's tokens are cut into pages of 16, the last one filled up with zeros, of
+    which each is a row of its own, under a key that the image's key and the number of the page determine. The image's
+    grid is a row of another spec. It is written once all of its pages are on disk, so that an image that is there is
+    whole, whenever a writer was killed. The files are those of any other features: the store checks, compacts, repairs
+    and exports them as it does these.
+
+    Parameters
+    ----------
+    store : FeatureStore
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from frofa import FeatureStore, RaggedTokens
+    >>> from frofa.store import FeatureSpec
+    >>> from frofa.store.ragged import RaggedStore
+    >>> spec = FeatureSpec("weights", "architecture", "{}", "Pillow", "tokens", 11, True, "float32", "float32")
+    >>> tokens = RaggedTokens(np.zeros((10, 4), np.float32), np.array([[2, 3], [1, 4]]))
+    >>> keys = [20 * "a0", 20 * "b1"]
+    >>> store = RaggedStore(FeatureStore("features"))
+    >>> with store.writer(spec) as writer:  # doctest: +SKIP
+    ...     writer.add(keys, tokens)
+    >>> store.features(spec, keys)  # doctest: +SKIP
+    RaggedTokens(2 images, 10 tokens of 4 channels, float32, grids 2x3, 1x4)
+    """
+
+    def __init__(self, store: FeatureStore):
+        self.store = store
+
+    def missing(self, spec: FeatureSpec, keys: Sequence[str]) -> list[str]:
+        """Those of the images that the store does not have whole, once each, in order; errors as in `FeatureStore`."""
+        wanted = as_keys(keys)
+        wanted = wanted[first_of_each(wanted)]
+        found = self.store.table(grid_spec(spec)).locate(wanted).shard >= 0
+        there = np.flatnonzero(found)
+        if len(there):
+            n_pages = pages_of(self._grids(spec, wanted[there]).prod(1))
+            lost = self.store.table(page_spec(spec)).locate(page_keys(wanted[there], n_pages)).shard < 0
+            found[there[np.repeat(np.arange(len(there)), n_pages)[lost]]] = False  # a repair has put some aside
+        return to_hex(wanted[~found])
+
+    def features(self, spec: FeatureSpec, keys: Keys | None = None) -> RaggedTokens:
+        """Read tokens into memory, in the order of the keys, or of all images; bfloat16 as float32.
+
+        Raises
+        ------
+        KeyError
+            If an image is not there.
+        StoreError
+            If some of an image's pages are not there, or a file is damaged.
+        """
+        wanted = self.store.features(grid_spec(spec)).keys if keys is None else as_keys(keys)
+        grids = self._grids(spec, wanted)
+        sizes = grids.prod(1)
+        n_pages = pages_of(sizes)
+        names = page_keys(wanted, n_pages)
+        absent = self.store.table(page_spec(spec)).locate(names).shard < 0
+        if absent.any():
+            images = np.unique(np.repeat(np.arange(len(wanted)), n_pages)[absent])
+            raise StoreError(
+                f"{self.store.path} lacks {absent.sum()} pages of the tokens of {len(images)} images that it has the "
+                f"grids of, such as {to_hex(wanted[images[:1]])[0]}: extract these images again."
+            )
+        pages = self.store.features(page_spec(spec), names)
+        return RaggedTokens(_without_filling(pages, sizes, n_pages), grids)
+
+    def writer(
+        self, spec: FeatureSpec, on_commit: Callable[[int], object] | None = None, *, automatic: bool = True
+    ) -> "RaggedWriter":
+        """Write many batches: a context manager whose ``add(keys, tokens)`` takes one."""
+        return RaggedWriter(self.store, spec, on_commit, automatic=automatic)
+
+    def _grids(self, spec: FeatureSpec, keys: KeyArray) -> Counts:
+        return np.asarray(self.store.features(grid_spec(spec), keys)).astype(np.int64)
+
+
+class RaggedWriter:
+    """A `ShardWriter` of RaggedTokens, with the same parameters: pages are on disk before any grid is."""
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        spec: FeatureSpec,
+        on_commit: Callable[[int], object] | None = None,
+        *,
+        automatic: bool = True,
+    ):
+        self._store, self._spec, self._automatic = store, spec, automatic
+        self._pages = ShardWriter(store, page_spec(spec), automatic=False)
+        self._grids = ShardWriter(store, grid_spec(spec), on_commit, automatic=False)
+        self._waiting: list[tuple[KeyArray, Counts]] = []
+
+    def add(self, keys: Keys, features: RaggedTokens) -> None:
+        """Take a batch; errors as in `ShardWriter.add`."""
+        batch = as_keys(keys)
+        if len(batch) != len(features):
+            raise ValueError(f"expected one image of tokens a key. Got {len(batch)} keys, {len(features)} images.")
+        n_pages = pages_of(features.sizes)
+        self._pages.add(page_keys(batch, n_pages), _in_dtype(_filled(features, n_pages), self._spec))
+        self._waiting.append((batch, features.grids))
+        if self._automatic and self.is_due:
+            self.commit()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether so much was added, or so long ago, that it should be committed."""
+        return self._pages.is_due
+
+    def commit(self) -> None:
+        """Put on disk what was added: pages, then grids. Images whose pages could not be written are not there."""
+        waiting, self._waiting = self._waiting, []
+        self._pages.commit()
+        for keys, grids in waiting:
+            self._grids.add(keys, grids.astype(np.float32))
+        self._grids.commit()
+
+    def __enter__(self) -> "RaggedWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.commit()
+        if kind is None:
+            self._store.index_if_worth_it(page_spec(self._spec))
+            self._store.index_if_worth_it(grid_spec(self._spec))
+
+
+def page_spec(spec: FeatureSpec) -> FeatureSpec:
+    """What pages of such tokens are kept under."""
+    return replace(spec, output=f"{spec.output}, pages of {PAGE}")
+
+
+def grid_spec(spec: FeatureSpec) -> FeatureSpec:
+    """What the grids of such tokens are kept under: height and width, which float32 holds exactly."""
+    return replace(spec, output=f"{spec.output}, grids of pages of {PAGE}", dtype="float32")
+
+
+def pages_of(sizes: Counts) -> Counts:
+    """Pages of images of so many tokens."""
+    return -(-sizes // PAGE)
+
+
+def page_keys(keys: KeyArray, n_pages: Counts) -> KeyArray:
+    """Keys of pages, image by image: the image's key, of which each bit may be turned by a digest of the page's number.
+
+    Keys are digests, so that two pages have the same key as rarely as two images have.
+    """
+    numbers = _numbers(n_pages)
+    digests = b"".join(
+        blake2b(i.to_bytes(8, "little"), digest_size=KEY_BYTES, person=b"frofa-page").digest()
+        for i in range(int(n_pages.max(initial=0)))
+    )
+    turned: KeyArray = np.frombuffer(digests, np.uint8).reshape(-1, KEY_BYTES)[numbers]
+    return turned ^ np.repeat(keys, n_pages, axis=0)
+
+
+def _numbers(n_pages: Counts) -> Counts:
+    """The number of each page in its image."""
+    numbers: Counts = np.arange(n_pages.sum()) - np.repeat(np.cumsum(n_pages) - n_pages, n_pages)
+    return numbers
+
+
+def _is_token(sizes: Counts, n_pages: Counts) -> npt.NDArray[np.bool_]:
+    """Which places of pages hold a token, shape (pages, PAGE)."""
+    left = np.repeat(sizes, n_pages) - PAGE * _numbers(n_pages)
+    shown: npt.NDArray[np.bool_] = np.arange(PAGE) < left[:, None]
+    return shown
+
+
+def _filled(tokens: RaggedTokens, n_pages: Counts) -> npt.NDArray[Any]:
+    """Pages (pages, PAGE, C) of the tokens, those of each image followed by zeros."""
+    pages = np.zeros((int(n_pages.sum()), PAGE, tokens.shape[2]), tokens.dtype)
+    pages[_is_token(tokens.sizes, n_pages)] = tokens.values
+    return pages
+
+
+def _in_dtype(pages: npt.NDArray[Any], spec: FeatureSpec) -> Any:
+    """Pages as a writer takes them: bfloat16, which NumPy does not have, as a tensor."""
+    return torch.from_numpy(pages).to(torch.bfloat16) if spec.dtype == "bfloat16" else pages
+
+
+def _without_filling(pages: Any, sizes: Counts, n_pages: Counts) -> npt.NDArray[Any]:
+    """Tokens (T, C) of lazy pages, read some at a time."""
+    shown = _is_token(sizes, n_pages)
+    starts = np.concatenate([[0], np.cumsum(shown.sum(1))])
+    values = np.empty((int(starts[-1]), pages.shape[2]), pages.dtype)
+    step = max(1, READ_BYTES // max(1, PAGE * values.itemsize * pages.shape[2]))
+    for start in range(0, len(pages), step):
+        part = slice(start, min(start + step, len(pages)))
+        values[starts[part.start] : starts[part.stop]] = np.asarray(pages[part])[shown[part]]
+    return values
