@@ -10,6 +10,8 @@ from frofa._version import __version__
 
 if TYPE_CHECKING:
     from frofa import augmentations, estimators
+    from frofa._onnx import OnnxEncoder
+    from frofa.encoders import Encoder, FunctionEncoder, TorchEncoder
     from frofa.evaluation import disjoint_shots, mean_interval, sample_shots
     from frofa.extractor import FrozenFeatureExtractor
     from frofa.images import list_images, load_image_folder
@@ -19,8 +21,12 @@ if TYPE_CHECKING:
     from frofa.store import FeatureStore
 
 _HOME = {
+    "Encoder": "frofa.encoders",
     "FeatureStore": "frofa.store",
     "FrozenFeatureExtractor": "frofa.extractor",
+    "FunctionEncoder": "frofa.encoders",
+    "OnnxEncoder": "frofa._onnx",
+    "TorchEncoder": "frofa.encoders",
     "disjoint_shots": "frofa.evaluation",
     "extract_many": "frofa.many",
     "list_images": "frofa.images",
@@ -33,8 +39,12 @@ _HOME = {
 }
 
 __all__ = [
+    "Encoder",
     "FeatureStore",
     "FrozenFeatureExtractor",
+    "FunctionEncoder",
+    "OnnxEncoder",
+    "TorchEncoder",
     "__version__",
     "augmentations",
     "disjoint_shots",

@@ -21,6 +21,7 @@ from frofa._embedded import PREFIX, embedded_models
 from frofa._preprocessing import Preprocessing, split
 from frofa.estimators._device import resolve_device
 from frofa.exceptions import ModelNotFoundError
+from frofa.images import DECODER
 
 Output: TypeAlias = Literal["tokens", "cls", "mean", "pooled"]
 ImageSize: TypeAlias = "int | tuple[int, int] | None"
@@ -60,6 +61,10 @@ class Backbone:
     architecture_digest: str
     device: torch.device
 
+    is_custom = False  # the user's own encoder: frofa._custom
+    unit = "img"  # what a progress bar counts
+    decoder = DECODER  # part of a store's key
+
     def __post_init__(self) -> None:
         from timm.data import create_transform
 
@@ -75,6 +80,15 @@ class Backbone:
     def preprocess(self, image: Image.Image) -> Tensor:
         """RGB image to a float32 tensor (3, H, W), by the checkpoint's own transform."""
         return self.preprocessing.whole(image)
+
+    def most_at_once(self, batch_size: "int | str") -> "int | str":
+        """The batch size that a run gets where the user asks for this one."""
+        return batch_size
+
+    def faults(self, features: Any) -> dict[int, str]:
+        """What is wrong with features of a batch, by row: looked for in those of custom encoders."""
+        del features
+        return {}
 
     @property
     def n_layers(self) -> int | None:
