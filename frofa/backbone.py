@@ -374,6 +374,8 @@ def _not_found(model: str, reason: object) -> str:
     close = difflib.get_close_matches(bare, timm.list_models(pretrained=True), n=3)
     if ":" not in model and close and bare not in close:
         lines.append(f"Close timm names: {', '.join(close)}.")
+    if "/" in model and ":" not in model and not model.startswith(PREFIX):
+        lines.append("Also, no installed package registers an encoder of this name ('frofa models' lists those).")
     lines.append(
         f"These work without a network: {', '.join(m.name for m in embedded_models())} (shipped with frofa), and "
         "'local-dir:PATH' for a folder with config.json and model.safetensors, as timm.models.save_for_hf writes it."
