@@ -560,3 +560,11 @@ def test_inputs_are_not_changed_and_outputs_are_kept_apart() -> None:
 
 def test_item_errors_are_image_errors_too() -> None:
     assert issubclass(ItemError, ImageReadError)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_module_on_a_gpu_gives_what_it_gives_on_a_cpu(module: nn.Module) -> None:
+    on_cpu = FrozenFeatureExtractor(TorchEncoder(module, device="cpu")).transform(SIGNALS)
+    for batch_size in (4, "auto"):
+        extractor = FrozenFeatureExtractor(TorchEncoder(module, device="cuda"), batch_size=batch_size)  # type: ignore[arg-type]
+        np.testing.assert_allclose(extractor.transform(SIGNALS), on_cpu, rtol=1e-4, atol=1e-5)

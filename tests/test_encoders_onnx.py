@@ -22,13 +22,14 @@ from frofa.exceptions import EncoderError, ItemError, ModelNotFoundError
 SIGNALS = np.random.default_rng(0).normal(size=(7, 2, 20))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _runtime() -> None:
     pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
+    pytest.importorskip("onnx", reason="PyTorch writes no ONNX files without it")
 
 
 def export(module: nn.Module, example: Tensor, path: Path, n: int | None = None, **options: Any) -> Path:
-    """Write an ONNX file with PyTorch's exporter that needs no other package."""
+    """Write an ONNX file with PyTorch's older exporter, which needs the package onnx alone."""
     axes = {"items": {0: "n"}, "features": {0: "n"}} if n is None else None
     names: dict[str, Any] = {"input_names": ["items"], "output_names": ["features"], **options}
     with warnings.catch_warnings():
@@ -110,7 +111,7 @@ def test_identity_is_the_content_of_the_files(model: Path, linear: nn.Module, tm
 
 
 def test_weights_in_other_files_are_part_of_the_identity(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx", reason="writes the weights apart")
+    onnx = pytest.importorskip("onnx")
     weights = np.arange(8, dtype=np.float32).reshape(4, 2)
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])],
