@@ -566,5 +566,5 @@ def test_item_errors_are_image_errors_too() -> None:
 def test_a_module_on_a_gpu_gives_what_it_gives_on_a_cpu(module: nn.Module) -> None:
     on_cpu = FrozenFeatureExtractor(TorchEncoder(module, device="cpu")).transform(SIGNALS)
     for batch_size in (4, "auto"):
-        extractor = FrozenFeatureExtractor(TorchEncoder(module, device="cuda"), batch_size=batch_size)  # type: ignore[arg-type]
+        extractor = FrozenFeatureExtractor(TorchEncoder(module, device="cuda"), batch_size=batch_size)
         np.testing.assert_allclose(extractor.transform(SIGNALS), on_cpu, rtol=1e-4, atol=1e-5)
