@@ -6,6 +6,7 @@ from frofa.estimators.map import MAPClassifier
 from frofa.estimators.prototype import PrototypeClassifier
 from frofa.estimators.ridge import RidgeProbeClassifier
 from frofa.estimators.search import BatchedSearchCV
+from frofa.estimators.soft_moe import SoftMoEClassifier
 
 __all__ = [
     "BatchFallbackWarning",
@@ -15,4 +16,5 @@ __all__ = [
     "MAPClassifier",
     "PrototypeClassifier",
     "RidgeProbeClassifier",
+    "SoftMoEClassifier",
 ]

@@ -1,4 +1,4 @@
-"""MAP heads by the hundred: plans are grouped by shape, cut to what memory holds, and trained together."""
+"""Heads on tokens by the hundred: plans are grouped by shape, cut to what memory holds, and trained together."""
 
 import gc
 import threading
@@ -18,7 +18,7 @@ from frofa.estimators._lazy import Tokens
 from frofa.estimators._map_gradients import MapModel
 from frofa.estimators._map_head import init_map_head
 from frofa.estimators._streams import HeadPlan, Part, Streams
-from frofa.estimators._training import Labelled, train
+from frofa.estimators._training import Labelled, Model, train
 
 CPU_MEMORY = 2**30
 """Bytes that the heads trained at a time on a CPU may take."""
@@ -184,7 +184,7 @@ def _chunks(tokens: Tokens, plans: Sequence[HeadPlan], memory: int, n_workers: i
     chunks: list[list[int]] = []
     for streams in groups.values():
         plan = plans[next(iter(streams.values()))[0]]
-        fitting = max(1, memory // n_workers // head_bytes(tokens[0], plan.n_batch, plan.mlp_ratio))
+        fitting = max(1, memory // n_workers // _bytes(tokens[0], plan))
         if tokens.device.type == "cpu":
             size = min(fitting, CPU_HEADS, -(-len(plans) // n_workers))
             chunks += [part for heads in streams.values() for part in _split(heads, size)]
@@ -204,11 +204,17 @@ def _shape(tokens: Tokens, plan: HeadPlan) -> Hashable:
     recordable = plan.augment is None or plan.augment.recordable or tokens.device.type == "cpu"
     grid = None if plan.grid is None else tuple(plan.grid)
     shapes = plan.n_batch, plan.n_classes, plan.num_heads, hidden, plan.n_prefix, grid
-    return *shapes, plan.validation is None, recordable
+    return *shapes, plan.soft_moe, plan.validation is None, recordable
+
+
+def _bytes(image: Tensor, plan: HeadPlan) -> int:
+    if plan.soft_moe is not None:
+        return plan.soft_moe.head_bytes(image, plan.n_batch)
+    return head_bytes(image, plan.n_batch, plan.mlp_ratio)
 
 
 def head_bytes(image: Tensor, n_batch: int, mlp_ratio: float = 4.0) -> int:
-    """Memory that training one head takes, roughly, in bytes, on images like one of shape (N, C)."""
+    """Memory that training one MAP head takes, roughly, in bytes, on images like one of shape (N, C)."""
     n_tokens, channels = image.shape
     hidden = int(channels * mlp_ratio)
     parameters = 4 * channels**2 + 2 * channels * hidden + 20 * channels
@@ -218,7 +224,7 @@ def head_bytes(image: Tensor, n_batch: int, mlp_ratio: float = 4.0) -> int:
 def _train_together(tokens: Tokens, plans: list[HeadPlan], on_step: Callable[[int], object]) -> list[Outcome]:
     trained, n_iter = train(
         _initial(tokens, plans),
-        MapModel(plans[0].num_heads),
+        _model(plans[0]),
         Streams(tokens, plans),
         [plan.schedule for plan in plans],
         validation=_validation(tokens, plans),
@@ -232,6 +238,10 @@ def _train_together(tokens: Tokens, plans: list[HeadPlan], on_step: Callable[[in
     ]
 
 
+def _model(plan: HeadPlan) -> Model:
+    return plan.soft_moe or MapModel(plan.num_heads)
+
+
 def _outcome(weights: dict[str, npt.NDArray[np.float32]], n_iter: int, plan: HeadPlan) -> Outcome:
     if all(np.isfinite(value).all() for value in weights.values()):
         return Trained(weights, n_iter)
@@ -239,15 +249,28 @@ def _outcome(weights: dict[str, npt.NDArray[np.float32]], n_iter: int, plan: Hea
 
 
 def _initial(tokens: Tokens, plans: list[HeadPlan]) -> dict[str, Tensor]:
-    """Initial parameters of all heads; those of equal seeds are drawn once."""
-    seeds = [plan.seeds[0] for plan in plans]
-    drawn = {
-        seed: init_map_head(tokens.shape[2], plans[0].n_classes, plans[0].mlp_ratio, Generator().manual_seed(seed))
-        for seed in dict.fromkeys(seeds)
-    }
-    which = torch.tensor([list(drawn).index(seed) for seed in seeds], device=tokens.device)
-    names = drawn[seeds[0]]
+    """Initial parameters of all heads; those that start alike are drawn once."""
+    starts = [_start(plan) for plan in plans]
+    drawn: dict[Hashable, dict[str, Tensor]] = {}
+    for start, plan in zip(starts, plans, strict=True):
+        if start not in drawn:
+            fresh = _draw(tokens.shape[2], plan, Generator().manual_seed(plan.seeds[0]))
+            drawn[start] = {**fresh, **(plan.initial or {})}
+    which = torch.tensor([list(drawn).index(start) for start in starts], device=tokens.device)
+    names = drawn[starts[0]]
     return {name: torch.stack([one[name] for one in drawn.values()]).to(tokens.device)[which] for name in names}
+
+
+def _start(plan: HeadPlan) -> Hashable:
+    """Equal for heads of equal initial parameters."""
+    return plan.seeds[0] if plan.initial is None else ("given", plan.initial["latent"].data_ptr())
+
+
+def _draw(channels: int, plan: HeadPlan, generator: Generator) -> dict[str, Tensor]:
+    """Fresh parameters of one head."""
+    if plan.soft_moe is not None:
+        return plan.soft_moe.initial(channels, plan.n_classes, generator)
+    return init_map_head(channels, plan.n_classes, plan.mlp_ratio, generator)
 
 
 def _validation(tokens: Tokens, plans: list[HeadPlan]) -> list[Labelled | None] | None:

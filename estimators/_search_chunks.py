@@ -118,7 +118,7 @@ def _fit(
 
 
 def _heads_in_memory(features: FoldFeatures | Exception) -> int:
-    """How many heads memory holds before one has been seen: a MAP head has 13 C**2 weights, and others have fewer."""
+    """How many heads memory holds before one has been seen, each taken for a MAP head, which has 13 C**2 weights."""
     shape = () if isinstance(features, Exception) else getattr(features.array, "shape", ())
     return max(1, CHUNK_BYTES // (14 * 4 * max(1, *shape[-1:]) ** 2)) if shape else FIRST_CHUNK
 

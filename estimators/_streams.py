@@ -1,9 +1,9 @@
 """What heads see: the batches of each distinct sample and seed, gathered once, and each augmentation of them, once."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ from frofa.augmentations import Augmentation, TokenBatch
 from frofa.estimators._lazy import Tokens, take
 from frofa.estimators._schedule import Schedule
 from frofa.estimators._training import Step, batches
+
+if TYPE_CHECKING:
+    from frofa.estimators._soft_moe_head import SoftMoEModel
 
 Rows = npt.NDArray[np.intp]
 
@@ -63,6 +66,10 @@ class HeadPlan:
         As in `TokenBatch.from_tokens`.
     patience : int
         Evaluations without improvement after which training stops.
+    initial : mapping of str to Tensor or None
+        Weights to start from, instead of fresh ones.
+    soft_moe : SoftMoEModel or None
+        The soft-MoE head that it is; None is a MAP head.
     """
 
     train: Part
@@ -76,6 +83,8 @@ class HeadPlan:
     n_prefix: int = 0
     grid: tuple[int, int] | None = None
     patience: int = 10
+    initial: Mapping[str, Tensor] | None = None
+    soft_moe: "SoftMoEModel | None" = None
     source: Hashable = field(init=False)
     stream: Hashable = field(init=False)
 

@@ -9,15 +9,18 @@ import torch
 from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from frofa.augmentations import Augmentation, Brightness
 from frofa.estimators._base import Array, FeatureClassifier, Support
 from frofa.estimators._device import resolve_device
+from frofa.estimators._flat import Params
 from frofa.estimators._lazy import batch_on, tokens_on
 from frofa.estimators._map_engine import Trained, fit_plans
-from frofa.estimators._map_head import default_num_heads, map_logits
+from frofa.estimators._map_head import map_logits
+from frofa.estimators._map_init import HeadSource, resolve_start
 from frofa.estimators._map_jobs import fit_map_jobs
 from frofa.estimators._schedule import Schedule
 from frofa.estimators._streams import HeadPlan, Part, Rows
@@ -32,7 +35,7 @@ MAX_CHANNELS = 8192
 
 
 class MAPClassifier(FeatureClassifier):
-    """Multi-head attention pooling and a linear classifier, trained from scratch on frozen tokens.
+    """Multi-head attention pooling and a linear classifier, trained on frozen tokens.
 
     The head of the FroFA paper: a learned query attends to the tokens, an MLP with a residual follows, then a linear
     layer. Each training step draws fresh augmentations; what is validated or predicted is never augmented. Training is
@@ -65,6 +68,11 @@ class MAPClassifier(FeatureClassifier):
         Attention heads, a divisor of the channels; None is one for each 64 channels.
     mlp_ratio : float, default=4.0
         Width of the MLP in units of the channels.
+    init : "random" or PretrainedHead, default="random"
+        Where training starts: at fresh weights; or at a backbone's own pooling head,
+        ``frofa.PretrainedHead("vit_base_patch16_siglip_224.webli")``, on the tokens of that backbone. The head then has
+        the backbone's attention heads and MLP; `num_heads` must agree or be None, and `mlp_ratio` has no effect. The
+        classifier starts at zero in either case.
     n_tokens : int, default=None
         For 2-D input: into how many tokens each row (n_tokens * C values, token by token) is cut; None is one. Images
         that are predicted may have more or fewer tokens than those of the training data.
@@ -132,6 +140,7 @@ class MAPClassifier(FeatureClassifier):
         "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
         "num_heads": [Interval(Integral, 1, None, closed="left"), None],
         "mlp_ratio": [Interval(Real, 0, None, closed="neither")],
+        "init": [StrOptions({"random"}), HasMethods("load")],
         "n_tokens": [Interval(Integral, 1, None, closed="left"), None],
         "n_prefix": [Interval(Integral, 0, None, closed="left")],
         "grid": [tuple, list, None],
@@ -159,6 +168,7 @@ class MAPClassifier(FeatureClassifier):
         clip_norm: float | None = 1.0,
         num_heads: int | None = None,
         mlp_ratio: float = 4.0,
+        init: "Literal['random'] | HeadSource" = "random",
         n_tokens: int | None = None,
         n_prefix: int = 0,
         grid: tuple[int, int] | None = None,
@@ -181,6 +191,7 @@ class MAPClassifier(FeatureClassifier):
         self.clip_norm = clip_norm
         self.num_heads = num_heads
         self.mlp_ratio = mlp_ratio
+        self.init = init
         self.n_tokens = n_tokens
         self.n_prefix = n_prefix
         self.grid = grid
@@ -191,6 +202,11 @@ class MAPClassifier(FeatureClassifier):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
+
+    def _check_parameters(self) -> None:
+        if self.init == "pretrained":  # type: ignore[comparison-overlap]
+            raise ValueError("init='pretrained' does not say whose head it is: init=frofa.PretrainedHead('NAME') does.")
+        super()._check_parameters()
 
     def _fit(self, support: Support) -> None:
         device = resolve_device(self.device)
@@ -227,9 +243,7 @@ class MAPClassifier(FeatureClassifier):
             Samples without weight are left out.
         channels : int
         """
-        num_heads = self.num_heads or default_num_heads(channels)
-        if channels % num_heads:
-            raise ValueError(f"num_heads must divide the {channels} channels of a token. Got {num_heads}.")
+        start = resolve_start(self.init, channels, self.num_heads, self.mlp_ratio)
         random_state = check_random_state(self.random_state)
         first, second, third = (int(seed) for seed in random_state.randint(2**31 - 1, size=3))
         used, held_out = np.flatnonzero(weights), None
@@ -248,12 +262,13 @@ class MAPClassifier(FeatureClassifier):
             (first, second, third),
             self._schedule(),
             self._augmentation(),
-            num_heads,
-            self.mlp_ratio,
+            start.num_heads,
+            start.mlp_ratio,
             validation=None if held_out is None else part(held_out),
             n_prefix=self.n_prefix,
             grid=self.grid,
             patience=self.patience,
+            initial=start.initial,
         )
 
     def set_params(self, **params: Any) -> "MAPClassifier":
@@ -303,11 +318,15 @@ class MAPClassifier(FeatureClassifier):
         device = resolve_device(self.device)
         weights = {name: torch.as_tensor(value, device=device).unsqueeze(0) for name, value in self.weights_.items()}
         batches = [
-            map_logits(weights, batch_on(features[start : start + PREDICT_BATCH], device), num_heads=self.num_heads_)[0]
+            self._logits(weights, batch_on(features[start : start + PREDICT_BATCH], device))[0]
             for start in range(0, len(features), PREDICT_BATCH)
         ]
         scores: Array = torch.cat(batches).cpu().numpy()
         return scores
+
+    def _logits(self, weights: Params, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Class logits (1, n, n_classes) of tokens (n, N, C), of which a mask (n, N) shows some."""
+        return map_logits(weights, tokens, mask, num_heads=self.num_heads_)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

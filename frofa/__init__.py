@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from frofa.inputs import load_images
     from frofa.many import extract_many
     from frofa.persistence import load, save
+    from frofa.pretrained import PretrainedHead
     from frofa.store import FeatureStore
 
 _HOME = {
@@ -26,6 +27,7 @@ _HOME = {
     "FrozenFeatureExtractor": "frofa.extractor",
     "FunctionEncoder": "frofa.encoders",
     "OnnxEncoder": "frofa._onnx",
+    "PretrainedHead": "frofa.pretrained",
     "TorchEncoder": "frofa.encoders",
     "disjoint_shots": "frofa.evaluation",
     "extract_many": "frofa.many",
@@ -44,6 +46,7 @@ __all__ = [
     "FrozenFeatureExtractor",
     "FunctionEncoder",
     "OnnxEncoder",
+    "PretrainedHead",
     "TorchEncoder",
     "__version__",
     "augmentations",

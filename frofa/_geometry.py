@@ -3,6 +3,7 @@
 A process that decodes images needs neither torch nor timm, whose import takes seconds.
 """
 
+import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -10,6 +11,10 @@ from PIL import Image, ImageOps
 
 Size: TypeAlias = "tuple[int, int]"
 """Height and width, in pixels."""
+HUGE = 2**25
+"""Pixels of a resized image from which on what is cut off afterwards is not computed."""
+LONGEST_FILTER = 4
+"""Pixels to each side that a filter of Pillow's looks at when it enlarges, one more than Lanczos's."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +37,17 @@ class Resize:
     size: "int | Size"
     interpolation: int
 
+    def target(self, image: Image.Image) -> Size:
+        """Height and width of what comes out."""
+        if isinstance(self.size, tuple):
+            return self.size
+        if image.width <= image.height:
+            return int(self.size * image.height / image.width), self.size
+        return self.size, int(self.size * image.width / image.height)
+
     def __call__(self, image: Image.Image) -> Image.Image:
         """Apply it."""
-        if isinstance(self.size, tuple):
-            height, width = self.size
-        elif image.width <= image.height:
-            height, width = int(self.size * image.height / image.width), self.size
-        else:
-            height, width = self.size, int(self.size * image.width / image.height)
-        return _resize(image, height, width, self.interpolation)
+        return _resize(image, *self.target(image), self.interpolation)
 
 
 @dataclass(frozen=True)
@@ -51,11 +58,15 @@ class ResizeKeepRatio:
     longest: float
     interpolation: int
 
-    def __call__(self, image: Image.Image) -> Image.Image:
-        """Apply it."""
+    def target(self, image: Image.Image) -> Size:
+        """Height and width of what comes out."""
         ratios = image.height / self.size[0], image.width / self.size[1]
         ratio = max(ratios) * self.longest + min(ratios) * (1.0 - self.longest)
-        return _resize(image, round(image.height / ratio), round(image.width / ratio), self.interpolation)
+        return round(image.height / ratio), round(image.width / ratio)
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Apply it."""
+        return _resize(image, *self.target(image), self.interpolation)
 
 
 @dataclass(frozen=True)
@@ -103,9 +114,34 @@ class Geometry:
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """Apply all steps."""
-        for step in self.steps:
-            image = step(image)
+        for step, after in zip(self.steps, (*self.steps[1:], None), strict=True):
+            if isinstance(step, (Resize, ResizeKeepRatio)) and isinstance(after, CenterCrop):
+                image = _resize_centre(image, step, after)
+            else:
+                image = step(image)
         return image
+
+
+def _resize_centre(image: Image.Image, resize: Resize | ResizeKeepRatio, crop: CenterCrop) -> Image.Image:
+    """Resize an image; of one that would become huge, only the middle, which the crop leaves.
+
+    A strip of 60,000 x 1 pixels, say, would become one of three billion.
+    """
+    height, width = resize.target(image)
+    if height * width <= HUGE:
+        return resize(image)
+    region, box, size = [0, 0, *image.size], [0.0, 0.0, *map(float, image.size)], [width, height]
+    for axis, (whole, kept) in enumerate(zip((width, height), crop.size[::-1], strict=True)):
+        if whole > kept:
+            scale, first = image.size[axis] / whole, round((whole - kept) / 2.0)
+            begin, end, size[axis] = first * scale, (first + kept) * scale, kept
+            margin = math.ceil(LONGEST_FILTER * max(scale, 1.0))
+            region[axis] = max(0, math.floor(begin) - margin)
+            region[axis + 2] = min(image.size[axis], math.ceil(end) + margin)
+            box[axis], box[axis + 2] = begin - region[axis], end - region[axis]
+    # Cut first: Pillow resizes tall images in another order of steps if few rows are wanted.
+    part = image.crop((region[0], region[1], region[2], region[3]))
+    return part.resize((size[0], size[1]), Image.Resampling(resize.interpolation), (box[0], box[1], box[2], box[3]))
 
 
 def _resize(image: Image.Image, height: int, width: int, interpolation: int) -> Image.Image:

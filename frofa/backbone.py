@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from frofa._embedded import PREFIX, embedded_models
+from frofa._huggingface import HF_PREFIX, load_tower
 from frofa._preprocessing import Preprocessing, split
 from frofa.estimators._device import resolve_device
 from frofa.exceptions import ModelNotFoundError
@@ -25,6 +26,7 @@ from frofa.images import DECODER
 
 Output: TypeAlias = Literal["tokens", "cls", "mean", "pooled"]
 ImageSize: TypeAlias = "int | tuple[int, int] | None"
+_FOLDERS = ("local-dir:", HF_PREFIX)
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -278,9 +280,15 @@ def _load(model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, 
     import timm
     from timm.data import resolve_data_config
 
+    import frofa.soft_moe  # noqa: F401 (registers its models)
+
     try:
         with torch.random.fork_rng(devices=[]):  # timm draws initial weights before it loads the pretrained ones
-            module: Any = timm.create_model(name, pretrained=True)
+            module: Any = (
+                load_tower(Path(name.removeprefix(HF_PREFIX)))
+                if name.startswith(HF_PREFIX)
+                else timm.create_model(name, pretrained=True)
+            )
     except Exception as error:  # timm, the hub's client and safetensors raise a dozen types
         raise ModelNotFoundError(_not_found(model, error)) from error
     weights = weights_digest(module)  # before position embeddings are resized: the checkpoint's, at every image size
@@ -341,27 +349,30 @@ def _height_width(image_size: ImageSize) -> tuple[int, int] | None:
 
 def _timm_name(model: str) -> str:
     if not isinstance(model, str):
-        raise TypeError(f"model must be a name, 'hf-hub:NAME' or 'local-dir:PATH'. Got {type(model).__name__}.")
+        raise TypeError(
+            f"model must be a name, 'hf-hub:NAME', 'hf-dir:PATH' or 'local-dir:PATH'. Got {type(model).__name__}."
+        )
     if model.startswith(PREFIX):
         for embedded in embedded_models():
             if embedded.name == model:
                 return f"local-dir:{embedded.folder}"
         raise ModelNotFoundError(_not_found(model, f"no embedded model is called {model!r}"))
-    if model.startswith("local-dir:"):
-        folder = Path(model.removeprefix("local-dir:")).expanduser()
+    if model.startswith(_FOLDERS):
+        kind, _, path = model.partition(":")
+        folder = Path(path).expanduser()
         missing = [file for file in ("config.json",) if not (folder / file).is_file()]
         if missing:
             raise ModelNotFoundError(_not_found(model, f"{folder} has no {' and no '.join(missing)}"))
-        return f"local-dir:{folder}"
+        return f"{kind}:{folder}"
     if os.sep in model and Path(model).expanduser().is_dir():
         raise ModelNotFoundError(f"the backbone {model!r} is a folder: write 'local-dir:{model}'.")
     return model
 
 
 def _fingerprint(name: str) -> tuple[int, ...]:
-    if not name.startswith("local-dir:"):
+    if not name.startswith(_FOLDERS):
         return ()
-    files = sorted(Path(name.removeprefix("local-dir:")).iterdir())
+    files = sorted(Path(name.partition(":")[2]).iterdir())
     return tuple(number for file in files for number in (file.stat().st_mtime_ns, file.stat().st_size))
 
 
@@ -378,7 +389,8 @@ def _not_found(model: str, reason: object) -> str:
         lines.append("Also, no installed package registers an encoder of this name ('frofa models' lists those).")
     lines.append(
         f"These work without a network: {', '.join(m.name for m in embedded_models())} (shipped with frofa), and "
-        "'local-dir:PATH' for a folder with config.json and model.safetensors, as timm.models.save_for_hf writes it."
+        "'local-dir:PATH' for a folder with config.json and model.safetensors, as timm.models.save_for_hf writes it, "
+        "and 'hf-dir:PATH' for a Hugging Face folder of SigLIP, SigLIP 2 or PaliGemma."
     )
     offline = "is set" if os.environ.get("HF_HUB_OFFLINE") else "fails at once instead of retrying"
     lines.append(

@@ -73,11 +73,13 @@ def run_demo(directory: Path, n_seeds: int, say: Callable[[str], None] = print) 
         for shots in SHOTS:
             for seed in range(n_seeds):
                 rows = sample_shots(y_train, shots, seed)
-                for key, choice in head_choices(seed, n_steps=N_STEPS, augmentations=AUGMENTATIONS).items():
+                choices = head_choices(seed, n_steps=N_STEPS, augmentations=AUGMENTATIONS)
+                for key, title in TITLES.items():
+                    choice = choices[key]
                     seen, unseen = features[choice.output]
                     chosen = fit_head(choice, seen[rows], y_train[rows], cv=FOLDS, seed=seed)
                     hits = chosen.estimator.predict(unseen) == y_test
-                    accuracies[shots][TITLES[key]].append(100 * float(hits.mean()))
+                    accuracies[shots][title].append(100 * float(hits.mean()))
                     if key == "map+frofa":
                         picked[shots].append(str(chosen.params["augment"]))
                     bar.update()

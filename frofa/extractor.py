@@ -37,7 +37,8 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     ----------
     model : str or Encoder, default="frofa/vit_tiny_tin200"
         A timm name (``"vit_base_patch16_siglip_224.webli"``), ``"hf-hub:OWNER/NAME"``, ``"local-dir:PATH"`` (a folder
-        with ``config.json`` and ``model.safetensors``), or an embedded model (``frofa models`` lists them). Or an
+        with ``config.json`` and ``model.safetensors``), ``"hf-dir:PATH"`` (a Hugging Face folder of SigLIP, SigLIP 2 or
+        PaliGemma, whose vision tower is taken), or an embedded model (``frofa models`` lists them). Or an
         encoder of your own, for images or anything else: see `frofa.Encoder`. It decides by itself what it returns and
         where it computes, so that `output`, `layer`, `norm`, `image_size`, `device`, `precision` and `compile` stay at
         their defaults; it is called with up to `batch_size` items of equal shape, also on a CPU. `clone` shares it, and

@@ -127,10 +127,14 @@ def _types() -> Mapping[str, Callable[..., Any]]:
 
     from frofa import augmentations, estimators
     from frofa.extractor import FrozenFeatureExtractor
+    from frofa.pretrained import PretrainedHead
 
     abstract = {"Augmentation", "FeatureImage", "TokenBatch", "Variant"}
     other = {"BatchFallbackWarning", "BatchedSearchCV", "CheckpointError"}
-    types: dict[str, Callable[..., Any]] = {"frofa.FrozenFeatureExtractor": FrozenFeatureExtractor}
+    types: dict[str, Callable[..., Any]] = {
+        "frofa.FrozenFeatureExtractor": FrozenFeatureExtractor,
+        "frofa.PretrainedHead": PretrainedHead,
+    }
     types |= {f"frofa.estimators.{name}": getattr(estimators, name) for name in estimators.__all__ if name not in other}
     types |= {
         f"frofa.augmentations.{name}": getattr(augmentations, name)

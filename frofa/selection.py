@@ -13,7 +13,13 @@ from sklearn.preprocessing import StandardScaler
 
 from frofa.augmentations import Augmentation, Brightness
 from frofa.backbone import Output
-from frofa.estimators import LogisticProbeClassifier, MAPClassifier, PrototypeClassifier, RidgeProbeClassifier
+from frofa.estimators import (
+    LogisticProbeClassifier,
+    MAPClassifier,
+    PrototypeClassifier,
+    RidgeProbeClassifier,
+    SoftMoEClassifier,
+)
 
 AUGMENTATIONS: tuple[Augmentation, ...] = (
     Brightness(0.3, "c2"),
@@ -51,26 +57,28 @@ def head_choices(
     augmentations: Sequence[Augmentation] = AUGMENTATIONS,
     verbose: bool = False,
 ) -> dict[str, HeadChoice]:
-    """The heads that ``frofa demo`` and ``frofa fit`` choose among.
+    """The heads that ``frofa fit`` chooses among; ``frofa demo`` compares some of them.
 
     Parameters
     ----------
     seed : int, default=0
-        ``random_state`` of the MAP heads.
+        ``random_state`` of the heads on tokens.
     n_steps : int, default=300
         Their training steps.
     augmentations : sequence of Augmentation
         Candidates of ``"map+frofa"``; the first where nothing can be cross-validated.
     verbose : bool, default=False
-        Show a progress bar for each training of a MAP head.
+        Show a progress bar for each training of a head on tokens.
     """
     logistic = make_pipeline(StandardScaler(), LogisticProbeClassifier(C=0.01))
     attention = MAPClassifier(augment=None, n_steps=n_steps, random_state=seed, verbose=verbose)
+    experts = SoftMoEClassifier(augment=None, n_steps=n_steps, random_state=seed, verbose=verbose)
     augmented = clone(attention).set_params(augment=augmentations[0])
     return {
         "ridge": HeadChoice("pooled", RidgeProbeClassifier()),
         "logistic": HeadChoice("pooled", logistic, {"logisticprobeclassifier__C": [0.001, 0.01, 0.1, 1.0]}),
         "prototype": HeadChoice("pooled", PrototypeClassifier()),
+        "soft-moe": HeadChoice("tokens", experts),
         "map": HeadChoice("tokens", attention),
         "map+frofa": HeadChoice("tokens", augmented, {"augment": list(augmentations)}),
     }

@@ -62,7 +62,7 @@ def test_unreadable_images_are_skipped_and_reported(flowers: Path, capsys: pytes
     assert not Path("g.npz").exists()
 
 
-@pytest.mark.parametrize("head", ["ridge", "map"])
+@pytest.mark.parametrize("head", ["ridge", "soft-moe", "map"])
 def test_fit_and_predict(head: str, flowers: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("fit", flowers, "--out", "m.frofa", "--head", head, "--shots", 4) == 0
     assert f"{head} on frofa/vit_tiny_tin200, 8 images, 2 classes" in capsys.readouterr().out
@@ -79,7 +79,8 @@ def test_fit_and_predict(head: str, flowers: Path, capsys: pytest.CaptureFixture
 def test_auto_compares_all_heads(flowers: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("fit", flowers, "--out", "m.frofa", "--cv", 2, "--shots", 2) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[:-1]] == ["ridge", "logistic", "prototype", "map", "map+frofa"]
+    heads = ["ridge", "logistic", "prototype", "soft-moe", "map", "map+frofa"]
+    assert [line.split()[0] for line in lines[:-1]] == heads
     assert all("% over 2 folds" in line for line in lines[:-1])
     assert "augment=Brightness" in lines[-2]
 

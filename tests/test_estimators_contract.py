@@ -11,6 +11,7 @@ from frofa.estimators import (
     MAPClassifier,
     PrototypeClassifier,
     RidgeProbeClassifier,
+    SoftMoEClassifier,
 )
 
 HEADS = [
@@ -21,6 +22,7 @@ HEADS = [
     LogisticProbeClassifier(augment=Brightness(0.1, "default"), n_augmented=2, n_views=2, random_state=0),
     PrototypeClassifier(),
     MAPClassifier(device="cpu", n_steps=60, random_state=0),
+    SoftMoEClassifier(device="cpu", n_steps=60, random_state=0),
     BatchedSearchCV(LogisticProbeClassifier(), {"C": [0.1, 1.0]}, cv=2, error_score="raise"),
     BatchedSearchCV(RidgeProbeClassifier(), {"alphas": [1.0]}, n_iter=1, cv=2, random_state=0, error_score="raise"),
 ]

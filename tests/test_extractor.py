@@ -14,6 +14,7 @@ from timm.data import create_transform, resolve_data_config
 
 from frofa import FrozenFeatureExtractor, list_images
 from frofa._embedded import embedded_models
+from frofa._engine import CPU_PASS
 from frofa.backbone import is_convolutional, load_backbone
 
 Array = npt.NDArray[Any]
@@ -37,7 +38,8 @@ def timm_features(name: str, images: list[str], **options: Any) -> dict[str, Arr
     """Every output, by timm alone."""
     model, pixels = timm_model(name, images, **options)
     with torch.inference_mode():
-        features = model.forward_features(pixels)
+        # Passes of the same size: a convolution's last bits depend on it.
+        features = torch.cat([model.forward_features(part) for part in pixels.split(CPU_PASS)])
         pooled = model.forward_head(features, pre_logits=True)
     if features.ndim == 3:
         outputs = {"tokens": features[:, model.num_prefix_tokens :]}

@@ -14,7 +14,7 @@ from timm.data import create_transform
 from torchvision import transforms
 
 import frofa
-from frofa._geometry import CenterCrop, Geometry, Resize
+from frofa._geometry import CenterCrop, Geometry, Resize, ResizeKeepRatio
 from frofa._preprocessing import Preprocessing, split
 from frofa.backbone import load_backbone
 from frofa.images import content, decode, list_images
@@ -117,3 +117,22 @@ def test_a_decoding_process_imports_neither_torch_nor_timm() -> None:
     root = Path(frofa.__file__).parents[1]
     ran = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("size", [(3000, 20), (20, 3000), (2999, 7), (11, 2500), (400, 300)], ids=str)
+@pytest.mark.parametrize("resize", [Resize(64, 3), ResizeKeepRatio((64, 48), 0.0, 3), Resize(64, 2)], ids=str)
+def test_what_is_cut_off_a_long_strip_is_not_computed(
+    size: tuple[int, int], resize: Resize | ResizeKeepRatio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8)
+    geometry, image = Geometry((resize, CenterCrop((64, 48)))), Image.fromarray(pixels)
+    expected = np.asarray(geometry(image)).astype(int)
+    monkeypatch.setattr("frofa._geometry.HUGE", 0)
+    difference = np.abs(np.asarray(geometry(image)) - expected)
+    assert difference.max() <= 1  # Pillow has the place to cut from in float32
+    assert (difference > 0).mean() < 0.01
+
+
+def test_a_strip_of_one_pixel_takes_no_memory() -> None:
+    geometry = Geometry((Resize(224, 3), CenterCrop((224, 224))))
+    assert geometry(Image.new("RGB", (60_000, 1), (9, 8, 7))).getpixel((100, 100)) == (9, 8, 7)  # not 3 billion pixels

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.base import clone
 
 import frofa
 from frofa import FrozenFeatureExtractor, extract_many
@@ -18,7 +19,7 @@ from frofa import augmentations as A
 from frofa._engine import Engine, automatic_batch_size
 from frofa.augmentations import Augmentation, Brightness, RandAugment, RandomChoice, Rotate, TokenBatch, TrivialAugment
 from frofa.backbone import Request, load_backbone
-from frofa.estimators import MAPClassifier
+from frofa.estimators import MAPClassifier, SoftMoEClassifier
 from frofa.estimators._flat import Heads, Layout
 from frofa.estimators._gradient import Gradient
 from frofa.estimators._map_gradients import MapModel
@@ -261,6 +262,20 @@ def test_recorded_steps_are_the_steps(augment: Augmentation | None, monkeypatch:
     plain = MAPClassifier(augment, device="cuda", n_steps=30, random_state=0).fit(tokens, y)
     for name, value in plain.weights_.items():
         np.testing.assert_allclose(recorded.weights_[name], value, rtol=1e-2, atol=2e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("augment", [None, Brightness(0.3), A.PatchDropout()], ids=repr)
+def test_recorded_steps_of_experts_are_the_steps(augment: Augmentation | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    tokens, y = torch.randn(90, 49, 64, generator=generator), np.arange(90) % 3
+    head = SoftMoEClassifier(augment, device="cuda", n_steps=30, batch_size=90, random_state=0)
+    recorded = clone(head).fit(tokens, y)
+    monkeypatch.setattr("frofa.estimators._training.Recorded", lambda step, _: step)
+    plain, on_cpu = clone(head).fit(tokens, y), clone(head).set_params(device="cpu", augment=None).fit(tokens, y)
+    for name, value in plain.weights_.items():
+        np.testing.assert_allclose(recorded.weights_[name], value, rtol=1e-2, atol=2e-4, err_msg=name)
+    if augment is None:
+        np.testing.assert_allclose(recorded.predict_proba(tokens), on_cpu.predict_proba(tokens), atol=1e-2)
 
 
 @pytest.mark.parametrize("clip", [1.0, float("inf")])

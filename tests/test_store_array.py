@@ -16,7 +16,14 @@ from sklearn.preprocessing import FunctionTransformer
 import frofa
 from frofa._files import remove_directory
 from frofa.augmentations import Brightness
-from frofa.estimators import LogisticProbeClassifier, MAPClassifier, PrototypeClassifier, RidgeProbeClassifier, _lazy
+from frofa.estimators import (
+    LogisticProbeClassifier,
+    MAPClassifier,
+    PrototypeClassifier,
+    RidgeProbeClassifier,
+    SoftMoEClassifier,
+    _lazy,
+)
 from frofa.exceptions import DamagedStoreError, StoreError
 from frofa.store import FeatureArray, FeatureSpec, FeatureStore, reading, source, transfer
 
@@ -278,6 +285,7 @@ HEADS = (
     LogisticProbeClassifier(),
     PrototypeClassifier(),
     MAPClassifier(n_steps=5, batch_size=8, random_state=0),
+    SoftMoEClassifier(n_steps=5, batch_size=8, validation_fraction=0.3, random_state=0),
     MAPClassifier(n_steps=5, batch_size=8, validation_fraction=0.3, n_views=1, random_state=0),
     MAPClassifier(n_steps=3, batch_size=64, random_state=0),
 )

@@ -123,7 +123,9 @@ def test_some_of_the_features_come_with_the_same_split(images: Path, small_vit: 
     assert pooled.fingerprint == whole.fingerprint
 
 
-@pytest.mark.parametrize("name", ["local-dir:/home/me/models/vit_x", "hf-hub:timm/vit_x", "vit_x", "frofa/vit_x"])
+@pytest.mark.parametrize(
+    "name", ["local-dir:/home/me/models/vit_x", "hf-dir:vit_x", "hf-hub:timm/vit_x", "vit_x", "frofa/vit_x"]
+)
 def test_names_of_backbones_hold_no_directory(name: str) -> None:
     assert short_name(name) == "vit_x"
 

@@ -71,8 +71,9 @@ def make_extractor(args: argparse.Namespace, output: Any, **options: Any) -> "Fr
     from frofa.extractor import FrozenFeatureExtractor
 
     model = args.model
-    if model.startswith("local-dir:"):  # a saved model is used from other directories, too
-        model = f"local-dir:{Path(model.removeprefix('local-dir:')).expanduser().absolute()}"
+    kind, _, path = model.partition(":")
+    if kind in ("local-dir", "hf-dir"):  # a saved model is used from other directories, too
+        model = f"{kind}:{Path(path).expanduser().absolute()}"
     return FrozenFeatureExtractor(
         model,
         output=output,

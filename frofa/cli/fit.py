@@ -11,7 +11,7 @@ from frofa.cli._options import EXIT_SKIPPED, Commands, add_extractor_options, ch
 
 def add(commands: Commands) -> None:
     """Add the sub-command."""
-    from_choices = ["auto", "ridge", "logistic", "prototype", "map", "map+frofa"]
+    from_choices = ["auto", "ridge", "logistic", "prototype", "soft-moe", "map", "map+frofa"]
     parser = commands.add_parser(
         "fit",
         help="train a classifier on a folder of labelled images",

@@ -43,6 +43,7 @@ def _run(args: argparse.Namespace) -> int:
         print(f"  {point.name}\n      {origin(point)}" + (f": not to be used, {fault}" if fault else ""))
     print("\nOthers:")
     print("  local-dir:PATH          a folder with config.json and model.safetensors (timm.models.save_for_hf)")
+    print("  hf-dir:PATH             a Hugging Face folder of SigLIP, SigLIP 2 or PaliGemma (its vision tower)")
     print("  hf-hub:OWNER/NAME       from the Hugging Face hub, or its cache on this machine")
     print("  a timm name             such as vit_base_patch16_siglip_224.webli; timm.list_models(pretrained=True)")
     return 0

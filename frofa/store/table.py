@@ -16,7 +16,7 @@ from frofa.store.shard import COMPACTED, SHARDS, Shard, open_shard, shard_names
 
 ATTEMPTS = 100
 """How often to look again while others change a directory; two or three do."""
-MANY, OPENING_THREADS = 64, 8
+MANY, OPENING_THREADS = 64, 3
 """More shards than that, not opened before, are opened by so many threads."""
 LOOSE_ROWS, LOOSE_FRACTION = 2**16, 1 / 8
 """So many images outside the index, absolutely and of all, are a reason to write a new one."""
@@ -163,10 +163,14 @@ class SpecTable:
 
     def _mapped(self, view: _View, name: str) -> Shard | None:
         """The shard of that name with its files mapped, so that it can be read when it is gone; None if it is gone."""
+        known = name in view.shards
         shard = self._open(name, view.shards)
         if shard is not None:
             try:
-                shard.check_sizes()
+                if known:
+                    shard.check_sizes()
+                else:
+                    shard.features  # noqa: B018 (maps them, and checks their size)
             except FileNotFoundError as error:
                 self._check_gone(name, error)
                 return None

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -140,4 +141,4 @@ def _check_shots(labels: Array, shots: int, directory: Path) -> None:
 
 def short_name(backbone: str) -> str:
     """The last part of a backbone's name: no directory of this machine."""
-    return backbone.rstrip("/").rsplit("/", 1)[-1].removeprefix("local-dir:").removeprefix("hf-hub:")
+    return re.sub("^(local-dir|hf-dir|hf-hub):", "", backbone.rstrip("/").rsplit("/", 1)[-1])
