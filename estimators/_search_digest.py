@@ -40,6 +40,11 @@ def digest_data(X: Any) -> str:
     return digest(X, [_file(item) for item in items])
 
 
+def is_encoder(value: object) -> bool:
+    """Whether this is an encoder of the user's, which says by its `spec` what it is (``frofa.Encoder``)."""
+    return callable(value) and isinstance(getattr(value, "spec", None), (str, Mapping))
+
+
 def _file(path: str | os.PathLike[str]) -> bytes | None:
     try:
         return blake2b(Path(path).read_bytes(), digest_size=16).digest()
@@ -97,6 +102,8 @@ def _parts_of_object(value: Any) -> Iterable[str | bytes | np.ndarray[Any, Any]]
     if isinstance(value, partial):
         return "partial", _digest((value.func, value.args, value.keywords))
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    if is_encoder(value):
+        return kind, _digest(value.spec)
     if isinstance(value, np.random.RandomState):
         return kind, _digest(value.get_state(legacy=False))
     if isinstance(value, np.random.Generator):

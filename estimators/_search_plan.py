@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_method_params
 
 from frofa.estimators._base import FeatureClassifier
 from frofa.estimators._batch_fit import engine_of
+from frofa.estimators._search_digest import digest, is_encoder
 
 Rows: TypeAlias = npt.NDArray[np.intp]
 
@@ -163,6 +164,9 @@ def _learns_nothing(step: Any) -> bool:
 
 def _key(steps: list[Any]) -> str:
     try:
+        if any(is_encoder(getattr(step, "model", None)) for step in steps):
+            # By their specs: weights may be large, and a function is not to be pickled.
+            return digest([(type(step).__qualname__, vars(step)) for step in steps])
         return str(joblib.hash(steps))
     except Exception:  # cannot be pickled: shared by nothing else
         return f"object {id(steps)}"

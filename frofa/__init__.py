@@ -10,6 +10,8 @@ from frofa._version import __version__
 
 if TYPE_CHECKING:
     from frofa import augmentations, estimators
+    from frofa._onnx import OnnxEncoder
+    from frofa.encoders import Encoder, FunctionEncoder, TorchEncoder
     from frofa.estimators import RaggedTokens
     from frofa.evaluation import disjoint_shots, mean_interval, sample_shots
     from frofa.extractor import FrozenFeatureExtractor
@@ -21,10 +23,14 @@ if TYPE_CHECKING:
     from frofa.store import FeatureStore
 
 _HOME = {
+    "Encoder": "frofa.encoders",
     "FeatureStore": "frofa.store",
     "FrozenFeatureExtractor": "frofa.extractor",
+    "FunctionEncoder": "frofa.encoders",
+    "OnnxEncoder": "frofa._onnx",
     "PretrainedHead": "frofa.pretrained",
     "RaggedTokens": "frofa.estimators",
+    "TorchEncoder": "frofa.encoders",
     "disjoint_shots": "frofa.evaluation",
     "extract_many": "frofa.many",
     "list_images": "frofa.images",
@@ -37,10 +43,14 @@ _HOME = {
 }
 
 __all__ = [
+    "Encoder",
     "FeatureStore",
     "FrozenFeatureExtractor",
+    "FunctionEncoder",
+    "OnnxEncoder",
     "PretrainedHead",
     "RaggedTokens",
+    "TorchEncoder",
     "__version__",
     "augmentations",
     "disjoint_shots",

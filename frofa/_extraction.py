@@ -140,7 +140,7 @@ class Run:
         for position, digest in digests.items():  # copies of an image that could not be decoded
             failed = self.skipped.get(first[digest])
             if failed is not None and position != failed.position:
-                self.skipped[position] = ImageReadError(position, describe(self.items[position]), failed.reason)
+                self.skipped[position] = type(failed)(position, describe(self.items[position]), failed.reason)
         kept = self._kept(digests)
         keys = [digests[position] for position in kept]
         return [self._where(store, target).features(target.spec, keys) for target in self.targets], kept
@@ -186,7 +186,7 @@ class Run:
         digests = dict(known)
         with tqdm(
             total=len(unknown),
-            unit="img",
+            unit=self.backbone.unit,
             desc="look up",
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {remaining} left",
             delay=2,
@@ -208,7 +208,8 @@ class Run:
                 bar.update(len(chunk))
 
     def _compute(self, tasks: Sequence[Task], targets: Sequence[Target], decoders: Decoders, sink: Sink) -> None:
-        with tqdm(total=len(tasks), unit="img", desc="extract", disable=not (self.settings.progress and tasks)) as bar:
+        unit, hidden = self.backbone.unit, not (self.settings.progress and tasks)
+        with tqdm(total=len(tasks), unit=unit, desc="extract", disable=hidden) as bar:
 
             def count(positions: list[int], features: list[Computed]) -> None:
                 n_done = sink(positions, features)
@@ -242,7 +243,7 @@ class Run:
             requests,
             [target.spec.dtype for target in targets],
             settings.precision,
-            min(size, CPU_PASS) if backbone.device.type == "cpu" else size,
+            min(size, CPU_PASS) if backbone.device.type == "cpu" and not backbone.is_custom else size,
             size,
             settings.compiled,
             CudaTransfers(backbone.device) if backbone.device.type == "cuda" else NoTransfers(),

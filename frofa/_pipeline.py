@@ -11,6 +11,7 @@ import torch
 from frofa._batches import Batch, batches, batches_by_shape
 from frofa._decode import Task
 from frofa._engine import Arrived, Computed, Engine
+from frofa._faulty import Faulty
 from frofa._pool import Decoders
 from frofa._rows import Pinned, Rows
 from frofa.exceptions import ImageReadError
@@ -56,17 +57,21 @@ def run_pipeline(
             source = batches(tasks, decoders, Rows(pixels), size, fail)
         writer = stack.enter_context(ThreadPoolExecutor(1, "frofa-write"))
         pending: deque[Future[None]] = deque()
+        faulty = Faulty(engine, tasks, fail)
         for batch in source:
-            pending.append(writer.submit(_hand_over, engine.launch(batch.pixels), batch, take))
+            arrived, sound = faulty.launch(batch)
+            pending.append(writer.submit(_hand_over, arrived, sound, take, faulty))
             if len(pending) > IN_FLIGHT:
                 pending.popleft().result()
         while pending:
             pending.popleft().result()
 
 
-def _hand_over(arrived: Arrived, batch: Batch, take: Take) -> None:
+def _hand_over(arrived: Arrived, batch: Batch, take: Take, faulty: Faulty) -> None:
     try:
         features = arrived()
     finally:
         batch.release()
-    take(batch.positions, features)
+    positions, features = faulty.leave_out(batch.positions, features)
+    if positions:
+        take(positions, features)

@@ -24,7 +24,7 @@ def settings_of(extractor: "FrozenFeatureExtractor", backbone: Backbone, n_image
     n_jobs = min(all_cores, MOST_JOBS) if extractor.n_jobs is None else effective_n_jobs(extractor.n_jobs)
     return Settings(
         precision=backbone.resolve_precision(extractor.precision),
-        batch_size=extractor.batch_size,
+        batch_size=backbone.most_at_once(extractor.batch_size),
         compiled=extractor.compile,
         n_jobs=n_jobs,
         processes=use_processes(extractor.decode, backbone, n_images),

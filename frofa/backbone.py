@@ -22,6 +22,7 @@ from frofa._huggingface import HF_PREFIX, load_tower
 from frofa._preprocessing import Preprocessing, split
 from frofa.estimators._device import resolve_device
 from frofa.exceptions import ModelNotFoundError
+from frofa.images import DECODER
 
 Output: TypeAlias = Literal["tokens", "cls", "mean", "pooled"]
 ImageSize: TypeAlias = "int | tuple[int, int] | None"
@@ -62,6 +63,10 @@ class Backbone:
     architecture_digest: str
     device: torch.device
 
+    is_custom = False  # the user's own encoder: frofa._custom
+    unit = "img"  # what a progress bar counts
+    decoder = DECODER  # part of a store's key
+
     def __post_init__(self) -> None:
         from timm.data import create_transform
 
@@ -77,6 +82,15 @@ class Backbone:
     def preprocess(self, image: Image.Image) -> Tensor:
         """RGB image to a float32 tensor (3, H, W), by the checkpoint's own transform."""
         return self.preprocessing.whole(image)
+
+    def most_at_once(self, batch_size: "int | str") -> "int | str":
+        """The batch size that a run gets where the user asks for this one."""
+        return batch_size
+
+    def faults(self, features: Any) -> dict[int, str]:
+        """What is wrong with features of a batch, by row: looked for in those of custom encoders."""
+        del features
+        return {}
 
     @property
     def n_layers(self) -> int | None:
@@ -371,6 +385,8 @@ def _not_found(model: str, reason: object) -> str:
     close = difflib.get_close_matches(bare, timm.list_models(pretrained=True), n=3)
     if ":" not in model and close and bare not in close:
         lines.append(f"Close timm names: {', '.join(close)}.")
+    if "/" in model and ":" not in model and not model.startswith(PREFIX):
+        lines.append("Also, no installed package registers an encoder of this name ('frofa models' lists those).")
     lines.append(
         f"These work without a network: {', '.join(m.name for m in embedded_models())} (shipped with frofa), and "
         "'local-dir:PATH' for a folder with config.json and model.safetensors, as timm.models.save_for_hf writes it, "

@@ -28,6 +28,21 @@ class ImageReadError(FrofaError, ValueError):
         return f"could not read the image at position {self.position} ({self.name}): {self.reason}"
 
 
+class ItemError(ImageReadError):
+    """An item could not be read, preprocessed or encoded by a custom encoder; attributes as of `ImageReadError`."""
+
+    def __str__(self) -> str:
+        return f"could not encode the item at position {self.position} ({self.name}): {self.reason}"
+
+
+class EncoderError(FrofaError, ValueError):
+    """A custom encoder, or how it is used, breaks the contract of `frofa.Encoder`."""
+
+
+class EncoderCallError(FrofaError, ValueError):
+    """A custom encoder raised an error; the message names it and the batch."""
+
+
 class DecodingProcessError(FrofaError, RuntimeError):
     """A process that decodes images was killed or crashed; the message names the image that it was reading."""
 

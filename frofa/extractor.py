@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Sequence
+from copy import copy
 from numbers import Integral
 from typing import Any, ClassVar, Literal
 
@@ -13,12 +14,15 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from frofa._custom import custom_backbone, encoder_of
 from frofa._extraction import Extraction, Run, Target
 from frofa._native_backbone import native_backbone
+from frofa._samples import as_samples
 from frofa._settings import settings_of
 from frofa.backbone import Backbone, ImageSize, Output, Request, config_json, load_backbone
+from frofa.encoders import Encoder
 from frofa.exceptions import ImageReadError, SkippedImagesWarning, WeightsChangedError
-from frofa.images import DECODER, Images, as_image_list
+from frofa.images import Images, as_image_list
 from frofa.store import FeatureArray, FeatureSpec, FeatureStore
 
 Features = npt.NDArray[Any]
@@ -32,10 +36,14 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     Parameters
     ----------
-    model : str, default="frofa/vit_tiny_tin200"
+    model : str or Encoder, default="frofa/vit_tiny_tin200"
         A timm name (``"vit_base_patch16_siglip_224.webli"``), ``"hf-hub:OWNER/NAME"``, ``"local-dir:PATH"`` (a folder
         with ``config.json`` and ``model.safetensors``), ``"hf-dir:PATH"`` (a Hugging Face folder of SigLIP, SigLIP 2 or
-        PaliGemma, whose vision tower is taken), or an embedded model (``frofa models`` lists them).
+        PaliGemma, whose vision tower is taken), or an embedded model (``frofa models`` lists them). Or an
+        encoder of your own, for images or anything else: see `frofa.Encoder`. It decides by itself what it returns and
+        where it computes, so that `output`, `layer`, `norm`, `image_size`, `device`, `precision` and `compile` stay at
+        their defaults; it is called with up to `batch_size` items of equal shape, also on a CPU. `clone` shares it, and
+        pickles hold it.
     output : {"tokens", "cls", "mean", "pooled"}, default="tokens"
         ``"tokens"``: all patch tokens, shape (n, N, C), without class and register tokens. ``"cls"``: the class token,
         (n, C). ``"mean"``: the mean of the patch tokens, (n, C). ``"pooled"``: the model's own pooling (SigLIP's
@@ -104,7 +112,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "model": [str],
+        "model": [str, callable],
         "output": [StrOptions({"tokens", "cls", "mean", "pooled"})],
         "layer": [Integral, None],
         "norm": ["boolean"],
@@ -126,7 +134,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def __init__(
         self,
-        model: str = "frofa/vit_tiny_tin200",
+        model: str | Encoder = "frofa/vit_tiny_tin200",
         *,
         output: Output = "tokens",
         layer: int | None = None,
@@ -185,7 +193,8 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Parameters
         ----------
         X : list or pandas column of paths, list of PIL images, or uint8 array (n, H, W, 3)
-            Files are turned upright by their EXIF orientation; every colour mode becomes RGB.
+            Files are turned upright by their EXIF orientation; every colour mode becomes RGB. For a custom encoder: an
+            array (n, ...), a list of arrays, or of paths where the encoder has a `load`.
 
         Returns
         -------
@@ -205,6 +214,8 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             frame: Features = pd.DataFrame(np.asarray(extraction.features), index=X.index[extraction.kept])
             return frame
         features = extraction.features
+        if features.ndim == 3:
+            self._refuse_tokens_in_frames(tokens=True)
         # What a map shows cannot be written to, which those who transform in place would do.
         return np.array(features) if isinstance(features, FeatureArray) else features
 
@@ -232,6 +243,8 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         >>> head.fit(extraction.features, extraction.y)  # doctest: +SKIP
         """
         [extraction] = extract_together([self], X, y)
+        if self._encoder() is not None:
+            self._feature_shape = tuple(extraction.features.shape[1:])
         return extraction
 
     def feature_spec(self) -> FeatureSpec:
@@ -241,6 +254,10 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     @property
     def _n_features_out(self) -> int:  # read by get_feature_names_out
+        if self._encoder() is not None:
+            if len(getattr(self, "_feature_shape", ())) == 1:
+                return int(self._feature_shape[0])
+            raise ValueError("a custom encoder has feature names once transform has returned features (n, C).")
         if self.output == "tokens":
             raise ValueError(
                 "output='tokens' has three dimensions and no feature names: choose 'cls', 'mean', 'pooled'."
@@ -253,18 +270,22 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             raise ValueError(
                 f"image_size and max_tokens exclude each other. Got image_size={size!r}, max_tokens={self.max_tokens}."
             )
-        backbone = load_backbone(self.model, size, self.device)
-        if self.max_tokens is not None:
+        encoder = self._encoder()
+        backbone = custom_backbone(encoder) if encoder else load_backbone(str(self.model), size, self.device)
+        if self.max_tokens is not None and encoder is None:
             backbone = native_backbone(backbone, int(self.max_tokens), bool(self.enlarge))
         backbone.resolve_layer(self.output, self.layer, self.norm)
         fitted = getattr(self, "weights_digest_", None)
         if check_weights and fitted is not None and fitted != backbone.weights_digest:
             raise WeightsChangedError(
-                f"{self.model} has other weights (digest {backbone.weights_digest}) than this extractor was fitted "
+                f"{backbone.name} has other weights (digest {backbone.weights_digest}) than this extractor was fitted "
                 f"with (digest {fitted}), and heads trained on its features would be wrong. Restore them, or fit "
                 "again (so too if set_params changed the model)."
             )
         return backbone
+
+    def _encoder(self) -> Encoder | None:
+        return encoder_of(self)
 
     def _target(self, backbone: Backbone) -> Target:
         layer = backbone.resolve_layer(self.output, self.layer, self.norm)
@@ -272,7 +293,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             weights=backbone.weights_digest,
             architecture=backbone.architecture_digest,
             preprocessing=config_json(backbone),
-            decoder=DECODER,
+            decoder=backbone.decoder,
             output=self.output,
             layer=layer,
             norm=bool(self.norm),
@@ -285,13 +306,22 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         own = getattr(self, "_sklearn_output_config", {}).get("transform")
         return str(own or get_config()["transform_output"])
 
-    def _refuse_tokens_in_frames(self) -> None:
+    def _refuse_tokens_in_frames(self, *, tokens: bool) -> None:
         container = self._container()
-        if self.output == "tokens" and container != "default":
+        if tokens and container != "default":
             raise ValueError(
                 f"output='tokens' has three dimensions, which set_output(transform={container!r}) cannot hold: choose "
                 "output 'cls', 'mean' or 'pooled', or set_output(transform='default')."
             )
+
+    def __sklearn_clone__(self) -> "FrozenFeatureExtractor":
+        if isinstance(self.model, str) or hasattr(self.model, "get_params"):
+            return super().__sklearn_clone__()  # type: ignore[no-any-return]
+        rest = copy(self)
+        rest.model = ""
+        cloned: FrozenFeatureExtractor = super(FrozenFeatureExtractor, rest).__sklearn_clone__()
+        cloned.model = self.model  # an encoder does not change, and may be large
+        return cloned
 
     def __sklearn_is_fitted__(self) -> bool:
         return True  # transform needs no fit
@@ -310,14 +340,17 @@ def extract_together(extractors: Sequence[FrozenFeatureExtractor], X: Images, y:
     """Extract the features of several extractors, which differ in what they ask of one forward pass alone."""
     for extractor in extractors:
         extractor._validate_params()
-        extractor._refuse_tokens_in_frames()
+        tokens = extractor.output == "tokens" and extractor._encoder() is None
+        extractor._refuse_tokens_in_frames(tokens=tokens)
     first = extractors[0]
-    items = as_image_list(X)
+    encoder = first._encoder()
+    items = as_image_list(X) if encoder is None else as_samples(X, getattr(encoder, "load", None))
     labels = None if y is None else np.asarray(y)
+    noun = "image" if encoder is None else "item"
     if labels is not None and labels.shape != (len(items),):
-        raise ValueError(f"expected one label an image. Got {len(items)} images, and labels of shape {labels.shape}.")
+        raise ValueError(f"expected one label an {noun}. Got {len(items)} {noun}s, and labels of shape {labels.shape}.")
     if not items:
-        raise ValueError("expected at least one image. Got none.")
+        raise ValueError(f"expected at least one {noun}. Got none.")
     backbone = first._backbone()
     targets = [extractor._target(extractor._backbone()) for extractor in extractors]
     run = Run(items, backbone, targets, settings_of(first, backbone, len(items)))
@@ -329,7 +362,7 @@ def extract_together(extractors: Sequence[FrozenFeatureExtractor], X: Images, y:
         features, kept = run.with_store(store)
     skipped = [run.skipped[position] for position in sorted(run.skipped)]
     if skipped:
-        _warn(skipped, len(items), with_labels=y is not None)
+        _warn(skipped, f"{len(items)} {noun}s", with_labels=y is not None)
     kept_labels = None if labels is None else labels[kept]
     return [
         Extraction(values, kept_labels, kept, skipped, computed, stored, run.n_duplicates)
@@ -337,8 +370,8 @@ def extract_together(extractors: Sequence[FrozenFeatureExtractor], X: Images, y:
     ]
 
 
-def _warn(skipped: Sequence[ImageReadError], n: int, *, with_labels: bool) -> None:
+def _warn(skipped: Sequence[ImageReadError], of: str, *, with_labels: bool) -> None:
     listed = "; ".join(f"{e.name} (position {e.position}): {e.reason}" for e in skipped[:5])
     more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
     hint = "" if with_labels else ". To drop their labels too, use extract(X, y)"
-    warnings.warn(f"skipped {len(skipped)} of {n} images: {listed}{more}{hint}", SkippedImagesWarning, stacklevel=4)
+    warnings.warn(f"skipped {len(skipped)} of {of}: {listed}{more}{hint}", SkippedImagesWarning, stacklevel=4)

@@ -14,7 +14,7 @@ import PIL
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from frofa._listing import EXTENSIONS, is_hidden, scan
-from frofa.exceptions import ImageReadError
+from frofa.exceptions import ImageReadError, ItemError
 
 DECODER = f"Pillow {PIL.__version__}"
 """Part of every stored feature's key: decoders differ in the last bits."""
@@ -35,6 +35,16 @@ class LazyImage(ABC):
     @abstractmethod
     def read(self) -> "bytes | str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]":
         """The encoded image, the path of a file, or the pixels."""
+
+
+class Sample(LazyImage):
+    """An item of a custom encoder, which is no image: `frofa._samples`."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def content(self) -> tuple[Any, str]:
+        """As `content` below, with something that has a method `read` in place of the image."""
 
 
 Images: TypeAlias = Any
@@ -180,9 +190,11 @@ def content(item: ImageItem) -> tuple[Image.Image | bytes, str]:
     digest : str
         Of the file's bytes, wherever it lies: in a folder, an archive or a data set. Or of size and pixels.
     """
+    if isinstance(item, Sample):
+        return item.content()
     found = item.read() if isinstance(item, LazyImage) else item
     if isinstance(found, (str, os.PathLike)):
-        found = _read_file(Path(found))
+        found = read_file(Path(found))
     if isinstance(found, bytes):
         return found, blake2b(found, digest_size=20, person=b"frofa-file").hexdigest()
     image = to_rgb(found) if isinstance(found, Image.Image) else Image.fromarray(found)
@@ -191,7 +203,8 @@ def content(item: ImageItem) -> tuple[Image.Image | bytes, str]:
     return image, digest.hexdigest()
 
 
-def _read_file(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The bytes of a file; where a link leads nowhere, the error says where to."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -246,7 +259,8 @@ def read_error(position: int, item: ImageItem, error: Exception) -> ImageReadErr
         reason = error.strerror or str(error)  # the name is said already
     else:
         reason = f"{type(error).__name__}: {error}"
-    return ImageReadError(position, describe(item), reason)
+    kind = ItemError if isinstance(item, Sample) else ImageReadError
+    return kind(position, describe(item), reason)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,13 @@ from safetensors.numpy import load as from_safetensors
 from safetensors.numpy import save as to_safetensors
 
 from frofa._files import write_atomically
+from frofa._saved_encoder import AbsentEncoder, saved_model, with_encoder
 from frofa._version import __version__
 from frofa.estimators._device import resolve_device
 from frofa.exceptions import SavedFileError
+
+if TYPE_CHECKING:
+    from frofa.encoders import Encoder
 
 FORMAT = 1
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
@@ -28,7 +32,8 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     """Save an estimator, or a pipeline that starts with the extractor.
 
     The file holds parameters, fitted state and frofa's version; of an extractor, its model's name and the digest of its
-    weights, but neither the weights nor the store. The estimator is not changed.
+    weights, but neither the weights nor the store. Of a custom encoder it holds the spec, and `load`
+    takes the encoder. The estimator is not changed.
 
     Parameters
     ----------
@@ -64,7 +69,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     write_atomically(Path(path), lambda file: file.write(data))
 
 
-def load(path: str | os.PathLike[str], *, device: str | None = None) -> Any:
+def load(path: str | os.PathLike[str], *, device: str | None = None, encoder: "Encoder | None" = None) -> Any:
     """Load what `save` wrote. Nothing in the file is executed: types are taken from a fixed list.
 
     Parameters
@@ -74,6 +79,9 @@ def load(path: str | os.PathLike[str], *, device: str | None = None) -> Any:
     device : str, default=None
         Where the estimators compute from now on. None keeps what was saved, and turns a device that this machine does
         not have into ``"auto"``.
+    encoder : Encoder, default=None
+        The custom encoder of the extractor that was saved; its spec must be the one in the file. Not needed where the
+        extractor names an encoder that a package registers.
 
     Returns
     -------
@@ -82,7 +90,8 @@ def load(path: str | os.PathLike[str], *, device: str | None = None) -> Any:
     Raises
     ------
     SavedFileError
-        If the file is damaged or was changed, is of another format version, or names an unknown type.
+        If the file is damaged or was changed, is of another format version, or names an unknown type; or if it needs a
+        custom encoder, and `encoder` is not given or has another spec, or is given and not needed.
     FileNotFoundError
         If there is no such file.
     """
@@ -102,7 +111,8 @@ def load(path: str | os.PathLike[str], *, device: str | None = None) -> Any:
                 f"{path} has format {content['format']}, written by frofa {content['frofa']}; this version reads "
                 f"format {FORMAT}."
             )
-        return _decode(content["root"], arrays, device)
+        loaded = _decode(content["root"], arrays, device)
+        return with_encoder(loaded, encoder, str(path))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, SavedFileError):
             raise
@@ -138,6 +148,8 @@ def _encode(value: Any, arrays: Arrays, where: str) -> Any:
     """Turn a value into JSON; arrays go to `arrays`, under the name of their place."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, AbsentEncoder):
+        return {"encoder": value.spec}
     if isinstance(value, np.generic):
         return _encode(value.item(), arrays, where)
     if isinstance(value, (list, tuple)):
@@ -155,6 +167,7 @@ def _encode(value: Any, arrays: Arrays, where: str) -> Any:
             params = value.get_params(deep=False)
             if "store" in params:
                 params["store"] = None  # a directory of this machine, not of the file's next reader
+                params["model"] = saved_model(params["model"])
             state = {key: item for key, item in vars(value).items() if _is_fitted_attribute(key)}
             return {
                 "type": name,
@@ -178,6 +191,8 @@ def _decode(value: Any, arrays: Arrays, device: str | None) -> Any:
         return {_decode(k, arrays, device): _decode(v, arrays, device) for k, v in content}
     if kind == "array":
         return arrays[content]
+    if kind == "encoder":
+        return AbsentEncoder(content)
     labels = np.empty(len(value["labels"]), value["dtype"])
     labels[:] = value["labels"]
     return labels
@@ -188,7 +203,7 @@ def _build(value: dict[str, Any], arrays: Arrays, device: str | None) -> Any:
     if kind is None:
         raise SavedFileError(f"the file names an unknown type, {value['type']!r}. Known: {', '.join(_types())}.")
     params = {key: _decode(item, arrays, device) for key, item in value["params"].items()}
-    if "device" in params:
+    if "device" in params and not isinstance(params.get("model"), AbsentEncoder):
         params["device"] = device or _available(params["device"])
     estimator = kind(**params)
     for key, item in value["state"].items():
