@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from frofa._embedded import PREFIX, embedded_models
+from frofa._low_precision import low_precision, low_precision_key, prune_2_4, rest_precision
 from frofa._preprocessing import Preprocessing, split
 from frofa.estimators._device import resolve_device
 from frofa.exceptions import ModelNotFoundError
@@ -51,6 +52,8 @@ class Backbone:
     architecture_digest : str
         Of what computes with them.
     device : torch.device
+    weights : {"dense", "2:4"}
+        ``"2:4"`` where the linear layers of the blocks were pruned.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Backbone:
     weights_digest: str
     architecture_digest: str
     device: torch.device
+    weights: str = "dense"
 
     def __post_init__(self) -> None:
         from timm.data import create_transform
@@ -66,6 +70,7 @@ class Backbone:
         transform = create_transform(**self.data_config, is_training=False)
         object.__setattr__(self, "_preprocessing", split(transform))
         object.__setattr__(self, "_compiled", {})
+        object.__setattr__(self, "_variants", {})
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -131,7 +136,7 @@ class Backbone:
         images : Tensor
             Pixels uint8 (n, H, W, 3), or what `preprocess` returns, float32 (n, 3, H, W).
         requests : sequence of Request
-        precision : {"float32", "bfloat16", "float16"}
+        precision : {"float32", "bfloat16", "float16", "int8"}
         compiled : bool
             Run it by `torch.compile`, which compiles once for each number of images.
 
@@ -141,6 +146,8 @@ class Backbone:
             On the backbone's device, float32: tokens (n, N, C), or one vector an image (n, C). What a request gets
             does not depend on the others.
         """
+        if (variant := low_precision(self, precision)) is not self:
+            return variant.extract(images, requests, rest_precision(self, precision), compiled)
         forward = self._compile(tuple(requests)) if compiled else self._forward
         with torch.inference_mode():
             images = images.to(self.device, non_blocking=True)
@@ -162,7 +169,7 @@ class Backbone:
 
     def precision_key(self, precision: str, *, compiled: bool) -> str:
         """What of the forward pass changes the last bits, for a store's key."""
-        precision = self.resolve_precision(precision)
+        precision = low_precision_key(self, self.resolve_precision(precision))
         return " ".join([precision, *["channels_last"] * is_convolutional(self.module), *["compiled"] * compiled])
 
     def _precision(self, precision: str) -> contextlib.AbstractContextManager[Any]:
@@ -235,7 +242,7 @@ def _output(output: Output, prefix: Tensor, tokens: Tensor) -> Tensor:
     return tokens.mean(1) if output == "mean" else tokens
 
 
-def load_backbone(model: str, image_size: ImageSize, device: str) -> Backbone:
+def load_backbone(model: str, image_size: ImageSize, device: str, weights: str = "dense") -> Backbone:
     """Load a backbone, or return the one this process has loaded already.
 
     Parameters
@@ -246,6 +253,7 @@ def load_backbone(model: str, image_size: ImageSize, device: str) -> Backbone:
         Height and width in pixels; None for the checkpoint's own.
     device : str
         ``"auto"`` or a torch device.
+    weights : {"dense", "2:4"}, default="dense"
 
     Raises
     ------
@@ -255,11 +263,13 @@ def load_backbone(model: str, image_size: ImageSize, device: str) -> Backbone:
         If the model cannot take this image size, or this machine does not have the device.
     """
     name = _timm_name(model)
-    return _load(model, name, _fingerprint(name), _height_width(image_size), str(resolve_device(device)))
+    return _load(model, name, _fingerprint(name), _height_width(image_size), str(resolve_device(device)), weights)
 
 
 @lru_cache(maxsize=4)
-def _load(model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, int] | None, device: str) -> Backbone:
+def _load(
+    model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, int] | None, device: str, weights: str
+) -> Backbone:
     del fingerprint  # only part of the key: a folder whose files changed is loaded again
     import timm
     from timm.data import resolve_data_config
@@ -269,7 +279,9 @@ def _load(model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, 
             module: Any = timm.create_model(name, pretrained=True)
     except Exception as error:  # timm, the hub's client and safetensors raise a dozen types
         raise ModelNotFoundError(_not_found(model, error)) from error
-    weights = weights_digest(module)  # before position embeddings are resized: the checkpoint's, at every image size
+    if weights == "2:4":
+        prune_2_4(model, module)
+    digest = weights_digest(module)  # before position embeddings are resized: the checkpoint's, at every image size
     if size is not None and hasattr(module, "set_input_size"):
         try:
             module.set_input_size(img_size=size)
@@ -282,7 +294,7 @@ def _load(model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, 
     if is_convolutional(module):  # about twice as fast on a CPU, and what tensor cores take
         module = module.to(memory_format=torch.channels_last)
     device_ = torch.device(device)
-    return Backbone(model, module.to(device_), config, weights, architecture, device_)
+    return Backbone(model, module.to(device_), config, digest, architecture, device_, weights)
 
 
 def is_convolutional(module: nn.Module) -> bool:
