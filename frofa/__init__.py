@@ -10,6 +10,7 @@ from frofa._version import __version__
 
 if TYPE_CHECKING:
     from frofa import augmentations, estimators
+    from frofa.doctor import check_extractor
     from frofa.evaluation import disjoint_shots, mean_interval, sample_shots
     from frofa.extractor import FrozenFeatureExtractor
     from frofa.images import list_images, load_image_folder
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _HOME = {
     "FeatureStore": "frofa.store",
     "FrozenFeatureExtractor": "frofa.extractor",
+    "check_extractor": "frofa.doctor",
     "disjoint_shots": "frofa.evaluation",
     "extract_many": "frofa.many",
     "list_images": "frofa.images",
@@ -37,6 +39,7 @@ __all__ = [
     "FrozenFeatureExtractor",
     "__version__",
     "augmentations",
+    "check_extractor",
     "disjoint_shots",
     "estimators",
     "extract_many",
