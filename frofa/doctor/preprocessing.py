@@ -103,4 +103,4 @@ def _plain(value: Any) -> Any:
     """Numbers and lists of them, of whatever type, in one form."""
     if isinstance(value, (list, tuple, np.ndarray)):
         return [_plain(part) for part in value]
-    return round(float(value), 6) if isinstance(value, (int, float, np.number)) else value
+    return round(float(value), 6) if isinstance(value, (float, np.floating)) else value
