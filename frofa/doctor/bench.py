@@ -76,12 +76,12 @@ def compare_sides(
     ValueError
         If a class has no more images than `shots`, or a side is not known.
     """
+    if unknown := [name for name in sides if name not in SIDES]:
+        raise ValueError(f"sides must be of {', '.join(SIDES)}. Got {', '.join(unknown)}.")
     classes, counts = np.unique(labels, return_counts=True)
     if counts.min() <= shots:
         rarest = classes[counts.argmin()]
         raise ValueError(f"{shots} shots and a test take {shots + 1} images a class. Got {counts.min()} of {rarest}.")
-    if unknown := [name for name in sides if name not in SIDES]:
-        raise ValueError(f"sides must be of {', '.join(SIDES)}. Got {', '.join(unknown)}.")
     supports = [sample_shots(labels, shots, seed) for seed in range(n_seeds)]
     for name in sides:
         try:
