@@ -114,7 +114,7 @@ def test_the_store_of_an_extractor_is_not_touched(tmp_path: Path) -> None:
 
 def test_train_mode_is_named() -> None:
     extractor = FrozenFeatureExtractor(EMBEDDED, device="cpu")
-    extractor._backbone().module.blocks[3].train()  # type: ignore[index, operator, union-attr]
+    extractor._backbone().module.blocks[3].train()  # type: ignore[index, union-attr]
     assert fault(extractor)["eval mode"].startswith("in train mode: blocks.3, ")
 
 
@@ -193,17 +193,17 @@ def test_blocks_that_were_never_loaded_are_named(embedded_copy: Path) -> None:
 
 def test_weights_that_are_not_the_files_are_named() -> None:
     extractor = FrozenFeatureExtractor(EMBEDDED, device="cpu")
-    extractor._backbone().module.blocks[2].mlp.fc1.weight.mul_(1.5)  # type: ignore[index, operator, union-attr]
+    extractor._backbone().module.blocks[2].mlp.fc1.weight.mul_(1.5)  # type: ignore[index, union-attr]
     assert fault(extractor)["checkpoint file"] == "differ from model.safetensors: blocks.2.mlp.fc1.weight"
 
 
 def test_layers_of_zeros_are_named(embedded_copy: Path) -> None:
-    model = edit(embedded_copy, lambda weights: weights["blocks.5.attn.proj.weight"].zero_())  # type: ignore[func-returns-value, arg-type, return-value]
+    model = edit(embedded_copy, lambda weights: weights["blocks.5.attn.proj.weight"].zero_())  # type: ignore[arg-type]
     assert "blocks.5.attn.proj" in fault(model)["constant weights"]
 
 
 def test_nan_weights_are_named(embedded_copy: Path) -> None:
-    model = edit(embedded_copy, lambda weights: weights["blocks.7.norm1.bias"].fill_(float("nan")))  # type: ignore[func-returns-value, arg-type, return-value]
+    model = edit(embedded_copy, lambda weights: weights["blocks.7.norm1.bias"].fill_(float("nan")))  # type: ignore[arg-type]
     failed = fault(model)
     assert failed["finite weights"] == "NaN or infinite values in blocks.7.norm1.bias"
     assert failed["features"] == "4 of 4 images have NaN or infinite features"
@@ -211,14 +211,14 @@ def test_nan_weights_are_named(embedded_copy: Path) -> None:
 
 
 def test_a_file_that_lacks_weights_is_named(embedded_copy: Path) -> None:
-    model = edit(embedded_copy, lambda weights: weights.pop("blocks.4.mlp.fc1.weight"))  # type: ignore[func-returns-value, arg-type, return-value]
+    model = edit(embedded_copy, lambda weights: weights.pop("blocks.4.mlp.fc1.weight"))  # type: ignore[arg-type]
     assert "blocks.4.mlp.fc1.weight" in fault(model)["loading"]
 
 
 def test_features_that_depend_on_the_batch_are_named(small_vit: str) -> None:
     class Mixed(Changed):
         def change(self, backbone: Backbone) -> Backbone:
-            backbone.module.norm.register_forward_hook(lambda _, __, out: out - out.mean(0, keepdim=True) / 2)  # type: ignore[union-attr, operator]
+            backbone.module.norm.register_forward_hook(lambda _, __, out: out - out.mean(0, keepdim=True) / 2)  # type: ignore[union-attr]
             return backbone
 
     assert "features depend on the batch" in fault(Mixed(small_vit, device="cpu"))["batch size"]
@@ -263,7 +263,7 @@ def test_the_command_prints_a_line_a_check(capsys: pytest.CaptureFixture[str], s
 def test_the_command_fails_with_the_line_that_says_why(
     capsys: pytest.CaptureFixture[str], embedded_copy: Path, tmp_path: Path
 ) -> None:
-    model = edit(embedded_copy, lambda weights: weights["norm.weight"].fill_(float("inf")))  # type: ignore[func-returns-value, arg-type, return-value]
+    model = edit(embedded_copy, lambda weights: weights["norm.weight"].fill_(float("inf")))  # type: ignore[arg-type]
     golden = tmp_path / "golden.npz"
     assert main(["doctor", model, "--device", "cpu", "--write-golden", str(golden)]) == 1
     captured = capsys.readouterr()

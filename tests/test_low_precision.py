@@ -84,7 +84,12 @@ def test_int8_of_2_4_weights_is_close_to_them(vit: str, image_paths: list[str]) 
 
 
 def test_each_has_a_key_of_its_own_in_a_store(vit: str, image_paths: list[str], tmp_path: Path) -> None:
-    options = [{}, {"precision": "int8"}, {"weights": "2:4"}, {"weights": "2:4", "precision": "int8"}]
+    options: list[dict[str, Any]] = [
+        {},
+        {"precision": "int8"},
+        {"weights": "2:4"},
+        {"weights": "2:4", "precision": "int8"},
+    ]
     extractors = [FrozenFeatureExtractor(vit, device="cpu", store=tmp_path / "store", **given) for given in options]
     specs = [extractor.feature_spec() for extractor in extractors]
     assert [spec.precision for spec in specs] == ["float32", "int8 float32", "float32", "int8 float32"]
