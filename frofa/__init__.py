@@ -11,6 +11,7 @@ from frofa._version import __version__
 if TYPE_CHECKING:
     from frofa import augmentations, estimators
     from frofa._onnx import OnnxEncoder
+    from frofa.doctor import check_extractor
     from frofa.encoders import Encoder, FunctionEncoder, TorchEncoder
     from frofa.estimators import RaggedTokens
     from frofa.evaluation import disjoint_shots, mean_interval, sample_shots
@@ -31,6 +32,7 @@ _HOME = {
     "PretrainedHead": "frofa.pretrained",
     "RaggedTokens": "frofa.estimators",
     "TorchEncoder": "frofa.encoders",
+    "check_extractor": "frofa.doctor",
     "disjoint_shots": "frofa.evaluation",
     "extract_many": "frofa.many",
     "list_images": "frofa.images",
@@ -53,6 +55,7 @@ __all__ = [
     "TorchEncoder",
     "__version__",
     "augmentations",
+    "check_extractor",
     "disjoint_shots",
     "estimators",
     "extract_many",

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from frofa.backbone import architecture_digest
+from frofa._digests import architecture_digest
 from frofa.estimators._search_digest import digest
 from frofa.estimators._search_errors import CheckpointError
 

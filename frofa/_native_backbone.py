@@ -31,8 +31,8 @@ class NativeBackbone(Backbone):
     enlarge : bool
     """
 
-    max_tokens: int
-    enlarge: bool
+    max_tokens: int = 0
+    enlarge: bool = True
 
     def __post_init__(self) -> None:
         from timm.data.transforms import str_to_interp_mode
@@ -157,6 +157,6 @@ def native_backbone(backbone: Backbone, max_tokens: int, enlarge: bool = True) -
         backbone.weights_digest,
         backbone.architecture_digest,
         backbone.device,
-        max_tokens,
-        enlarge,
+        max_tokens=max_tokens,
+        enlarge=enlarge,
     )

@@ -4,11 +4,9 @@ import contextlib
 import difflib
 import json
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import blake2b
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -17,8 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from frofa._digests import architecture_digest, weights_digest
 from frofa._embedded import PREFIX, embedded_models
 from frofa._huggingface import HF_PREFIX, load_tower
+from frofa._low_precision import low_precision, low_precision_key, prune_2_4, rest_precision
 from frofa._preprocessing import Preprocessing, split
 from frofa.estimators._device import resolve_device
 from frofa.exceptions import ModelNotFoundError
@@ -54,6 +54,8 @@ class Backbone:
     architecture_digest : str
         Of what computes with them.
     device : torch.device
+    weights : {"dense", "2:4"}
+        ``"2:4"`` where the linear layers of the blocks were pruned.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Backbone:
     weights_digest: str
     architecture_digest: str
     device: torch.device
+    weights: str = "dense"
 
     is_custom = False  # the user's own encoder: frofa._custom
     unit = "img"  # what a progress bar counts
@@ -73,6 +76,7 @@ class Backbone:
         transform = create_transform(**self.data_config, is_training=False)
         object.__setattr__(self, "_preprocessing", split(transform))
         object.__setattr__(self, "_compiled", {})
+        object.__setattr__(self, "_variants", {})
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -147,7 +151,7 @@ class Backbone:
         images : Tensor
             Pixels uint8 (n, H, W, 3), or what `preprocess` returns, float32 (n, 3, H, W).
         requests : sequence of Request
-        precision : {"float32", "bfloat16", "float16"}
+        precision : {"float32", "bfloat16", "float16", "int8"}
         compiled : bool
             Run it by `torch.compile`, which compiles once for each number of images.
 
@@ -157,6 +161,8 @@ class Backbone:
             On the backbone's device, float32: tokens (n, N, C), or one vector an image (n, C). What a request gets
             does not depend on the others.
         """
+        if (variant := low_precision(self, precision)) is not self:
+            return variant.extract(images, requests, rest_precision(self, precision), compiled)
         forward = self._compile(tuple(requests)) if compiled else self._forward
         with torch.inference_mode():
             images = images.to(self.device, non_blocking=True)
@@ -178,7 +184,7 @@ class Backbone:
 
     def precision_key(self, precision: str, *, compiled: bool) -> str:
         """What of the forward pass changes the last bits, for a store's key."""
-        precision = self.resolve_precision(precision)
+        precision = low_precision_key(self, self.resolve_precision(precision))
         return " ".join([precision, *["channels_last"] * is_convolutional(self.module), *["compiled"] * compiled])
 
     def _precision(self, precision: str) -> contextlib.AbstractContextManager[Any]:
@@ -251,7 +257,7 @@ def _output(output: Output, prefix: Tensor, tokens: Tensor) -> Tensor:
     return tokens.mean(1) if output == "mean" else tokens
 
 
-def load_backbone(model: str, image_size: ImageSize, device: str) -> Backbone:
+def load_backbone(model: str, image_size: ImageSize, device: str, weights: str = "dense") -> Backbone:
     """Load a backbone, or return the one this process has loaded already.
 
     Parameters
@@ -262,6 +268,7 @@ def load_backbone(model: str, image_size: ImageSize, device: str) -> Backbone:
         Height and width in pixels; None for the checkpoint's own.
     device : str
         ``"auto"`` or a torch device.
+    weights : {"dense", "2:4"}, default="dense"
 
     Raises
     ------
@@ -271,11 +278,13 @@ def load_backbone(model: str, image_size: ImageSize, device: str) -> Backbone:
         If the model cannot take this image size, or this machine does not have the device.
     """
     name = _timm_name(model)
-    return _load(model, name, _fingerprint(name), _height_width(image_size), str(resolve_device(device)))
+    return _load(model, name, _fingerprint(name), _height_width(image_size), str(resolve_device(device)), weights)
 
 
 @lru_cache(maxsize=4)
-def _load(model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, int] | None, device: str) -> Backbone:
+def _load(
+    model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, int] | None, device: str, weights: str
+) -> Backbone:
     del fingerprint  # only part of the key: a folder whose files changed is loaded again
     import timm
     from timm.data import resolve_data_config
@@ -291,7 +300,9 @@ def _load(model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, 
             )
     except Exception as error:  # timm, the hub's client and safetensors raise a dozen types
         raise ModelNotFoundError(_not_found(model, error)) from error
-    weights = weights_digest(module)  # before position embeddings are resized: the checkpoint's, at every image size
+    if weights == "2:4":
+        prune_2_4(model, module)
+    digest = weights_digest(module)  # before position embeddings are resized: the checkpoint's, at every image size
     if size is not None and hasattr(module, "set_input_size"):
         try:
             module.set_input_size(img_size=size)
@@ -304,7 +315,7 @@ def _load(model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, 
     if is_convolutional(module):  # about twice as fast on a CPU, and what tensor cores take
         module = module.to(memory_format=torch.channels_last)
     device_ = torch.device(device)
-    return Backbone(model, module.to(device_), config, weights, architecture, device_)
+    return Backbone(model, module.to(device_), config, digest, architecture, device_, weights)
 
 
 def is_convolutional(module: nn.Module) -> bool:
@@ -312,30 +323,6 @@ def is_convolutional(module: nn.Module) -> bool:
     return any(isinstance(part, nn.BatchNorm2d) for part in module.modules()) and not hasattr(
         module, "num_prefix_tokens"
     )
-
-
-def weights_digest(module: nn.Module) -> str:
-    """Digest of a module's parameters and buffers: the same on every machine and with every version of timm."""
-    digest = blake2b(digest_size=20, person=b"frofa-weights")
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def architecture_digest(module: nn.Module) -> str:
-    """Digest of what computes with the weights: a module's parts and their plain settings (heads, eps, ...).
-
-    Another version of timm or torch may give another digest for the same computation: then features are extracted
-    again, which is safe.
-    """
-    digest = blake2b(digest_size=20, person=b"frofa-module")
-    digest.update(re.sub(r" at 0x[0-9a-f]+", "", repr(module)).encode())
-    for name, part in module.named_modules():
-        for key, value in sorted(vars(part).items()):
-            if isinstance(value, (int, float, str)) and key not in ("training", "fused_attn"):
-                digest.update(f"{name}.{key}={value!r};".encode())
-    return digest.hexdigest()
 
 
 def _height_width(image_size: ImageSize) -> tuple[int, int] | None:

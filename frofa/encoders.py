@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from frofa.backbone import weights_digest
+from frofa._digests import weights_digest
 from frofa.estimators._device import resolve_device
 from frofa.exceptions import EncoderError
 

@@ -1,6 +1,11 @@
 """Errors that frofa raises at its boundary; each is also the built-in error that fits best."""
 
 import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from frofa.doctor.finding import Finding
 
 
 class FrofaError(Exception):
@@ -79,6 +84,23 @@ class DamagedStoreError(StoreError):
 
 class SavedFileError(FrofaError, ValueError):
     """A saved estimator cannot be written, or its file is damaged, tampered with or not ours."""
+
+
+class ExtractorCheckError(FrofaError, AssertionError):
+    """An extractor does not do what it should; the message names the checks that failed.
+
+    Attributes
+    ----------
+    findings : list of Finding
+        Of all checks.
+    """
+
+    def __init__(self, findings: "Sequence[Finding]"):
+        super().__init__(findings)
+        self.findings = list(findings)
+
+    def __str__(self) -> str:
+        return "; ".join(f"{found.check}: {found.message}" for found in self.findings if found.status == "failed")
 
 
 class SkippedImagesWarning(UserWarning):

@@ -69,9 +69,14 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         are halved instead, with a warning; their features may then differ in their last bits.
     device : str, default="auto"
         ``"auto"`` takes the GPU where there is one; or a torch device.
-    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+    precision : {"auto", "float32", "bfloat16", "float16", "int8"}, default="auto"
         Of the forward pass: ``"auto"`` is float32 on a CPU, bfloat16 autocast on a GPU. In low precision, features
-        differ slightly with the batch they are computed in.
+        differ slightly with the batch they are computed in. ``"int8"`` rounds weights and inputs of the linear layers
+        in a vision transformer's blocks to 8 bits; the rest is as ``"auto"``.
+    weights : {"dense", "2:4"}, default="dense"
+        ``"2:4"`` sets the two smallest of every four weights in these layers to zero. On CUDA devices of capability
+        8.0 or more, in bfloat16 or float16, kernels for such weights take them; elsewhere they run as dense ones, with
+        the same features but for rounding. ``frofa bench-backbone`` shows what either costs and gains.
     dtype : {"float32", "float16", "bfloat16", "float64"}, default="float32"
         Of what is stored and returned; NumPy, which has no bfloat16, gets that as float32.
     n_jobs : int, default=None
@@ -121,7 +126,8 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         "enlarge": ["boolean"],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "device": [str],
-        "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
+        "precision": [StrOptions({"auto", "float32", "bfloat16", "float16", "int8"})],
+        "weights": [StrOptions({"dense", "2:4"})],
         "dtype": [StrOptions({"float32", "float16", "bfloat16", "float64"})],
         "n_jobs": [Integral, None],
         "decode": [StrOptions({"auto", "thread", "process"})],
@@ -144,7 +150,8 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         enlarge: bool = True,
         batch_size: int | Literal["auto"] = 64,
         device: str = "auto",
-        precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+        precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto",
+        weights: Literal["dense", "2:4"] = "dense",
         dtype: Literal["float32", "float16", "bfloat16", "float64"] = "float32",
         n_jobs: int | None = None,
         decode: Literal["auto", "thread", "process"] = "auto",
@@ -164,6 +171,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.batch_size = batch_size
         self.device = device
         self.precision = precision
+        self.weights = weights
         self.dtype = dtype
         self.n_jobs = n_jobs
         self.decode = decode
@@ -266,15 +274,23 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _backbone(self, *, check_weights: bool = True) -> Backbone:
         size = tuple(self.image_size) if isinstance(self.image_size, list) else self.image_size
+        if self.max_tokens is not None and (self.weights != "dense" or self.precision == "int8"):
+            raise ValueError(
+                f"max_tokens takes weights='dense' and other precisions than 'int8'. Got weights={self.weights!r}, "
+                f"precision={self.precision!r}."
+            )
         if self.max_tokens is not None and size is not None:
             raise ValueError(
                 f"image_size and max_tokens exclude each other. Got image_size={size!r}, max_tokens={self.max_tokens}."
             )
         encoder = self._encoder()
-        backbone = custom_backbone(encoder) if encoder else load_backbone(str(self.model), size, self.device)
+        backbone = (
+            custom_backbone(encoder) if encoder else load_backbone(str(self.model), size, self.device, self.weights)
+        )
         if self.max_tokens is not None and encoder is None:
             backbone = native_backbone(backbone, int(self.max_tokens), bool(self.enlarge))
         backbone.resolve_layer(self.output, self.layer, self.norm)
+        backbone.precision_key(self.precision, compiled=self.compile)  # refuses what the model cannot run in
         fitted = getattr(self, "weights_digest_", None)
         if check_weights and fitted is not None and fitted != backbone.weights_digest:
             raise WeightsChangedError(

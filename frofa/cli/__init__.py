@@ -1,4 +1,4 @@
-"""The ``frofa`` command: demo, models, convert, extract, fit, predict, study, store."""
+"""The ``frofa`` command: demo, models, convert, doctor, bench-backbone, extract, fit, predict, study, store."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 
 from frofa._version import __version__
-from frofa.cli import convert, demo, extract, fit, models, predict, store, study
+from frofa.cli import bench_backbone, convert, demo, doctor, extract, fit, models, predict, store, study
 from frofa.cli._options import EPILOG, EXIT_ERROR, EXIT_INTERRUPTED
 from frofa.exceptions import FrofaError
 
@@ -40,6 +40,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"frofa {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (demo, models, convert, extract, fit, predict, study, store):
+    for command in (demo, models, convert, doctor, bench_backbone, extract, fit, predict, study, store):
         command.add(commands)
     return parser

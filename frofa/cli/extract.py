@@ -58,8 +58,14 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--precision",
         default="auto",
-        choices=["auto", "float32", "bfloat16", "float16"],
+        choices=["auto", "float32", "bfloat16", "float16", "int8"],
         help="of the forward pass (default: float32 on a CPU, bfloat16 on a GPU)",
+    )
+    parser.add_argument(
+        "--weights",
+        default="dense",
+        choices=["dense", "2:4"],
+        help="2:4 prunes the linear layers of a vision transformer; see 'frofa bench-backbone' (default: %(default)s)",
     )
     parser.add_argument("--skipped", type=Path, metavar="FILE.csv", help="write names of skipped images, with reasons")
     add_extractor_options(parser)
@@ -102,7 +108,7 @@ def _check_files(args: argparse.Namespace) -> None:
 def _make_extractors(args: argparse.Namespace) -> "dict[str, FrozenFeatureExtractor]":
     """One for each output and layer, by the name of its array; fitted, so that a wrong one is known before the work."""
     outputs, layers = dict.fromkeys(args.output), dict.fromkeys(args.layer)
-    options = {"norm": args.norm, "dtype": args.dtype, "precision": args.precision}
+    options = {"norm": args.norm, "dtype": args.dtype, "precision": args.precision, "weights": args.weights}
     made = {}
     for output in outputs:
         for layer in layers:

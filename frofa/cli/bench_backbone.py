@@ -1,0 +1,88 @@
+"""``frofa bench-backbone``: what a faster precision gains, and what it costs in accuracy."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from frofa.cli._options import EXIT_ERROR, EXIT_SKIPPED, Commands, check_out
+from frofa.cli._skipped import report_skipped, write_skipped
+
+
+def add(commands: Commands) -> None:
+    """Add the sub-command."""
+    parser = commands.add_parser(
+        "bench-backbone",
+        help="speed and accuracy of a backbone in float32, bfloat16, int8 and with 2:4 sparse weights",
+        description="Print images/s of the forward pass on this device, and top-1 accuracy of a ridge probe on "
+        "DIRECTORY/CLASS/IMAGE, for each side by side: mean and 95 %% interval over support samples, which are the "
+        "same for all. A side that cannot be had says why. Nothing is kept on disk.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="backbone; see 'frofa models'")
+    parser.add_argument("images", type=Path, metavar="DIRECTORY", help="DIRECTORY/CLASS/IMAGE; the class is the label")
+    parser.add_argument("--shots", type=int, default=5, help="images a class to train on (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=5, help="support samples (default: %(default)s)")
+    parser.add_argument(
+        "--sides",
+        nargs="+",
+        metavar="SIDE",
+        default=["float32", "bfloat16", "int8", "2:4"],
+        help="which, and in which order (default: float32 bfloat16 int8 2:4)",
+    )
+    parser.add_argument("--compile", action="store_true", help="compile the forward pass of each by torch.compile")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)")
+    parser.add_argument("--batch-size", type=int, default=64, help="images a forward pass (default: %(default)s)")
+    parser.add_argument("--image-size", type=int, help="side in pixels (default: the model's own)")
+    parser.add_argument("--skipped", type=Path, metavar="FILE.csv", help="write names of skipped images, with reasons")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from frofa.doctor.bench import compare_sides, table
+    from frofa.extractor import FrozenFeatureExtractor
+
+    for name in ("shots", "seeds"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name} must be at least 1. Got {getattr(args, name)}.")
+    if args.skipped is not None:
+        check_out(args.skipped, "--skipped")
+    paths, labels, skipped = _readable(args.images)
+    extractor = FrozenFeatureExtractor(
+        args.model,
+        device=args.device,
+        batch_size=args.batch_size,
+        image_size=args.image_size,
+        compile=args.compile,
+        verbose=True,
+    )
+    extractor.fit()  # a model that cannot be loaded is one error, not one for each side
+    sides = []
+    for side in compare_sides(extractor, paths, labels, shots=args.shots, n_seeds=args.seeds, sides=args.sides):
+        print(f"{side.name}: {side.error or f'{side.images_per_second:.4g} images/s'}", flush=True)
+        sides.append(side)
+    print(f"\nridge probe at {args.shots} shots, {args.seeds} support samples, {len(paths)} images")
+    print("\n".join(table(sides)))
+    report_skipped(skipped, len(paths) + len(skipped))
+    if args.skipped is not None:
+        write_skipped(args.skipped, skipped)
+    if any(side.error for side in sides):
+        return EXIT_ERROR
+    return EXIT_SKIPPED if skipped else 0
+
+
+def _readable(directory: Path) -> tuple[list[str], Any, list[Any]]:
+    """The images that can be read, so that all sides have the same ones, their labels, and what is wrong with others.
+
+    They are decoded twice, which costs little beside the forward passes of all sides.
+    """
+    from tqdm.auto import tqdm
+
+    from frofa.images import check_readable, load_image_folder
+
+    paths, labels = load_image_folder(directory)
+    if len(set(labels)) < 2:
+        raise ValueError(f"a probe takes two classes at least; {directory} has one, {labels[0]}.")
+    errors = [check_readable(position, path) for position, path in enumerate(tqdm(paths, desc="decode", unit="img"))]
+    kept = [position for position, error in enumerate(errors) if error is None]
+    if not kept:
+        raise ValueError(f"none of the {len(paths)} images could be read; the first: {errors[0]}")
+    return [paths[position] for position in kept], labels[kept], [error for error in errors if error is not None]

@@ -1,0 +1,60 @@
+"""``frofa doctor``: whether a backbone is what it should be, and what it costs."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from frofa.cli._options import EXIT_ERROR, Commands, list_some_images
+
+
+def add(commands: Commands) -> None:
+    """Add the sub-command."""
+    parser = commands.add_parser(
+        "doctor",
+        help="check a backbone, and say what it costs",
+        description="Check weights, preprocessing, outputs and their sensitivity to batch and precision, and measure "
+        "throughput, memory and the size of a store; one line a check. The exit code is 1 where one failed.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="backbone; see 'frofa models'")
+    parser.add_argument("images", nargs="*", type=Path, metavar="IMAGES", help="images or directories (default: ours)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)")
+    parser.add_argument("--image-size", type=int, help="side in pixels (default: the model's own)")
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=["auto", "float32", "bfloat16", "float16", "int8"],
+        help="to compare with float32 (default: that of an extraction)",
+    )
+    parser.add_argument("--weights", default="dense", choices=["dense", "2:4"], help="(default: %(default)s)")
+    vectors = parser.add_mutually_exclusive_group()
+    vectors.add_argument(
+        "--golden", type=Path, metavar="FILE.npz", help="golden vectors (default: golden.npz in the model's folder)"
+    )
+    vectors.add_argument(
+        "--write-golden", type=Path, metavar="FILE.npz", help="write golden vectors of this model, if all is well"
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from frofa.cli._options import check_out
+    from frofa.doctor import examine, write_golden
+    from frofa.extractor import FrozenFeatureExtractor
+
+    if args.write_golden is not None:
+        check_out(args.write_golden, "--write-golden")
+    images = list_some_images(args.images) if args.images else None
+    extractor = FrozenFeatureExtractor(
+        args.model, device=args.device, image_size=args.image_size, precision=args.precision, weights=args.weights
+    )
+    n_failed = 0
+    for finding in examine(extractor, images, golden=args.golden):
+        print(finding, flush=True)
+        n_failed += finding.status == "failed"
+    if n_failed:
+        print(f"frofa: error: {n_failed} of the checks failed, see above", file=sys.stderr)
+        return EXIT_ERROR
+    if args.write_golden is not None:
+        write_golden(args.model, args.write_golden)
+        print(f"golden vectors: {args.write_golden}")
+    return 0

@@ -1,0 +1,130 @@
+"""Precisions and weights of a backbone side by side: how fast they are, and what they cost in accuracy."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import clone
+
+from frofa.doctor.cost import forward_rate
+from frofa.doctor.subject import pixels_of, some
+from frofa.estimators import RidgeProbeClassifier
+from frofa.evaluation import sample_shots
+from frofa.extractor import FrozenFeatureExtractor
+
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+Weights: TypeAlias = Literal["dense", "2:4"]
+SIDES: dict[str, tuple[Precision, Weights]] = {
+    "float32": ("float32", "dense"),
+    "bfloat16": ("bfloat16", "dense"),
+    "int8": ("int8", "dense"),
+    "2:4": ("auto", "2:4"),
+}
+"""Precision and weights of each side."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One precision, measured.
+
+    Attributes
+    ----------
+    name : str
+    images_per_second : float
+        Of the forward pass alone.
+    accuracies : tuple of float
+        Top-1 accuracy of the probe in percent, one a seed.
+    error : str or None
+        Why it could not be measured; then the others are NaN and empty.
+    """
+
+    name: str
+    images_per_second: float = float("nan")
+    accuracies: tuple[float, ...] = ()
+    error: str | None = None
+
+
+def compare_sides(
+    extractor: FrozenFeatureExtractor,
+    paths: Sequence[Any],
+    labels: npt.NDArray[Any],
+    *,
+    shots: int,
+    n_seeds: int,
+    sides: Sequence[str] = tuple(SIDES),
+) -> Iterator[Side]:
+    """Measure each side; one that fails says why, and the others go on.
+
+    Parameters
+    ----------
+    extractor : FrozenFeatureExtractor
+        It is not changed: each side has its own precision and weights, and pooled features.
+    paths : sequence
+        Images, each of which can be read.
+    labels : ndarray of shape (n,)
+    shots : int
+        Images a class that a probe is trained on; it is tested on all others.
+    n_seeds : int
+        Probes, each trained on another choice. All sides have the same choices.
+    sides : sequence of str
+        Of `SIDES`.
+
+    Raises
+    ------
+    ValueError
+        If a class has no more images than `shots`, or a side is not known.
+    """
+    if unknown := [name for name in sides if name not in SIDES]:
+        raise ValueError(f"sides must be of {', '.join(SIDES)}. Got {', '.join(unknown)}.")
+    classes, counts = np.unique(labels, return_counts=True)
+    if counts.min() <= shots:
+        rarest = classes[counts.argmin()]
+        raise ValueError(f"{shots} shots and a test take {shots + 1} images a class. Got {counts.min()} of {rarest}.")
+    supports = [sample_shots(labels, shots, seed) for seed in range(n_seeds)]
+    for name in sides:
+        try:
+            yield _measure(extractor, name, paths, labels, supports)
+        except Exception as error:  # of kernels, compilers, devices
+            yield Side(name, error=f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _measure(
+    extractor: FrozenFeatureExtractor,
+    name: str,
+    paths: Sequence[Any],
+    labels: npt.NDArray[Any],
+    supports: Sequence[npt.NDArray[np.intp]],
+) -> Side:
+    precision, weights = SIDES[name]
+    extractor = clone(extractor).set_params(precision=precision, weights=weights, output="pooled")
+    backbone = extractor._backbone()
+    pixels = pixels_of(backbone, some(paths))
+    rate = forward_rate(backbone, pixels, backbone.resolve_precision(precision), compiled=extractor.compile)
+    features = np.asarray(extractor.transform(paths))
+    return Side(name, rate, tuple(_accuracy(features, labels, support) for support in supports))
+
+
+def _accuracy(features: npt.NDArray[Any], labels: npt.NDArray[Any], support: npt.NDArray[np.intp]) -> float:
+    unseen = np.ones(len(labels), bool)
+    unseen[support] = False
+    probe = RidgeProbeClassifier().fit(features[support], labels[support])
+    return 100 * float((probe.predict(features[unseen]) == labels[unseen]).mean())
+
+
+def table(sides: Sequence[Side]) -> list[str]:
+    """The sides as lines of text; accuracy and its paired difference to the first that was measured."""
+    from frofa.evaluation import mean_interval
+
+    lines = [f"{'':<10}{'images/s':>10}{'speed':>8}{'accuracy, %':>16}{'paired, points':>18}"]
+    first = next((side for side in sides if side.error is None), None)
+    for side in sides:
+        if side.error is not None or first is None:
+            lines.append(f"{side.name:<10}failed: {side.error}")
+            continue
+        accuracy = f"{mean_interval(side.accuracies):.1f}"
+        change = "" if side is first else f"{mean_interval(np.subtract(side.accuracies, first.accuracies)):+.1f}"
+        speed = side.images_per_second / first.images_per_second
+        lines.append(f"{side.name:<10}{side.images_per_second:>10.4g}{speed:>8.2f}{accuracy:>16}{change:>18}")
+    return lines

@@ -1,0 +1,128 @@
+"""All checks of an extractor, one after the other."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from sklearn.base import clone
+
+from frofa.doctor import cost, golden, outputs, preprocessing, sensitivity, weights
+from frofa.doctor.finding import Finding, Outcome
+from frofa.doctor.subject import Subject, reference_images, some
+from frofa.exceptions import ExtractorCheckError, FrofaError
+from frofa.extractor import FrozenFeatureExtractor
+from frofa.images import Images, as_image_list
+
+CHECKS: dict[str, Callable[[Subject], Outcome]] = {
+    "weights digest": weights.check_digest,
+    "eval mode": weights.check_eval_mode,
+    "finite weights": weights.check_finite,
+    "constant weights": weights.check_constant,
+    "loaded weights": weights.check_loaded,
+    "checkpoint file": weights.check_file,
+    "preprocessing": preprocessing.check_config,
+    "pixel values": preprocessing.check_pixels,
+    "EXIF orientation": preprocessing.check_exif,
+    "golden vectors": golden.check_golden,
+    "features": outputs.check_features,
+    "tokens and grid": outputs.check_tokens,
+    "pooling": outputs.check_pooling,
+    "batch size": sensitivity.check_batch,
+    "precision": sensitivity.check_precision,
+    "throughput": cost.check_throughput,
+    "memory": cost.check_memory,
+    "store size": cost.check_store,
+}
+
+
+def check_extractor(
+    extractor_or_model: FrozenFeatureExtractor | str,
+    images: Images = None,
+    *,
+    golden: str | os.PathLike[str] | None = None,
+    on_fail: Literal["raise"] | None = "raise",
+) -> list[Finding]:
+    """Check that an extractor does what it should, as scikit-learn's `check_estimator` does for estimators.
+
+    Weights (finite, loaded in whole, the file's), eval mode, preprocessing against the checkpoint, EXIF orientation,
+    golden vectors where they are known, tokens and their grid, pooling, and how much features depend on batch and
+    precision; besides, throughput, memory and the size of a store.
+
+    Parameters
+    ----------
+    extractor_or_model : FrozenFeatureExtractor or str
+        An extractor, or the name of a model as it takes one. It is not changed, and its store is not used.
+    images : images, default=None
+        As in `FrozenFeatureExtractor.transform`, of which eight are taken; None for four that are shipped.
+    golden : path, default=None
+        Golden vectors of `frofa.doctor.write_golden`; None takes ``golden.npz`` of the model's folder, or those that
+        are shipped for these weights.
+    on_fail : {"raise", None}, default="raise"
+        What to do where something is off: raise, or return all findings.
+
+    Returns
+    -------
+    list of Finding
+        One a check, with `check`, `status` (``"ok"``, ``"note"``, ``"skipped"`` or ``"failed"``) and `message`.
+
+    Raises
+    ------
+    ExtractorCheckError
+        If a check fails; the message names it, and `findings` has all of them.
+
+    Examples
+    --------
+    >>> from frofa import check_extractor
+    >>> findings = check_extractor("frofa/vit_tiny_tin200")
+    >>> {finding.status for finding in findings} <= {"ok", "note", "skipped"}
+    True
+    """
+    if on_fail not in ("raise", None):
+        raise ValueError(f"on_fail must be 'raise' or None. Got {on_fail!r}.")
+    findings = list(examine(extractor_or_model, images, golden=golden))
+    if on_fail == "raise" and any(finding.status == "failed" for finding in findings):
+        raise ExtractorCheckError(findings)
+    return findings
+
+
+def examine(
+    extractor_or_model: FrozenFeatureExtractor | str,
+    images: Images = None,
+    *,
+    golden: str | os.PathLike[str] | None = None,
+) -> Iterator[Finding]:
+    """Yield each finding of `check_extractor` as soon as it is known.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of an accepted form.
+    """
+    extractor = _as_extractor(extractor_or_model)
+    items = some(as_image_list(reference_images() if images is None else images))
+    if not items:
+        raise ValueError("expected at least one image. Got none.")
+    try:
+        subject = Subject(extractor, extractor._backbone(), items, None if golden is None else Path(golden))
+    except (FrofaError, ValueError) as error:
+        yield Finding("loading", "failed", " ".join(str(error).split()))
+        return
+    for name, check in CHECKS.items():
+        try:
+            outcome = check(subject)
+        except Exception as error:  # whatever a broken model raises
+            outcome = Outcome("failed", f"{type(error).__name__}: {' '.join(str(error).split())}")
+        yield Finding(name, outcome.status, outcome.message)
+
+
+def _as_extractor(extractor_or_model: FrozenFeatureExtractor | str) -> FrozenFeatureExtractor:
+    if isinstance(extractor_or_model, str):
+        return FrozenFeatureExtractor(extractor_or_model)
+    if not isinstance(extractor_or_model, FrozenFeatureExtractor):
+        raise TypeError(
+            f"expected a FrozenFeatureExtractor or the name of a model. Got {type(extractor_or_model).__name__}."
+        )
+    extractor: FrozenFeatureExtractor = clone(extractor_or_model).set_params(store=None)
+    extractor._validate_params()
+    return extractor

@@ -1,0 +1,115 @@
+"""What a backbone costs on this device: time, memory, and disk."""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from frofa._engine import CPU_PASS
+from frofa.backbone import Backbone, Output, Request
+from frofa.doctor.finding import Outcome, ok
+from frofa.doctor.subject import Subject
+
+SECONDS = 0.5
+GPU_PASS = 64
+SIZES = {"float32": 4, "float16 or bfloat16": 2}
+
+
+def images_per_second(run: Callable[[], object], n_images: int, device: torch.device, seconds: float) -> float:
+    """How many images a pass works through in a second: the median of passes over about so many seconds.
+
+    Parameters
+    ----------
+    run : callable
+        One pass.
+    n_images : int
+        Of a pass.
+    device : torch.device
+        Waited for after each pass.
+    seconds : float
+        Of all passes together, of which there are two at least; one more comes before them and is not counted.
+    """
+
+    def timed() -> float:
+        begun = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - begun
+
+    timed()
+    took = [timed(), timed()]
+    while sum(took) < seconds:
+        took.append(timed())
+    return n_images / sorted(took)[len(took) // 2]
+
+
+def forward_rate(
+    backbone: Backbone, pixels: torch.Tensor, precision: str, *, compiled: bool = False, seconds: float = SECONDS
+) -> float:
+    """Images a second of the forward pass alone, pooled, in passes as an extraction makes them.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    pixels : Tensor of shape (n, 3, H, W), float32
+        Repeated or cut to a pass.
+    precision : str
+        As resolved.
+    compiled : bool, default=False
+    seconds : float, default=0.5
+        To measure for.
+    """
+    n = GPU_PASS if backbone.device.type == "cuda" else CPU_PASS
+    batch = pixels.repeat(-(-n // len(pixels)), 1, 1, 1)[:n].to(backbone.device)
+    request = Request("pooled", backbone.resolve_layer("pooled", None, True), True)
+    return images_per_second(
+        lambda: backbone.extract(batch, [request], precision, compiled), n, backbone.device, seconds
+    )
+
+
+def check_throughput(subject: Subject) -> Outcome:
+    """How many images a second go through the model."""
+    precision = subject.backbone.resolve_precision(subject.extractor.precision)
+    rate = forward_rate(subject.backbone, subject.pixels, precision)
+    device = subject.backbone.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    return ok(f"{rate:.4g} images/s in {precision} on {name}, forward pass alone, not compiled")
+
+
+def check_memory(subject: Subject) -> Outcome:
+    """What weights take, and on a GPU what a pass takes besides."""
+    backbone = subject.backbone
+    tensors = [*backbone.module.parameters(), *backbone.module.buffers()]
+    message = f"weights {sum(t.numel() * t.element_size() for t in tensors) / 1e6:.4g} MB"
+    if backbone.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(backbone.device)
+        before = torch.cuda.memory_allocated(backbone.device)
+        subject.features(precision=backbone.resolve_precision(subject.extractor.precision))
+        peak = torch.cuda.max_memory_allocated(backbone.device) - before
+        message += f", a pass of {len(subject.items)} images {peak / 1e6:.4g} MB"
+    elif (most := _process_peak()) is not None:
+        message += f"; this process had {most / 1e6:.4g} MB at most"
+    return ok(message)
+
+
+def check_store(subject: Subject) -> Outcome:
+    """How much disk the features of a million images take, before compression by the file system."""
+    outputs: tuple[Output, ...] = ("tokens", "pooled")
+    parts = []
+    for output in outputs:
+        n_values = subject.features(output)[0].numel()
+        sizes = ", ".join(f"{name} {n_values * size / 1e3:.4g} GB" for name, size in SIZES.items())
+        parts.append(f"{output} {sizes}")
+    return ok("a million images take: " + "; ".join(parts))
+
+
+def _process_peak() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    import sys
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,124 @@
+"""Golden vectors: features that a backbone gave when it was known to be right."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from frofa._embedded import embedded_models
+from frofa._files import write_atomically
+from frofa.backbone import Backbone, load_backbone
+from frofa.doctor.finding import Outcome, failed, ok, skipped
+from frofa.doctor.preprocessing import FIELDS, different
+from frofa.doctor.subject import Subject, features_of, pixels_of, reference_images, relative_difference
+from frofa.doctor.weights import model_folder
+
+FILE = "golden.npz"
+MOST = 1e-2
+"""Versions of Pillow and torch differ by less; a wrong mean or order of channels by far more."""
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Golden vectors of `reference_images`.
+
+    Attributes
+    ----------
+    features : ndarray of float32, shape (4, C)
+        Pooled.
+    weights : str
+        Digest of the weights that gave them.
+    preprocessing : dict
+        Size, crop, interpolation, mean and standard deviation that gave them.
+    """
+
+    features: npt.NDArray[np.float32]
+    weights: str
+    preprocessing: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> "Golden":
+        """Read a file of `write_golden`.
+
+        Raises
+        ------
+        ValueError
+            If it is not one.
+        FileNotFoundError
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return cls(file["features"], str(file["weights"]), json.loads(str(file["preprocessing"])))
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # NumPy's, zipfile's and json's
+            raise ValueError(f"expected golden vectors, as write_golden writes them. Got {path}: {error}") from error
+
+
+def write_golden(model: str, path: str | os.PathLike[str]) -> None:
+    """Write golden vectors of a model that is known to be right.
+
+    A file called ``golden.npz`` in the model's folder is found by `check_extractor` and ``frofa doctor``.
+
+    Parameters
+    ----------
+    model : str
+        As in `FrozenFeatureExtractor`.
+    path : path
+        File to write, ``.npz``.
+
+    Examples
+    --------
+    >>> from frofa.doctor import write_golden
+    >>> write_golden("local-dir:my-vit", "my-vit/golden.npz")  # doctest: +SKIP
+    """
+    backbone = load_backbone(model, None, "cpu")
+    features = features_of(backbone, pixels_of(backbone, list(reference_images())), "pooled").numpy()
+    config = json.dumps({name: backbone.data_config[name] for name in FIELDS})
+    digest = np.array(backbone.weights_digest)
+    write_atomically(
+        Path(path), lambda file: np.savez(file, features=features, weights=digest, preprocessing=np.array(config))
+    )
+
+
+def find_golden(subject: Subject) -> Golden | None:
+    """Golden vectors that the caller named, that lie in the model's folder, or that we ship for these weights."""
+    if subject.golden is not None:
+        return Golden.read(subject.golden)
+    folder = model_folder(subject.backbone.name)
+    if folder is not None and (folder / FILE).is_file():
+        return Golden.read(folder / FILE)
+    shipped = [Golden.read(path) for path in (model.folder / FILE for model in embedded_models()) if path.is_file()]
+    return next((golden for golden in shipped if golden.weights == subject.backbone.weights_digest), None)
+
+
+def check_golden(subject: Subject) -> Outcome:
+    """Features are those that the model gave when it was known to be right."""
+    backbone, golden = subject.backbone, find_golden(subject)
+    if golden is None:
+        return skipped("none is known for these weights; frofa.doctor.write_golden writes one")
+    if subject.extractor.image_size is not None or backbone.weights != "dense":
+        return skipped("they are of the model's own image size and weights")
+    difference = _difference(backbone, golden)
+    if difference <= MOST:
+        return ok(f"max relative difference {difference:.1e}")
+    found = f"features differ from the golden vectors by {difference:.2g}"
+    if config := different(backbone.data_config, golden.preprocessing):
+        return failed(f"{found}: {config}")
+    if _difference(backbone, golden, swapped=True) <= MOST:
+        return failed(f"{found}, and agree with swapped colour channels: blue and red are interchanged")
+    if golden.weights != backbone.weights_digest:
+        return failed(f"{found}: they are of other weights, digest {golden.weights}")
+    return failed(f"{found}, with the same weights and configuration of the preprocessing")
+
+
+def _difference(backbone: Backbone, golden: Golden, *, swapped: bool = False) -> float:
+    images = reference_images()
+    pixels = pixels_of(backbone, list(np.ascontiguousarray(images[..., ::-1]) if swapped else images))
+    found, expected = features_of(backbone, pixels, "pooled"), torch.from_numpy(golden.features)
+    return relative_difference(found, expected) if found.shape == expected.shape else float("inf")

@@ -1,0 +1,89 @@
+"""Checks of what comes out of the model."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from frofa.doctor.finding import Outcome, failed, note, ok, skipped
+from frofa.doctor.subject import Subject, relative_difference
+
+MOST = 1e-4
+"""Relative difference of two ways to compute the same in float32."""
+
+
+def check_features(subject: Subject) -> Outcome:
+    """Features are finite, the same twice, and those of different images differ."""
+    first, second = subject.features(), subject.features()
+    if not bool(first.isfinite().all()):
+        return failed(f"{int((~first.isfinite()).any(1).sum())} of {len(first)} images have NaN or infinite features")
+    if not torch.equal(first, second):
+        return failed(
+            f"two passes over the same images differ by {relative_difference(first, second):.1e}: dropout, or another "
+            "random part?"
+        )
+    if len(first) > 1 and bool((first == first[0]).all()):
+        return failed(f"{len(first)} images all have the same features")
+    return ok(f"finite, the same in two passes; shape {tuple(first.shape)}")
+
+
+def check_tokens(subject: Subject) -> Outcome:
+    """The model's sequence is its prefix tokens and the patch tokens, which fill a grid."""
+    sequence, tokens = subject.raw(), subject.features("tokens")
+    if not isinstance(sequence, Tensor):
+        return skipped(f"the model's features are a {type(sequence).__name__}")
+    height, width = grid(subject, sequence)
+    if sequence.ndim == 4:
+        n_prefix = 0
+    else:
+        n_prefix = int(getattr(subject.backbone.module, "num_prefix_tokens", 0))
+        if sequence.shape[1] != n_prefix + tokens.shape[1]:
+            return failed(
+                f"{sequence.shape[1]} tokens are not {n_prefix} prefix tokens and {tokens.shape[1]} patch tokens"
+            )
+    if height is None or width is None:
+        return note(f"{n_prefix} prefix tokens and {tokens.shape[1]} others; the model does not say its patch size")
+    if height * width != tokens.shape[1]:
+        return failed(f"{tokens.shape[1]} patch tokens do not fill a grid of {height} x {width}")
+    return ok(f"{n_prefix} prefix tokens ({_prefix(subject)}), {height} x {width} patch tokens of {tokens.shape[2]}")
+
+
+def grid(subject: Subject, sequence: Tensor) -> tuple[int | None, int | None]:
+    """Height and width of the grid of tokens, where the model says it."""
+    if sequence.ndim == 4:
+        channels_last = getattr(subject.backbone.module, "output_fmt", "NCHW") == "NHWC"
+        return (sequence.shape[1], sequence.shape[2]) if channels_last else (sequence.shape[2], sequence.shape[3])
+    module: Any = subject.backbone.module
+    embedding = getattr(module, "patch_embed", None) or getattr(module, "embeds", None)
+    size = getattr(embedding, "patch_size", None)
+    if size is None:
+        return None, None
+    high, wide = (size, size) if isinstance(size, int) else size
+    return subject.pixels.shape[2] // int(high), subject.pixels.shape[3] // int(wide)
+
+
+def check_pooling(subject: Subject) -> Outcome:
+    """Pooled features are those of the model's own head; the mean is that of the tokens; cls is the first token."""
+    module: Any = subject.backbone.module
+    with torch.inference_mode():
+        sequence = subject.raw()
+        head = module.forward_head(sequence, pre_logits=True).float().cpu()
+    tokens = subject.features("tokens")
+    pairs = {"pooled": (head, "the model's forward_head"), "mean": (tokens.mean(1), "the mean of the tokens")}
+    if subject.backbone.has_cls_token and isinstance(sequence, Tensor) and sequence.ndim == 3:
+        pairs["cls"] = sequence[:, 0].float().cpu(), "the first token"
+    for output, (expected, what) in pairs.items():
+        found = subject.features(output)  # type: ignore[arg-type]
+        if found.shape != expected.shape:
+            return failed(f"{output} has shape {tuple(found.shape)}, and {what} {tuple(expected.shape)}")
+        if not (difference := relative_difference(found, expected)) <= MOST:
+            return failed(f"{output} differs from {what} by {difference:.1e}")
+    pool = getattr(module, "global_pool", None)
+    how = f" ({pool})" if isinstance(pool, str) and pool else ""
+    return ok("; ".join(f"{output} is {what}{how * (output == 'pooled')}" for output, (_, what) in pairs.items()))
+
+
+def _prefix(subject: Subject) -> str:
+    n_registers = int(getattr(subject.backbone.module, "num_reg_tokens", 0) or 0)
+    names = ["class token"] * subject.backbone.has_cls_token + [f"{n_registers} registers"] * (n_registers > 0)
+    return ", ".join(names) or "none"

@@ -1,0 +1,106 @@
+"""Checks of what happens to an image before the model."""
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from frofa.doctor.finding import Outcome, failed, note, ok, skipped
+from frofa.doctor.subject import Subject, pixels_of, reference_images
+from frofa.doctor.weights import model_folder
+from frofa.images import decode
+
+FIELDS = ("mean", "std", "interpolation", "crop_pct", "crop_mode", "input_size")
+ORIENTATION = 0x0112
+TRANSPOSED = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 6: "ROTATE_90", 8: "ROTATE_270"}
+"""What turns an upright image into one that an EXIF orientation turns upright again."""
+COLOUR = (200, 120, 40)
+
+
+def check_config(subject: Subject) -> Outcome:
+    """Size, crop, interpolation, mean and standard deviation are the checkpoint's own."""
+    from timm.data import resolve_data_config
+
+    backbone = subject.backbone
+    published = getattr(backbone.module, "pretrained_cfg", None)
+    if not published:
+        return skipped("the model has no pretrained_cfg")
+    expected = resolve_data_config({}, pretrained_cfg=published)
+    fields = [name for name in FIELDS if name != "input_size" or subject.extractor.image_size is None]
+    wrong = different(backbone.data_config, {name: expected[name] for name in fields})
+    if wrong:
+        return failed(f"not the checkpoint's own: {wrong}")
+    stated = _stated(subject)
+    wrong = different(backbone.data_config, {name: stated[name] for name in fields if name in stated})
+    if wrong:
+        return failed(f"not what config.json says: {wrong}")
+    lacking = [name for name in ("mean", "std", "input_size") if model_folder(backbone.name) and name not in stated]
+    if lacking:
+        return note(f"config.json does not say {', '.join(lacking)}; timm's defaults are taken")
+    return ok(", ".join(f"{name} {_plain(backbone.data_config[name])}" for name in FIELDS))
+
+
+def check_pixels(subject: Subject) -> Outcome:
+    """A plain colour becomes (colour / 255 - mean) / std, channel by channel."""
+    config = subject.backbone.data_config
+    height, width = config["input_size"][-2:]
+    flat = Image.new("RGB", (2 * width, 2 * height), COLOUR)
+    colour = np.array(COLOUR) / 255
+    mean, std = (np.array(config[name], np.float64) for name in ("mean", "std"))
+    for name, pixels in _both_ways(subject, flat):
+        found = pixels.mean((1, 2)).double().numpy()
+        if np.allclose(found, (colour - mean) / std, atol=1e-3):
+            continue
+        if np.allclose(found, (colour[::-1] - mean) / std, atol=1e-3):
+            return failed(f"the colour channels are swapped (blue first) in {name}")
+        said = f"mean {_plain(mean)} and std {_plain(std)} would give {_plain(((colour - mean) / std).round(3))}"
+        return failed(f"wrong mean or std in {name}: the colour {COLOUR} becomes {_plain(found.round(3))}; {said}")
+    return ok("red, green, blue in this order, normalised by the checkpoint's mean and std")
+
+
+def check_exif(subject: Subject) -> Outcome:
+    """A photograph that its EXIF orientation turns gives the pixels of the same one stored upright."""
+    upright = Image.fromarray(reference_images()[0])
+    expected = pixels_of(subject.backbone, [upright])
+    for orientation, transposition in TRANSPOSED.items():
+        stored, exif = io.BytesIO(), Image.Exif()
+        exif[ORIENTATION] = orientation
+        upright.transpose(getattr(Image.Transpose, transposition)).save(stored, "PNG", exif=exif)
+        for found in (Image.open(stored), decode(stored.getvalue())):  # in memory, and as a file
+            if not torch.equal(pixels_of(subject.backbone, [found]), expected):
+                return failed(f"an image with EXIF orientation {orientation} does not come out upright")
+    return ok(f"orientations {', '.join(map(str, TRANSPOSED))} come out upright")
+
+
+def different(found: dict[str, Any], expected: dict[str, Any]) -> str:
+    """The fields that differ, for a message."""
+    pairs = [(name, _plain(found.get(name)), _plain(value)) for name, value in expected.items()]
+    return "; ".join(f"{name} is {one}, expected {other}" for name, one, other in pairs if one != other)
+
+
+def _stated(subject: Subject) -> dict[str, Any]:
+    folder = model_folder(subject.backbone.name)
+    if folder is None:
+        return {}
+    stated = json.loads((folder / "config.json").read_text()).get("pretrained_cfg") or {}
+    return {name: stated[name] for name in FIELDS if stated.get(name) is not None}
+
+
+def _both_ways(subject: Subject, image: Image.Image) -> list[tuple[str, torch.Tensor]]:
+    """The pixels of the whole transform, and of its parts as an extraction runs them."""
+    parts = subject.backbone.preprocessing
+    found = [("the transform", parts.whole(image))]
+    if parts.geometry is not None:
+        geometric = torch.from_numpy(np.array(parts.geometry(image)))
+        found.append(("what an extraction runs", parts.normalise(geometric[None])[0]))
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and lists of them, of whatever type, in one form."""
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(part) for part in value]
+    return round(float(value), 6) if isinstance(value, (float, np.floating)) else value

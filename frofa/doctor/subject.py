@@ -1,0 +1,110 @@
+"""What is examined: an extractor, its backbone, and a few images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from frofa.backbone import Backbone, Output, Request
+from frofa.extractor import FrozenFeatureExtractor
+from frofa.images import ImageItem, content, decode, read_error
+
+MOST_IMAGES = 8
+
+
+@dataclass
+class Subject:
+    """An extractor under examination.
+
+    Attributes
+    ----------
+    extractor : FrozenFeatureExtractor
+    backbone : Backbone
+    items : sequence
+        Images, a few.
+    golden : Path or None
+        A file of golden vectors that the caller named.
+    """
+
+    extractor: FrozenFeatureExtractor
+    backbone: Backbone
+    items: Sequence[ImageItem]
+    golden: Path | None = None
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """The images as the model takes them, float32 (n, 3, H, W)."""
+        return pixels_of(self.backbone, self.items)
+
+    def features(self, output: Output = "pooled", precision: str = "float32", pixels: Tensor | None = None) -> Tensor:
+        """Of the last layer with its norm, float32 on the CPU."""
+        return features_of(self.backbone, self.pixels if pixels is None else pixels, output, precision)
+
+    def raw(self) -> Any:
+        """What the model's own `forward_features` returns in float32, without any of frofa's code."""
+        with torch.inference_mode():
+            return self.backbone.module.forward_features(self.pixels.to(self.backbone.device))  # type: ignore[operator]
+
+
+def pixels_of(backbone: Backbone, items: Sequence[ImageItem]) -> Tensor:
+    """Preprocess images as an extraction does.
+
+    Raises
+    ------
+    ImageReadError
+    """
+    parts = backbone.preprocessing
+    found = []
+    for position, item in enumerate(items):
+        try:
+            image = decode(content(item)[0])
+        except Exception as error:  # decoders raise a dozen types
+            raise read_error(position, item, error) from error
+        if parts.geometry is None:
+            found.append(parts.whole(image))
+        else:
+            geometric = torch.from_numpy(np.array(parts.geometry(image)))
+            found.append(parts.normalise(geometric[None])[0])
+    return torch.stack(found)
+
+
+def features_of(backbone: Backbone, pixels: Tensor, output: Output, precision: str = "float32") -> Tensor:
+    """Features of the last layer with its norm, on the CPU."""
+    request = Request(output, backbone.resolve_layer(output, None, True), True)
+    return backbone.extract(pixels, [request], precision)[0].cpu()
+
+
+def relative_difference(found: Tensor, expected: Tensor) -> float:
+    """The largest difference of an image's features, relative to the largest of them; NaN where one is not finite."""
+    found, expected = found.double().flatten(1), expected.double().flatten(1)
+    largest = expected.abs().amax(1).clamp(min=torch.finfo(torch.float64).tiny)
+    return float(((found - expected).abs().amax(1) / largest).max())
+
+
+def reference_images() -> npt.NDArray[np.uint8]:
+    """Four colour images (4, 112, 168, 3) made of the packaged sample: a picture in each channel, two side by side.
+
+    They are not square, and their channels differ, so that features depend on crop, size and order of channels.
+    """
+    with (files("frofa") / "data" / "fashion_mnist_sample.npz").open("rb") as file, np.load(file) as sample:
+        pictures = sample["train"][:10, :4]  # 10 classes, 4 of each, 28 x 28
+    tiles = [
+        np.concatenate([pictures[[c, c + 1, c + 2], i], pictures[[c + 3, c + 4, c + 5], i, :, :14]], axis=2)
+        for i, c in enumerate((0, 1, 3, 4))
+    ]
+    images = np.stack(tiles).transpose(0, 2, 3, 1).repeat(4, 1).repeat(4, 2)
+    return np.ascontiguousarray(images)
+
+
+def some(items: Sequence[Any]) -> Sequence[Any]:
+    """At most `MOST_IMAGES`, evenly spaced."""
+    if len(items) <= MOST_IMAGES:
+        return items
+    return [items[index] for index in np.linspace(0, len(items) - 1, MOST_IMAGES).round().astype(int)]

@@ -1,0 +1,272 @@
+"""frofa.check_extractor and frofa doctor: sound extractors pass, and each broken one's fault is named."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from frofa import FrozenFeatureExtractor, check_extractor
+from frofa._embedded import embedded_models
+from frofa._preprocessing import Preprocessing
+from frofa.backbone import Backbone, _load
+from frofa.cli import main
+from frofa.doctor import Finding, cost, write_golden
+from frofa.exceptions import ExtractorCheckError
+
+EMBEDDED = "frofa/vit_tiny_tin200"
+
+
+@pytest.fixture(autouse=True)
+def short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost.forward_rate, "__kwdefaults__", {"compiled": False, "seconds": 0.0})
+
+
+@pytest.fixture(autouse=True)
+def loaded_anew() -> Iterator[None]:
+    """Tests here break what is loaded."""
+    _load.cache_clear()
+    yield
+    _load.cache_clear()
+
+
+@pytest.fixture
+def embedded_copy(tmp_path: Path) -> Path:
+    """A copy of the embedded backbone without its golden vectors, to change."""
+    folder = Path(shutil.copytree(embedded_models()[0].folder, tmp_path / "copy"))
+    (folder / "golden.npz").unlink()
+    return folder
+
+
+class Changed(FrozenFeatureExtractor):
+    """An extractor whose backbone something was done to."""
+
+    def _backbone(self, *, check_weights: bool = True) -> Backbone:
+        return self.change(super()._backbone(check_weights=check_weights))
+
+    def change(self, backbone: Backbone) -> Backbone:
+        raise NotImplementedError
+
+
+def fault(extractor_or_model: FrozenFeatureExtractor | str, **options: Any) -> dict[str, str]:
+    """What failed, by the name of the check."""
+    with pytest.raises(ExtractorCheckError) as caught:
+        check_extractor(extractor_or_model, **options)
+    failed = {finding.check: finding.message for finding in caught.value.findings if finding.status == "failed"}
+    assert all(f"{check}: {message}" in str(caught.value) for check, message in failed.items())
+    return failed
+
+
+def by_name(findings: list[Finding]) -> dict[str, Finding]:
+    return {finding.check: finding for finding in findings}
+
+
+def edit(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> str:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors")
+    return f"local-dir:{folder}"
+
+
+def test_the_embedded_backbone_passes_every_check(image_paths: list[str]) -> None:
+    findings = by_name(check_extractor(EMBEDDED, image_paths[:2]))
+    assert {finding.status for finding in findings.values()} == {"ok"}
+    assert "8 x 8 patch tokens" in findings["tokens and grid"].message
+    assert "tokens float32 49.15 GB" in findings["store size"].message
+
+
+def test_a_convolutional_backbone_passes(shared_backbones: Path, image_paths: list[str]) -> None:
+    model = f"local-dir:{shared_backbones / 'tf_efficientnet_lite0.in1k'}"
+    findings = by_name(check_extractor(model, image_paths[:2]))
+    assert findings["golden vectors"].status == "skipped"
+    assert findings["tokens and grid"].message == "0 prefix tokens (none), 7 x 7 patch tokens of 1280"
+
+
+@pytest.mark.parametrize("architecture", ["vit_base_patch16_siglip_224", "naflexvit_base_patch16_siglip"])
+def test_random_weights_of_other_families_pass_with_a_note(
+    save_backbone: Callable[..., str], architecture: str
+) -> None:
+    size = {"img_size": 32} if architecture.startswith("vit") else {}
+    model = save_backbone(architecture, patch_size=8, embed_dim=16, depth=2, num_heads=2, **size)
+    findings = by_name(check_extractor(FrozenFeatureExtractor(model, device="cpu")))
+    assert findings["loaded weights"].status == "note"
+    assert "random weights?" in findings["loaded weights"].message
+    assert "4 x 4 patch tokens of 16" in findings["tokens and grid"].message
+
+
+@pytest.mark.parametrize("options", [{"image_size": 48}, {"precision": "int8"}, {"weights": "2:4"}])
+def test_other_settings_of_an_extractor_pass(options: dict[str, Any]) -> None:
+    findings = check_extractor(FrozenFeatureExtractor(EMBEDDED, device="cpu", **options))
+    assert {finding.status for finding in findings} <= {"ok", "skipped"}
+
+
+def test_the_store_of_an_extractor_is_not_touched(tmp_path: Path) -> None:
+    check_extractor(FrozenFeatureExtractor(EMBEDDED, store=tmp_path / "store"))
+    assert not (tmp_path / "store").exists()
+
+
+def test_train_mode_is_named() -> None:
+    extractor = FrozenFeatureExtractor(EMBEDDED, device="cpu")
+    extractor._backbone().module.blocks[3].train()  # type: ignore[index, union-attr]
+    assert fault(extractor)["eval mode"].startswith("in train mode: blocks.3, ")
+
+
+def test_a_wrong_mean_that_someone_set_is_named() -> None:
+    class Wrong(Changed):
+        def change(self, backbone: Backbone) -> Backbone:
+            return dataclasses.replace(backbone, data_config={**backbone.data_config, "mean": (0.485, 0.456, 0.406)})
+
+    failed = fault(Wrong(EMBEDDED, device="cpu"))
+    expected = "mean is [0.485, 0.456, 0.406], expected [0.5, 0.5, 0.5]"
+    assert failed["preprocessing"] == f"not the checkpoint's own: {expected}"
+    assert failed["golden vectors"].endswith(expected)
+
+
+def test_a_wrong_mean_in_the_config_file_is_named_by_the_golden_vectors(embedded_copy: Path) -> None:
+    config = json.loads((embedded_copy / "config.json").read_text())
+    config["pretrained_cfg"]["mean"] = [0.485, 0.456, 0.406]
+    (embedded_copy / "config.json").write_text(json.dumps(config))
+    failed = fault(f"local-dir:{embedded_copy}")
+    assert list(failed) == ["golden vectors"]
+    assert "mean is [0.485, 0.456, 0.406], expected [0.5, 0.5, 0.5]" in failed["golden vectors"]
+
+
+def test_a_mean_that_is_not_applied_is_named() -> None:
+    class Wrong(Changed):
+        def change(self, backbone: Backbone) -> Backbone:
+            parts = backbone.preprocessing
+            assert parts.mean is not None
+            wrong = dataclasses.replace(parts, mean=parts.mean + 0.1)
+            changed = dataclasses.replace(backbone)
+            object.__setattr__(changed, "_preprocessing", wrong)
+            return changed
+
+    assert "wrong mean or std in what an extraction runs" in fault(Wrong(EMBEDDED, device="cpu"))["pixel values"]
+
+
+def test_swapped_channels_of_the_preprocessing_are_named() -> None:
+    class Swapped(Changed):
+        def change(self, backbone: Backbone) -> Backbone:
+            whole = backbone.preprocessing.whole
+            changed = dataclasses.replace(backbone)
+            object.__setattr__(changed, "_preprocessing", Preprocessing(lambda image: whole(image).flip(0)))
+            return changed
+
+    failed = fault(Swapped(EMBEDDED, device="cpu"))
+    assert "channels are swapped" in failed["pixel values"]
+    assert "agree with swapped colour channels" in failed["golden vectors"]
+
+
+def test_swapped_channels_of_the_weights_are_named_by_the_golden_vectors(embedded_copy: Path) -> None:
+    write_golden(EMBEDDED, embedded_copy / "golden.npz")
+
+    def swap(weights: dict[str, torch.Tensor]) -> None:
+        weights["patch_embed.proj.weight"] = weights["patch_embed.proj.weight"].flip(1).contiguous()
+
+    failed = fault(edit(embedded_copy, swap))
+    assert list(failed) == ["golden vectors"]
+    assert "agree with swapped colour channels" in failed["golden vectors"]
+
+
+def test_blocks_that_were_never_loaded_are_named(embedded_copy: Path) -> None:
+    def reset(weights: dict[str, torch.Tensor]) -> None:
+        generator = torch.Generator().manual_seed(0)
+        for name in [name for name in weights if name.startswith(("blocks.10.", "blocks.11."))]:
+            if ".norm" in name:
+                weights[name] = torch.full_like(weights[name], float(name.endswith("weight")))
+            elif name.endswith("bias"):
+                weights[name] = torch.zeros_like(weights[name])
+            elif weights[name].ndim == 2:
+                weights[name] = torch.randn(weights[name].shape, generator=generator) * 0.02
+
+    failed = fault(edit(embedded_copy, reset))
+    assert failed["loaded weights"].startswith("loaded in part: 4 of 25 normalisation layers are as before training")
+    assert "blocks.10.norm1" in failed["loaded weights"]
+
+
+def test_weights_that_are_not_the_files_are_named() -> None:
+    extractor = FrozenFeatureExtractor(EMBEDDED, device="cpu")
+    extractor._backbone().module.blocks[2].mlp.fc1.weight.mul_(1.5)  # type: ignore[index, union-attr]
+    assert fault(extractor)["checkpoint file"] == "differ from model.safetensors: blocks.2.mlp.fc1.weight"
+
+
+def test_layers_of_zeros_are_named(embedded_copy: Path) -> None:
+    model = edit(embedded_copy, lambda weights: weights["blocks.5.attn.proj.weight"].zero_())  # type: ignore[arg-type]
+    assert "blocks.5.attn.proj" in fault(model)["constant weights"]
+
+
+def test_nan_weights_are_named(embedded_copy: Path) -> None:
+    model = edit(embedded_copy, lambda weights: weights["blocks.7.norm1.bias"].fill_(float("nan")))  # type: ignore[arg-type]
+    failed = fault(model)
+    assert failed["finite weights"] == "NaN or infinite values in blocks.7.norm1.bias"
+    assert failed["features"] == "4 of 4 images have NaN or infinite features"
+    assert "checkpoint file" not in failed  # they are as they are there
+
+
+def test_a_file_that_lacks_weights_is_named(embedded_copy: Path) -> None:
+    model = edit(embedded_copy, lambda weights: weights.pop("blocks.4.mlp.fc1.weight"))  # type: ignore[arg-type]
+    assert "blocks.4.mlp.fc1.weight" in fault(model)["loading"]
+
+
+def test_features_that_depend_on_the_batch_are_named(small_vit: str) -> None:
+    class Mixed(Changed):
+        def change(self, backbone: Backbone) -> Backbone:
+            backbone.module.norm.register_forward_hook(lambda _, __, out: out - out.mean(0, keepdim=True) / 2)  # type: ignore[union-attr]
+            return backbone
+
+    assert "features depend on the batch" in fault(Mixed(small_vit, device="cpu"))["batch size"]
+
+
+def test_golden_vectors_of_ones_own(small_vit: str, embedded_copy: Path, tmp_path: Path) -> None:
+    write_golden(small_vit, tmp_path / "golden.npz")
+    findings = by_name(check_extractor(small_vit, golden=tmp_path / "golden.npz"))
+    assert findings["golden vectors"].status == "ok"
+    failed = fault(f"local-dir:{embedded_copy}", golden=tmp_path / "golden.npz")
+    assert "golden vectors" in failed
+    (tmp_path / "golden.npz").write_bytes(b"no archive")
+    assert "expected golden vectors" in fault(small_vit, golden=tmp_path / "golden.npz")["golden vectors"]
+
+
+def test_wrong_arguments() -> None:
+    with pytest.raises(TypeError, match=r"expected a FrozenFeatureExtractor or the name of a model\. Got int"):
+        check_extractor(3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expected at least one image"):
+        check_extractor(EMBEDDED, [])
+    with pytest.raises(ValueError, match=r"on_fail must be 'raise' or None\. Got 'warn'"):
+        check_extractor(EMBEDDED, on_fail="warn")  # type: ignore[arg-type]
+
+
+def test_findings_without_raising(embedded_copy: Path) -> None:
+    (embedded_copy / "model.safetensors").unlink()
+    [finding] = check_extractor(f"local-dir:{embedded_copy}", on_fail=None)
+    assert (finding.check, finding.status) == ("loading", "failed")
+
+
+def test_the_command_prints_a_line_a_check(capsys: pytest.CaptureFixture[str], small_vit: str, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    golden = tmp_path / "golden.npz"
+    assert main(["doctor", small_vit, str(tmp_path), "--device", "cpu", "--write-golden", str(golden)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "ok       eval mode: all parts are in eval mode, without gradients"
+    assert lines[-1] == f"golden vectors: {golden}"
+    assert main(["doctor", small_vit, "--device", "cpu", "--golden", str(golden)]) == 0
+
+
+def test_the_command_fails_with_the_line_that_says_why(
+    capsys: pytest.CaptureFixture[str], embedded_copy: Path, tmp_path: Path
+) -> None:
+    model = edit(embedded_copy, lambda weights: weights["norm.weight"].fill_(float("inf")))  # type: ignore[arg-type]
+    golden = tmp_path / "golden.npz"
+    assert main(["doctor", model, "--device", "cpu", "--write-golden", str(golden)]) == 1
+    captured = capsys.readouterr()
+    assert "failed   finite weights: NaN or infinite values in norm.weight\n" in captured.out
+    assert "checks failed" in captured.err
+    assert not golden.exists()
