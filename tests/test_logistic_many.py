@@ -17,8 +17,8 @@ from test_logistic import objective
 from frofa.augmentations import GaussianNoise
 from frofa.estimators import LogisticProbeClassifier
 from frofa.estimators._batch_fit import Job, fit_many
+from frofa.estimators._logistic_descent import Stage
 from frofa.estimators._logistic_many import Chain, solve_chains
-from frofa.estimators._logistic_path import Stage
 
 Array = npt.NDArray[Any]
 CS = (1e-3, 0.1, 10.0)
