@@ -90,6 +90,17 @@ class Batch:
         """Scores (B, n, n_scores) of weights in float64, or their change along a direction in `fast`'s dtype."""
         return (self.exact if coef.dtype == torch.float64 else self.fast) @ coef.transpose(1, 2)
 
+    def errors(self, scores: Tensor, probabilities: Tensor) -> Tensor:
+        """Probabilities minus targets (B, n, n_scores), each to the precision of its own size.
+
+        That of a sample's class is what the other classes have: one minus its probability would be all rounding where
+        the model is sure.
+        """
+        if self.n_scores == 1:
+            return torch.where(self._codes > 0, -torch.sigmoid(-scores), probabilities)
+        errors = probabilities.scatter(2, self._codes, 0)
+        return errors.scatter_(2, self._codes, -errors.sum(2, keepdim=True))
+
     def pull_back(self, error: Tensor) -> Tensor:
         """Gradient (B, n_scores, D) of `weighted` errors in probability."""
         return error.transpose(1, 2) @ self.fast
@@ -98,9 +109,9 @@ class Batch:
         """Errors in probability (B, n, n_scores) times the shares, for products with `fast`."""
         return error.to(self.fast.dtype).mul_(self.share.to(self.fast.dtype))
 
-    def gradient(self, probabilities: Tensor) -> Tensor:
-        """Gradient of the mean cross-entropy, with products in float64."""
-        return ((probabilities - self.targets) * self.share).transpose(1, 2) @ self.exact
+    def gradient(self, errors: Tensor) -> Tensor:
+        """Gradient (B, n_scores, D) of the mean cross-entropy, with products in float64."""
+        return (errors * self.share).transpose(1, 2) @ self.exact
 
     def curvature(self, probabilities: Tensor, change: Tensor) -> Tensor:
         """Second derivative (B, 1, 1) of the mean cross-entropy along a change of the scores."""
@@ -130,7 +141,7 @@ class Batch:
         from class to class: it is kept as it is, and inverted in the span of the few (Woodbury's identity). The others'
         is replaced by its diagonal at equal weights.
         """
-        invert = (self._newton if self.dense else self._diagonal)(probabilities.double(), penalty)
+        invert = self._newton(probabilities.double(), penalty) if self.dense else self._diagonal(probabilities, penalty)
 
         def apply(v: Tensor) -> Tensor:
             v = invert(v)
@@ -142,13 +153,13 @@ class Batch:
 
     def _diagonal(self, probabilities: Tensor, penalty: Tensor) -> Callable[[Tensor], Tensor]:
         """Inverse of the diagonal, and of the share of a class's own samples in its block."""
-        spread = ((probabilities * (1 - probabilities)).clamp(min=0) * self.share).transpose(1, 2)
+        spread = ((probabilities * (1 - probabilities)).clamp(min=0) * self.share.to(probabilities.dtype)).mT
         rest = spread.sum(2, keepdim=True)
         floor = 1e-3 * rest.mean(1, keepdim=True) + 1e-12
         if self._own is None:
             inverse = (1 / (torch.maximum(rest, floor) * self.scales + penalty)).to(self.fast.dtype)
             return lambda v: inverse * v
-        own = spread.gather(2, self._own.rows) * self._own.present
+        own = spread.gather(2, self._own.rows).double() * self._own.present
         rest = torch.maximum(rest - own.sum(2, keepdim=True), floor)
         inverse = (1 / (rest * self.scales + penalty)).to(self.fast.dtype)
         members, root = self._members, own.sqrt()

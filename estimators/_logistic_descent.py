@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from frofa.estimators._logistic_batch import Batch, dot
@@ -23,8 +24,10 @@ CLOSE = 1e-2
 """Of the tolerance: the distance from the minimum, relative to the objective, at which a problem is solved."""
 LONGEST = 1e3
 """Step along a direction at first: it is about 1 where the direction is Newton's."""
-SAFE, FAINT = 1e-6, 2e-3
-"""Tolerance, for features of unit size, and mean loss that scores in float32 are good enough for."""
+SAFE = 1e-6
+"""Tolerance, for features of unit size, that scores in float32 are good enough to get to."""
+FLOOR = 1e-8
+"""Root of the objective's distance from the minimum that always does, if the tolerance is no smaller."""
 NEAR, TRUSTED = 1e3, 1e4
 """Distance from the solution, in units of the tolerance, at which scores in float32 have done their part, and from
 which products in float32 lead to it without another check."""
@@ -59,21 +62,20 @@ class State(NamedTuple):
     def start(cls, batch: Batch) -> "State":
         """All weights zero."""
         coef = batch.exact.new_zeros(batch.shape)
-        scores = coef.new_zeros(*batch.targets.shape)
-        probabilities = batch.probabilities(scores)
-        return cls(coef, scores, probabilities, batch.pull_back(batch.weighted(probabilities - batch.targets)))
+        return cls.at(batch, coef, coef.new_zeros(*batch.targets.shape))
 
-    def jump(self, batch: Batch, coef: Tensor, scores: Tensor) -> "State":
-        """Somewhere else: what the gradient gains comes from the change of the probabilities."""
+    @classmethod
+    def at(cls, batch: Batch, coef: Tensor, scores: Tensor, *, exact: bool = False) -> "State":
+        """Anywhere; all but the product of the gradient, unless that is to be `exact`, is in the format of `coef`."""
         probabilities = batch.probabilities(scores)
-        gain = batch.pull_back(batch.weighted(probabilities - self.probabilities))
-        return State(coef, scores, probabilities, self.gradient + gain)
+        errors = batch.errors(scores, probabilities)
+        gradient = batch.gradient(errors) if exact else batch.pull_back(batch.weighted(errors)).to(coef.dtype)
+        return cls(coef, scores, probabilities, gradient)
 
-    def check(self, batch: Batch, *, gradient: bool) -> "State":
-        """Compute the scores, and on demand the gradient, from the weights in float64."""
+    def check(self, batch: Batch, *, exact: bool) -> "State":
+        """Compute scores and probabilities, and on demand the product of the gradient, from the weights in float64."""
         coef = self.coef.double()
-        checked = self.to(torch.float64).jump(batch, coef, batch.scores(coef))
-        return checked._replace(gradient=batch.gradient(checked.probabilities)) if gradient else checked
+        return State.at(batch, coef, batch.scores(coef), exact=exact)
 
     def to(self, dtype: torch.dtype) -> "State":
         """In another floating-point format."""
@@ -83,17 +85,16 @@ class State(NamedTuple):
 class Descent:
     """The way to the minimum for one C, of all problems of the batch; those that are there stay where they are.
 
-    All is in float32 at first. A strict tolerance, or a small loss, is then approached from where float64 says that
-    things are, and with small changes still computed from products in float32; where these do not get closer, products
-    are in float64, too.
+    All is in float32 at first. What is found is checked with scores in float64, and approached further from there where
+    it is not near enough, with small changes still computed from products in float32; where these do not get closer,
+    products are in float64, too. A strict tolerance is approached in this way from early on.
     """
 
     def __init__(self, batch: Batch, state: State, penalty: Tensor, stage: Stage):
         self.batch, self.penalty, self.stage = batch, penalty, stage
         self.value = self._objective(state)
         self.exact = stage.tol is not None and stage.tol < SAFE * batch.size
-        self.strict = self.exact or (stage.tol is not None and float(self.value.min()) < FAINT)
-        self.rough, self.checked = batch.rough, not self.strict
+        self.rough, self.checked = batch.rough, stage.tol is None
         self.precondition = batch.preconditioner(state.probabilities, penalty)
         self.state = state.to(torch.float32) if self.rough else state.to(torch.float64)
         self.gradient = self.state.gradient + penalty.to(self.state.coef.dtype) * self.state.coef
@@ -113,7 +114,7 @@ class Descent:
                 self.best, self.done, self.nearest = self.state, distance <= 1, worst
             stalled = self.watch.stalled(worst, ROUGH_PATIENCE if self.rough else PATIENCE)
             ended = worst <= 1 or self.steps == self.stage.max_iter
-            if stalled or (ended and not self.checked) or (self.strict and self.rough and worst <= NEAR):
+            if stalled or (ended and not self.checked) or (self.exact and self.rough and worst <= NEAR):
                 if not self._check(stalled):
                     break
             elif ended:
@@ -131,7 +132,7 @@ class Descent:
             self.precondition = self.batch.preconditioner(self.state.probabilities, self.penalty)
             self.memory = _Memory()
         self.batch.rough = self.batch.rough and not stalled
-        self.state = self.state.check(self.batch, gradient=self.exact or stalled)
+        self.state = self.state.check(self.batch, exact=self.exact or stalled)
         self.gradient = self.state.gradient + self.penalty * self.state.coef
         self.rough, self.checked, self.watch = False, True, _Watch()
         return True
@@ -142,7 +143,7 @@ class Descent:
         self.memory.add(step.to(direction.dtype), gain.to(direction.dtype))
         self.n_iter += active
         self.steps += 1
-        self.checked = not self.strict or (self.checked and self.nearest <= TRUSTED)
+        self.checked = self.stage.tol is None or (self.checked and self.nearest <= TRUSTED)
         if self.batch.dense and self.steps % REFRESH == 0:
             self.precondition = self.batch.preconditioner(self.state.probabilities, self.penalty)
 
@@ -158,12 +159,10 @@ class Descent:
         """
         tol = self.stage.tol
         steepness = self.gradient.abs().amax((1, 2)).double() / (math.inf if tol is None else tol)
-        if (steepness > 1).all():
-            return steepness
         for known in (True, False):  # the objective of some steps ago is near enough, except at the end
             self.value = self.value if known else self._objective(self.state)
             # Where weights grow without end, as with samples of one class only, the value goes to zero.
-            allowed = ROUGH * self.value if tol is None else tol * (CLOSE * self.value).clamp(min=tol)
+            allowed = ROUGH * self.value if tol is None else (tol * CLOSE * self.value).clamp(min=min(tol, FLOOR) ** 2)
             distance = torch.maximum(steepness, -0.5 * slope[:, 0, 0] / allowed)
             if (distance > 1).any():
                 break
@@ -209,26 +208,39 @@ def _step(
 
 
 class _Memory:
-    """L-BFGS: the inverse Hessian from the latest steps and what the gradient gained by them."""
+    """L-BFGS: the inverse Hessian from the latest steps and what the gradient gained by them.
+
+    The recursion's inner products are those of the triangular matrix ``step_i . gain_j``, i <= j.
+    """
 
     def __init__(self) -> None:
-        self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._pairs: tuple[Tensor, Tensor, Tensor] | None = None
 
     def add(self, step: Tensor, gain: Tensor) -> None:
         """Keep a pair; problems that did not move, or by rounding only, have no use of theirs."""
-        product = dot(step, gain)
-        useful = product > torch.finfo(product.dtype).tiny
-        self._pairs = [*self._pairs[1 - MEMORY :], (step, gain, torch.where(useful, 1 / product, 0))]
+        useful = dot(step, gain) > torch.finfo(step.dtype).tiny
+        step, gain = (torch.where(useful, part.flatten(1).unsqueeze(1), 0) for part in (step, gain))
+        if self._pairs is None:
+            self._pairs = step, gain, step @ gain.mT + ~useful
+            return
+        steps, gains, inner = self._pairs
+        steps, gains = (torch.cat([old[:, 1 - MEMORY :], new], 1) for old, new in ((steps, step), (gains, gain)))
+        column = steps @ gain.mT
+        column[:, -1:] += ~useful
+        inner = F.pad(inner[:, 1 - MEMORY :, 1 - MEMORY :], (0, 0, 0, 1))
+        self._pairs = steps, gains, torch.cat([inner, column], 2)
 
     def direction(self, gradient: Tensor, precondition: Preconditioner) -> tuple[Tensor, Tensor]:
         """Where to go from here (B, n_scores, D), and the slope (B, 1, 1) of the objective along it, in float64."""
-        v, shares = -gradient, []
-        for step, gain, inverse in reversed(self._pairs):
-            shares.append(inverse * dot(step, v))
-            v = torch.addcmul(v, shares[-1], gain, value=-1)
-        v = precondition(v)
-        for (step, gain, inverse), share in zip(self._pairs, reversed(shares), strict=True):
-            v = torch.addcmul(v, share - inverse * dot(gain, v), step)
+        if self._pairs is None:
+            v = -precondition(gradient)
+        else:
+            steps, gains, inner = self._pairs
+            alpha = torch.linalg.solve_triangular(inner, steps @ -gradient.flatten(1).unsqueeze(2), upper=True)
+            v = precondition((-gradient.flatten(1) - (alpha.mT @ gains)[:, 0]).view(gradient.shape)).flatten(1)
+            rest = inner.diagonal(dim1=1, dim2=2).unsqueeze(2) * alpha - gains @ v.unsqueeze(2)
+            share = torch.linalg.solve_triangular(inner.mT, rest, upper=False)
+            v = (v + (share.mT @ steps)[:, 0]).view(gradient.shape)
         slope = dot(gradient, v)
         if (slope > 0).any():  # by rounding only
             v = torch.where(slope > 0, -precondition(gradient), v)

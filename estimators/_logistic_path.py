@@ -39,9 +39,10 @@ def solve_path(batch: Batch, path: Sequence[Stage]) -> Iterator[Solution]:
     for stage in path:
         penalty = batch.penalty(stage.C)
         if before:
-            state = _predict(batch, before, penalty)
+            dtype = torch.float32 if batch.rough else torch.float64
+            state = _predict(batch, [known.to(dtype) for known in before], penalty)
         state, solution = Descent(batch, state, penalty, stage).run()
-        before.append(state.to(torch.float64))
+        before.append(state)
         yield solution
 
 
@@ -78,7 +79,7 @@ def _predict(batch: Batch, before: Sequence[State], penalty: Tensor) -> State:
         sum(share * part for share, part in zip(shares, parts, strict=True))
         for parts in ([state.coef for state in before], [state.scores for state in before])
     )
-    return before[-1].jump(batch, coef, scores)
+    return State.at(batch, coef, scores)
 
 
 def _gram(states: Sequence[State], penalty: Tensor) -> Tensor:
