@@ -51,11 +51,12 @@ class Solution(NamedTuple):
 
 
 class State(NamedTuple):
-    """Where all problems are: weights, scores, probabilities, and the gradient of the mean cross-entropy alone."""
+    """Where all problems are, and the gradient of the mean cross-entropy alone; errors are those in probability."""
 
     coef: Tensor
     scores: Tensor
     probabilities: Tensor
+    errors: Tensor
     gradient: Tensor
 
     @classmethod
@@ -70,7 +71,7 @@ class State(NamedTuple):
         probabilities = batch.probabilities(scores)
         errors = batch.errors(scores, probabilities)
         gradient = batch.gradient(errors) if exact else batch.pull_back(batch.weighted(errors)).to(coef.dtype)
-        return cls(coef, scores, probabilities, gradient)
+        return cls(coef, scores, probabilities, errors, gradient)
 
     def check(self, batch: Batch, *, exact: bool) -> "State":
         """Compute scores and probabilities, and on demand the product of the gradient, from the weights in float64."""
@@ -191,8 +192,9 @@ def _step(
     for _ in range(MAX_TRIALS):
         scores = torch.addcmul(state.scores, length.to(dtype), wide)
         probabilities = batch.probabilities(scores)
-        error = batch.weighted(probabilities - state.probabilities)
-        left = slope + dot(error, change) + length * square
+        errors = batch.errors(scores, probabilities)
+        moved = batch.weighted(errors - state.errors)
+        left = slope + dot(moved, change) + length * square
         again = moving & (left.abs() > 0.5 * slope.abs())
         if not again.any():
             break
@@ -202,9 +204,9 @@ def _step(
         within = (newton > low) & (newton < torch.minimum(high, 10 * length))
         length = torch.where(again, torch.where(within, newton, middle), length)
     step = length.to(dtype) * direction
-    pulled = batch.pull_back(error).to(dtype)
-    moved = State(state.coef + step, scores, probabilities, state.gradient + pulled)
-    return moved, step, torch.addcmul(pulled, penalty.to(dtype), step)
+    pulled = batch.pull_back(moved).to(dtype)
+    there = State(state.coef + step, scores, probabilities, errors, state.gradient + pulled)
+    return there, step, torch.addcmul(pulled, penalty.to(dtype), step)
 
 
 class _Memory:
