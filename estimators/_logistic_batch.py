@@ -107,7 +107,7 @@ class Batch:
 
     def weighted(self, error: Tensor) -> Tensor:
         """Errors in probability (B, n, n_scores) times the shares, for products with `fast`."""
-        return error.to(self.fast.dtype).mul_(self.share.to(self.fast.dtype))
+        return error.to(self.fast.dtype) * self.share.to(self.fast.dtype)
 
     def gradient(self, errors: Tensor) -> Tensor:
         """Gradient (B, n_scores, D) of the mean cross-entropy, with products in float64."""

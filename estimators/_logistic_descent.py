@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from frofa.estimators._logistic_batch import Batch, dot
@@ -24,7 +23,7 @@ CLOSE = 1e-2
 """Of the tolerance: the distance from the minimum, relative to the objective, at which a problem is solved."""
 LONGEST = 1e3
 """Step along a direction at first: it is about 1 where the direction is Newton's."""
-SAFE = 1e-6
+SAFE = 1e-7
 """Tolerance, for features of unit size, that scores in float32 are good enough to get to."""
 FLOOR = 1e-8
 """Root of the objective's distance from the minimum that always does, if the tolerance is no smaller."""
@@ -216,28 +215,33 @@ class _Memory:
     """
 
     def __init__(self) -> None:
-        self._pairs: tuple[Tensor, Tensor, Tensor] | None = None
+        self._n = 0
+        self._steps = self._gains = self._inner = torch.empty(0)
 
     def add(self, step: Tensor, gain: Tensor) -> None:
         """Keep a pair; problems that did not move, or by rounding only, have no use of theirs."""
+        if not self._n:
+            self._steps, self._gains = (step.new_empty(len(step), MEMORY, step[0].numel()) for _ in range(2))
+            self._inner = step.new_empty(len(step), MEMORY, MEMORY)
+        if self._n == MEMORY:
+            self._n -= 1
+            for kept in (self._steps, self._gains):
+                kept[:, :-1] = kept[:, 1:].clone()
+            self._inner[:, :-1, :-1] = self._inner[:, 1:, 1:].clone()
         useful = dot(step, gain) > torch.finfo(step.dtype).tiny
-        step, gain = (torch.where(useful, part.flatten(1).unsqueeze(1), 0) for part in (step, gain))
-        if self._pairs is None:
-            self._pairs = step, gain, step @ gain.mT + ~useful
-            return
-        steps, gains, inner = self._pairs
-        steps, gains = (torch.cat([old[:, 1 - MEMORY :], new], 1) for old, new in ((steps, step), (gains, gain)))
-        column = steps @ gain.mT
-        column[:, -1:] += ~useful
-        inner = F.pad(inner[:, 1 - MEMORY :, 1 - MEMORY :], (0, 0, 0, 1))
-        self._pairs = steps, gains, torch.cat([inner, column], 2)
+        n = self._n = self._n + 1
+        for kept, new in ((self._steps, step), (self._gains, gain)):
+            torch.mul(new.flatten(1), useful[:, :, 0], out=kept[:, n - 1])
+        self._inner[:, n - 1, :n] = 0
+        self._inner[:, :n, n - 1 : n] = self._steps[:, :n] @ self._gains[:, n - 1 : n].mT
+        self._inner[:, n - 1 : n, n - 1 : n] += ~useful
 
     def direction(self, gradient: Tensor, precondition: Preconditioner) -> tuple[Tensor, Tensor]:
         """Where to go from here (B, n_scores, D), and the slope (B, 1, 1) of the objective along it, in float64."""
-        if self._pairs is None:
+        if not self._n:
             v = -precondition(gradient)
         else:
-            steps, gains, inner = self._pairs
+            steps, gains, inner = self._steps[:, : self._n], self._gains[:, : self._n], self._inner[:, : self._n, : self._n]
             alpha = torch.linalg.solve_triangular(inner, steps @ -gradient.flatten(1).unsqueeze(2), upper=True)
             v = precondition((-gradient.flatten(1) - (alpha.mT @ gains)[:, 0]).view(gradient.shape)).flatten(1)
             rest = inner.diagonal(dim1=1, dim2=2).unsqueeze(2) * alpha - gains @ v.unsqueeze(2)

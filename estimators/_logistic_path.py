@@ -74,12 +74,8 @@ def _predict(batch: Batch, before: Sequence[State], penalty: Tensor) -> State:
             length /= 2
         if not ((step * slope).sum(1) > PREDICTED * best).any():
             break
-    shares = mix.T[:, :, None, None]
-    coef, scores = (
-        sum(share * part for share, part in zip(shares, parts, strict=True))
-        for parts in ([state.coef for state in before], [state.scores for state in before])
-    )
-    return State.at(batch, coef, scores)
+    coef = mix.to(before[0].coef.dtype).unsqueeze(1) @ torch.stack([state.coef.flatten(1) for state in before], 1)
+    return State.at(batch, coef.view(before[0].coef.shape), look(mix)[0].to(coef.dtype))
 
 
 def _gram(states: Sequence[State], penalty: Tensor) -> Tensor:
