@@ -35,19 +35,25 @@ def solve_path(batch: Batch, path: Sequence[Stage]) -> Iterator[Solution]:
     Solution
         One a stage, as soon as it is solved.
     """
-    state, before = State.start(batch), deque[State](maxlen=PREDICTORS)
+    state, before, mix = State.start(batch), deque[State](maxlen=PREDICTORS), None
     for stage in path:
         penalty = batch.penalty(stage.C)
         if before:
             dtype = torch.float32 if batch.rough else torch.float64
-            state = _predict(batch, [known.to(dtype) for known in before], penalty)
+            state, mix = _predict(batch, [known.to(dtype) for known in before], penalty, mix)
         state, solution = Descent(batch, state, penalty, stage).run()
         before.append(state)
         yield solution
 
 
-def _predict(batch: Batch, before: Sequence[State], penalty: Tensor) -> State:
-    """Minimise over the span of earlier solutions, by Newton's method in so many unknowns; their scores are known."""
+def _predict(
+    batch: Batch, before: Sequence[State], penalty: Tensor, last_mix: Tensor | None
+) -> tuple[State, Tensor]:
+    """Minimise over the span of earlier solutions, by Newton's method in so many unknowns; their scores are known.
+
+    Along a path of even steps, what they are mixed by is about the same from one C to the next: it is tried first.
+    Returned are the minimum and its mix (B, m).
+    """
     scores = torch.stack([state.scores.to(batch.fast.dtype) for state in before], 1)
     gram = _gram(before, penalty)
     mix = torch.eye(len(before), dtype=gram.dtype, device=gram.device)[-1].expand(len(gram), -1)
@@ -57,6 +63,11 @@ def _predict(batch: Batch, before: Sequence[State], penalty: Tensor) -> State:
         return mixed, batch.losses(mixed) + 0.5 * torch.einsum("bi,bij,bj->b", mix, gram, mix)
 
     mixed, best = look(mix)
+    if last_mix is not None and last_mix.shape == mix.shape:
+        other, found = look(last_mix)
+        better = found < best
+        mix, best = torch.where(better[:, None], last_mix, mix), torch.where(better, found, best)
+        mixed = torch.where(better[:, None, None], other, mixed)
     for _ in range(MAX_STEPS):
         slope, hessian = batch.derivatives(batch.probabilities(mixed), scores)
         slope, hessian = slope + (gram @ mix.unsqueeze(2))[:, :, 0], hessian + gram
@@ -75,7 +86,7 @@ def _predict(batch: Batch, before: Sequence[State], penalty: Tensor) -> State:
         if not ((step * slope).sum(1) > PREDICTED * best).any():
             break
     coef = mix.to(before[0].coef.dtype).unsqueeze(1) @ torch.stack([state.coef.flatten(1) for state in before], 1)
-    return State.at(batch, coef.view(before[0].coef.shape), look(mix)[0].to(coef.dtype))
+    return State.at(batch, coef.view(before[0].coef.shape), look(mix)[0].to(coef.dtype)), mix
 
 
 def _gram(states: Sequence[State], penalty: Tensor) -> Tensor:
