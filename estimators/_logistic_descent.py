@@ -241,7 +241,11 @@ class _Memory:
         if not self._n:
             v = -precondition(gradient)
         else:
-            steps, gains, inner = self._steps[:, : self._n], self._gains[:, : self._n], self._inner[:, : self._n, : self._n]
+            steps, gains, inner = (
+                self._steps[:, : self._n],
+                self._gains[:, : self._n],
+                self._inner[:, : self._n, : self._n],
+            )
             alpha = torch.linalg.solve_triangular(inner, steps @ -gradient.flatten(1).unsqueeze(2), upper=True)
             v = precondition((-gradient.flatten(1) - (alpha.mT @ gains)[:, 0]).view(gradient.shape)).flatten(1)
             rest = inner.diagonal(dim1=1, dim2=2).unsqueeze(2) * alpha - gains @ v.unsqueeze(2)

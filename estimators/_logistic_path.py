@@ -13,7 +13,7 @@ PREDICTORS = 3
 """Solutions at smaller C that the next one is predicted from."""
 MAX_STEPS = 20
 """Steps towards a prediction, at most."""
-PREDICTED = 1e-2
+PREDICTED = 1e-3
 """Relative distance from the best prediction that will do."""
 
 
@@ -46,9 +46,7 @@ def solve_path(batch: Batch, path: Sequence[Stage]) -> Iterator[Solution]:
         yield solution
 
 
-def _predict(
-    batch: Batch, before: Sequence[State], penalty: Tensor, last_mix: Tensor | None
-) -> tuple[State, Tensor]:
+def _predict(batch: Batch, before: Sequence[State], penalty: Tensor, last_mix: Tensor | None) -> tuple[State, Tensor]:
     """Minimise over the span of earlier solutions, by Newton's method in so many unknowns; their scores are known.
 
     Along a path of even steps, what they are mixed by is about the same from one C to the next: it is tried first.
