@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import resource
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -46,6 +47,7 @@ N_SPLITS = 5
 MAX_ITER = 1000
 Found = tuple[Array, list[Any] | None]
 TOLERANCES: dict[str, Record] = {"default": {}, "1e-5": {"tol": 1e-5}}
+TRIALS = 2
 
 
 def gaussian_features(n: int = 1000, channels: int = 768, n_classes: int = 100, seed: int = 0) -> tuple[Array, Array]:
@@ -96,11 +98,9 @@ def logistic(device: str, repeats: int) -> Iterator[Record]:
     sides = {f"frofa, tol {name}": partial(_ours, X, y, splits, device, params) for name, params in TOLERANCES.items()}
     for run in sides.values():
         run()  # starts the GPU
-    trials = {}
+    trials: dict[tuple[int, int], float] = {}
     for setting in _search_settings():
-        _grid_search(X[:100], y[:100] % 2, 2, *setting)  # starts the processes
-        trials[setting] = timed(partial(_grid_search, X, y, splits, *setting))[0]
-        yield {"kind": "setting", "n_jobs": setting[0], "threads": setting[1], "seconds": trials[setting]}
+        yield from _try_setting(X, y, splits, setting, trials)
     best = min(trials, key=trials.__getitem__)
     sides["GridSearchCV"] = partial(_grid_search, X, y, splits, *best)
     runs = [{name: timed(run) for name, run in sides.items()} for _ in range(repeats)]
@@ -126,11 +126,28 @@ def logistic(device: str, repeats: int) -> Iterator[Record]:
         }
 
 
+def _try_setting(
+    X: Array, y: Array, splits: Any, setting: tuple[int, int], trials: dict[tuple[int, int], float]
+) -> Iterator[Record]:
+    """Time a setting of scikit-learn: the best of TRIALS, or of one where that took over twice as long as the best."""
+    _grid_search(X[:100], y[:100] % 2, 2, *setting)  # starts the processes
+    for _ in range(TRIALS):
+        seconds = timed(partial(_grid_search, X, y, splits, *setting))[0]
+        print(f"  GridSearchCV n_jobs={setting[0]} threads={setting[1]}: {seconds:.2f} s", file=sys.stderr, flush=True)
+        trials[setting] = min(seconds, trials.get(setting, seconds))
+        if seconds > 2 * min(trials.values()):
+            break
+    yield {"kind": "setting", "n_jobs": setting[0], "threads": setting[1], "seconds": trials[setting]}
+
+
 def _search_settings() -> list[tuple[int, int]]:
-    """Numbers of processes and of threads of each: divisions of all cores, and of less."""
+    """Numbers of processes and of threads of each, those first that are likely to be fast: one thread each, all cores.
+
+    More threads than that are only tried with as many processes as leave them a core each.
+    """
     cores = len(os.sched_getaffinity(0))
-    jobs = {n for n in (1, 2, 4, cores // 2, cores) if 0 < n <= cores}
-    return sorted({(n, 1) for n in jobs} | {(n, cores // n) for n in jobs} | {(1, t) for t in (2, 4) if t <= cores})
+    jobs = sorted({n for n in (1, 2, 4, cores // 2, cores) if 0 < n <= cores}, reverse=True)
+    return [(n, 1) for n in jobs] + [(n, cores // n) for n in jobs if 1 < cores // n <= 4]
 
 
 def _grid_search(X: Array, y: Array, splits: Any, n_jobs: int, threads: int) -> Found:

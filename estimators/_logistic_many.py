@@ -15,7 +15,8 @@ from torch import Tensor
 
 from frofa.estimators._device import SMALL, one_thread_each, threads_for
 from frofa.estimators._logistic_batch import Batch
-from frofa.estimators._logistic_path import Stage, solve_path
+from frofa.estimators._logistic_descent import Stage
+from frofa.estimators._logistic_path import solve_path
 
 Array = npt.NDArray[np.float64]
 STRIDE = 10.0

@@ -14,8 +14,8 @@ from frofa.estimators._augmented import CONSTRAINTS
 from frofa.estimators._base import LinearClassifier, Support
 from frofa.estimators._batch_fit import Fitted, Job, fit_each
 from frofa.estimators._device import resolve_device
+from frofa.estimators._logistic_descent import Stage
 from frofa.estimators._logistic_many import Chain, Fit, solve_chains
-from frofa.estimators._logistic_path import Stage
 from frofa.estimators._shared_data import check_jobs
 
 
@@ -23,18 +23,19 @@ class LogisticProbeClassifier(LinearClassifier):
     """L2-regularised logistic regression, multinomial for more than two classes.
 
     The objective and its minimum are those of `sklearn.linear_model.LogisticRegression`: ``C`` times the summed
-    cross-entropy plus half the squared norm of the weights, the intercept not penalised. It is found to the precision
-    of float64 by preconditioned L-BFGS, along a path of growing `C` (of which those of a search on the same samples are
-    one), and in the span of the samples where they are fewer than the channels.
+    cross-entropy plus half the squared norm of the weights, the intercept not penalised. It is found by preconditioned
+    L-BFGS, along a path of growing `C` (of which those of a search on the same samples are one), and in the span of the
+    samples where they are fewer than the channels.
 
     Parameters
     ----------
     C : float, default=1.0
         Inverse strength of the penalty.
-    tol : float, default=1e-8
+    tol : float, default=1e-6
         On the largest element of the gradient of the mean objective, features centred. The objective's distance from
-        its minimum, as estimated and relative to it, is at most a hundredth of that. Products are in float32 where that
-        suffices, and in float64 where it does not.
+        its minimum, as estimated and relative to it, is at most a hundredth of that: 1e-8 by default, at any `C`. Steps
+        are in float32 where that suffices and in float64 where it does not, and every fit is checked from its weights
+        in float64. Some 1e-10 can be asked for.
     max_iter : int, default=1000
         Steps at most.
     class_weight : dict or "balanced", default=None
@@ -90,7 +91,7 @@ class LogisticProbeClassifier(LinearClassifier):
         self,
         C: float = 1.0,
         *,
-        tol: float = 1e-8,
+        tol: float = 1e-6,
         max_iter: int = 1000,
         class_weight: dict[Any, float] | str | None = None,
         device: str = "auto",
