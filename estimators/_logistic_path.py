@@ -69,7 +69,8 @@ def _predict(batch: Batch, before: Sequence[State], penalty: Tensor, last_mix: T
     for _ in range(MAX_STEPS):
         slope, hessian = batch.derivatives(batch.probabilities(mixed), scores)
         slope, hessian = slope + (gram @ mix.unsqueeze(2))[:, :, 0], hessian + gram
-        ridge = torch.diag_embed(1e-6 * hessian.diagonal(dim1=1, dim2=2))
+        diagonal = 1e-6 * hessian.diagonal(dim1=1, dim2=2)
+        ridge = torch.diag_embed(diagonal.clamp(min=torch.finfo(diagonal.dtype).tiny))  # of a single class, all is zero
         step = torch.linalg.solve(hessian + ridge, slope)
         start, length = mix, 1.0
         while length > 1e-2:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sklearn.pipeline import Pipeline
+
 from frofa.exceptions import SavedFileError
 
 if TYPE_CHECKING:
@@ -55,8 +57,9 @@ def with_encoder(loaded: Any, encoder: "Encoder | None", path: str) -> Any:
 
 def _parts(loaded: Any) -> Iterator[Any]:
     yield loaded
-    for _, step in getattr(loaded, "steps", ()):
-        yield from _parts(step)
+    if isinstance(loaded, Pipeline):
+        for _, step in loaded.steps:
+            yield from _parts(step)
 
 
 def _check(absent: AbsentEncoder, encoder: "Encoder | None", path: str) -> None:
