@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -132,3 +132,17 @@ def _add_file(found: Listing, entry: os.DirEntry[str]) -> None:
         found.images.append(entry.path)
     else:
         found.others[ending(entry.name)] += 1
+
+
+PARTS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+
+
+def warn_of_parts(classes: Iterable[str]) -> None:
+    """Warn where the classes are called like the parts of a data set: the folder above was given."""
+    names = sorted(set(classes))
+    if len(names) > 1 and PARTS.issuperset(name.lower() for name in names):
+        warnings.warn(
+            f"the classes are {', '.join(names)}, which look like the parts of a data set: give the folder of one of "
+            "them, which has the class folders.",
+            stacklevel=3,
+        )

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import PIL
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from frofa._listing import EXTENSIONS, is_hidden, scan
+from frofa._listing import EXTENSIONS, is_hidden, scan, warn_of_parts
 from frofa.exceptions import ImageReadError, ItemError
 
 DECODER = f"Pillow {PIL.__version__}"
@@ -89,6 +89,7 @@ def load_image_folder(directory: str | os.PathLike[str]) -> tuple[list[str], npt
         raise ValueError(
             f"expected a directory of class directories, DIRECTORY/CLASS/IMAGE. Got {root}, which has no sub-directory."
         )
+    warn_of_parts(classes)
     paths: list[str] = []
     labels: list[str] = []
     for name in classes:

@@ -1,12 +1,16 @@
 """frofa._listing: which files below a directory are images."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 from frofa._listing import describe_others, scan
-from frofa.images import list_images
+from frofa.images import list_images, load_image_folder
+from frofa.inputs import load_images
 
 
 def found(root: Path) -> list[str]:
@@ -72,3 +76,14 @@ def test_other_files_are_counted_by_ending() -> None:
         "10 files of other kinds ignored: .b (3), no ending (2), .a (1), .c (1), .d (1), and 2 more endings"
     )
     assert describe_others({}) == []
+
+
+@pytest.mark.parametrize("load", [load_image_folder, load_images])
+def test_parts_of_a_data_set_are_not_taken_for_classes_in_silence(load: Callable[[Path], Any], tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / part / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / part / name / "a.png")
+    with pytest.warns(UserWarning, match="the classes are test, train, which look like the parts of a data set"):
+        load(tmp_path)
+    load(tmp_path / "train")  # without a warning

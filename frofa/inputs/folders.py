@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from frofa._listing import count, describe_others, is_hidden, scan
+from frofa._listing import count, describe_others, is_hidden, scan, warn_of_parts
 from frofa.images import ImageItem, describe
 from frofa.inputs._image_set import ImageSet, image_set
 
@@ -36,6 +36,7 @@ def by_class(items: Sequence[ImageItem], classes: Sequence[str], notes: Sequence
     """
     if not any(classes):
         return image_set(items, notes=notes)
+    warn_of_parts(filter(None, classes))
     loose = [item for item, name in zip(items, classes, strict=True) if not name]
     if loose:
         verb = "is" if len(loose) == 1 else "are"
