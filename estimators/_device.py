@@ -62,3 +62,12 @@ def one_thread_each(n_tasks: int) -> Iterator[int]:
         yield n_workers
     finally:
         torch.set_num_threads(before)
+
+
+def keep_freed_memory() -> None:
+    """Make the C library keep what each step frees for the next, instead of handing it back to the system.
+
+    glibc takes the largest block freed so far as the measure of what to keep; memory that comes anew at each step is
+    filled with zeros by the system first, which costs more than all that is computed in it.
+    """
+    torch.empty(31 * 2**20, dtype=torch.uint8)

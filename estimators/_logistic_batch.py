@@ -82,9 +82,11 @@ class Batch:
 
     def losses(self, scores: Tensor) -> Tensor:
         """Mean cross-entropy (B,) of scores (B, n, n_scores)."""
-        normaliser = F.softplus(scores) if self.n_scores == 1 else scores.logsumexp(2, keepdim=True)
-        own = scores * self._codes if self.n_scores == 1 else scores.gather(2, self._codes)
-        return ((normaliser - own) * self.share.to(scores.dtype)).sum((1, 2))
+        if self.n_scores == 1:
+            losses = F.softplus(scores) - scores * self._codes
+        else:
+            losses = -torch.log_softmax(scores, 2).gather(2, self._codes)
+        return (losses * self.share.to(scores.dtype)).sum((1, 2))
 
     def scores(self, coef: Tensor) -> Tensor:
         """Scores (B, n, n_scores) of weights in float64, or their change along a direction in `fast`'s dtype."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from frofa.estimators._device import SMALL, one_thread_each, threads_for
+from frofa.estimators._device import SMALL, keep_freed_memory, one_thread_each, threads_for
 from frofa.estimators._logistic_batch import Batch
 from frofa.estimators._logistic_descent import Stage
 from frofa.estimators._logistic_path import solve_path
@@ -84,6 +84,8 @@ def solve_chains(
     results: list[list[Fit]] = [[] for _ in chains]
     batches = _plan(chains, device)
     lock = Lock()
+    if device.type == "cpu":
+        keep_freed_memory()
 
     def run(places: list[int]) -> Iterator[None]:
         for fits in _solve_batch([chains[i] for i in places], device):

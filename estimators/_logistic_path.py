@@ -52,9 +52,11 @@ def _predict(batch: Batch, before: Sequence[State], penalty: Tensor, last_mix: T
     Along a path of even steps, what they are mixed by is about the same from one C to the next: it is tried first.
     Returned are the minimum and its mix (B, m).
     """
-    scores = torch.stack([state.scores.to(batch.fast.dtype) for state in before], 1)
-    gram = _gram(before, penalty)
-    mix = torch.eye(len(before), dtype=gram.dtype, device=gram.device)[-1].expand(len(gram), -1)
+    basis = _orthogonal(before)
+    n_scores = before[0].scores[0].numel()
+    scores = basis[:, :, :n_scores].to(batch.fast.dtype).view(len(basis), -1, *before[0].scores.shape[1:])
+    gram = _gram(basis[:, :, n_scores:].view(len(basis), -1, *before[0].coef.shape[1:]), penalty)
+    mix = torch.eye(len(before), dtype=gram.dtype, device=gram.device)[0].expand(len(gram), -1)
 
     def look(mix: Tensor) -> tuple[Tensor, Tensor]:
         mixed = (mix.to(scores.dtype).unsqueeze(1) @ scores.flatten(2)).view(scores[:, 0].shape)
@@ -62,35 +64,59 @@ def _predict(batch: Batch, before: Sequence[State], penalty: Tensor, last_mix: T
 
     mixed, best = look(mix)
     if last_mix is not None and last_mix.shape == mix.shape:
-        other, found = look(last_mix)
-        better = found < best
-        mix, best = torch.where(better[:, None], last_mix, mix), torch.where(better, found, best)
-        mixed = torch.where(better[:, None, None], other, mixed)
+        mix, mixed, best = _better((last_mix, *look(last_mix)), (mix, mixed, best))
     for _ in range(MAX_STEPS):
         slope, hessian = batch.derivatives(batch.probabilities(mixed), scores)
         slope, hessian = slope + (gram @ mix.unsqueeze(2))[:, :, 0], hessian + gram
         diagonal = 1e-6 * hessian.diagonal(dim1=1, dim2=2)
         ridge = torch.diag_embed(diagonal.clamp(min=torch.finfo(diagonal.dtype).tiny))  # of a single class, all is zero
         step = torch.linalg.solve(hessian + ridge, slope)
-        start, length = mix, 1.0
+        last = not bool(((step * slope).sum(1) > PREDICTED * best).any())
+        start, before_step, length = mix, best, 1.0
         while length > 1e-2:
             trial = start - length * step
-            mixed, found = look(trial)
-            better = found < best
-            mix, best = torch.where(better[:, None], trial, mix), torch.where(better, found, best)
-            if better.all():
+            mix, mixed, best = _better((trial, *look(trial)), (mix, mixed, best))
+            if last or bool((best < before_step).all()):
                 break
-            mixed = look(mix)[0]
             length /= 2
-        if not ((step * slope).sum(1) > PREDICTED * best).any():
+        if last:
             break
-    coef = mix.to(before[0].coef.dtype).unsqueeze(1) @ torch.stack([state.coef.flatten(1) for state in before], 1)
-    return State.at(batch, coef.view(before[0].coef.shape), look(mix)[0].to(coef.dtype)), mix
+    coef = mix.to(basis.dtype).unsqueeze(1) @ basis[:, :, n_scores:]
+    return State.at(batch, coef.view(before[0].coef.shape), mixed.to(coef.dtype)), mix
 
 
-def _gram(states: Sequence[State], penalty: Tensor) -> Tensor:
-    """Inner products (B, m, m) of the weights, those of the intercepts left out, times the penalty."""
-    rows = [
-        torch.cat([dot(a.coef, b.coef) - dot(a.coef[:, :, -1:], b.coef[:, :, -1:]) for b in states], 2) for a in states
-    ]
-    return torch.cat(rows, 1) * penalty[:, :, :1]
+def _better(new: tuple[Tensor, Tensor, Tensor], old: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each problem, the mix, mixed scores and objective where the objective is smaller."""
+    better = new[2] < old[2]
+    if better.all():
+        return new
+    mix, mixed = torch.where(better[:, None], new[0], old[0]), torch.where(better[:, None, None], new[1], old[1])
+    return mix, mixed, torch.where(better, new[2], old[2])
+
+
+def _orthogonal(states: Sequence[State]) -> Tensor:
+    """Scores and weights (B, m, n * n_scores + n_scores * D) that span the same, the latest first.
+
+    Solutions next to each other are nearly parallel, which the Hessian in float32 would not stand: what the earlier
+    ones add is brought to the length of the latest, and scores are orthogonal.
+    """
+    n_scores = states[0].scores[0].numel()
+    basis: list[Tensor] = []
+    squares: list[Tensor] = []
+    for state in reversed(states):
+        vector = torch.cat([state.scores.flatten(1), state.coef.flatten(1)], 1)
+        for known, square in zip(basis, squares, strict=True):
+            shared = dot(known[:, :n_scores], vector[:, :n_scores])[:, 0] / square
+            vector = torch.addcmul(vector, known, -shared)
+        square = dot(*[vector[:, :n_scores]] * 2)[:, 0].clamp(min=torch.finfo(vector.dtype).tiny)
+        if basis:
+            vector, square = vector * (squares[0] / square).sqrt(), squares[0]
+        basis.append(vector)
+        squares.append(square)
+    return torch.stack(basis, 1)
+
+
+def _gram(coefs: Tensor, penalty: Tensor) -> Tensor:
+    """Inner products (B, m, m) of weights (B, m, n_scores, D), those of the intercepts left out, times the penalty."""
+    rows = coefs[:, :, :, :-1].flatten(2)
+    return (rows @ rows.mT).to(penalty.dtype) * penalty[:, :, :1]

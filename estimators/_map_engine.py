@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Generator, Tensor
 
+from frofa.estimators._device import keep_freed_memory
 from frofa.estimators._gather import layout_of
 from frofa.estimators._lazy import Tokens
 from frofa.estimators._map_gradients import MapModel
@@ -71,7 +72,7 @@ def fit_plans(
     work = _Work(tokens, plans, on_step)
     n_workers = 1
     if tokens.device.type == "cpu":
-        _keep_freed_memory()
+        keep_freed_memory()
         n_workers = torch.get_num_threads()
     chunks = deque(_chunks(tokens, plans, memory or free_memory(tokens.device), n_workers))
     n_workers = min(n_workers, len(chunks))
@@ -100,15 +101,6 @@ def _run_in_threads(work: "_Work", chunks: deque[list[int]], n_workers: int, on_
         except BaseException:
             work.stop.set()
             raise
-
-
-def _keep_freed_memory() -> None:
-    """Make the C library keep what each step frees for the next, instead of handing it back to the system.
-
-    glibc takes the largest block freed so far as the measure of what to keep; memory that comes anew at each step is
-    filled with zeros by the system first, which costs more than all that is computed in it.
-    """
-    torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
 @contextmanager
