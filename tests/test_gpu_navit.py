@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from navit_cases import GRIDS, alone, coordinates, model, patches_of
 from PIL import Image
@@ -34,7 +35,15 @@ def exact(name: str) -> list[torch.Tensor]:
     return [torch.cat(tokens), torch.stack([part.mean(0) for part in tokens]), torch.stack(pooled)]
 
 
-@pytest.mark.parametrize("name", ["siglip2", "parfac_gap", "cls", "rope_mixed", "rope_half", "grouped", "map_reg"])
+def recent(*wanted: Any) -> Any:
+    """A case that earlier versions of timm cannot compute, or do not have."""
+    version = tuple(int(part) for part in timm.__version__.split(".")[:3] if part.isdigit())
+    return pytest.param(*wanted, marks=pytest.mark.skipif(version < (1, 0, 30), reason="needs timm 1.0.30"))
+
+
+@pytest.mark.parametrize(
+    "name", ["siglip2", "parfac_gap", "cls", recent("rope_mixed"), "rope_half", recent("grouped"), "map_reg"]
+)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_error_against_float64(name: str, precision: str) -> None:
     module, patches = model(name, **WIDE).cuda(), torch.cat(patches_of(GRIDS)).cuda()
@@ -84,6 +93,8 @@ def test_reductions_on_the_device() -> None:
         torch.testing.assert_close(reduce(x.cuda(), segments_of(lengths, torch.device("cuda")), how).cpu(), on_cpu)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch.compile uses what torch deprecates
+@pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores")  # advice
 @pytest.mark.parametrize("compiled", [False, True])
 def test_extraction_agrees_with_a_cpu(compiled: bool) -> None:
     rng = np.random.default_rng(0)
