@@ -1,6 +1,6 @@
 """Problems of logistic regression side by side: their probabilities, gradients and curvature, and a preconditioner."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -144,40 +144,44 @@ class Batch:
         from class to class: it is kept as it is, and inverted in the span of the few (Woodbury's identity). The others'
         is replaced by its diagonal at equal weights.
         """
-        invert = self._newton(probabilities.double(), penalty) if self.dense else self._diagonal(probabilities, penalty)
+        if self.dense:
+            invert = self._newton(probabilities.double(), penalty)
+            return lambda v: self._centred(invert(v))
+        factors = self.factors(probabilities, penalty)
+        return lambda v: self.precondition(v, factors)
 
-        def apply(v: Tensor) -> Tensor:
-            v = invert(v)
-            if self.n_scores > 1:  # a constant that is added to all intercepts changes nothing
-                v[:, :, -1] -= v[:, :, -1].mean(1, keepdim=True)
-            return v
+    def precondition(self, v: Tensor, factors: Sequence[Tensor]) -> Tensor:
+        """Of the preconditioner that `factors` stand for, where problems are not small, the product with v."""
+        inverse, *inner = factors
+        v = inverse * v
+        for weights in inner:
+            of_rows = v.unsqueeze(2) @ self._members.transpose(2, 3) @ weights  # of rows: columns are slow
+            v = v - inverse * (of_rows @ self._members).squeeze(2)
+        return self._centred(v)
 
-        return apply
+    def _centred(self, v: Tensor) -> Tensor:
+        if self.n_scores > 1:  # a constant that is added to all intercepts changes nothing
+            v[:, :, -1] -= v[:, :, -1].mean(1, keepdim=True)
+        return v
 
-    def _diagonal(self, probabilities: Tensor, penalty: Tensor) -> Callable[[Tensor], Tensor]:
-        """Inverse of the diagonal, and of the share of a class's own samples in its block."""
+    def factors(self, probabilities: Tensor, penalty: Tensor) -> tuple[Tensor, ...]:
+        """Inverse (B, n_scores, D) of the diagonal, and the part (B, n_scores, m, m) of a class's own samples."""
         spread = ((probabilities * (1 - probabilities)).clamp(min=0) * self.share.to(probabilities.dtype)).mT
         rest = spread.sum(2, keepdim=True)
         floor = 1e-3 * rest.mean(1, keepdim=True) + 1e-12
         if self._own is None:
-            inverse = (1 / (torch.maximum(rest, floor) * self.scales + penalty)).to(self.fast.dtype)
-            return lambda v: inverse * v
+            return ((1 / (torch.maximum(rest, floor) * self.scales + penalty)).to(self.fast.dtype),)
         own = spread.gather(2, self._own.rows).double() * self._own.present
         rest = torch.maximum(rest - own.sum(2, keepdim=True), floor)
         inverse = (1 / (rest * self.scales + penalty)).to(self.fast.dtype)
-        members, root = self._members, own.sqrt()
-        torch.mul(members, inverse.unsqueeze(2), out=self._scaled)
-        inner = (self._scaled @ members.transpose(2, 3)).double()
-        inner = root.unsqueeze(3) * inner * root.unsqueeze(2) + torch.eye(own.shape[2], device=own.device)
-        inner = root.unsqueeze(3) * torch.cholesky_inverse(torch.linalg.cholesky(inner)) * root.unsqueeze(2)
-        inner = inner.to(self.fast.dtype)
-
-        def apply(v: Tensor) -> Tensor:
-            v = inverse * v
-            weights = v.unsqueeze(2) @ members.transpose(2, 3) @ inner  # of rows: products with columns are slow
-            return v - inverse * (weights @ members).squeeze(2)
-
-        return apply
+        root = own.sqrt()
+        torch.mul(self._members, inverse.unsqueeze(2), out=self._scaled)
+        inner = (self._scaled @ self._members.transpose(2, 3)).double()
+        unit = torch.eye(own.shape[2], dtype=own.dtype, device=own.device)
+        inner = root.unsqueeze(3) * inner * root.unsqueeze(2) + unit
+        factor, _ = torch.linalg.cholesky_ex(inner)  # of what is definite: there is nothing to wait for the device for
+        inner = torch.linalg.solve_triangular(factor, unit.expand_as(inner), upper=False) * root.unsqueeze(2)
+        return inverse, (inner.mT @ inner).to(self.fast.dtype)
 
     def _newton(self, probabilities: Tensor, penalty: Tensor) -> Callable[[Tensor], Tensor]:
         """Inverse of the Hessian."""

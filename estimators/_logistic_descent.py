@@ -49,6 +49,30 @@ class Solution(NamedTuple):
     converged: Tensor
 
 
+class Goal(NamedTuple):
+    """What a solution is: bounds of the gradient, and of the distance from the minimum, relative and absolute."""
+
+    gradient: float | Tensor
+    relative: float | Tensor
+    least: float | Tensor
+
+    @classmethod
+    def of(cls, tol: float | None) -> "Goal":
+        """By tolerance, or a rough one where that is None."""
+        if tol is None:
+            return cls(math.inf, ROUGH, 0.0)
+        # Where weights grow without end, as with samples of one class only, the value goes to zero.
+        return cls(tol, tol * CLOSE, min(tol, FLOOR) ** 2)
+
+    def distance(self, gradient: Tensor, slope: Tensor, value: Tensor) -> Tensor:
+        """How far from solved problems (B,) are, at most 1 where they are: by the gradient, and then by the objective.
+
+        Along the Newton direction, half the slope (B, 1, 1) is the distance from the minimum.
+        """
+        steepness = gradient.abs().amax((1, 2)).double() / self.gradient
+        return torch.maximum(steepness, -0.5 * slope[:, 0, 0] / (self.relative * value).clamp(min=self.least))
+
+
 class State(NamedTuple):
     """Where all problems are, and the gradient of the mean cross-entropy alone; errors are those in probability."""
 
@@ -98,7 +122,7 @@ class Descent:
         self.precondition = batch.preconditioner(state.probabilities, penalty)
         self.state = state.to(torch.float32) if self.rough else state.to(torch.float64)
         self.gradient = self.state.gradient + penalty.to(self.state.coef.dtype) * self.state.coef
-        self.memory, self.watch, self.steps = _Memory(), _Watch(), 0
+        self.memory, self.watch, self.steps = _Memory(), Watch(), 0
         self.n_iter = torch.zeros(len(state.coef), dtype=torch.int64, device=state.coef.device)
         self.best, self.done, self.nearest = self.state, self.n_iter < 0, math.inf
 
@@ -134,7 +158,7 @@ class Descent:
         self.batch.rough = self.batch.rough and not stalled
         self.state = self.state.check(self.batch, exact=self.exact or stalled)
         self.gradient = self.state.gradient + self.penalty * self.state.coef
-        self.rough, self.checked, self.watch = False, True, _Watch()
+        self.rough, self.checked, self.watch = False, True, Watch()
         return True
 
     def _advance(self, direction: Tensor, slope: Tensor, active: Tensor) -> None:
@@ -153,17 +177,11 @@ class Descent:
         return self.batch.losses(state.scores).double() + 0.5 * (self.penalty[:, :, :1] * square)[:, 0, 0]
 
     def _distance(self, slope: Tensor) -> Tensor:
-        """How far from solved problems (B,) are, at most 1 where they are: by the gradient, and then by the objective.
-
-        Along the Newton direction, half the slope is the distance from the minimum.
-        """
-        tol = self.stage.tol
-        steepness = self.gradient.abs().amax((1, 2)).double() / (math.inf if tol is None else tol)
+        """How far from solved problems (B,) are."""
+        goal = Goal.of(self.stage.tol)
         for known in (True, False):  # the objective of some steps ago is near enough, except at the end
             self.value = self.value if known else self._objective(self.state)
-            # Where weights grow without end, as with samples of one class only, the value goes to zero.
-            allowed = ROUGH * self.value if tol is None else (tol * CLOSE * self.value).clamp(min=min(tol, FLOOR) ** 2)
-            distance = torch.maximum(steepness, -0.5 * slope[:, 0, 0] / allowed)
+            distance = goal.distance(self.gradient, slope, self.value)
             if (distance > 1).any():
                 break
         return distance
@@ -258,7 +276,7 @@ class _Memory:
         return v, slope.double()
 
 
-class _Watch:
+class Watch:
     """Whether the distance from the solution still shrinks."""
 
     def __init__(self) -> None:

@@ -17,12 +17,15 @@ from frofa.estimators._device import SMALL, keep_freed_memory, one_thread_each, 
 from frofa.estimators._logistic_batch import Batch
 from frofa.estimators._logistic_descent import Stage
 from frofa.estimators._logistic_path import solve_path
+from frofa.estimators._logistic_replay import replay_path
 
 Array = npt.NDArray[np.float64]
 STRIDE = 10.0
 """Ratio of one C to the next that is solved on the way to it, at most."""
 GPU_SHARE = 0.5
 """Of the free memory of a GPU, for a batch."""
+SHORT = 2**32
+"""Multiplications of a product with the features that a GPU does faster than its kernels are launched one by one."""
 
 
 class Fit(NamedTuple):
@@ -123,9 +126,10 @@ def _work(tasks: deque[Iterator[None]]) -> None:
 
 def _plan(chains: Sequence[Chain], device: torch.device) -> list[list[int]]:
     """Places of the chains that make up each batch."""
-    groups: dict[tuple[int, int, tuple[Stage, ...]], list[int]] = {}
+    groups: dict[tuple[int, int, int, tuple[Stage, ...]], list[int]] = {}
     for i, chain in enumerate(chains):
-        groups.setdefault((chain.n_classes, _width(chain), chain.stages), []).append(i)
+        key = chain.n_classes, chain.features.shape[1], _width(chain), chain.stages
+        groups.setdefault(key, []).append(i)
     batches = []
     for places in groups.values():
         room = _room(max((chains[i] for i in places), key=lambda chain: chain.size), device)
@@ -138,7 +142,7 @@ def _room(chain: Chain, device: torch.device) -> int:
     if device.type == "cpu":
         return max(1, int(SMALL / chain.size))
     n, width, n_scores = len(chain.features), _width(chain), chain.n_classes
-    size = 12 * n * width + 160 * n_scores * width + 200 * n * n_scores + 8 * n * width
+    size = 44 * n * width + 250 * n_scores * width + 200 * n * n_scores
     free = float(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 2.0**32
     return max(1, math.floor(GPU_SHARE * free / size))
 
@@ -165,12 +169,13 @@ def _solve_batch(chains: Sequence[Chain], device: torch.device) -> Iterator[list
         spans.append(span)
     batch = Batch(x, codes, weights, chains[0].n_classes)
     path = _steps_to(chains[0].stages, float((batch.scales[:, :, :-1].sum((1, 2)) * batch.total).max()), batch.n_scores)
-    for stage, solution in zip(path, solve_path(batch, path), strict=True):
-        if stage.tol is None:
-            continue
-        rows_of = [span.restore(coef) for span, coef in zip(spans, solution.coef, strict=True)]
-        n_iter, converged = solution.n_iter.tolist(), solution.converged.tolist()
-        yield [Fit(*one, *end) for one, *end in zip(rows_of, n_iter, converged, strict=True)]
+    small = not batch.dense and x.numel() * batch.n_scores <= SHORT
+    solve = replay_path if small and device.type == "cuda" else solve_path
+    for stage, solution in zip(path, solve(batch, path), strict=True):
+        if stage.tol is not None:
+            ends = zip(solution.n_iter.tolist(), solution.converged.tolist(), strict=True)
+            found = zip(*_restore(spans, solution.coef), ends, strict=True)
+            yield [Fit(coef, intercept, *end) for coef, intercept, end in found]
 
 
 def _steps_to(stages: Sequence[Stage], curvature: float, n_scores: int) -> list[Stage]:
@@ -196,15 +201,22 @@ class _Span(NamedTuple):
     basis: Tensor | None
     width: int
 
-    def restore(self, solved: Tensor) -> tuple[Array, Array]:
-        """Weights and intercepts for features as given."""
+    def restore(self, solved: Tensor) -> Tensor:
+        """Weights for features as given, and intercepts, (n_scores, C + 1)."""
         coef = solved[:, : self.width]
         if self.basis is not None:
             coef = coef @ self.basis.T
         intercept = solved[:, -1] - coef @ self.mean
         if len(intercept) > 1:
             intercept = intercept - intercept.mean()  # which changes no probability
-        return coef.cpu().numpy().copy(), intercept.cpu().numpy()
+        return torch.cat([coef, intercept.unsqueeze(1)], 1)
+
+
+def _restore(spans: Sequence[_Span], solved: Tensor) -> tuple[Array, Array]:
+    """Weights (B, n_scores, C) and intercepts (B, n_scores) for features as given, in one copy from the device."""
+    restored = torch.stack([span.restore(one) for span, one in zip(spans, solved, strict=True)])
+    coef, intercept = restored[:, :, :-1].contiguous(), restored[:, :, -1].contiguous()
+    return coef.cpu().numpy(), intercept.cpu().numpy()
 
 
 def _centre(features: Tensor) -> tuple[Tensor, _Span]:

@@ -59,6 +59,39 @@ class Recorded:
         self.graph.replay()
 
 
+class Replay:
+    """Work on tensors that stay where they are: done as it is at first, then recorded as a CUDA graph, and replayed.
+
+    Parameters
+    ----------
+    work : callable
+        Must not wait for the device.
+    device : torch.device
+        On a CPU, work is always done as it is.
+    """
+
+    def __init__(self, work: Callable[[], object], device: torch.device):
+        self.work, self.device = work, device
+        self.called = False
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self) -> None:
+        """Do it."""
+        if not self.called or self.device.type != "cuda":
+            self.called = True
+            self.work()
+            return
+        if self.graph is None:
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.device(self.device), _side_stream(self.device):
+                self.graph.capture_begin()  # `torch.cuda.graph` would also empty the cache, which is to be used again
+                try:
+                    self.work()
+                finally:
+                    self.graph.capture_end()
+        self.graph.replay()
+
+
 class _side_stream:  # noqa: N801 (used as a function)
     """Run on another stream than the current one, in order with it."""
 

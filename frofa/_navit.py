@@ -86,7 +86,8 @@ class PackedModel:
         of_patches = of_all if prefix is None else segments_of(sizes, x.device, bound)
         run = self._compiled if compiled else trunk
         layers = sorted({request.layer for request in requests if request.layer is not None})
-        blocks = run(module.blocks, module.norm_pre(x), ropes_of(found, n_prefix), of_all, layers)
+        kept = [index in layers for index in range(layers[-1] + 1)]
+        blocks = run(module.blocks, module.norm_pre(x), ropes_of(found, n_prefix), of_all, kept)
         return [
             self._output(request, blocks[layers.index(request.layer)], of_all, of_patches, places)  # type: ignore[arg-type]
             for request in requests
@@ -105,14 +106,17 @@ class PackedModel:
 
 
 def trunk(
-    blocks: Sequence[nn.Module], x: Tensor, ropes: Tensor | None, segments: Segments, layers: Sequence[int]
+    blocks: Sequence[nn.Module], x: Tensor, ropes: Tensor | None, segments: Segments, keep: Sequence[bool]
 ) -> list[Tensor]:
-    """Tokens (T, C) after each of the blocks in `layers`, which are in order."""
+    """Tokens (T, C) after those of the first blocks that are to be kept.
+
+    They are told by truth values, which a compiler takes as they are: of numbers it makes unknowns.
+    """
     kept = []
-    for index in range(layers[-1] + 1):
+    for index, wanted in enumerate(keep):
         rope = None if ropes is None else ropes[index if len(ropes) > 1 else 0]
         x = run_block(blocks[index], x, rope, segments)
-        if index in layers:
+        if wanted:
             kept.append(x)
     return kept
 

@@ -1,0 +1,240 @@
+"""Paths of small problems of logistic regression on a GPU, where launching kernels takes longer than they run.
+
+The method is that of `_logistic_descent`, all in float64 and with the same operations at every step, on tensors that
+stay where they are: so a step is recorded once, as a CUDA graph, and replayed.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from frofa.estimators._logistic_batch import Batch
+from frofa.estimators._logistic_descent import (
+    LONGEST,
+    MAX_TRIALS,
+    MEMORY,
+    PATIENCE,
+    Goal,
+    Preconditioner,
+    Solution,
+    Stage,
+    Watch,
+)
+from frofa.estimators._logistic_path import solve_path
+from frofa.estimators._record import Replay
+
+
+def replay_path(batch: Batch, path: Sequence[Stage]) -> Iterator[Solution]:
+    """Minimise for every C of a path, from small to large, each from what the two before it lead to.
+
+    Parameters and results are those of `solve_path`, which goes on where a problem is not solved in this way.
+    """
+    batch.use_float64()
+    replayed = _Replayed(batch)
+    for i, stage in enumerate(path):
+        solution = replayed.solve(stage)
+        if solution is None:
+            yield from islice(solve_path(batch, path), i, None)
+            return
+        yield solution
+
+
+class _Replayed:
+    """Where all problems are, and what the next step needs, in tensors that stay where they are.
+
+    The first direction of a stage is that from the last solution but one to the last. A step is taken, then the next
+    direction and a length along it are found; the host only learns how far from its solution the furthest problem is,
+    and whether the length will do.
+    """
+
+    def __init__(self, batch: Batch):
+        self.batch, new = batch, batch.exact.new_zeros
+        n_problems, n_scores, width = batch.shape
+        self.coef, self.last_coef, self.smooth, self.direction = (new(batch.shape) for _ in range(4))
+        self.scores, self.last_scores, self.change = (new(batch.targets.shape) for _ in range(3))
+        self.probabilities = batch.probabilities(self.scores)
+        self.errors = batch.errors(self.scores, self.probabilities)
+        self.smooth.copy_(batch.gradient(self.errors))
+        self.penalty = batch.penalty(1)
+        self.factors = batch.factors(self.probabilities, self.penalty)
+        self.trial = [torch.zeros_like(self.scores) for _ in range(4)]  # scores, probabilities, errors, moved errors
+        self.slope, self.length, self.left, self.square, self.low, self.high = (new(n_problems, 1, 1) for _ in range(6))
+        self.moving, self.again = torch.zeros(2, n_problems, 1, 1, dtype=torch.bool, device=batch.exact.device)
+        self.n_iter = torch.zeros(n_problems, dtype=torch.int64, device=batch.exact.device)
+        self.goal, self.report = new(3), new(2)
+        self.memory = _Memory(new(n_problems, MEMORY, n_scores * width))
+        works = self._begin, self._go_on, self._advance, self._retry
+        self.begin, self.go_on, self.advance, self.retry = (Replay(work, batch.exact.device) for work in works)
+
+    def solve(self, stage: Stage) -> Solution | None:
+        """Minimise for one C; None where a problem is not solved in `max_iter` steps, or gets no nearer."""
+        self._start(stage)
+        watch, (worst, again) = Watch(), self.report.tolist()
+        for _ in range(stage.max_iter):
+            if worst <= 1 or not math.isfinite(worst) or watch.stalled(worst, PATIENCE):
+                break
+            self._settle(again)
+            self.advance()
+            worst, again = self.report.tolist()
+        if not worst <= 1:
+            return None
+        return Solution(self.coef.clone(), self.n_iter.clone(), torch.ones_like(self.n_iter, dtype=torch.bool))
+
+    def _start(self, stage: Stage) -> None:
+        self.penalty.copy_(self.batch.penalty(stage.C))
+        self.goal.copy_(torch.tensor(Goal.of(stage.tol)))
+        self.begin()
+        self._settle(self.report[1].item())
+        self.go_on()
+
+    def _begin(self) -> None:
+        """Look in the direction from the last solution but one to the last."""
+        torch.sub(self.coef, self.last_coef, out=self.direction)
+        self.last_coef.copy_(self.coef)
+        self.slope.copy_(_dot(torch.addcmul(self.smooth, self.penalty, self.coef), self.direction))
+        torch.lt(self.slope, 0, out=self.moving)
+        self._turn()
+        self._try(self.moving.to(self.length.dtype))  # about the step again, where C grows by the same factor
+
+    def _go_on(self) -> None:
+        """Go there, and look from there."""
+        self._step()
+        for kept, new in zip(self.factors, self.batch.factors(self.probabilities, self.penalty), strict=True):
+            kept.copy_(new)
+        self.memory.clear()
+        self.n_iter.zero_()
+        self._aim()
+        self._look()
+
+    def _settle(self, again: float) -> None:
+        """Try lengths until one will do."""
+        for _ in range(MAX_TRIALS):
+            if not again:
+                break
+            self.retry()
+            again = self.report[1].item()
+
+    def _advance(self) -> None:
+        """Take the step that was found, and find the next."""
+        pulled, step = self._step()
+        self.memory.add(step, torch.addcmul(pulled, self.penalty, step))
+        self._aim()
+        self._look()
+
+    def _step(self) -> tuple[Tensor, Tensor]:
+        """What the gradient of the mean cross-entropy gains by the step, and the step."""
+        scores, probabilities, errors, moved = self.trial
+        pulled, step = self.batch.pull_back(moved), self.length * self.direction
+        self.coef += step
+        self.smooth += pulled
+        for kept, new in ((self.scores, scores), (self.probabilities, probabilities), (self.errors, errors)):
+            kept.copy_(new)
+        self.n_iter += self.moving[:, 0, 0]
+        return pulled, step
+
+    def _aim(self) -> None:
+        """Find the next direction, and how far the problems are from their solutions; those that are there stay."""
+        gradient = torch.addcmul(self.smooth, self.penalty, self.coef)
+        self.direction.copy_(self.memory.direction(gradient, lambda v: self.batch.precondition(v, self.factors)))
+        slope = _dot(gradient, self.direction)
+        downhill = slope < 0  # but for rounding
+        self.direction.copy_(torch.where(downhill, self.direction, -self.factors[0] * gradient))
+        self.slope.copy_(torch.where(downhill, slope, _dot(gradient, self.direction)))
+        value = self.batch.losses(self.scores) + 0.5 * _dot(self.penalty * self.coef, self.coef)[:, 0, 0]
+        distance = Goal(*self.goal).distance(gradient, self.slope, value)
+        self.report[0] = distance.max()
+        torch.gt(distance[:, None, None], 1, out=self.moving)
+
+    def _look(self) -> None:
+        """Try Newton's length along the direction."""
+        self._turn()
+        newton = (-self.slope / self._bend(self.probabilities)).clamp(max=LONGEST)
+        self._try(torch.where(self.moving, newton, 0))
+
+    def _turn(self) -> None:
+        """What moving along the direction changes."""
+        self.direction.copy_(torch.where(self.moving, self.direction, 0))  # of solved problems, it may be anything
+        self.change.copy_(self.batch.exact @ self.direction.mT)
+        self.square.copy_(_dot(self.penalty * self.direction, self.direction))
+        self.low.zero_()
+        self.high.fill_(math.inf)
+
+    def _retry(self) -> None:
+        """Try another length where the last was too short or too long: Newton's, or bisection's where that strays."""
+        length, left = self.length, self.left
+        low, high = torch.where(left < 0, length, self.low), torch.where(left > 0, length, self.high)
+        newton = length - left / self._bend(self.trial[1])
+        middle = torch.where(high.isinf(), 2 * length, (low + high) / 2)
+        within = (newton > low) & (newton < torch.minimum(high, 10 * length))
+        self.low.copy_(low)
+        self.high.copy_(high)
+        self._try(torch.where(self.again, torch.where(within, newton, middle), length))
+
+    def _bend(self, probabilities: Tensor) -> Tensor:
+        """Second derivative along the direction."""
+        curvature = self.batch.curvature(probabilities, self.change) + self.square
+        return curvature.clamp(min=torch.finfo(curvature.dtype).tiny)
+
+    def _try(self, length: Tensor) -> None:
+        self.length.copy_(length)
+        scores, probabilities, errors, moved = self.trial
+        torch.addcmul(self.scores, length, self.change, out=scores)
+        probabilities.copy_(self.batch.probabilities(scores))
+        errors.copy_(self.batch.errors(scores, probabilities))
+        moved.copy_(self.batch.weighted(errors - self.errors))
+        self.left.copy_(self.slope + _dot(moved, self.change) + length * self.square)
+        torch.logical_and(self.moving, self.left.abs() > 0.5 * self.slope.abs(), out=self.again)
+        self.report[1] = self.again.any()
+
+
+class _Memory:
+    """L-BFGS as in `_logistic_descent`, with room for all pairs from the start; a new one takes the oldest one's place.
+
+    Kept is the inverse of the triangular matrix ``step_i . gain_j``, in the order of the places: without the oldest
+    pair, it is what is left of the inverse without the row and column of that pair.
+    """
+
+    def __init__(self, room: Tensor):
+        self.steps, self.gains = torch.zeros_like(room), torch.zeros_like(room)
+        n_problems, n_pairs, _ = room.shape
+        self.inverse, self.diagonal = room.new_zeros(n_problems, n_pairs, n_pairs), room.new_zeros(n_problems, n_pairs)
+        self.place = torch.zeros(1, dtype=torch.int64, device=room.device)
+        self.places = torch.arange(n_pairs, device=room.device)
+
+    def clear(self) -> None:
+        """Forget all pairs."""
+        for part in (self.steps, self.gains, self.inverse, self.diagonal):
+            part.zero_()
+
+    def add(self, step: Tensor, gain: Tensor) -> None:
+        """Keep a pair; problems that did not move, or by rounding only, have no use of theirs."""
+        step, gain = step.flatten(1), gain.flatten(1)
+        product = (step * gain).sum(1, keepdim=True)
+        useful = product > torch.finfo(step.dtype).tiny
+        self.steps.index_copy_(1, self.place, (step * useful).unsqueeze(1))
+        self.gains.index_copy_(1, self.place, (gain * useful).unsqueeze(1))
+        here = self.places == self.place
+        kept = (~here).to(step.dtype)
+        self.inverse *= kept.unsqueeze(1) * kept
+        length = torch.where(useful, product, 1)
+        others = (self.steps * (gain * useful).unsqueeze(1)).sum(2) * kept
+        column = torch.where(here, 1, -(self.inverse @ others.unsqueeze(2)).squeeze(2)) / length
+        self.inverse.copy_(torch.where(here, column.unsqueeze(2), self.inverse))
+        self.diagonal.copy_(torch.where(here, length, self.diagonal))
+        self.place.add_(1).remainder_(len(self.places))
+
+    def direction(self, gradient: Tensor, precondition: Preconditioner) -> Tensor:
+        """Where to go from here (B, n_scores, D)."""
+        downhill = -gradient.flatten(1)
+        alpha = self.inverse @ (self.steps * downhill.unsqueeze(1)).sum(2, keepdim=True)
+        v = precondition((downhill - (alpha * self.gains).sum(1)).view(gradient.shape)).flatten(1)
+        rest = self.diagonal.unsqueeze(2) * alpha - (self.gains * v.unsqueeze(1)).sum(2, keepdim=True)
+        return (v + ((self.inverse.mT @ rest) * self.steps).sum(1)).view(gradient.shape)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Inner products (B, 1, 1), by many blocks of a GPU each, as a product of a row and a column is not."""
+    return (a * b).sum((1, 2), keepdim=True)
