@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -109,6 +110,13 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
     n_prefix: int = 0
     grid: tuple[int, int] | None = None
     random_state: Any = None
+
+    @classmethod
+    @cache
+    def _get_param_names(cls) -> list[str]:
+        """scikit-learn's, looked up once: a search clones heads by the hundred."""
+        names: list[str] = super()._get_param_names()
+        return names
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "FeatureClassifier":
         """Fit the head.
@@ -340,7 +348,10 @@ class LinearClassifier(FeatureClassifier):
         return scores[:, 1] if len(self.classes_) == 2 else scores
 
     def _scores(self, features: Array) -> Array:
-        scores: Array = features @ self.coef_.T + self.intercept_
+        return self._both_classes(features @ self.coef_.T + self.intercept_)
+
+    def _both_classes(self, scores: Array) -> Array:
+        """Scores (n, n_classes), of two classes from the second one's."""
         return np.hstack([self._opposite * scores, scores]) if scores.shape[1] == 1 else scores
 
     def _check_augment(self) -> Augmentation:

@@ -145,6 +145,11 @@ def _checked(fitted: "Fitted") -> "Fitted":
     for name, value in vars(fitted).items():
         arrays = value.values() if isinstance(value, dict) else [value]
         for array in arrays if name.endswith("_") else []:
-            if isinstance(array, np.ndarray) and array.dtype.kind == "f" and not np.isfinite(array).all():
+            if isinstance(array, np.ndarray) and array.dtype.kind == "f" and not _all_finite(array):
                 return ValueError(f"training diverged: {name} of {fitted!r} is not finite.")
     return fitted
+
+
+def _all_finite(array: npt.NDArray[Any]) -> bool:
+    """Of most arrays, the sum tells, which takes a tenth of the time."""
+    return bool(np.isfinite(array.sum()) or np.isfinite(array).all())

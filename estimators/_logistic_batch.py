@@ -56,6 +56,11 @@ class Batch:
         """Root mean square of the largest feature, at least 1."""
         return float(self.scales.max().clamp(min=1).sqrt())
 
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that depends on the samples; float64 is in use."""
+        members = () if self._own is None else (*self._own, self._members)
+        return self.exact, self.total, self.share, self.targets, self._codes, self.scales, *members
+
     def use_float64(self) -> None:
         """Compute products with the features in float64 from now on."""
         if self.fast.dtype != torch.float64:
@@ -202,6 +207,8 @@ class Batch:
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """Inner products (B, 1, 1)."""
+    if a.is_cuda:  # where a product of a row and a column is the work of a single block
+        return (a * b).flatten(1).sum(1)[:, None, None]
     return a.flatten(1).unsqueeze(1) @ b.flatten(1).unsqueeze(2)
 
 

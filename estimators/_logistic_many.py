@@ -161,7 +161,7 @@ def _solve_batch(chains: Sequence[Chain], device: torch.device) -> Iterator[list
     weights = torch.zeros(len(chains), n, dtype=torch.float64, device=device)
     spans = []
     for i, chain in enumerate(chains):
-        rows, span = _centre(torch.tensor(chain.features, device=device))
+        rows, span = _centre(torch.as_tensor(np.require(chain.features, None, "W"), device=device))
         x[i, : len(rows), : rows.shape[1]] = rows
         x[i, : len(rows), -1] = 1
         codes[i, : len(rows)] = torch.tensor(chain.codes, device=device)
@@ -171,11 +171,13 @@ def _solve_batch(chains: Sequence[Chain], device: torch.device) -> Iterator[list
     path = _steps_to(chains[0].stages, float((batch.scales[:, :, :-1].sum((1, 2)) * batch.total).max()), batch.n_scores)
     small = not batch.dense and x.numel() * batch.n_scores <= SHORT
     solve = replay_path if small and device.type == "cuda" else solve_path
+    # One array for all stages: memory that is new costs more by the piece than the copy does.
+    kept = iter(np.empty((len(chains[0].stages), len(chains), batch.n_scores, chains[0].features.shape[1])))
     for stage, solution in zip(path, solve(batch, path), strict=True):
         if stage.tol is not None:
+            coefs, intercepts = _restore(spans, solution.coef, next(kept))
             ends = zip(solution.n_iter.tolist(), solution.converged.tolist(), strict=True)
-            found = zip(*_restore(spans, solution.coef), ends, strict=True)
-            yield [Fit(coef, intercept, *end) for coef, intercept, end in found]
+            yield [Fit(coefs[i], intercepts[i], *end) for i, end in enumerate(ends)]
 
 
 def _steps_to(stages: Sequence[Stage], curvature: float, n_scores: int) -> list[Stage]:
@@ -212,11 +214,11 @@ class _Span(NamedTuple):
         return torch.cat([coef, intercept.unsqueeze(1)], 1)
 
 
-def _restore(spans: Sequence[_Span], solved: Tensor) -> tuple[Array, Array]:
-    """Weights (B, n_scores, C) and intercepts (B, n_scores) for features as given, in one copy from the device."""
+def _restore(spans: Sequence[_Span], solved: Tensor, coefs: Array) -> tuple[Array, Array]:
+    """Fill in the weights (B, n_scores, C) for features as given; also returned are the intercepts (B, n_scores)."""
     restored = torch.stack([span.restore(one) for span, one in zip(spans, solved, strict=True)])
-    coef, intercept = restored[:, :, :-1].contiguous(), restored[:, :, -1].contiguous()
-    return coef.cpu().numpy(), intercept.cpu().numpy()
+    torch.from_numpy(coefs).copy_(restored[:, :, :-1])
+    return coefs, restored[:, :, -1].cpu().numpy().copy()
 
 
 def _centre(features: Tensor) -> tuple[Tensor, _Span]:

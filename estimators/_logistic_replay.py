@@ -7,11 +7,12 @@ stay where they are: so a step is recorded once, as a CUDA graph, and replayed.
 import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from frofa.estimators._logistic_batch import Batch
+from frofa.estimators._logistic_batch import Batch, dot
 from frofa.estimators._logistic_descent import (
     LONGEST,
     MAX_TRIALS,
@@ -24,7 +25,11 @@ from frofa.estimators._logistic_descent import (
     Watch,
 )
 from frofa.estimators._logistic_path import solve_path
-from frofa.estimators._record import Replay
+from frofa.estimators._record import replays
+
+KEPT_SHARE = 0.01
+"""Of a GPU's memory, that the problems of a kept recording may take."""
+_KEPT: "dict[tuple[Any, ...], _Replayed]" = {}
 
 
 def replay_path(batch: Batch, path: Sequence[Stage]) -> Iterator[Solution]:
@@ -33,13 +38,37 @@ def replay_path(batch: Batch, path: Sequence[Stage]) -> Iterator[Solution]:
     Parameters and results are those of `solve_path`, which goes on where a problem is not solved in this way.
     """
     batch.use_float64()
-    replayed = _Replayed(batch)
+    replayed = _take(batch)
     for i, stage in enumerate(path):
         solution = replayed.solve(stage)
         if solution is None:
             yield from islice(solve_path(batch, path), i, None)
-            return
+            break
         yield solution
+    _keep(replayed)
+
+
+def _take(batch: Batch) -> "_Replayed":
+    """What has its steps recorded for problems of this shape, where that was kept."""
+    replayed = _KEPT.pop(_shapes(batch), None)
+    if replayed is None:
+        return _Replayed(batch)
+    replayed.adopt(batch)
+    return replayed
+
+
+def _keep(replayed: "_Replayed") -> None:
+    """Keep recordings for the next problems of their shape, in place of those that were kept until then."""
+    device = replayed.coef.device
+    _KEPT.clear()
+    if device.type == "cuda":
+        room = KEPT_SHARE * torch.cuda.get_device_properties(device).total_memory
+        if sum(part.nbytes for part in (*replayed.batch.tensors(), *replayed.memory.tensors())) <= room:
+            _KEPT[_shapes(replayed.batch)] = replayed
+
+
+def _shapes(batch: Batch) -> tuple[Any, ...]:
+    return batch.exact.device, *(part.shape for part in batch.tensors())
 
 
 class _Replayed:
@@ -54,20 +83,31 @@ class _Replayed:
         self.batch, new = batch, batch.exact.new_zeros
         n_problems, n_scores, width = batch.shape
         self.coef, self.last_coef, self.smooth, self.direction = (new(batch.shape) for _ in range(4))
-        self.scores, self.last_scores, self.change = (new(batch.targets.shape) for _ in range(3))
-        self.probabilities = batch.probabilities(self.scores)
-        self.errors = batch.errors(self.scores, self.probabilities)
-        self.smooth.copy_(batch.gradient(self.errors))
+        self.scores, self.probabilities, self.errors, self.change = (new(batch.targets.shape) for _ in range(4))
+        self.trial = [torch.zeros_like(self.scores) for _ in range(4)]  # scores, probabilities, errors, moved errors
         self.penalty = batch.penalty(1)
         self.factors = batch.factors(self.probabilities, self.penalty)
-        self.trial = [torch.zeros_like(self.scores) for _ in range(4)]  # scores, probabilities, errors, moved errors
         self.slope, self.length, self.left, self.square, self.low, self.high = (new(n_problems, 1, 1) for _ in range(6))
         self.moving, self.again = torch.zeros(2, n_problems, 1, 1, dtype=torch.bool, device=batch.exact.device)
         self.n_iter = torch.zeros(n_problems, dtype=torch.int64, device=batch.exact.device)
         self.goal, self.report = new(3), new(2)
         self.memory = _Memory(new(n_problems, MEMORY, n_scores * width))
         works = self._begin, self._go_on, self._advance, self._retry
-        self.begin, self.go_on, self.advance, self.retry = (Replay(work, batch.exact.device) for work in works)
+        self.begin, self.go_on, self.advance, self.retry = replays(works, batch.exact.device)
+        self._reset()
+
+    def adopt(self, batch: Batch) -> None:
+        """Take other problems of the same shape in."""
+        for kept, new in zip(self.batch.tensors(), batch.tensors(), strict=True):
+            kept.copy_(new)
+        self._reset()
+
+    def _reset(self) -> None:
+        for part in (self.coef, self.last_coef, self.scores):
+            part.zero_()
+        self.probabilities.copy_(self.batch.probabilities(self.scores))
+        self.errors.copy_(self.batch.errors(self.scores, self.probabilities))
+        self.smooth.copy_(self.batch.gradient(self.errors))
 
     def solve(self, stage: Stage) -> Solution | None:
         """Minimise for one C; None where a problem is not solved in `max_iter` steps, or gets no nearer."""
@@ -76,7 +116,8 @@ class _Replayed:
         for _ in range(stage.max_iter):
             if worst <= 1 or not math.isfinite(worst) or watch.stalled(worst, PATIENCE):
                 break
-            self._settle(again)
+            if again:
+                self._settle()
             self.advance()
             worst, again = self.report.tolist()
         if not worst <= 1:
@@ -87,14 +128,14 @@ class _Replayed:
         self.penalty.copy_(self.batch.penalty(stage.C))
         self.goal.copy_(torch.tensor(Goal.of(stage.tol)))
         self.begin()
-        self._settle(self.report[1].item())
+        self._settle()
         self.go_on()
 
     def _begin(self) -> None:
         """Look in the direction from the last solution but one to the last."""
         torch.sub(self.coef, self.last_coef, out=self.direction)
         self.last_coef.copy_(self.coef)
-        self.slope.copy_(_dot(torch.addcmul(self.smooth, self.penalty, self.coef), self.direction))
+        self.slope.copy_(dot(torch.addcmul(self.smooth, self.penalty, self.coef), self.direction))
         torch.lt(self.slope, 0, out=self.moving)
         self._turn()
         self._try(self.moving.to(self.length.dtype))  # about the step again, where C grows by the same factor
@@ -109,13 +150,12 @@ class _Replayed:
         self._aim()
         self._look()
 
-    def _settle(self, again: float) -> None:
+    def _settle(self) -> None:
         """Try lengths until one will do."""
         for _ in range(MAX_TRIALS):
-            if not again:
+            if not self.report.tolist()[1]:
                 break
             self.retry()
-            again = self.report[1].item()
 
     def _advance(self) -> None:
         """Take the step that was found, and find the next."""
@@ -139,11 +179,11 @@ class _Replayed:
         """Find the next direction, and how far the problems are from their solutions; those that are there stay."""
         gradient = torch.addcmul(self.smooth, self.penalty, self.coef)
         self.direction.copy_(self.memory.direction(gradient, lambda v: self.batch.precondition(v, self.factors)))
-        slope = _dot(gradient, self.direction)
+        slope = dot(gradient, self.direction)
         downhill = slope < 0  # but for rounding
         self.direction.copy_(torch.where(downhill, self.direction, -self.factors[0] * gradient))
-        self.slope.copy_(torch.where(downhill, slope, _dot(gradient, self.direction)))
-        value = self.batch.losses(self.scores) + 0.5 * _dot(self.penalty * self.coef, self.coef)[:, 0, 0]
+        self.slope.copy_(torch.where(downhill, slope, dot(gradient, self.direction)))
+        value = self.batch.losses(self.scores) + 0.5 * dot(self.penalty * self.coef, self.coef)[:, 0, 0]
         distance = Goal(*self.goal).distance(gradient, self.slope, value)
         self.report[0] = distance.max()
         torch.gt(distance[:, None, None], 1, out=self.moving)
@@ -158,7 +198,7 @@ class _Replayed:
         """What moving along the direction changes."""
         self.direction.copy_(torch.where(self.moving, self.direction, 0))  # of solved problems, it may be anything
         self.change.copy_(self.batch.exact @ self.direction.mT)
-        self.square.copy_(_dot(self.penalty * self.direction, self.direction))
+        self.square.copy_(dot(self.penalty * self.direction, self.direction))
         self.low.zero_()
         self.high.fill_(math.inf)
 
@@ -185,7 +225,7 @@ class _Replayed:
         probabilities.copy_(self.batch.probabilities(scores))
         errors.copy_(self.batch.errors(scores, probabilities))
         moved.copy_(self.batch.weighted(errors - self.errors))
-        self.left.copy_(self.slope + _dot(moved, self.change) + length * self.square)
+        self.left.copy_(self.slope + dot(moved, self.change) + length * self.square)
         torch.logical_and(self.moving, self.left.abs() > 0.5 * self.slope.abs(), out=self.again)
         self.report[1] = self.again.any()
 
@@ -204,9 +244,13 @@ class _Memory:
         self.place = torch.zeros(1, dtype=torch.int64, device=room.device)
         self.places = torch.arange(n_pairs, device=room.device)
 
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that depends on the pairs."""
+        return self.steps, self.gains, self.inverse, self.diagonal
+
     def clear(self) -> None:
         """Forget all pairs."""
-        for part in (self.steps, self.gains, self.inverse, self.diagonal):
+        for part in self.tensors():
             part.zero_()
 
     def add(self, step: Tensor, gain: Tensor) -> None:
@@ -233,8 +277,3 @@ class _Memory:
         v = precondition((downhill - (alpha * self.gains).sum(1)).view(gradient.shape)).flatten(1)
         rest = self.diagonal.unsqueeze(2) * alpha - (self.gains * v.unsqueeze(1)).sum(2, keepdim=True)
         return (v + ((self.inverse.mT @ rest) * self.steps).sum(1)).view(gradient.shape)
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner products (B, 1, 1), by many blocks of a GPU each, as a product of a row and a column is not."""
-    return (a * b).sum((1, 2), keepdim=True)

@@ -1,6 +1,7 @@
 """Recording of a training step on a GPU."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -68,10 +69,12 @@ class Replay:
         Must not wait for the device.
     device : torch.device
         On a CPU, work is always done as it is.
+    pool : optional
+        Of memory, which several recordings may share that leave nothing in it.
     """
 
-    def __init__(self, work: Callable[[], object], device: torch.device):
-        self.work, self.device = work, device
+    def __init__(self, work: Callable[[], object], device: torch.device, pool: Any = None):
+        self.work, self.device, self.pool = work, device, pool
         self.called = False
         self.graph: torch.cuda.CUDAGraph | None = None
 
@@ -84,12 +87,18 @@ class Replay:
         if self.graph is None:
             self.graph = torch.cuda.CUDAGraph()
             with torch.cuda.device(self.device), _side_stream(self.device):
-                self.graph.capture_begin()  # `torch.cuda.graph` would also empty the cache, which is to be used again
+                self.graph.capture_begin(self.pool)  # `torch.cuda.graph` would also empty the cache of memory
                 try:
                     self.work()
                 finally:
                     self.graph.capture_end()
         self.graph.replay()
+
+
+def replays(works: Sequence[Callable[[], object]], device: torch.device) -> list[Replay]:
+    """Replays of works one of which is done at a time."""
+    pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+    return [Replay(work, device, pool) for work in works]
 
 
 class _side_stream:  # noqa: N801 (used as a function)

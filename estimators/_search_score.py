@@ -12,9 +12,10 @@ from sklearn.model_selection._validation import _score
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _check_feature_names, _num_samples
 
-from frofa.estimators._base import FeatureClassifier
+from frofa.estimators._base import Array, FeatureClassifier
 from frofa.estimators._search_features import FoldFeatures
 from frofa.estimators._search_plan import Plan, Task
+from frofa.estimators._search_scores import accuracy
 
 Result = dict[str, Any]
 
@@ -30,9 +31,14 @@ def asks_for_predictions(scorer: Any) -> bool:
 
 
 def result_of(
-    task: Task, plan: Plan, fitted: FeatureClassifier | Exception, features: FoldFeatures | Exception, fit_time: float
+    task: Task,
+    plan: Plan,
+    fitted: FeatureClassifier | Exception,
+    features: FoldFeatures | Exception,
+    fit_time: float,
+    known: Array | None,
 ) -> Result:
-    """Result of one task, as ``_fit_and_score`` returns it."""
+    """Result of one task, as ``_fit_and_score`` returns it; `known` are the scores on test samples, if they are."""
     if isinstance(features, Exception):
         fitted = features
     if isinstance(fitted, Exception) or isinstance(features, Exception):
@@ -42,10 +48,10 @@ def result_of(
         start = time.time()
         if features.frame is not None:
             _check_feature_names(fitted, features.frame, reset=True)
-        result = {"fit_error": None, "test_scores": _scores(task, plan, fitted, features, 0)}
+        result = {"fit_error": None, "test_scores": _scores(task, plan, fitted, features, 0, known)}
         score_time = time.time() - start
         if task.options["return_train_score"]:
-            result["train_scores"] = _scores(task, plan, fitted, features, 1)
+            result["train_scores"] = _scores(task, plan, fitted, features, 1, None)
     result |= {"n_test_samples": _num_samples(task.test), "fit_time": fit_time, "score_time": score_time}
     _report(task, result)
     return result
@@ -65,21 +71,25 @@ def _failure(task: Task, error: Any) -> Result:
     return result
 
 
-def _scores(task: Task, plan: Plan, head: FeatureClassifier, features: FoldFeatures, part: int) -> Any:
+def _scores(
+    task: Task, plan: Plan, head: FeatureClassifier, features: FoldFeatures, part: int, known: Array | None
+) -> Any:
     """Scores on the test samples, or on the training samples where `part` is 1."""
     rows = task.train if part else task.test
     scorer, error_score = task.options["scorer"], task.options["error_score"]
-    estimator, X = head, features.scored[part]
+    estimator, X, y, params = head, features.scored[part], _safe_indexing(task.y, rows), task.score_params(rows)
+    if known is not None and not params and (value := accuracy(scorer, head, known, y)) is not None:
+        return value
     if X is None or not asks_for_predictions(scorer):
         estimator, X = _assembled(plan, head, features), _safe_indexing(task.X, rows)
-    with scored_once(head):
-        return _score(estimator, X, _safe_indexing(task.y, rows), scorer, task.score_params(rows), error_score)
+    with scored_once(head, X, known):
+        return _score(estimator, X, y, scorer, params, error_score)
 
 
 @contextmanager
-def scored_once(head: FeatureClassifier) -> Iterator[None]:
-    """Let labels, probabilities and decision values of the same samples come from one computation."""
-    compute, last = head._checked_scores, list[Any]((None, None))
+def scored_once(head: FeatureClassifier, X: Any = None, known: Array | None = None) -> Iterator[None]:
+    """Let labels, probabilities and decision values of the same samples come from one computation; X's may be known."""
+    compute, last = head._checked_scores, list[Any]((None, None) if known is None else (X, known))
 
     def once(X: Any) -> Any:
         if last[0] is not X:
