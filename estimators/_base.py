@@ -348,10 +348,7 @@ class LinearClassifier(FeatureClassifier):
         return scores[:, 1] if len(self.classes_) == 2 else scores
 
     def _scores(self, features: Array) -> Array:
-        return self._both_classes(features @ self.coef_.T + self.intercept_)
-
-    def _both_classes(self, scores: Array) -> Array:
-        """Scores (n, n_classes), of two classes from the second one's."""
+        scores: Array = features @ self.coef_.T + self.intercept_
         return np.hstack([self._opposite * scores, scores]) if scores.shape[1] == 1 else scores
 
     def _check_augment(self) -> Augmentation:

@@ -203,22 +203,18 @@ class _Span(NamedTuple):
     basis: Tensor | None
     width: int
 
-    def restore(self, solved: Tensor) -> Tensor:
-        """Weights for features as given, and intercepts, (n_scores, C + 1)."""
-        coef = solved[:, : self.width]
-        if self.basis is not None:
-            coef = coef @ self.basis.T
-        intercept = solved[:, -1] - coef @ self.mean
-        if len(intercept) > 1:
-            intercept = intercept - intercept.mean()  # which changes no probability
-        return torch.cat([coef, intercept.unsqueeze(1)], 1)
-
 
 def _restore(spans: Sequence[_Span], solved: Tensor, coefs: Array) -> tuple[Array, Array]:
     """Fill in the weights (B, n_scores, C) for features as given; also returned are the intercepts (B, n_scores)."""
-    restored = torch.stack([span.restore(one) for span, one in zip(spans, solved, strict=True)])
-    torch.from_numpy(coefs).copy_(restored[:, :, :-1])
-    return coefs, restored[:, :, -1].cpu().numpy().copy()
+    parts = [solved[i, :, : span.width] for i, span in enumerate(spans)]
+    parts = [part if span.basis is None else part @ span.basis.T for part, span in zip(parts, spans, strict=True)]
+    restored = torch.stack(parts)
+    shift = restored @ torch.stack([span.mean for span in spans]).unsqueeze(2)
+    intercepts = solved[:, :, -1] - shift.squeeze(2)
+    if intercepts.shape[1] > 1:
+        intercepts = intercepts - intercepts.mean(1, keepdim=True)  # which changes no probability
+    torch.from_numpy(coefs).copy_(restored)
+    return coefs, intercepts.cpu().numpy().copy()
 
 
 def _centre(features: Tensor) -> tuple[Tensor, _Span]:

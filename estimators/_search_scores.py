@@ -1,4 +1,4 @@
-"""Scores of the linear heads of a search: those of heads on the same samples by one product."""
+"""Scores of the linear heads of a search, whose samples are checked once for all heads of a fold."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
@@ -11,8 +11,6 @@ from sklearn.metrics._scorer import _PassthroughScorer, _Scorer
 from frofa.estimators._base import Array, FeatureClassifier, LinearClassifier
 from frofa.estimators._search_features import FoldFeatures
 
-MOST = 2**25
-"""Scores that are computed at once."""
 LINEAR = ("_checked_scores", "_check_features", "_tokens", "_prepare", "_scores", "predict", "score")
 """What a product stands for: a subclass that has its own of any of these has its own scores."""
 Fitted: TypeAlias = FeatureClassifier | Exception
@@ -40,19 +38,14 @@ def _is_linear(head: Fitted) -> bool:
 
 
 def _products(heads: Sequence[Any], X: Any) -> Iterator[Array]:
-    """Scores of the heads, in their order; of no more of them where X is not what they take."""
+    """Scores of the heads, in their order; none where X is not what they take."""
     first = heads[0]
     try:
         features = first._prepare(first._tokens(first._check_features(X, reset=False)))
     except Exception:  # each head will say so
         return
-    most = max(1, MOST // max(1, len(features) * len(first.coef_)))
-    for start in range(0, len(heads), most):
-        part = heads[start : start + most]
-        scores = features @ np.concatenate([head.coef_ for head in part]).T
-        ends = np.cumsum([len(head.coef_) for head in part])[:-1]
-        for head, columns in zip(part, np.split(scores, ends, axis=1), strict=True):
-            yield head._both_classes(columns + head.intercept_)
+    for head in heads:
+        yield head._scores(features)
 
 
 def accuracy(scorer: Any, head: FeatureClassifier, scores: Array, y: Any) -> float | None:
