@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from frofa.estimators._flat import Heads, Layout
-from frofa.estimators._map_head import product
 
 View = Callable[[Tensor], Tensor]
 
@@ -64,7 +63,7 @@ class Gradient(Heads):
         if upstream.shape[-2] == 1:
             torch.mul(upstream.mT, inputs, out=out)
         elif out.ndim == 3:
-            product(upstream.mT, inputs, out=out)
+            torch.bmm(upstream.mT, inputs, out=out)
         else:
             torch.matmul(upstream.mT, inputs, out=out)
 

@@ -19,7 +19,6 @@ from frofa.estimators._map_head import (
     linear,
     map_logits,
     per_head,
-    product,
     project,
     projections,
 )
@@ -88,17 +87,17 @@ def _classify_folded(params: Params, seen: Projected, targets: Tensor, out: Grad
     Its products then cost n_classes / n of what they do otherwise, and the numbers are the same.
     """
     weight, second = params["head.weight"], params["mlp.fc2.weight"]
-    folded = product(weight, second)  # (H, n_classes, hidden)
+    folded = torch.bmm(weight, second)  # (H, n_classes, hidden)
     shifted = seen.pooled + params["mlp.fc2.bias"].unsqueeze(1)
-    logits = linear(shifted, params, "head").add_(product(seen.activated, folded.mT))
+    logits = linear(shifted, params, "head").add_(torch.bmm(seen.activated, folded.mT))
     upstream = _of_logits(logits, targets)
-    of_folded = product(upstream.mT, seen.activated)
+    of_folded = torch.bmm(upstream.mT, seen.activated)
     torch.sum(upstream, 1, out=out.params["head.bias"])
-    product(upstream.mT, shifted, out=out.params["head.weight"]).add_(product(of_folded, second.mT))
+    torch.bmm(upstream.mT, shifted, out=out.params["head.weight"]).add_(torch.bmm(of_folded, second.mT))
     out.of_kernels("mlp.fc2.weight", weight, of_folded)
-    of_features = product(upstream, weight)
+    of_features = torch.bmm(upstream, weight)
     torch.sum(of_features, 1, out=out.params["mlp.fc2.bias"])
-    return of_features, product(upstream, folded)
+    return of_features, torch.bmm(upstream, folded)
 
 
 def _of_logits(logits: Tensor, targets: Tensor) -> Tensor:
@@ -110,7 +109,7 @@ def _linear_back(params: Params, name: str, x: Tensor, upstream: Tensor, out: Gr
     """Write the gradients of a linear layer of inputs x (H, n, inputs), and return that of x."""
     torch.sum(upstream, 1, out=out.params[f"{name}.bias"])
     out.of_kernels(f"{name}.weight", upstream, x)
-    return product(upstream, params[f"{name}.weight"])
+    return torch.bmm(upstream, params[f"{name}.weight"])
 
 
 def _of_query(params: Params, query: Tensor, of_folded: Tensor, out: Gradient) -> None:

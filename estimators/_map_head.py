@@ -144,23 +144,7 @@ def project(params: Mapping[str, Tensor], gathered: Tensor) -> Projected:
 
 def linear(x: Tensor, params: Mapping[str, Tensor], name: str) -> Tensor:
     """Each head's linear layer of that name: (H, n, inputs) to (H, n, outputs)."""
-    return product(x, params[f"{name}.weight"].mT, bias=params[f"{name}.bias"].unsqueeze(1))
-
-
-def product(a: Tensor, b: Tensor, *, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
-    """Products of each head's matrices, (H, m, k) and (H, k, n), plus a bias (H, 1, n).
-
-    One by one on a CPU, where a batched product takes up to twice the time.
-    """
-    if a.device.type != "cpu" or torch.is_grad_enabled():
-        return torch.bmm(a, b, out=out) if bias is None else torch.baddbmm(bias, a, b)
-    out = a.new_empty((len(a), a.shape[1], b.shape[2])) if out is None else out
-    for i, matrices in enumerate(zip(a.unbind(), b.unbind(), out.unbind(), strict=True)):
-        if bias is None:
-            torch.mm(matrices[0], matrices[1], out=matrices[2])
-        else:
-            torch.addmm(bias[i], matrices[0], matrices[1], out=matrices[2])
-    return out
+    return torch.baddbmm(params[f"{name}.bias"].unsqueeze(1), x, params[f"{name}.weight"].mT)
 
 
 def map_logits(params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None, *, num_heads: int) -> Tensor:
