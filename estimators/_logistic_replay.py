@@ -27,6 +27,8 @@ from frofa.estimators._logistic_descent import (
 from frofa.estimators._logistic_path import solve_path
 from frofa.estimators._record import replays
 
+RENEWED = 25
+"""Steps after which a stage gets a new preconditioner, once: there, the first was made far from the solution."""
 KEPT_SHARE = 0.01
 """Of a GPU's memory, that the problems of a kept recording may take."""
 _KEPT: "dict[tuple[Any, ...], _Replayed]" = {}
@@ -92,8 +94,8 @@ class _Replayed:
         self.n_iter = torch.zeros(n_problems, dtype=torch.int64, device=batch.exact.device)
         self.goal, self.report = new(3), new(2)
         self.memory = _Memory(new(n_problems, MEMORY, n_scores * width))
-        works = self._begin, self._go_on, self._advance, self._retry
-        self.begin, self.go_on, self.advance, self.retry = replays(works, batch.exact.device)
+        works = self._begin, self._go_on, self._advance, self._retry, self._renew
+        self.begin, self.go_on, self.advance, self.retry, self.renew = replays(works, batch.exact.device)
         self._reset()
 
     def adopt(self, batch: Batch) -> None:
@@ -113,12 +115,14 @@ class _Replayed:
         """Minimise for one C; None where a problem is not solved in `max_iter` steps, or gets no nearer."""
         self._start(stage)
         watch, (worst, again) = Watch(), self.report.tolist()
-        for _ in range(stage.max_iter):
+        for step in range(stage.max_iter):
             if worst <= 1 or not math.isfinite(worst) or watch.stalled(worst, PATIENCE):
                 break
             if again:
                 self._settle()
             self.advance()
+            if step == RENEWED:
+                self.renew()
             worst, again = self.report.tolist()
         if not worst <= 1:
             return None
@@ -143,10 +147,14 @@ class _Replayed:
     def _go_on(self) -> None:
         """Go there, and look from there."""
         self._step()
+        self.n_iter.zero_()
+        self._renew()
+
+    def _renew(self) -> None:
+        """Look from here with a new preconditioner."""
         for kept, new in zip(self.factors, self.batch.factors(self.probabilities, self.penalty), strict=True):
             kept.copy_(new)
         self.memory.clear()
-        self.n_iter.zero_()
         self._aim()
         self._look()
 

@@ -1,0 +1,101 @@
+"""Paths of logistic regression whose steps are the same operations at every step, so that a GPU can replay them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from features import gaussian
+from sklearn.model_selection import StratifiedKFold
+from torch import Tensor
+
+from frofa.estimators import LogisticProbeClassifier
+from frofa.estimators._batch_fit import Job, fit_many
+from frofa.estimators._logistic_batch import Batch
+from frofa.estimators._logistic_descent import Stage
+from frofa.estimators._logistic_path import solve_path
+from frofa.estimators._logistic_replay import _KEPT, _Replayed, replay_path
+
+CS = (1e-3, 1e-2, 0.1, 1.0, 10.0)
+CASES = {"n > d": (300, 150, 5), "n < d": (60, 90, 4), "two classes": (90, 600, 2), "many classes": (120, 60, 30)}
+SEPARABLE = 1000.0
+
+
+def batch_of(name: str, seed: int = 0, n_problems: int = 3) -> Batch:
+    """Problems of one shape, large enough for it; the last one has rows that only fill it up."""
+    n, channels, n_classes = CASES[name]
+    rng = np.random.default_rng(seed)
+    X, y = zip(*(gaussian(n, channels, n_classes, seed=seed + i) for i in range(n_problems)), strict=True)
+    features = np.zeros((n_problems, n, 600))  # beyond the size at which a Hessian is inverted as it is
+    features[:, :, :channels] = [one - one.mean(0) for one in X]
+    features[:, :, -1] = 1
+    weights = rng.uniform(0.5, 2, (n_problems, n))
+    weights[-1, -5:] = 0
+    codes = np.stack([np.unique(labels, return_inverse=True)[1] for labels in y])
+    return Batch(torch.tensor(features), torch.tensor(codes), torch.tensor(weights), n_classes)
+
+
+def objective(batch: Batch, coef: Tensor, C: float) -> Tensor:
+    penalty = batch.penalty(C)
+    return batch.losses(batch.scores(coef)) + 0.5 * (penalty * coef**2).sum((1, 2))
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("tol", [1e-4, 1e-6, 1e-9])
+def test_minimum_is_that_of_the_other_descent(name: str, tol: float) -> None:
+    batch = batch_of(name)
+    assert not batch.dense
+    path = [Stage(C, tol, 1000) for C in (*CS, SEPARABLE)]
+    exact = list(solve_path(batch_of(name), [stage._replace(tol=1e-11) for stage in path]))
+    for stage, found, best in zip(path, replay_path(batch, path), exact, strict=True):
+        least = objective(batch, best.coef, stage.C)
+        assert found.converged.all()
+        assert ((objective(batch, found.coef, stage.C) - least) <= 0.2 * tol * least + 1e-13).all()
+
+
+def test_rough_stages_lead_on() -> None:
+    path = [Stage(0.01, None, 1000), Stage(1.0, 1e-6, 1000)]
+    _, found = replay_path(batch_of("n < d"), path)
+    _, expected = solve_path(batch_of("n < d"), [path[0], path[1]._replace(tol=1e-11)])
+    torch.testing.assert_close(found.coef, expected.coef, rtol=0, atol=1e-5)
+
+
+def test_steps_that_do_not_suffice_are_told() -> None:
+    path = [Stage(C, 1e-8, 2) for C in CS]
+    solutions = list(replay_path(batch_of("many classes"), path))
+    expected = list(solve_path(batch_of("many classes"), path))
+    assert len(solutions) == len(CS)
+    assert not solutions[-1].converged.any()
+    assert [one.converged.tolist() for one in solutions[1:]] == [one.converged.tolist() for one in expected[1:]]
+
+
+def test_nothing_is_left_of_earlier_problems() -> None:
+    path = [Stage(C, 1e-6, 1000) for C in CS]
+    first, second = (batch_of("n < d", seed) for seed in (0, 10))
+    for batch in (first, second):
+        batch.use_float64()
+    replayed, fresh = _Replayed(first), _Replayed(second)
+    for stage in path:
+        replayed.solve(stage)
+    replayed.adopt(second)
+    for stage in path:
+        found, expected = replayed.solve(stage), fresh.solve(stage)
+        assert found is not None
+        assert expected is not None
+        torch.testing.assert_close(found.coef, expected.coef, rtol=0, atol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_searches_on_a_gpu_are_those_on_a_cpu() -> None:
+    """Also where the samples have the shape of those before, whose recording is replayed."""
+    for seed, n in ((0, 120), (1, 120), (2, 90)):
+        X, y = gaussian(n, 200, 6, seed=seed)
+        rows = [train for train, _ in StratifiedKFold(3).split(X, y)]
+        heads: dict[str, Any] = {}
+        for device in ("cpu", "cuda"):
+            jobs = [Job(LogisticProbeClassifier(C, tol=1e-9, device=device), train) for C in CS for train in rows]
+            heads[device] = fit_many(X, y, jobs)
+        assert len(_KEPT) == 1
+        for ours, expected in zip(heads["cuda"], heads["cpu"], strict=True):
+            np.testing.assert_allclose(ours.coef_, expected.coef_, rtol=0, atol=1e-6)
+            np.testing.assert_allclose(ours.intercept_, expected.intercept_, rtol=0, atol=1e-6)
