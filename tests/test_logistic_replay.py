@@ -17,7 +17,7 @@ from frofa.estimators._logistic_path import solve_path
 from frofa.estimators._logistic_replay import _KEPT, _Replayed, replay_path
 
 CS = (1e-3, 1e-2, 0.1, 1.0, 10.0)
-CASES = {"n > d": (300, 150, 5), "n < d": (60, 90, 4), "two classes": (90, 600, 2), "many classes": (120, 60, 30)}
+CASES = {"n > d": (200, 120, 5), "n < d": (60, 90, 4), "two classes": (90, 600, 2), "many classes": (120, 60, 30)}
 SEPARABLE = 1000.0
 
 
@@ -41,7 +41,7 @@ def objective(batch: Batch, coef: Tensor, C: float) -> Tensor:
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("tol", [1e-4, 1e-6, 1e-9])
+@pytest.mark.parametrize("tol", [1e-4, 1e-8])
 def test_minimum_is_that_of_the_other_descent(name: str, tol: float) -> None:
     batch = batch_of(name)
     assert not batch.dense
@@ -54,10 +54,11 @@ def test_minimum_is_that_of_the_other_descent(name: str, tol: float) -> None:
 
 
 def test_rough_stages_lead_on() -> None:
-    path = [Stage(0.01, None, 1000), Stage(1.0, 1e-6, 1000)]
-    _, found = replay_path(batch_of("n < d"), path)
+    batch, path = batch_of("n < d"), [Stage(0.01, None, 1000), Stage(1.0, 1e-9, 1000)]
+    rough, found = replay_path(batch, path)
     _, expected = solve_path(batch_of("n < d"), [path[0], path[1]._replace(tol=1e-11)])
     torch.testing.assert_close(found.coef, expected.coef, rtol=0, atol=1e-5)
+    assert (rough.n_iter < found.n_iter).all()
 
 
 def test_steps_that_do_not_suffice_are_told() -> None:
@@ -82,7 +83,7 @@ def test_nothing_is_left_of_earlier_problems() -> None:
         found, expected = replayed.solve(stage), fresh.solve(stage)
         assert found is not None
         assert expected is not None
-        torch.testing.assert_close(found.coef, expected.coef, rtol=0, atol=0)
+        torch.testing.assert_close(found.coef, expected.coef, rtol=0, atol=1e-12)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
