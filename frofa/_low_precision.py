@@ -1,23 +1,18 @@
-"""Faster and coarser linear layers of a vision transformer: 2:4 sparse weights, and int8 arithmetic."""
+"""Coarser linear layers of a vision transformer: weights pruned to 2:4, and int8 arithmetic, for CPUs."""
 
 import copy
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from frofa.backbone import Backbone
 
-HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 INT8_MOST = 127
 """The range of int8 is used symmetrically, so that zero is exact and needs no offset."""
-INT8_FEWEST_ROWS = 17
-"""CUDA's int8 product takes more than 16 rows."""
 
 
 class Int8Linear(nn.Module):
@@ -53,39 +48,11 @@ class Int8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Of x (..., in_features); the result has its dtype."""
         rows = x.reshape(-1, x.shape[-1])
-        n = len(rows)
-        rows = F.pad(rows, (0, 0, 0, max(0, INT8_FEWEST_ROWS - n)))
         values, scales = quantise(rows.float())
-        product = torch._int_mm(values, self.values.t())[:n].float() * scales[:n] * self.scales
+        product = torch._int_mm(values, self.values.t()).float() * scales * self.scales
         if self.bias is not None:
             product = product + self.bias
         return product.to(x.dtype).view(*x.shape[:-1], -1)
-
-
-class SparseLinear(nn.Module):
-    """A linear layer with 2:4 sparse weights in half precision, by the tensor cores' semi-structured kernels.
-
-    Parameters
-    ----------
-    linear : nn.Linear
-        On a CUDA device, with two of four weights zero.
-    dtype : torch.dtype
-        bfloat16 or float16.
-    """
-
-    bias: Tensor | None
-
-    def __init__(self, linear: nn.Linear, dtype: torch.dtype):
-        super().__init__()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*prototype")
-            sparse = torch.sparse.to_sparse_semi_structured(linear.weight.detach().to(dtype).contiguous())
-        self.weight = nn.Parameter(sparse, requires_grad=False)
-        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().to(dtype))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Of x (..., in_features)."""
-        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
 
 
 def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -156,12 +123,16 @@ def low_precision_key(backbone: "Backbone", precision: str) -> str:
     Raises
     ------
     ValueError
-        If the model has no layers that could run in int8.
+        If the model has no layers that could run in int8, or is on a GPU.
     """
-    if precision == "int8":
-        next(linear_layers(backbone.name, backbone.module, "precision='int8'"))
-        return f"int8 {rest_precision(backbone, precision)}"
-    return f"{precision} 2:4" if uses_sparse_kernels(backbone, precision) else precision
+    if precision != "int8":
+        return precision
+    if backbone.device.type != "cpu":
+        raise ValueError(
+            f"precision='int8' is for CPUs: GPUs are faster in bfloat16. Got it on device {str(backbone.device)!r}."
+        )
+    next(linear_layers(backbone.name, backbone.module, "precision='int8'"))
+    return f"int8 {rest_precision(backbone, precision)}"
 
 
 def rest_precision(backbone: "Backbone", precision: str) -> str:
@@ -169,31 +140,21 @@ def rest_precision(backbone: "Backbone", precision: str) -> str:
     return backbone.resolve_precision("auto") if precision == "int8" else precision
 
 
-def uses_sparse_kernels(backbone: "Backbone", precision: str) -> bool:
-    """Whether 2:4 weights run by kernels of their own; elsewhere the same weights run as dense ones."""
-    if backbone.weights != "2:4" or precision not in HALVES or backbone.device.type != "cuda":
-        return False
-    return torch.version.hip is None and torch.cuda.get_device_capability(backbone.device) >= (8, 0)
-
-
 def low_precision(backbone: "Backbone", precision: str) -> "Backbone":
     """The backbone with the layers that this precision asks for, made once; or itself.
 
     It is to be run in `rest_precision`.
     """
+    if precision != "int8":
+        return backbone
     variants: dict[str, Backbone] = backbone._variants  # type: ignore[attr-defined]
     if precision not in variants:
-        if precision == "int8":
-            variants[precision] = _replaced(backbone, "precision='int8'", Int8Linear)
-        elif uses_sparse_kernels(backbone, precision):
-            dtype = HALVES[precision]
-            variants[precision] = _replaced(backbone, "weights='2:4'", lambda linear: SparseLinear(linear, dtype))
-        else:
-            return backbone
+        low_precision_key(backbone, precision)
+        variants[precision] = with_layers(backbone, "precision='int8'", Int8Linear)
     return variants[precision]
 
 
-def _replaced(backbone: "Backbone", what: str, make: Callable[[nn.Linear], nn.Module]) -> "Backbone":
+def with_layers(backbone: "Backbone", what: str, make: Callable[[nn.Linear], nn.Module]) -> "Backbone":
     """A backbone that shares all parameters with the given one, but for its linear layers."""
     tensors = [*backbone.module.parameters(), *backbone.module.buffers()]
     shared: dict[int, Any] = {id(tensor): tensor for tensor in tensors}
@@ -201,4 +162,4 @@ def _replaced(backbone: "Backbone", what: str, make: Callable[[nn.Linear], nn.Mo
     with torch.no_grad():
         for parent, key, linear in linear_layers(backbone.name, module, what):
             setattr(parent, key, make(linear).eval())
-    return replace(backbone, module=module, weights="dense")
+    return replace(backbone, module=module)

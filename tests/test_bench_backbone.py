@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from frofa import FrozenFeatureExtractor, load_image_folder
 from frofa.cli import main
@@ -21,7 +22,7 @@ def test_sides_have_rates_and_accuracies(small_vit: str, image_folder: Path) -> 
     paths, labels = load_image_folder(image_folder)
     extractor = FrozenFeatureExtractor(small_vit, device="cpu")
     sides = list(bench.compare_sides(extractor, paths, labels, shots=2, n_seeds=3))
-    assert [side.name for side in sides] == ["float32", "bfloat16", "int8", "2:4"]
+    assert [side.name for side in sides] == ["float32", "bfloat16", "2:4", "int8"]
     for side in sides:
         assert side.error is None
         assert side.images_per_second > 0
@@ -55,8 +56,13 @@ def test_a_side_that_fails_says_why_and_the_others_go_on(
     command = ["bench-backbone", small_vit, str(image_folder), "--shots", "2", "--seeds", "2", "--device", "cpu"]
     assert main(command) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-2] == "int8      failed: RuntimeError: no kernel here"
-    assert lines[-1].startswith("2:4 ")
+    assert lines[-1] == "int8      failed: RuntimeError: no kernel here"
+    assert lines[-2].startswith("2:4 ")
+
+
+def test_gpus_have_no_int8_side() -> None:
+    assert bench.sides_for(torch.device("cpu")) == ["float32", "bfloat16", "2:4", "int8"]
+    assert bench.sides_for(torch.device("cuda")) == ["float32", "bfloat16", "2:4"]
 
 
 def test_unreadable_images_are_skipped_by_all_sides(
@@ -76,7 +82,7 @@ def test_unreadable_images_are_skipped_by_all_sides(
     [
         (["--shots", "4"], "4 shots and a test take 5 images a class. Got 4 of blue"),
         (["--shots", "0"], "--shots must be at least 1. Got 0"),
-        (["--sides", "float32", "fp4"], "sides must be of float32, bfloat16, int8, 2:4. Got fp4"),
+        (["--sides", "float32", "fp4"], "sides must be of float32, bfloat16, 2:4, int8. Got fp4"),
     ],
 )
 def test_wrong_options(

@@ -1,6 +1,7 @@
 """2:4 weights and int8: the right layers, close features, keys of their own, and errors where they cannot be had."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,10 +122,15 @@ def test_unknown_weights_are_refused() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_sparse_kernels_agree_with_dense_weights(vit: str, image_paths: list[str], precision: Any) -> None:
-    sparse = FrozenFeatureExtractor(vit, device="cuda", weights="2:4", precision=precision)
-    assert sparse.feature_spec().precision == f"{precision} 2:4"
-    expected = features(vit, image_paths, weights="2:4", precision="float32")
-    found = sparse.transform(image_paths)
-    assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < 0.02
+def test_int8_on_a_gpu_is_refused(vit: str) -> None:
+    with pytest.raises(ValueError, match=r"^precision='int8' is for CPUs: GPUs are faster in bfloat16\. Got it on"):
+        FrozenFeatureExtractor(vit, device="cuda", precision="int8").fit()
+
+
+def test_devices_other_than_a_cpu_have_no_int8(vit: str) -> None:
+    elsewhere = replace(load_backbone(vit, None, "cpu"), device=torch.device("meta"))
+    refused = pytest.raises(ValueError, match=r"^precision='int8' is for CPUs: .* Got it on device 'meta'\.$")
+    with refused:
+        elsewhere.precision_key("int8", compiled=False)
+    with refused:
+        elsewhere.extract(torch.zeros(1, 3, 32, 32), [], "int8")

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from sklearn.base import clone
 
 from frofa.doctor.cost import forward_rate
@@ -19,10 +20,15 @@ Weights: TypeAlias = Literal["dense", "2:4"]
 SIDES: dict[str, tuple[Precision, Weights]] = {
     "float32": ("float32", "dense"),
     "bfloat16": ("bfloat16", "dense"),
-    "int8": ("int8", "dense"),
     "2:4": ("auto", "2:4"),
+    "int8": ("int8", "dense"),
 }
 """Precision and weights of each side."""
+
+
+def sides_for(device: torch.device) -> list[str]:
+    """The sides that can be had on a device."""
+    return [name for name in SIDES if name != "int8" or device.type == "cpu"]
 
 
 @dataclass(frozen=True)
