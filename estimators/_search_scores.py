@@ -1,6 +1,6 @@
 """Scores of the linear heads of a search, whose samples are checked once for all heads of a fold."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,23 +12,32 @@ from frofa.estimators._base import Array, FeatureClassifier, LinearClassifier
 from frofa.estimators._search_features import FoldFeatures
 
 LINEAR = ("_checked_scores", "_check_features", "_tokens", "_prepare", "_scores", "predict", "score")
-"""What a product stands for: a subclass that has its own of any of these has its own scores."""
+"""What is done for all heads at once: a subclass that has its own of any of these is asked itself."""
 Fitted: TypeAlias = FeatureClassifier | Exception
 
 
-def known_scores(heads: Sequence[Fitted], folds: Sequence[FoldFeatures | Exception]) -> list[Array | None]:
-    """Scores (n, n_classes) on the test samples of the folds, or None, of heads that are not linear, for one."""
-    known: list[Array | None] = [None] * len(heads)
-    groups: dict[tuple[int, type], list[int]] = {}
-    for i, (head, fold) in enumerate(zip(heads, folds, strict=True)):
-        if isinstance(fold, FoldFeatures) and fold.frame is None and fold.scored[0] is not None and _is_linear(head):
-            groups.setdefault((id(fold.scored[0]), type(head)), []).append(i)
-    for members in groups.values():
-        fold = folds[members[0]]
-        assert isinstance(fold, FoldFeatures)
-        for i, scores in zip(members, _products([heads[i] for i in members], fold.scored[0]), strict=False):
-            known[i] = scores
-    return known
+def prepared_features(heads: Sequence[Fitted], folds: Sequence[FoldFeatures | Exception]) -> list[Array | None]:
+    """What the scores on the test samples of the folds are computed from, once for all linear heads of a fold.
+
+    None of other heads, and where samples are not what the heads take, which each of them is to say.
+    """
+    known: dict[tuple[int, type], Array | None] = {}
+    return [_prepared(head, fold, known) for head, fold in zip(heads, folds, strict=True)]
+
+
+def _prepared(
+    head: Fitted, fold: FoldFeatures | Exception, known: dict[tuple[int, type], Array | None]
+) -> Array | None:
+    if isinstance(fold, Exception) or fold.frame is not None or fold.scored[0] is None or not _is_linear(head):
+        return None
+    key = id(fold.scored[0]), type(head)
+    if key not in known:
+        linear: Any = head
+        try:
+            known[key] = linear._prepare(linear._tokens(linear._check_features(fold.scored[0], reset=False)))
+        except Exception:
+            known[key] = None
+    return known[key]
 
 
 def _is_linear(head: Fitted) -> bool:
@@ -37,24 +46,18 @@ def _is_linear(head: Fitted) -> bool:
     return all(getattr(type(head), name) is getattr(LinearClassifier, name) for name in LINEAR)
 
 
-def _products(heads: Sequence[Any], X: Any) -> Iterator[Array]:
-    """Scores of the heads, in their order; none where X is not what they take."""
-    first = heads[0]
-    try:
-        features = first._prepare(first._tokens(first._check_features(X, reset=False)))
-    except Exception:  # each head will say so
-        return
-    for head in heads:
-        yield head._scores(features)
-
-
 def accuracy(scorer: Any, head: FeatureClassifier, scores: Array, y: Any) -> float | None:
     """Accuracy of known scores, where that is what the scorer asks for and labels are as those fitted.
 
     It is the same number as scikit-learn's, whose checks take longer than all else here.
     """
     passed = isinstance(scorer, _PassthroughScorer) and type(head).score is ClassifierMixin.score
-    named = isinstance(scorer, _Scorer) and scorer._score_func is accuracy_score and not scorer._kwargs
+    named = (
+        isinstance(scorer, _Scorer)
+        and scorer._score_func is accuracy_score
+        and not scorer._kwargs
+        and scorer._sign == 1
+    )
     if not (passed or named) or not isinstance(y, np.ndarray) or y.ndim != 1 or y.dtype != head.classes_.dtype:
         return None
     return float(np.mean(head.classes_[scores.argmax(1)] == y))
