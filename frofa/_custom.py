@@ -198,7 +198,7 @@ def custom_backbone(encoder: Encoder) -> CustomBackbone:
     """A checked encoder in the place of a backbone."""
     spec: Any = encoder.spec
     name = describe(encoder)
-    module = getattr(encoder, "module", None)
+    module = encoder if isinstance(encoder, nn.Module) else getattr(encoder, "module", None)
     return CustomBackbone(
         name=name,
         module=module if isinstance(module, nn.Module) else nn.Identity(),

@@ -1,5 +1,6 @@
 """frofa.check_extractor and frofa doctor: sound extractors pass, and each broken one's fault is named."""
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -10,11 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from encoder_helpers import SIGNALS, Counting, moments
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch import nn
+from tower_helpers import SMALL, naflex, paligemma, save, siglip
 
-from frofa import FrozenFeatureExtractor, check_extractor
+from frofa import FrozenFeatureExtractor, TorchEncoder, check_extractor
 from frofa._embedded import embedded_models
+from frofa._native_backbone import NativeBackbone
 from frofa._preprocessing import Preprocessing
 from frofa.backbone import Backbone, _load
 from frofa.cli import main
@@ -270,3 +275,112 @@ def test_the_command_fails_with_the_line_that_says_why(
     assert "failed   finite weights: NaN or infinite values in norm.weight\n" in captured.out
     assert "checks failed" in captured.err
     assert not golden.exists()
+
+
+def test_towers_of_hugging_face_folders_pass(tmp_path: Path) -> None:
+    config = {**SMALL, "patch_size": 8}
+    for kind, model, size in [
+        ("siglip", siglip(image_size=32, **config), 32),
+        ("paligemma", paligemma(image_size=32, **config), 32),
+        ("naflex", naflex(num_patches=16, **config), None),
+    ]:
+        name = save(model, tmp_path / kind, size)
+        findings = by_name(check_extractor(FrozenFeatureExtractor(name, device="cpu")))
+        assert {finding.status for finding in findings.values()} == {"ok", "skipped"}, kind
+        assert "4 x 4 patch tokens of 32" in findings["tokens and grid"].message
+        assert ("(avg)" if kind == "paligemma" else "(map)") in findings["pooling"].message
+
+
+def test_packed_passes_of_naflex_pass(tmp_path: Path, image_paths: list[str]) -> None:
+    name = save(naflex(num_patches=16, **{**SMALL, "patch_size": 8}), tmp_path / "naflex")
+    findings = by_name(check_extractor(FrozenFeatureExtractor(name, max_tokens=64, device="cpu")))
+    assert {finding.status for finding in findings.values()} == {"ok", "skipped"}
+    assert findings["tokens and grid"].message == "grids 6 x 9 of at most 64 patches, tokens of 32"
+    assert findings["pooling"].message.startswith("tokens and pooled of packed images are those of each alone through")
+    assert findings["batch size"].message.startswith("max relative difference 0.0e+00 to each image alone, 0.0e+00 in")
+    assert findings["preprocessing"].message == ("mean [0.5, 0.5, 0.5], std [0.5, 0.5, 0.5], interpolation bilinear")
+    check_extractor(FrozenFeatureExtractor(name, max_tokens=64, device="cpu"), image_paths[:3])
+
+
+def test_packed_passes_of_a_plain_vit_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    findings = by_name(check_extractor(FrozenFeatureExtractor(EMBEDDED, max_tokens=100, device="cpu")))
+    assert {finding.status for finding in findings.values()} == {"ok", "skipped"}
+    assert findings["pooling"].message.endswith("those of the model's own pass over 64 x 64 pixels")
+    assert main(["doctor", EMBEDDED, "--device", "cpu", "--max-tokens", "100"]) == 0
+    assert "ok       tokens and grid: grids 8 x 12 of at most 100 patches" in capsys.readouterr().out
+
+
+def test_faults_of_packed_passes_are_named(embedded_copy: Path) -> None:
+    class WrongMean(Changed):
+        def change(self, backbone: Backbone) -> Backbone:
+            return dataclasses.replace(backbone, data_config={**backbone.data_config, "mean": (0.485, 0.456, 0.406)})
+
+    class NotApplied(Changed):
+        def change(self, backbone: Backbone) -> Backbone:
+            changed: Any = dataclasses.replace(backbone)
+            mean, std = changed._scaling
+            object.__setattr__(changed, "_scaling", [mean + 0.1, std])
+            return changed  # type: ignore[no-any-return]
+
+    class WrongOrder(Changed):
+        def change(self, backbone: Backbone) -> Backbone:
+            if isinstance(backbone, NativeBackbone):
+                module: Any = copy.deepcopy(backbone.module)
+                module.pos_embed.data[:, 1:] = module.pos_embed.data[:, 1:].flip(1)
+                return dataclasses.replace(backbone, module=module)
+            return backbone
+
+    failed = fault(WrongMean(f"local-dir:{embedded_copy}", max_tokens=100, device="cpu"))
+    assert failed["preprocessing"].endswith("mean is [0.485, 0.456, 0.406], expected [0.5, 0.5, 0.5]")
+    failed = fault(NotApplied(f"local-dir:{embedded_copy}", max_tokens=100, device="cpu"))
+    assert "wrong mean or std in the transform" in failed["pixel values"]
+    failed = fault(WrongOrder(f"local-dir:{embedded_copy}", max_tokens=100, device="cpu"))
+    assert list(failed) == ["checkpoint file", "pooling"]
+    assert failed["pooling"].startswith("tokens of packed images differ from those of the model's own pass")
+
+
+def test_soft_moe_passes(save_backbone: Callable[..., str]) -> None:
+    findings = by_name(
+        check_extractor(FrozenFeatureExtractor(save_backbone("soft_moe_vit_tiny_patch16", img_size=32), device="cpu"))
+    )
+    assert {finding.status for finding in findings.values()} <= {"ok", "note", "skipped"}
+    assert findings["loaded weights"].status == "note"  # random
+
+
+def test_custom_encoders_pass() -> None:
+    findings = by_name(check_extractor(FrozenFeatureExtractor(Counting()), SIGNALS))
+    assert {finding.status for finding in findings.values()} == {"ok", "skipped"}
+    assert findings["weights digest"].message.endswith("(of the spec 'moments v1')")
+    assert findings["features"].message == "finite, the same in two passes; shape (8, 6)"
+    module = nn.Sequential(nn.Flatten(), nn.Linear(40, 5))
+    encoder = TorchEncoder(module.eval(), spec="linear v1")
+    findings = by_name(check_extractor(FrozenFeatureExtractor(encoder), SIGNALS))
+    assert findings["eval mode"].status in ("ok", "note")
+    with pytest.raises(ValueError, match="is a custom encoder: expected some of the items that it takes"):
+        check_extractor(FrozenFeatureExtractor(Counting()))
+
+
+def test_faults_of_custom_encoders_are_named() -> None:
+    def centred(batch: Any) -> Any:
+        return moments(batch - batch.mean(0))
+
+    def spoiling(batch: Any) -> Any:
+        batch *= 2
+        return moments(batch)
+
+    random = np.random.default_rng(0)
+
+    def noisy(batch: Any) -> Any:
+        return moments(batch) + random.normal(size=(len(batch), 6))
+
+    def found(features: Callable[[Any], Any]) -> dict[str, str]:
+        return fault(FrozenFeatureExtractor(Counting("faulty", features)), images=SIGNALS)
+
+    assert "features depend on the batch" in found(centred)["batch size"]
+    assert found(spoiling)["features"] == "the encoder changes the batch that it is given"
+    assert "two passes over the same items differ" in found(noisy)["features"]
+    assert "6 of its 6 features are NaN" in found(lambda batch: moments(batch) * np.nan)["features"]
+    module = nn.Sequential(nn.Flatten(), nn.Linear(40, 5), nn.Dropout())
+    encoder = TorchEncoder(module, spec="linear v1")
+    encoder.module.train()
+    assert fault(FrozenFeatureExtractor(encoder), images=SIGNALS)["eval mode"].startswith("in train mode")

@@ -20,6 +20,9 @@ def add(commands: Commands) -> None:
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)")
     parser.add_argument("--image-size", type=int, help="side in pixels (default: the model's own)")
     parser.add_argument(
+        "--max-tokens", type=int, metavar="N", help="check it over images at their own aspect ratio, N patches at most"
+    )
+    parser.add_argument(
         "--precision",
         default="auto",
         choices=["auto", "float32", "bfloat16", "float16", "int8"],
@@ -43,10 +46,18 @@ def _run(args: argparse.Namespace) -> int:
 
     if args.write_golden is not None:
         check_out(args.write_golden, "--write-golden")
-    images = list_some_images(args.images) if args.images else None
     extractor = FrozenFeatureExtractor(
-        args.model, device=args.device, image_size=args.image_size, precision=args.precision, weights=args.weights
+        args.model,
+        device=args.device,
+        image_size=args.image_size,
+        max_tokens=args.max_tokens,
+        precision=args.precision,
+        weights=args.weights,
     )
+    images = None
+    if args.images:  # a registered encoder takes files of its own kind
+        is_custom = extractor._encoder() is not None
+        images = [str(path) for path in args.images] if is_custom else list_some_images(args.images)
     n_failed = 0
     for finding in examine(extractor, images, golden=args.golden):
         print(finding, flush=True)

@@ -1,13 +1,17 @@
 """All checks of an extractor, one after the other."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sklearn.base import clone
 
-from frofa.doctor import cost, golden, outputs, preprocessing, sensitivity, weights
+from frofa._custom import CustomBackbone, describe
+from frofa._native_backbone import NativeBackbone
+from frofa._samples import ArraySample, as_samples
+from frofa.backbone import Backbone
+from frofa.doctor import cost, custom, golden, native, outputs, preprocessing, sensitivity, weights
 from frofa.doctor.finding import Finding, Outcome
 from frofa.doctor.subject import Subject, reference_images, some
 from frofa.exceptions import ExtractorCheckError, FrofaError
@@ -34,6 +38,27 @@ CHECKS: dict[str, Callable[[Subject], Outcome]] = {
     "memory": cost.check_memory,
     "store size": cost.check_store,
 }
+OF_NATIVE: dict[str, Callable[[Subject], Outcome]] = {
+    "golden vectors": native.check_golden,
+    "tokens and grid": native.check_tokens,
+    "pooling": native.check_pooling,
+    "batch size": native.check_batch,
+}
+"""In the place of those above, where images keep their aspect ratio."""
+OF_CUSTOM: dict[str, Callable[[Subject], Outcome]] = {
+    "weights digest": custom.check_digest,
+    "eval mode": custom.of_module(weights.check_eval_mode),
+    "finite weights": custom.of_module(weights.check_finite),
+    "constant weights": custom.of_module(weights.check_constant),
+    "loaded weights": custom.of_module(weights.check_loaded),
+    **dict.fromkeys(["preprocessing", "pixel values", "EXIF orientation", "golden vectors"], custom.leave_out),
+    "features": custom.check_features,
+    **dict.fromkeys(["tokens and grid", "pooling", "precision"], custom.leave_out),
+    "batch size": custom.check_batch,
+    "throughput": custom.check_throughput,
+    "store size": custom.check_store,
+}
+"""In the place of those above, for a custom encoder."""
 
 
 def check_extractor(
@@ -54,7 +79,8 @@ def check_extractor(
     extractor_or_model : FrozenFeatureExtractor or str
         An extractor, or the name of a model as it takes one. It is not changed, and its store is not used.
     images : images, default=None
-        As in `FrozenFeatureExtractor.transform`, of which eight are taken; None for four that are shipped.
+        As in `FrozenFeatureExtractor.transform`, of which eight are taken; None for four that are shipped, which no
+        custom encoder takes.
     golden : path, default=None
         Golden vectors of `frofa.doctor.write_golden`; None takes ``golden.npz`` of the model's folder, or those that
         are shipped for these weights.
@@ -100,7 +126,7 @@ def examine(
         If an argument is not of an accepted form.
     """
     extractor = _as_extractor(extractor_or_model)
-    items = some(as_image_list(reference_images() if images is None else images))
+    items = _items_of(extractor, images)
     if not items:
         raise ValueError("expected at least one image. Got none.")
     try:
@@ -108,12 +134,31 @@ def examine(
     except (FrofaError, ValueError) as error:
         yield Finding("loading", "failed", " ".join(str(error).split()))
         return
-    for name, check in CHECKS.items():
+    for name, check in checks_of(subject.backbone).items():
         try:
             outcome = check(subject)
         except Exception as error:  # whatever a broken model raises
             outcome = Outcome("failed", f"{type(error).__name__}: {' '.join(str(error).split())}")
         yield Finding(name, outcome.status, outcome.message)
+
+
+def checks_of(backbone: Backbone) -> dict[str, Callable[[Subject], Outcome]]:
+    """The checks of a backbone of this kind, by name."""
+    if isinstance(backbone, CustomBackbone):
+        return CHECKS | OF_CUSTOM
+    return CHECKS | OF_NATIVE if isinstance(backbone, NativeBackbone) else CHECKS
+
+
+def _items_of(extractor: FrozenFeatureExtractor, images: Any) -> Sequence[Any]:
+    encoder = extractor._encoder()
+    if encoder is None:
+        return some(as_image_list(reference_images() if images is None else images))
+    if images is None:
+        raise ValueError(
+            f"{describe(encoder)} is a custom encoder: expected some of the items that it takes. Got images=None."
+        )
+    samples = some(as_samples(images, getattr(encoder, "load", None)))
+    return [sample.array if isinstance(sample, ArraySample) else os.fspath(sample) for sample in samples]  # type: ignore[call-overload]
 
 
 def _as_extractor(extractor_or_model: FrozenFeatureExtractor | str) -> FrozenFeatureExtractor:

@@ -52,7 +52,7 @@ def forward_rate(
     Parameters
     ----------
     backbone : Backbone
-    pixels : Tensor of shape (n, 3, H, W), float32
+    pixels : Tensor of shape (n, 3, H, W), float32, or rows of patches
         Repeated or cut to a pass.
     precision : str
         As resolved.
@@ -61,7 +61,7 @@ def forward_rate(
         To measure for.
     """
     n = GPU_PASS if backbone.device.type == "cuda" else CPU_PASS
-    batch = pixels.repeat(-(-n // len(pixels)), 1, 1, 1)[:n].to(backbone.device)
+    batch = pixels.repeat(-(-n // len(pixels)), *[1] * (pixels.ndim - 1))[:n].to(backbone.device)
     request = Request("pooled", backbone.resolve_layer("pooled", None, True), True)
     return images_per_second(
         lambda: backbone.extract(batch, [request], precision, compiled), n, backbone.device, seconds
@@ -98,7 +98,7 @@ def check_store(subject: Subject) -> Outcome:
     outputs: tuple[Output, ...] = ("tokens", "pooled")
     parts = []
     for output in outputs:
-        n_values = subject.features(output)[0].numel()
+        n_values = subject.features(output).numel() / len(subject.items)
         sizes = ", ".join(f"{name} {n_values * size / 1e3:.4g} GB" for name, size in SIZES.items())
         parts.append(f"{output} {sizes}")
     return ok("a million images take: " + "; ".join(parts))

@@ -8,16 +8,22 @@ import numpy as np
 import torch
 from PIL import Image
 
+from frofa._native import grids_of
+from frofa._native_backbone import NativeBackbone
 from frofa.doctor.finding import Outcome, failed, note, ok, skipped
 from frofa.doctor.subject import Subject, pixels_of, reference_images
 from frofa.doctor.weights import model_folder
 from frofa.images import decode
 
 FIELDS = ("mean", "std", "interpolation", "crop_pct", "crop_mode", "input_size")
+NATIVE_FIELDS = ("mean", "std", "interpolation")
+"""What there is to check where images keep their sides."""
 ORIENTATION = 0x0112
 TRANSPOSED = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 6: "ROTATE_90", 8: "ROTATE_270"}
 """What turns an upright image into one that an EXIF orientation turns upright again."""
 COLOUR = (200, 120, 40)
+SIDES = (64, 64)
+"""Of an image where the model asks for none."""
 
 
 def check_config(subject: Subject) -> Outcome:
@@ -30,6 +36,8 @@ def check_config(subject: Subject) -> Outcome:
         return skipped("the model has no pretrained_cfg")
     expected = resolve_data_config({}, pretrained_cfg=published)
     fields = [name for name in FIELDS if name != "input_size" or subject.extractor.image_size is None]
+    if isinstance(backbone, NativeBackbone):
+        fields = [name for name in fields if name in NATIVE_FIELDS]
     wrong = different(backbone.data_config, {name: expected[name] for name in fields})
     if wrong:
         return failed(f"not the checkpoint's own: {wrong}")
@@ -37,21 +45,23 @@ def check_config(subject: Subject) -> Outcome:
     wrong = different(backbone.data_config, {name: stated[name] for name in fields if name in stated})
     if wrong:
         return failed(f"not what config.json says: {wrong}")
-    lacking = [name for name in ("mean", "std", "input_size") if model_folder(backbone.name) and name not in stated]
+    needed = [name for name in ("mean", "std", "input_size") if name in fields]
+    lacking = [name for name in needed if model_folder(backbone.name) and name not in stated]
     if lacking:
         return note(f"config.json does not say {', '.join(lacking)}; timm's defaults are taken")
-    return ok(", ".join(f"{name} {_plain(backbone.data_config[name])}" for name in FIELDS))
+    shown = NATIVE_FIELDS if isinstance(backbone, NativeBackbone) else FIELDS
+    return ok(", ".join(f"{name} {_plain(backbone.data_config[name])}" for name in shown))
 
 
 def check_pixels(subject: Subject) -> Outcome:
     """A plain colour becomes (colour / 255 - mean) / std, channel by channel."""
     config = subject.backbone.data_config
-    height, width = config["input_size"][-2:]
+    height, width = config.get("input_size", SIDES)[-2:]
     flat = Image.new("RGB", (2 * width, 2 * height), COLOUR)
     colour = np.array(COLOUR) / 255
     mean, std = (np.array(config[name], np.float64) for name in ("mean", "std"))
     for name, pixels in _both_ways(subject, flat):
-        found = pixels.mean((1, 2)).double().numpy()
+        found = pixels.double().numpy().mean(1)
         if np.allclose(found, (colour - mean) / std, atol=1e-3):
             continue
         if np.allclose(found, (colour[::-1] - mean) / std, atol=1e-3):
@@ -90,13 +100,18 @@ def _stated(subject: Subject) -> dict[str, Any]:
 
 
 def _both_ways(subject: Subject, image: Image.Image) -> list[tuple[str, torch.Tensor]]:
-    """The pixels of the whole transform, and of its parts as an extraction runs them."""
-    parts = subject.backbone.preprocessing
-    found = [("the transform", parts.whole(image))]
+    """The pixels (3, n) of the whole transform, and of its parts as an extraction runs them."""
+    backbone, parts = subject.backbone, subject.backbone.preprocessing
+    found = {"the transform": parts.whole(image).cpu()}
     if parts.geometry is not None:
         geometric = torch.from_numpy(np.array(parts.geometry(image)))
-        found.append(("what an extraction runs", parts.normalise(geometric[None])[0]))
-    return found
+        if isinstance(backbone, NativeBackbone):
+            n = int(grids_of(geometric[None].numpy())[0].prod())
+            found["what an extraction runs"] = backbone.normalise(geometric[1 : 1 + n].to(backbone.device)).cpu()
+        else:
+            found["what an extraction runs"] = parts.normalise(geometric[None])[0]
+    by_patch = isinstance(backbone, NativeBackbone)
+    return [(name, each.reshape(-1, 3).T if by_patch else each.flatten(1)) for name, each in found.items()]
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from frofa._native_backbone import NativeBackbone
 from frofa.backbone import Backbone, Output, Request
 from frofa.extractor import FrozenFeatureExtractor
 from frofa.images import ImageItem, content, decode, read_error
@@ -40,7 +41,7 @@ class Subject:
 
     @cached_property
     def pixels(self) -> Tensor:
-        """The images as the model takes them, float32 (n, 3, H, W)."""
+        """The images as the model takes them: float32 (n, 3, H, W), or rows of patches (see `pixels_of`)."""
         return pixels_of(self.backbone, self.items)
 
     def features(self, output: Output = "pooled", precision: str = "float32", pixels: Tensor | None = None) -> Tensor:
@@ -54,7 +55,7 @@ class Subject:
 
 
 def pixels_of(backbone: Backbone, items: Sequence[ImageItem]) -> Tensor:
-    """Preprocess images as an extraction does.
+    """Preprocess images as an extraction does; rows of a grid and its patches, uint8, for a `NativeBackbone`.
 
     Raises
     ------
@@ -71,7 +72,8 @@ def pixels_of(backbone: Backbone, items: Sequence[ImageItem]) -> Tensor:
             found.append(parts.whole(image))
         else:
             geometric = torch.from_numpy(np.array(parts.geometry(image)))
-            found.append(parts.normalise(geometric[None])[0])
+            is_native = isinstance(backbone, NativeBackbone)  # normalises by itself
+            found.append(geometric if is_native else parts.normalise(geometric[None])[0])
     return torch.stack(found)
 
 
