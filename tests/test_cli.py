@@ -92,6 +92,21 @@ def test_one_shot_needs_a_head(flowers: Path, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ["extract", "flowers", "--batch-size", "0"],
+        ["fit", "flowers", "--out", "m.frofa", "--image-size", "-1"],
+        ["doctor", "frofa/vit_tiny_tin200", "--max-tokens", "0"],
+    ],
+)
+def test_wrong_numbers_are_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "expected a positive whole number. Got " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["extract", "absent", "--out", "f.npz"], "absent"),

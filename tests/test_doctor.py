@@ -352,7 +352,8 @@ def test_custom_encoders_pass() -> None:
     assert {finding.status for finding in findings.values()} == {"ok", "skipped"}
     assert findings["weights digest"].message.endswith("(of the spec 'moments v1')")
     assert findings["features"].message == "finite, the same in two passes; shape (8, 6)"
-    module = nn.Sequential(nn.Flatten(), nn.Linear(40, 5))
+    with torch.random.fork_rng(devices=[]):
+        module = nn.Sequential(nn.Flatten(), nn.Linear(40, 5))
     encoder = TorchEncoder(module.eval(), spec="linear v1")
     findings = by_name(check_extractor(FrozenFeatureExtractor(encoder), SIGNALS))
     assert findings["eval mode"].status in ("ok", "note")
@@ -380,7 +381,8 @@ def test_faults_of_custom_encoders_are_named() -> None:
     assert found(spoiling)["features"] == "the encoder changes the batch that it is given"
     assert "two passes over the same items differ" in found(noisy)["features"]
     assert "6 of its 6 features are NaN" in found(lambda batch: moments(batch) * np.nan)["features"]
-    module = nn.Sequential(nn.Flatten(), nn.Linear(40, 5), nn.Dropout())
+    with torch.random.fork_rng(devices=[]):
+        module = nn.Sequential(nn.Flatten(), nn.Linear(40, 5), nn.Dropout())
     encoder = TorchEncoder(module, spec="linear v1")
     encoder.module.train()
     assert fault(FrozenFeatureExtractor(encoder), images=SIGNALS)["eval mode"].startswith("in train mode")

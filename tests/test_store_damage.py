@@ -163,6 +163,16 @@ def test_a_changed_feature_costs_one_image(position: int, whole: Path) -> None:
     assert (whole / "damaged" / file.relative_to(whole)).read_bytes() == data
 
 
+@pytest.mark.parametrize("name", ["features", "rows"])
+def test_verify_knows_what_a_repair_will_lose(name: str, whole: Path) -> None:
+    first = sorted(whole.glob(FILES[name]))[0]
+    first.write_bytes(first.read_bytes()[:-30])
+    store = FeatureStore(whole)
+    told = [damage.n_lost for damage in store.verify()]
+    assert told == [damage.n_lost for damage in store.repair()]
+    assert sum(told) == len(store.missing(SPEC, keys(range(N)))) == 2
+
+
 def test_a_shard_of_another_spec_is_not_served(whole: Path) -> None:
     other = FeatureSpec(**{**SPEC.__dict__, "weights": "others"})
     FeatureStore(whole).put(other, [key(7)], features([7]))

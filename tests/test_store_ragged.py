@@ -1,7 +1,7 @@
 """Ragged tokens in a store: whole or not there, whoever is killed, and whoever writes beside."""
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,12 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from store_helpers import SPEC, STEP, Child, Faults, forks, full_once, keys, kill
 
 from frofa import FeatureStore, RaggedTokens
 from frofa._sinks import StoreSink
+from frofa.cli import main
 from frofa.exceptions import StoreError
-from frofa.store.ragged import PAGE, RaggedStore, grid_spec, page_spec
+from frofa.images import content
+from frofa.store import FeatureSpec
+from frofa.store.parts import PAGE, grid_spec, page_spec
+from frofa.store.ragged import RaggedStore
 
 pytestmark = [pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")]
 N, CHANNELS = 10, 3
@@ -105,9 +110,40 @@ def test_files_are_those_of_a_store(tmp_path: Path) -> None:
         page_spec(SPEC).output: n_pages,
         grid_spec(SPEC).output: N,
     }
+    assert {info.unit for info in store.info()} == {"pages of images", "grids of images"}
     store.compact()
     assert store.verify() == []
     assert_holds(path, range(N))
+
+
+def test_its_images_are_found_and_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = np.zeros((4, 5, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    spec = replace(SPEC, output="tokens")
+    store, other = FeatureStore(tmp_path / "store"), replace(spec, weights="others")
+    assert "under any spec" in str(store.explain(image, spec))
+    with RaggedStore(store).writer(spec) as writer:
+        writer.add([content(image)[1], content(tmp_path / "a.png")[1]], tokens([33, 7]))
+    for asked in (spec, page_spec(spec), grid_spec(spec)):
+        assert store.explain(image, asked).hit
+    assert store.explain(image, other).differences == {page_spec(spec).digest: {"weights": ("others", spec.weights)}}
+    assert main(["store", "explain", "--store", str(store.path), str(tmp_path / "a.png")]) == 0
+    assert capsys.readouterr().out.startswith("hit: ")
+    assert main(["store", "info", "--store", str(store.path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith(f"{page_spec(spec).digest}  ") and " pages of images, " in line for line in lines)
+    assert lines[-1] == f"{store.path}: 2 specs, features of 2 images"
+
+
+@pytest.mark.parametrize("kept", [page_spec, grid_spec])
+def test_pages_and_grids_are_kept_together(tmp_path: Path, kept: Callable[[FeatureSpec], FeatureSpec]) -> None:
+    store, other = RaggedStore(FeatureStore(tmp_path / "store")), replace(SPEC, weights="others")
+    for spec in (SPEC, other):
+        with store.writer(spec) as writer:
+            writer.add(keys(range(N)), tokens(range(N)))
+    store.store.gc([kept(SPEC).digest])
+    assert set(store.store.specs()) == {page_spec(SPEC).digest, grid_spec(SPEC).digest}
+    assert_holds(tmp_path / "store", range(N))
 
 
 def test_tokens_do_not_meet_those_of_images_of_one_size(tmp_path: Path) -> None:

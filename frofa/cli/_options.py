@@ -15,6 +15,19 @@ EPILOG = """exit codes: 0 done; 1 failed, with one line on standard error; 2 wro
 not be read and were skipped; 130 interrupted."""
 
 
+def positive(text: str) -> int:
+    """A positive whole number of the command line.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is another thing, which argparse makes wrong usage.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive whole number. Got {text!r}.")
+    return int(text)
+
+
 def add_extractor_options(parser: argparse.ArgumentParser) -> None:
     """Add what says which features: model, store, image size; and the options of speed."""
     parser.add_argument(
@@ -26,13 +39,13 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rehash", action="store_true", help="read every file again, also those of unchanged size and times"
     )
-    parser.add_argument("--image-size", type=int, help="side in pixels (default: the model's own)")
+    parser.add_argument("--image-size", type=positive, help="side in pixels (default: the model's own)")
     add_speed_options(parser)
 
 
 def add_speed_options(parser: argparse.ArgumentParser) -> None:
     """Add what changes only how fast it goes, and what to do about unreadable images."""
-    parser.add_argument("--batch-size", type=int, default=64, help="images a forward pass (default: %(default)s)")
+    parser.add_argument("--batch-size", type=positive, default=64, help="images a forward pass (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)")
     parser.add_argument("--n-jobs", type=int, default=-1, help="threads that decode images (default: one a core)")
     parser.add_argument("--fail-fast", action="store_true", help="stop at an image that cannot be read")

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from frofa.cli._options import EXIT_ERROR, EXIT_SKIPPED, Commands, check_out
+from frofa.cli._options import EXIT_ERROR, EXIT_SKIPPED, Commands, check_out, positive
 from frofa.cli._skipped import report_skipped, write_skipped
 
 
@@ -29,8 +29,8 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--compile", action="store_true", help="compile the forward pass of each by torch.compile")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)")
-    parser.add_argument("--batch-size", type=int, default=64, help="images a forward pass (default: %(default)s)")
-    parser.add_argument("--image-size", type=int, help="side in pixels (default: the model's own)")
+    parser.add_argument("--batch-size", type=positive, default=64, help="images a forward pass (default: %(default)s)")
+    parser.add_argument("--image-size", type=positive, help="side in pixels (default: the model's own)")
     parser.add_argument("--skipped", type=Path, metavar="FILE.csv", help="write names of skipped images, with reasons")
     parser.set_defaults(run=_run)
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from frofa.cli._options import EXIT_ERROR, Commands, list_some_images
+from frofa.cli._options import EXIT_ERROR, Commands, list_some_images, positive
 
 
 def add(commands: Commands) -> None:
@@ -18,9 +18,12 @@ def add(commands: Commands) -> None:
     parser.add_argument("model", metavar="MODEL", help="backbone; see 'frofa models'")
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGES", help="images or directories (default: ours)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)")
-    parser.add_argument("--image-size", type=int, help="side in pixels (default: the model's own)")
+    parser.add_argument("--image-size", type=positive, help="side in pixels (default: the model's own)")
     parser.add_argument(
-        "--max-tokens", type=int, metavar="N", help="check it over images at their own aspect ratio, N patches at most"
+        "--max-tokens",
+        type=positive,
+        metavar="N",
+        help="check it over images at their own aspect ratio, N patches at most",
     )
     parser.add_argument(
         "--precision",

@@ -56,14 +56,22 @@ def _add(
 
 
 def _info(args: argparse.Namespace) -> int:
+    from frofa.store.parts import is_pages
+
     found = open_store(args).info()
     for part in found:
-        print(f"{part.digest}  {part.n_images} images, {part.n_bytes / 1e6:.1f} MB, {part.n_shards} shards")
+        size = f"{part.n_bytes / 1e6:.1f} MB, {_counted(part.n_shards, 'shard')}"
+        print(f"{part.digest}  {part.n_images} {part.unit}, {size}")
         fields = {"spec.json": "damaged"} if part.spec is None else asdict(part.spec)
         for name, value in fields.items():
             print(f"    {name}: {value}")
-    print(f"{args.store}: {len(found)} specs, {sum(part.n_images for part in found)} features")
+    n_features = sum(part.n_images for part in found if not (part.spec and is_pages(part.spec)))
+    print(f"{args.store}: {_counted(len(found), 'spec')}, features of {_counted(n_features, 'image')}")
     return 0
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -86,7 +94,7 @@ def _compact(args: argparse.Namespace) -> int:
     done = open_store(args).compact(progress=True)
     print(
         f"{args.store}: {done.n_before} shards became {done.n_after}, {done.n_duplicates} duplicates "
-        f"dropped, {done.bytes_freed / 1e6:.1f} MB freed"
+        f"dropped, {max(0, done.bytes_freed) / 1e6:.1f} MB freed"
     )
     return 0
 

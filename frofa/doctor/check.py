@@ -158,7 +158,7 @@ def _items_of(extractor: FrozenFeatureExtractor, images: Any) -> Sequence[Any]:
             f"{describe(encoder)} is a custom encoder: expected some of the items that it takes. Got images=None."
         )
     samples = some(as_samples(images, getattr(encoder, "load", None)))
-    return [sample.array if isinstance(sample, ArraySample) else os.fspath(sample) for sample in samples]  # type: ignore[call-overload]
+    return [sample.array if isinstance(sample, ArraySample) else os.fspath(sample) for sample in samples]
 
 
 def _as_extractor(extractor_or_model: FrozenFeatureExtractor | str) -> FrozenFeatureExtractor:

@@ -50,7 +50,7 @@ def check_constant(subject: Subject) -> Outcome:
         name
         for name, part in module.named_modules()
         if isinstance(part, MATRICES) and name != classifier and part.weight.numel() > 1
-        if float(part.weight.max()) == float(part.weight.min())
+        if float(part.weight.detach().max()) == float(part.weight.detach().min())
     ]
     if constant:
         return failed(f"constant weights, as if nothing was loaded: {shortened(constant)}")

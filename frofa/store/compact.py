@@ -14,9 +14,10 @@ from frofa.store.files import FILES
 from frofa.store.format import Array
 from frofa.store.index import INDEX
 from frofa.store.keys import first_of_each
+from frofa.store.salvage import CHUNK
 from frofa.store.shard import COMPACTED, SHARDS, Shard, write_shard
 from frofa.store.table import SpecTable
-from frofa.store.verify import CHUNK, spec_directories
+from frofa.store.verify import spec_directories
 
 if TYPE_CHECKING:
     from frofa.store.store import FeatureStore

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from frofa._files import disk_usage, remove_directory, remove_stale
 from frofa.exceptions import StoreError
 from frofa.images import ImageItem, content
+from frofa.store.parts import is_grids, is_pages, whole_spec, with_other_parts
 from frofa.store.spec import FeatureSpec
 from frofa.store.table import SpecTable
 from frofa.store.verify import spec_directories
@@ -25,6 +26,7 @@ class SpecInfo:
     spec : FeatureSpec or None
         None if its description is damaged.
     n_images, n_shards, n_bytes : int
+        `n_images` counts the `unit`.
     """
 
     digest: str
@@ -32,6 +34,13 @@ class SpecInfo:
     n_images: int
     n_shards: int
     n_bytes: int
+
+    @property
+    def unit(self) -> str:
+        """What is counted: images, or the pages or grids that the tokens of images of different sizes are kept as."""
+        if self.spec is None or not (is_pages(self.spec) or is_grids(self.spec)):
+            return "images"
+        return "pages of images" if is_pages(self.spec) else "grids of images"
 
 
 @dataclass(frozen=True)
@@ -67,12 +76,20 @@ class Explanation:
 
 def explain(store: "FeatureStore", image: ImageItem, spec: FeatureSpec) -> Explanation:
     """Say whether a store has the feature of an image, or else which part of the key differs from what is there."""
-    key = content(image)[1]
-    if not store.missing(spec, [key]):
+    key, spec = content(image)[1], whole_spec(spec)
+    if _has(store, spec, key):
         return Explanation(key, True, {})
-    others = {digest: other for digest, other in store.specs().items() if not store.missing(other, [key])}
+    known = {digest: whole_spec(other) for digest, other in store.specs().items() if not is_grids(other)}
+    others = {digest: other for digest, other in known.items() if _has(store, other, key)}
     nearest = sorted(others.items(), key=lambda item: len(spec.differences(item[1])))
     return Explanation(key, False, {digest: spec.differences(other) for digest, other in nearest})
+
+
+def _has(store: "FeatureStore", spec: FeatureSpec, key: str) -> bool:
+    """Whether the features of an image are there, as one row or as pages."""
+    from frofa.store.ragged import RaggedStore  # which is made of a FeatureStore
+
+    return not store.missing(spec, [key]) or not RaggedStore(store).missing(spec, [key])
 
 
 def info(store: "FeatureStore") -> list[SpecInfo]:
@@ -96,7 +113,7 @@ def gc(store: "FeatureStore", keep: Sequence[str], *, dry_run: bool = False) -> 
     ----------
     store : FeatureStore
     keep : sequence of str
-        Digests of the specs to keep, or their first digits.
+        Digests of the specs to keep, or their first digits. Pages and grids are kept together.
     dry_run : bool
         Delete nothing.
 
@@ -115,6 +132,7 @@ def gc(store: "FeatureStore", keep: Sequence[str], *, dry_run: bool = False) -> 
     kept = {_resolve(prefix, list(directories)) for prefix in keep}
     if not kept:
         raise ValueError("expected the digest of at least one spec to keep: delete the directory to delete all of it.")
+    kept = with_other_parts(kept, [part.spec for part in info(store) if part.spec is not None])
     with store.lock():
         going = [directory for name, directory in directories.items() if name not in kept]
         freed = sum(disk_usage(directory) for directory in going)

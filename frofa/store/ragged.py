@@ -1,7 +1,6 @@
 """Tokens of images of different sizes in a feature store: pages of equal shape, and the grid of each image."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from hashlib import blake2b
 from types import TracebackType
 from typing import Any
@@ -13,12 +12,11 @@ import torch
 from frofa.estimators.ragged import RaggedTokens
 from frofa.exceptions import StoreError
 from frofa.store.keys import KEY_BYTES, KeyArray, Keys, as_keys, first_of_each, to_hex
+from frofa.store.parts import PAGE, grid_spec, page_spec
 from frofa.store.spec import FeatureSpec
 from frofa.store.store import FeatureStore
 from frofa.store.writer import ShardWriter
 
-PAGE = 16
-"""Tokens of a page. Of photographs at 64 to 1024 tokens each, the zeros after the last token are 1 to 4 % of all."""
 READ_BYTES = 2**26
 Counts = npt.NDArray[np.int64]
 
@@ -152,16 +150,6 @@ class RaggedWriter:
         if kind is None:
             self._store.index_if_worth_it(page_spec(self._spec))
             self._store.index_if_worth_it(grid_spec(self._spec))
-
-
-def page_spec(spec: FeatureSpec) -> FeatureSpec:
-    """What pages of such tokens are kept under."""
-    return replace(spec, output=f"{spec.output}, pages of {PAGE}")
-
-
-def grid_spec(spec: FeatureSpec) -> FeatureSpec:
-    """What the grids of such tokens are kept under: height and width, which float32 holds exactly."""
-    return replace(spec, output=f"{spec.output}, grids of pages of {PAGE}", dtype="float32")
 
 
 def pages_of(sizes: Counts) -> Counts:

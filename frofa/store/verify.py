@@ -13,14 +13,13 @@ from frofa.exceptions import DamagedStoreError, StoreError
 from frofa.store.files import FILES, open_digests, whole_digests
 from frofa.store.index import INDEX, Index, index_names, open_index
 from frofa.store.keys import prefixes
+from frofa.store.salvage import CHUNK, salvage
 from frofa.store.shard import SHARDS, Shard, open_shard, shard_names
 from frofa.store.spec import FeatureSpec
 
 if TYPE_CHECKING:
     from frofa.store.store import FeatureStore
 
-CHUNK = 2**24
-"""Bytes of features that are looked at together."""
 _DIGEST = re.compile(r"[0-9a-f]{40}")
 
 
@@ -110,9 +109,11 @@ def shard_damage(path: Path) -> Damage | None:
         shard.checked_keys()
         lost = len(shard) - sum(int(whole.sum()) for _, whole in whole_rows(shard))
     except FileNotFoundError as error:
-        return Damage(path, f"{Path(error.filename).name} is not there") if path.is_dir() else None
+        if not path.is_dir():
+            return None
+        return Damage(path, f"{Path(error.filename).name} is not there", salvage(path).n_lost)
     except DamagedStoreError as error:
-        return Damage(path, error.why)
+        return Damage(path, error.why, salvage(path).n_lost)
     return Damage(path / "features.npy", "features are not what was written", lost) if lost else None
 
 

@@ -1,0 +1,103 @@
+"""What is whole of a shard, whatever is damaged of it."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from frofa.exceptions import StoreError
+from frofa.store.format import Array, header_bytes
+from frofa.store.shard import ROW, open_shard, row_table, shard_names, spec_of_shard
+from frofa.store.spec import STORED
+
+CHUNK = 2**24
+"""Bytes of features that are looked at together."""
+
+
+class Salvage(NamedTuple):
+    """The rows of a shard that can be read, which of them are as they were written, and how many are not.
+
+    Attributes
+    ----------
+    table : ndarray of `ROW`
+    features : ndarray
+    kept : ndarray of int
+    n_lost : int
+    """
+
+    table: Array
+    features: Array
+    kept: npt.NDArray[np.intp]
+    n_lost: int
+
+
+def salvage(path: Path) -> Salvage:
+    """Read all rows of a shard that can be read, and compare their checksums."""
+    layout = _layout(path)
+    expected = _n_expected(path)
+    if layout is None or _is_misplaced(path) or not (path.parent.parent / "spec.json").exists():
+        return Salvage(np.empty(0, ROW), np.empty(0), np.empty(0, np.intp), expected)
+    dtype, shape = layout
+    table = _raw(path / "rows.npy", ROW, ())
+    features = _raw(path / "features.npy", dtype, shape)
+    n = min(len(table), len(features))
+    whole = np.zeros(n, bool)
+    size = max(1, CHUNK // max(1, features[:1].nbytes))
+    for start in range(0, n, size):
+        part = slice(start, min(n, start + size))
+        whole[part] = row_table(table["key"][part], features[part])["crc32"] == table["crc32"][part]
+    kept = np.flatnonzero(whole)
+    return Salvage(table, features, kept, max(0, expected - len(kept)))
+
+
+def _n_expected(path: Path) -> int:
+    try:
+        return len(open_shard(path))
+    except (StoreError, FileNotFoundError):
+        return _n_rows(path / "rows.npy", ROW.itemsize, header_bytes(ROW, ()))
+
+
+def _is_misplaced(path: Path) -> bool:
+    """Whether a shard says that it is another spec's: its rows are not to be saved here."""
+    try:
+        return spec_of_shard(path).digest != path.parent.parent.name
+    except (StoreError, FileNotFoundError):
+        return False
+
+
+def _layout(path: Path) -> tuple[np.dtype[Any], tuple[int, ...]] | None:
+    """Dtype and shape of a shard's features: from its description, its header, or another shard of the spec."""
+    candidates = [path, *(path.parent / name for name in shard_names(path.parent.parent))]
+    for candidate in candidates:
+        try:
+            shard = open_shard(candidate)
+            return shard.dtype, shard.shape[1:]
+        except (StoreError, FileNotFoundError):
+            pass
+        try:
+            with (candidate / "features.npy").open("rb") as file:
+                np.lib.format.read_magic(file)
+                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            if dtype.str in STORED.values() and len(shape) > 1:
+                return dtype, shape[1:]
+        except Exception:  # a damaged header raises anything
+            continue
+    return None
+
+
+def _raw(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    """The rows of a ``.npy`` file whatever its header says: what follows it."""
+    row = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    start = header_bytes(dtype, shape)
+    n = _n_rows(path, row, start)
+    if not n:
+        return np.empty((0, *shape), dtype)
+    return np.memmap(path, np.uint8, "r")[start : start + n * row].view(dtype).reshape(n, *shape)
+
+
+def _n_rows(path: Path, row_bytes: int, start: int) -> int:
+    try:
+        return max(0, path.stat().st_size - start) // row_bytes
+    except FileNotFoundError:
+        return 0
