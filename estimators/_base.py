@@ -348,7 +348,11 @@ class LinearClassifier(FeatureClassifier):
         return scores[:, 1] if len(self.classes_) == 2 else scores
 
     def _scores(self, features: Array) -> Array:
-        scores: Array = features @ self.coef_.T + self.intercept_
+        return self._completed(features @ self.coef_.T)
+
+    def _completed(self, products: Array) -> Array:
+        """Scores of all classes from the products (n, n_scores) with the weights."""
+        scores: Array = products + self.intercept_
         return np.hstack([self._opposite * scores, scores]) if scores.shape[1] == 1 else scores
 
     def _check_augment(self) -> Augmentation:

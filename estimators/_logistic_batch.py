@@ -208,7 +208,7 @@ class Batch:
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """Inner products (B, 1, 1)."""
     if a.is_cuda:  # where a product of a row and a column is the work of a single block
-        return (a * b).flatten(1).sum(1)[:, None, None]
+        return (a * b).sum(-1).reshape(len(a), -1).sum(1)[:, None, None]  # in one go, few blocks would do all of it
     return a.flatten(1).unsqueeze(1) @ b.flatten(1).unsqueeze(2)
 
 

@@ -87,8 +87,7 @@ def solve_chains(
     results: list[list[Fit]] = [[] for _ in chains]
     batches = _plan(chains, device)
     lock = Lock()
-    if device.type == "cpu":
-        keep_freed_memory()
+    keep_freed_memory()
 
     def run(places: list[int]) -> Iterator[None]:
         for fits in _solve_batch([chains[i] for i in places], device):

@@ -93,7 +93,7 @@ class _Replayed:
         self.moving, self.again = torch.zeros(2, n_problems, 1, 1, dtype=torch.bool, device=batch.exact.device)
         self.n_iter = torch.zeros(n_problems, dtype=torch.int64, device=batch.exact.device)
         self.goal, self.report = new(3), new(2)
-        self.memory = _Memory(new(n_problems, MEMORY, n_scores * width))
+        self.memory = _Memory(new(n_problems, MEMORY, n_scores, width))
         works = self._begin, self._go_on, self._advance, self._retry, self._renew
         self.begin, self.go_on, self.advance, self.retry, self.renew = replays(works, batch.exact.device)
         self._reset()
@@ -247,7 +247,7 @@ class _Memory:
 
     def __init__(self, room: Tensor):
         self.steps, self.gains = torch.zeros_like(room), torch.zeros_like(room)
-        n_problems, n_pairs, _ = room.shape
+        n_problems, n_pairs, *_ = room.shape
         self.inverse, self.diagonal = room.new_zeros(n_problems, n_pairs, n_pairs), room.new_zeros(n_problems, n_pairs)
         self.place = torch.zeros(1, dtype=torch.int64, device=room.device)
         self.places = torch.arange(n_pairs, device=room.device)
@@ -263,16 +263,17 @@ class _Memory:
 
     def add(self, step: Tensor, gain: Tensor) -> None:
         """Keep a pair; problems that did not move, or by rounding only, have no use of theirs."""
-        step, gain = step.flatten(1), gain.flatten(1)
-        product = (step * gain).sum(1, keepdim=True)
+        product = dot(step, gain)
         useful = product > torch.finfo(step.dtype).tiny
+        gain = (gain * useful).unsqueeze(1)
         self.steps.index_copy_(1, self.place, (step * useful).unsqueeze(1))
-        self.gains.index_copy_(1, self.place, (gain * useful).unsqueeze(1))
+        self.gains.index_copy_(1, self.place, gain)
+        product, useful = product[:, :, 0], useful[:, :, 0]
         here = self.places == self.place
         kept = (~here).to(step.dtype)
         self.inverse *= kept.unsqueeze(1) * kept
         length = torch.where(useful, product, 1)
-        others = (self.steps * (gain * useful).unsqueeze(1)).sum(2) * kept
+        others = (self.steps * gain).sum(3).sum(2) * kept
         column = torch.where(here, 1, -(self.inverse @ others.unsqueeze(2)).squeeze(2)) / length
         self.inverse.copy_(torch.where(here, column.unsqueeze(2), self.inverse))
         self.diagonal.copy_(torch.where(here, length, self.diagonal))
@@ -280,8 +281,13 @@ class _Memory:
 
     def direction(self, gradient: Tensor, precondition: Preconditioner) -> Tensor:
         """Where to go from here (B, n_scores, D)."""
-        downhill = -gradient.flatten(1)
-        alpha = self.inverse @ (self.steps * downhill.unsqueeze(1)).sum(2, keepdim=True)
-        v = precondition((downhill - (alpha * self.gains).sum(1)).view(gradient.shape)).flatten(1)
-        rest = self.diagonal.unsqueeze(2) * alpha - (self.gains * v.unsqueeze(1)).sum(2, keepdim=True)
-        return (v + ((self.inverse.mT @ rest) * self.steps).sum(1)).view(gradient.shape)
+        # Products of a row and these matrices are fast, and those of the matrices and a column are not.
+        alpha = -self.inverse @ (self.steps * gradient.unsqueeze(1)).sum(3).sum(2, keepdim=True)
+        v = precondition((-gradient.flatten(1) - self._sum(alpha, self.gains)).view(gradient.shape))
+        rest = self.diagonal.unsqueeze(2) * alpha - (self.gains * v.unsqueeze(1)).sum(3).sum(2, keepdim=True)
+        return v + self._sum(self.inverse.mT @ rest, self.steps).view(gradient.shape)
+
+    @staticmethod
+    def _sum(weights: Tensor, pairs: Tensor) -> Tensor:
+        """Weighted sum (B, n_scores * D) of steps or gains."""
+        return (weights.mT @ pairs.flatten(2)).squeeze(1)

@@ -13,7 +13,7 @@ from frofa.estimators._batch_fit import Job, fit_many
 from frofa.estimators._search_features import FeatureCache, FoldFeatures
 from frofa.estimators._search_plan import Plan, Task
 from frofa.estimators._search_score import Result, result_of
-from frofa.estimators._search_scores import prepared_features
+from frofa.estimators._search_scores import known_scores
 
 FIRST_CHUNK = 1024  # fits
 FIRST_CHUNK_KEPT = 8  # fits, where a checkpoint keeps finished chunks: a kill loses the one that is under way
@@ -69,10 +69,10 @@ def train_together(
         now, pairs = pairs[: len(features)], pairs[len(features) :]
         fitted = _fit(now, features, on_done)
         seconds = time.time() - start
-        prepared = prepared_features(fitted, features)
+        known = known_scores(fitted, features)
         yield [
-            (task, result_of(task, plan, head, fold, seconds / len(now), ready))
-            for (task, plan), head, fold, ready in zip(now, fitted, features, prepared, strict=True)
+            (task, result_of(task, plan, head, fold, seconds / len(now), scores))
+            for (task, plan), head, fold, scores in zip(now, fitted, features, known, strict=True)
         ]
         chunk.learn(len(now), time.time() - start, sum(map(_n_bytes, fitted)))
         needed = {cache.key(*pair) for pair in pairs}

@@ -36,9 +36,9 @@ def result_of(
     fitted: FeatureClassifier | Exception,
     features: FoldFeatures | Exception,
     fit_time: float,
-    prepared: Array | None,
+    known: Array | None,
 ) -> Result:
-    """Result of one task, as ``_fit_and_score`` returns it; test samples may be `prepared` for the head's scores."""
+    """Result of one task, as ``_fit_and_score`` returns it; the scores of the test samples may be `known`."""
     if isinstance(features, Exception):
         fitted = features
     if isinstance(fitted, Exception) or isinstance(features, Exception):
@@ -48,7 +48,7 @@ def result_of(
         start = time.time()
         if features.frame is not None:
             _check_feature_names(fitted, features.frame, reset=True)
-        result = {"fit_error": None, "test_scores": _scores(task, plan, fitted, features, 0, prepared)}
+        result = {"fit_error": None, "test_scores": _scores(task, plan, fitted, features, 0, known)}
         score_time = time.time() - start
         if task.options["return_train_score"]:
             result["train_scores"] = _scores(task, plan, fitted, features, 1, None)
@@ -72,13 +72,12 @@ def _failure(task: Task, error: Any) -> Result:
 
 
 def _scores(
-    task: Task, plan: Plan, head: FeatureClassifier, features: FoldFeatures, part: int, prepared: Array | None
+    task: Task, plan: Plan, head: FeatureClassifier, features: FoldFeatures, part: int, known: Array | None
 ) -> Any:
     """Scores on the test samples, or on the training samples where `part` is 1."""
     rows = task.train if part else task.test
     scorer, error_score = task.options["scorer"], task.options["error_score"]
     estimator, X, y, params = head, features.scored[part], _safe_indexing(task.y, rows), task.score_params(rows)
-    known = None if prepared is None else head._scores(prepared)
     if known is not None and not params and (value := accuracy(scorer, head, known, y)) is not None:
         return value
     if X is None or not asks_for_predictions(scorer):

@@ -1,6 +1,7 @@
 """Scores of the linear heads of a search, whose samples are checked once for all heads of a fold."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,31 +14,43 @@ from frofa.estimators._search_features import FoldFeatures
 
 LINEAR = ("_checked_scores", "_check_features", "_tokens", "_prepare", "_scores", "predict", "score")
 """What is done for all heads at once: a subclass that has its own of any of these is asked itself."""
+MOST = 2**25
+"""Bytes of weights and scores of heads whose scores are one product."""
 Fitted: TypeAlias = FeatureClassifier | Exception
 
 
-def prepared_features(heads: Sequence[Fitted], folds: Sequence[FoldFeatures | Exception]) -> list[Array | None]:
-    """What the scores on the test samples of the folds are computed from, once for all linear heads of a fold.
+def known_scores(heads: Sequence[Fitted], folds: Sequence[FoldFeatures | Exception]) -> Iterator[Array | None]:
+    """Scores (n, n_classes) on the test samples of the folds, head by head; those of neighbours in one product.
 
-    None of other heads, and where samples are not what the heads take, which each of them is to say.
+    None of heads that are not linear, and where samples are not what a head takes, which it is to say.
     """
-    known: dict[tuple[int, type], Array | None] = {}
-    return [_prepared(head, fold, known) for head, fold in zip(heads, folds, strict=True)]
+    for key, pairs in groupby(zip(heads, folds, strict=True), key=lambda pair: _group(*pair)):
+        members: list[tuple[Any, Any]] = list(pairs)
+        yield from (None for _ in members) if key is None else _products([head for head, _ in members], members[0][1])
 
 
-def _prepared(
-    head: Fitted, fold: FoldFeatures | Exception, known: dict[tuple[int, type], Array | None]
-) -> Array | None:
+def _group(head: Fitted, fold: FoldFeatures | Exception) -> Any:
+    """Equal for heads whose scores may be one product; None where they may not."""
     if isinstance(fold, Exception) or fold.frame is not None or fold.scored[0] is None or not _is_linear(head):
         return None
-    key = id(fold.scored[0]), type(head)
-    if key not in known:
-        linear: Any = head
-        try:
-            known[key] = linear._prepare(linear._tokens(linear._check_features(fold.scored[0], reset=False)))
-        except Exception:
-            known[key] = None
-    return known[key]
+    linear: Any = head
+    return id(fold.scored[0]), type(head), linear.coef_.dtype, linear.coef_.shape
+
+
+def _products(heads: Sequence[Any], fold: FoldFeatures) -> Iterator[Array | None]:
+    first, X = heads[0], fold.scored[0]
+    try:
+        features = first._prepare(first._tokens(first._check_features(X, reset=False)))
+    except Exception:
+        yield from (None for _ in heads)
+        return
+    n_scores, width = first.coef_.shape
+    n_together = max(1, MOST // (first.coef_.itemsize * n_scores * (width + len(features))))
+    for start in range(0, len(heads), n_together):
+        part = heads[start : start + n_together]
+        products = features @ np.concatenate([head.coef_ for head in part]).T
+        for head, own in zip(part, np.split(products, len(part), axis=1), strict=True):
+            yield head._completed(own)
 
 
 def _is_linear(head: Fitted) -> bool:

@@ -59,15 +59,19 @@ def check_jobs(
         fitted is what was raised.
     """
     known: dict[bytes, CheckedData | Exception] = {}
-    return (_check(X, y, job, sample_weight, known) for job in jobs)
+    valid: set[Any] = set()
+    return (_check(X, y, job, sample_weight, known, valid) for job in jobs)
 
 
 def _check(
-    X: Any, y: Any, job: Job, sample_weight: Any, known: dict[bytes, CheckedData | Exception]
+    X: Any, y: Any, job: Job, sample_weight: Any, known: dict[bytes, CheckedData | Exception], valid: set[Any]
 ) -> tuple[FeatureClassifier, Support] | Exception:
     try:
         estimator = clone(job.estimator)
-        estimator._check_parameters()
+        parameters = id(job.estimator)  # folds share theirs
+        if parameters not in valid:
+            estimator._check_parameters()
+            valid.add(parameters)
         rows = job.rows.tobytes()
         if rows not in known:
             known[rows] = _check_rows(X, y, job, estimator, sample_weight)

@@ -98,4 +98,5 @@ def test_searches_on_a_gpu_are_those_on_a_cpu() -> None:
             heads[device] = fit_many(X, y, jobs)
         assert len(_KEPT) == 1
         for ours, expected in zip(heads["cuda"], heads["cpu"], strict=True):
-            np.testing.assert_allclose(ours.predict_proba(X), expected.predict_proba(X), rtol=0, atol=1e-6)
+            # `tol` is on the gradient, from which weights differ by as much divided by the penalty, 1 / (C n).
+            np.testing.assert_allclose(ours.predict_proba(X), expected.predict_proba(X), rtol=0, atol=1e-5)
