@@ -5,6 +5,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tqdm.auto import tqdm
 
 from frofa.store import FeatureSpec, FeatureStore
 
@@ -77,6 +79,9 @@ class Child:
         if self.pid:
             os.close(write)
             return
+
+        # tqdm's own lock is shared by processes that were forked: a child that is killed with it would keep it.
+        tqdm.set_lock(threading.RLock())
 
         def report(number: int) -> None:
             os.write(write, b"%d\n" % number)
