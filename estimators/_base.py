@@ -1,7 +1,7 @@
 """What all heads share: the boundary where features, labels and weights come in, and prediction."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
@@ -295,6 +295,8 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
     def _check_features(self, X: Any, *, reset: bool) -> Array:
         if isinstance(X, torch.Tensor):
             X = X.detach().cpu().float().numpy()
+        elif isinstance(X, (list, tuple)):
+            X = _stacked(X)
         if getattr(X, "ndim", 2) != 3:
             features: Array = validate_data(self, X, reset=reset, dtype=self._dtype)
             return features
@@ -316,6 +318,17 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
             )
         checked: Array = tokens
         return checked
+
+
+def _stacked(samples: Sequence[Any]) -> Array:
+    """Samples that come one by one, as an array."""
+    try:
+        return np.asarray(samples)
+    except ValueError as error:
+        raise ValueError(
+            "expected samples of one shape. Got a list of arrays of different shapes: tokens of images of different "
+            f"sizes are given as frofa.RaggedTokens. ({error})"
+        ) from error
 
 
 class LinearClassifier(FeatureClassifier):

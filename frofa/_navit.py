@@ -159,7 +159,7 @@ def check_supported(module: Any) -> None:
     kind = type(module).__name__
     if kind not in ("NaFlexVit", "VisionTransformer") or not type(module).__module__.startswith("timm."):
         raise ValueError(
-            f"max_tokens needs timm's NaFlexVit or VisionTransformer. Got a {kind}: choose a naflexvit_* model, or a "
+            f"max_tokens needs timm's NaFlexVit or VisionTransformer. Got {kind}: choose a naflexvit_* model, or a "
             "plain vit_* one."
         )
     odd = {type(block).__name__ for block in module.blocks} - {*BLOCKS}

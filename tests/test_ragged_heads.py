@@ -236,3 +236,10 @@ def test_bad_tokens_are_refused() -> None:
         head.predict(RaggedTokens(broken, tokens.grids))
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         quick().fit(tokens, LABELS[:-1])
+
+
+def test_a_list_of_images_of_different_sizes_is_an_error_that_says_what_to_give() -> None:
+    images = [np.zeros((h, 4, 3), np.float32) for h in (2, 3, 2, 3)]
+    for head in (MAPClassifier(), RidgeProbeClassifier()):
+        with pytest.raises(ValueError, match="different shapes: tokens of images of different sizes are given as"):
+            head.fit(images, [0, 0, 1, 1])
