@@ -6,6 +6,7 @@ Names are loaded at first use, so that ``import frofa`` is fast.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from frofa._threads import prepare_threads
 from frofa._version import __version__
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from frofa.persistence import load, save
     from frofa.pretrained import PretrainedHead
     from frofa.store import FeatureStore
+
+prepare_threads()
 
 _HOME = {
     "Encoder": "frofa.encoders",
