@@ -67,7 +67,7 @@ def _mend(store: "FeatureStore", damage: Damage) -> Damage:
     path = damage.path
     relative = path.relative_to(store.path).parts
     if len(relative) == 1:  # the manifest
-        _replace(path, seal({"format": FORMAT}))
+        _replace(store, path, seal({"format": FORMAT}))
         return damage
     if relative[0] == FILES:
         path.unlink(missing_ok=True)
@@ -76,7 +76,7 @@ def _mend(store: "FeatureStore", damage: Damage) -> Damage:
         remove_directory(path)
         return damage
     if relative[1] != SHARDS:
-        _restore_spec(path)
+        _restore_spec(store, path)
         return damage
     shard = store.path.joinpath(*relative[:3])
     lost = _save_rows(shard)
@@ -84,18 +84,20 @@ def _mend(store: "FeatureStore", damage: Damage) -> Damage:
     return Damage(path, damage.problem, lost)
 
 
-def _restore_spec(path: Path) -> None:
+def _restore_spec(store: "FeatureStore", path: Path) -> None:
     """Write ``spec.json`` anew, from one of the shards, which all have it."""
     for name in shard_names(path.parent):
         with suppress(StoreError, FileNotFoundError):
             spec = spec_of_shard(path.parent / SHARDS / name)
             if spec.digest == path.parent.name:
-                _replace(path, spec.to_json())
+                _replace(store, path, spec.to_json())
                 return
     path.unlink(missing_ok=True)
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _replace(store: "FeatureStore", path: Path, data: bytes) -> None:
+    if path.is_dir():
+        _put_aside(store, path)
     write_atomically(path, lambda file: file.write(data))
 
 
@@ -125,6 +127,7 @@ def _put_aside(store: "FeatureStore", path: Path) -> None:
     target = home / path.name
     if target.is_dir():
         shutil.rmtree(target)
+    target.unlink(missing_ok=True)
     path.replace(target)
     sync_directory(home)
     sync_directory(path.parent)

@@ -1,5 +1,6 @@
 """What is whole of a shard, whatever is damaged of it."""
 
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,7 +80,7 @@ def _layout(path: Path) -> tuple[np.dtype[Any], tuple[int, ...]] | None:
             with (candidate / "features.npy").open("rb") as file:
                 np.lib.format.read_magic(file)
                 shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-            if dtype.str in STORED.values() and len(shape) > 1:
+            if dtype.str in STORED.values() and len(shape) > 1 and min(shape) > 0:
                 return dtype, shape[1:]
         except Exception:  # a damaged header raises anything
             continue
@@ -88,7 +89,7 @@ def _layout(path: Path) -> tuple[np.dtype[Any], tuple[int, ...]] | None:
 
 def _raw(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
     """The rows of a ``.npy`` file whatever its header says: what follows it."""
-    row = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    row = dtype.itemsize * math.prod(shape)
     start = header_bytes(dtype, shape)
     n = _n_rows(path, row, start)
     if not n:
@@ -97,7 +98,4 @@ def _raw(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
 
 
 def _n_rows(path: Path, row_bytes: int, start: int) -> int:
-    try:
-        return max(0, path.stat().st_size - start) // row_bytes
-    except FileNotFoundError:
-        return 0
+    return max(0, path.stat().st_size - start) // row_bytes if path.is_file() else 0

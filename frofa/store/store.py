@@ -10,12 +10,13 @@ import numpy as np
 from filelock import FileLock
 
 from frofa._files import TEMPORARY, make_directory, write_atomically
+from frofa._json import read_json
 from frofa.exceptions import DamagedStoreError, StoreError
 from frofa.store.array import FeatureArray
 from frofa.store.compact import Compaction, compact
 from frofa.store.contents import Explanation, SpecInfo, explain, gc, info
 from frofa.store.files import FILES, FileDigests
-from frofa.store.format import Array, seal, unseal
+from frofa.store.format import Array, damaged, seal, unseal
 from frofa.store.keys import Keys, as_keys, first_of_each, to_hex
 from frofa.store.repair import repair
 from frofa.store.shard import SHARDS
@@ -250,7 +251,7 @@ class FeatureStore:
         names = [entry.name for entry in self.path.iterdir()]
         manifest = self.path / MANIFEST
         try:
-            data = manifest.read_bytes()
+            content = read_json(manifest, damaged(manifest))
         except FileNotFoundError:
             if all(name.startswith(TEMPORARY) or name == LOCK for name in names):
                 return  # about to become a store
@@ -259,8 +260,8 @@ class FeatureStore:
             raise StoreError(
                 f"{self.path} is not a feature store: it has no {MANIFEST}. Pass an empty or new directory."
             ) from None
-        if data == b'{\n "format": 1\n}':
+        if content == {"format": 1}:
             raise StoreError(f"{self.path} has format 1; this version of frofa reads format {FORMAT}: start a new one.")
-        version = unseal(data, manifest).get("format")
+        version = unseal(content, manifest, {"format": int})["format"]
         if version != FORMAT:
             raise StoreError(f"{self.path} has format {version}; this version of frofa reads format {FORMAT}.")

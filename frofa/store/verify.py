@@ -130,6 +130,8 @@ def index_damage(directory: Path, name: str) -> list[Damage]:
     path = directory / INDEX / name
     try:
         index = open_index(path)
+        if not index.is_whole:
+            return [Damage(path, "the checksum is another")]
         return [] if _is_right(directory, index) else [Damage(path, "it does not say where the keys are")]
     except FileNotFoundError as error:
         return [Damage(path, f"{Path(error.filename).name} is not there")] if path.is_dir() else []
