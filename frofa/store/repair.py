@@ -14,8 +14,8 @@ from frofa.exceptions import StoreError
 from frofa.store.files import FILES
 from frofa.store.format import Array, seal
 from frofa.store.index import INDEX
-from frofa.store.salvage import CHUNK, salvage
-from frofa.store.shard import SHARDS, next_stem, shard_names, spec_of_shard, write_shard
+from frofa.store.salvage import salvage
+from frofa.store.shard import CHUNK, SHARDS, next_stem, shard_names, spec_of_shard, write_shard
 from frofa.store.spec import FORMAT
 from frofa.store.table import SpecTable
 from frofa.store.verify import Damage, spec_directories, verify

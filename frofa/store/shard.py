@@ -24,6 +24,8 @@ from frofa.store.spec import FORMAT, FeatureSpec
 ROW = np.dtype([("key", "u1", (KEY_BYTES,)), ("crc32", "<u4")])
 """What ``rows.npy`` says of each image: its key, and the CRC-32 of the key's bytes followed by the feature's."""
 SHARDS = "shards"
+CHUNK = 2**24
+"""Bytes of features that are looked at together."""
 FEW = 256
 """Rows up to which keys are read one by one."""
 APPENDED, COMPACTED = "b", "a"
@@ -137,10 +139,13 @@ class Shard:
     def _rows_are_whole(self) -> bool:
         return _rows_digest(self.rows) == self.rows_digest
 
-    def whole_rows(self, start: int, stop: int) -> npt.NDArray[np.bool_]:
-        """Which of these rows have the key and the feature that were written."""
-        rows = self.rows[start:stop]
-        whole: npt.NDArray[np.bool_] = row_table(rows["key"], self.features[start:stop])["crc32"] == rows["crc32"]
+    def whole_rows(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+        """Which of these rows have the key and the feature that were written; reads some at a time."""
+        whole, size = np.empty(len(rows), bool), max(1, CHUNK // self.row_bytes)
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            table = self.rows[part]
+            whole[start : start + size] = row_table(table["key"], self.features[part])["crc32"] == table["crc32"]
         return whole
 
 
@@ -231,10 +236,14 @@ def shard_names(directory: Path) -> list[str]:
         raise DamagedStoreError(directory / SHARDS, "it is not a directory") from error
 
 
-def next_stem(names: list[str]) -> str:
+def next_stem(names: Iterable[str]) -> str:
     """What the name of a new shard begins with, so that it comes after all others."""
-    numbers = [int(name.split("-")[1]) for name in names if name.startswith(APPENDED)]
-    return f"{APPENDED}-{max(numbers, default=-1) + 1:08d}"
+    return f"{APPENDED}-{next_number(names, APPENDED):08d}"
+
+
+def next_number(names: Iterable[str], letter: str) -> int:
+    """The number after those of the shards whose names begin with this letter."""
+    return 1 + max((int(name.split("-")[1]) for name in names if name.startswith(letter)), default=-1)
 
 
 def _description(path: Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Checking a store: every file, every key, every byte of a feature."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +12,8 @@ from frofa.exceptions import DamagedStoreError, StoreError
 from frofa.store.files import FILES, open_digests, whole_digests
 from frofa.store.index import INDEX, Index, index_names, open_index
 from frofa.store.keys import prefixes
-from frofa.store.salvage import CHUNK, salvage
-from frofa.store.shard import SHARDS, Shard, open_shard, shard_names
+from frofa.store.salvage import salvage
+from frofa.store.shard import SHARDS, open_shard, shard_names
 from frofa.store.spec import FeatureSpec
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class Damage:
         The file or directory.
     problem : str
     n_lost : int
-        How many features it takes with it; the others of a damaged shard can be saved.
+        How many features it takes with it: the others of a damaged shard can be saved, or are whole elsewhere.
     """
 
     path: Path
@@ -107,22 +106,14 @@ def shard_damage(path: Path) -> Damage | None:
     try:
         shard = open_shard(path)
         shard.checked_keys()
-        lost = len(shard) - sum(int(whole.sum()) for _, whole in whole_rows(shard))
+        whole = shard.whole_rows(np.arange(len(shard))).all()
     except FileNotFoundError as error:
         if not path.is_dir():
             return None
         return Damage(path, f"{Path(error.filename).name} is not there", salvage(path).n_lost)
     except DamagedStoreError as error:
         return Damage(path, error.why, salvage(path).n_lost)
-    return Damage(path / "features.npy", "features are not what was written", lost) if lost else None
-
-
-def whole_rows(shard: Shard) -> Iterator[tuple[slice, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]]:
-    """For some rows at a time, which of them are what was written."""
-    size = max(1, CHUNK // shard.row_bytes)
-    for start in range(0, len(shard), size):
-        part = slice(start, min(start + size, len(shard)))
-        yield part, shard.whole_rows(part.start, part.stop)
+    return None if whole else Damage(path / "features.npy", "features are not what was written", salvage(path).n_lost)
 
 
 def index_damage(directory: Path, name: str) -> list[Damage]:
