@@ -65,10 +65,15 @@ def create_directory(path: Path, contents: dict[str, Callable[[BinaryIO], object
     return created
 
 
-def make_directory(path: Path) -> None:
+def make_directories(path: Path) -> None:
     """Create a directory, and those above it, if they are not there; they are on disk when this returns."""
     if not path.parent.is_dir():
-        make_directory(path.parent)
+        make_directories(path.parent)
+    make_directory(path)
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory in one that is there, if it is not there itself; it is on disk when this returns."""
     with _named(path):
         path.mkdir(exist_ok=True)
         sync_directory(path.parent)  # also if it was there: whoever made it may not have come to this yet

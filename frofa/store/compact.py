@@ -15,6 +15,7 @@ from frofa.store.format import Array
 from frofa.store.index import INDEX
 from frofa.store.keys import KeyArray, first_of_each, prefixes
 from frofa.store.shard import CHUNK, COMPACTED, SHARDS, Shard, next_number, write_shard
+from frofa.store.spec import FeatureSpec
 from frofa.store.table import SpecTable
 from frofa.store.verify import spec_directories
 
@@ -76,7 +77,7 @@ def compact(store: "FeatureStore", *, progress: bool = False) -> Compaction:
             table = SpecTable(directory)
             shards = table.shards()
             before += len(shards)
-            duplicates += _compact(directory, shards, progress=progress)
+            duplicates += _compact(directory, shards, progress=progress) if shards else 0
             after += len(table.shards())
             if shards:
                 table.write_index()
@@ -87,8 +88,6 @@ def compact(store: "FeatureStore", *, progress: bool = False) -> Compaction:
 
 
 def _compact(directory: Path, shards: Sequence[Shard], *, progress: bool) -> int:
-    if not shards:
-        return 0
     n_rows = max(1, SHARD_BYTES // shards[0].row_bytes)
     keys = np.concatenate([shard.checked_keys() for shard in shards])
     ends = np.cumsum([len(shard) for shard in shards])
@@ -151,7 +150,10 @@ def _merge(directory: Path, stem: str, shards: Sequence[Shard], ends: Counts, ro
         start = ends[number] - len(shards[number])
         sources.append((shards[number], rows[numbers == number] - start))
     table = np.concatenate([shard.rows[of_it] for shard, of_it in sources])
-    return write_shard(directory, stem, table, (len(rows), *shards[0].shape[1:]), shards[0].dtype, _parts(sources))
+    spec = FeatureSpec.from_json(directory / "spec.json")
+    return write_shard(
+        directory, spec, stem, table, (len(rows), *shards[0].shape[1:]), shards[0].dtype, _parts(sources)
+    )
 
 
 def _parts(sources: Sequence[tuple[Shard, npt.NDArray[np.intp]]]) -> Iterator[Array]:

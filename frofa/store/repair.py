@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from frofa._files import make_directory, remove_directory, remove_stale, sync_directory, write_atomically
+from frofa._files import make_directories, remove_directory, remove_stale, sync_directory, write_atomically
 from frofa.exceptions import StoreError
 from frofa.store.files import FILES
 from frofa.store.format import Array, seal
 from frofa.store.index import INDEX
 from frofa.store.salvage import salvage
 from frofa.store.shard import CHUNK, SHARDS, next_stem, shard_names, spec_of_shard, write_shard
-from frofa.store.spec import FORMAT
+from frofa.store.spec import FORMAT, FeatureSpec
 from frofa.store.table import SpecTable
 from frofa.store.verify import Damage, spec_directories, verify
 
@@ -56,6 +56,9 @@ def repair(store: "FeatureStore", *, progress: bool = False) -> list[Damage]:
             for part in (directory, directory / SHARDS, directory / INDEX, directory / FILES):
                 remove_stale(part)
         for directory in spec_directories(store.path):
+            if not shard_names(directory) and not (directory / "spec.json").exists():
+                remove_directory(directory)
+                continue
             table = SpecTable(directory)
             if table.shards():
                 table.write_index()
@@ -107,6 +110,7 @@ def _save_rows(path: Path) -> int:
     if len(found.kept):
         write_shard(
             directory,
+            FeatureSpec.from_json(directory / "spec.json"),
             next_stem(shard_names(directory)),
             found.table[found.kept],
             (len(found.kept), *found.features.shape[1:]),
@@ -123,7 +127,7 @@ def _parts(features: Array, rows: npt.NDArray[np.intp], size: int) -> Iterator[A
 
 def _put_aside(store: "FeatureStore", path: Path) -> None:
     home = store.path / QUARANTINE / path.relative_to(store.path).parent
-    make_directory(home)
+    make_directories(home)
     target = home / path.name
     if target.is_dir():
         shutil.rmtree(target)

@@ -160,13 +160,20 @@ def row_table(keys: KeyArray, features: Array) -> Array:
 
 
 def write_shard(
-    directory: Path, stem: str, table: Array, shape: tuple[int, ...], dtype: Any, parts: Iterable[Array]
+    directory: Path,
+    spec: FeatureSpec,
+    stem: str,
+    table: Array,
+    shape: tuple[int, ...],
+    dtype: Any,
+    parts: Iterable[Array],
 ) -> Shard:
     """Add a shard to a spec's directory; it is on disk when this returns.
 
     Parameters
     ----------
     directory : Path
+    spec : FeatureSpec
     stem : str
         What its name begins with; a digest of the keys follows, so that the same content has the same name.
     table : ndarray of `ROW`
@@ -175,9 +182,13 @@ def write_shard(
     dtype : dtype
     parts : iterable of ndarray
         The features, some rows at a time.
+
+    Raises
+    ------
+    FileNotFoundError
+        If another process removes the directory meanwhile. No part of it is made again.
     """
     rows_digest = _rows_digest(table)
-    spec = FeatureSpec.from_json(directory / "spec.json")
     description = {
         "format": FORMAT,
         "spec": asdict(spec),

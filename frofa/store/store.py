@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from frofa._files import TEMPORARY, make_directory, write_atomically
+from frofa._files import TEMPORARY, make_directories, write_atomically
 from frofa._json import read_json
 from frofa.exceptions import DamagedStoreError, StoreError
 from frofa.store.array import FeatureArray
@@ -22,7 +22,7 @@ from frofa.store.repair import repair
 from frofa.store.shard import SHARDS
 from frofa.store.spec import FORMAT, FeatureSpec
 from frofa.store.table import SpecTable
-from frofa.store.verify import Damage, spec_directories, verify
+from frofa.store.verify import Damage, spec_directories, stored_spec, verify
 from frofa.store.writer import ShardWriter
 
 MANIFEST = "frofa-store.json"
@@ -133,11 +133,9 @@ class FeatureStore:
         self.check()
         found = {}
         for directory in spec_directories(self.path):
-            try:
-                found[directory.name] = FeatureSpec.from_json(directory / "spec.json")
-            except FileNotFoundError as error:  # removed since, or in the making, or else damage
-                if (directory / SHARDS).is_dir():
-                    raise DamagedStoreError(directory / "spec.json", "it is not there") from error
+            spec = stored_spec(directory)
+            if spec is not None:
+                found[directory.name] = spec
         return found
 
     def verify(self, *, progress: bool = False) -> list[Damage]:
@@ -230,7 +228,7 @@ class FeatureStore:
             (self.path / MANIFEST, seal({"format": FORMAT})),
             (directory / "spec.json", spec.to_json()),
         ):
-            make_directory(file.parent)
+            make_directories(file.parent)
             if not file.exists() or file.read_bytes() != content:
                 write_atomically(file, lambda opened, data=content: opened.write(data))  # type: ignore[misc]
         return directory

@@ -1,6 +1,7 @@
 """Checking a store: every file, every key, every byte of a feature."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from frofa.store.spec import FeatureSpec
 if TYPE_CHECKING:
     from frofa.store.store import FeatureStore
 
+LOOKS = 3
+"""How often a description is looked for that others may have removed and written again."""
 _DIGEST = re.compile(r"[0-9a-f]{40}")
 
 
@@ -89,15 +92,28 @@ def spec_directories(path: Path) -> list[Path]:
     return sorted(entry for entry in path.iterdir() if _DIGEST.fullmatch(entry.name) and entry.is_dir())
 
 
+def stored_spec(directory: Path) -> FeatureSpec | None:
+    """The spec whose features a directory holds; None if it was removed since, or is in the making.
+
+    Raises
+    ------
+    DamagedStoreError
+        If its description is damaged, or is not there although there are shards.
+    """
+    for _ in range(LOOKS):
+        with suppress(FileNotFoundError):
+            return FeatureSpec.from_json(directory / "spec.json")
+        if not (directory / SHARDS).is_dir():
+            return None
+    raise DamagedStoreError(directory / "spec.json", "it is not there")
+
+
 def spec_damage(directory: Path) -> list[Damage]:
     """What is wrong with a spec's description."""
-    file = directory / "spec.json"
     try:
-        FeatureSpec.from_json(file)
-    except FileNotFoundError:
-        return [Damage(file, "it is not there")] if shard_names(directory) else []
+        stored_spec(directory)
     except DamagedStoreError as error:
-        return [Damage(file, error.why)]
+        return [Damage(Path(error.path), error.why)]
     return []
 
 
