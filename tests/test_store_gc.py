@@ -49,9 +49,14 @@ def collect(path: Path) -> None:
     FeatureStore(path).gc([KEPT.digest])
 
 
+def collect_and_write(path: Path) -> None:
+    collect(path)
+    FeatureStore(path).put(SPEC, keys([9]), features([9]))
+
+
 OTHERS: dict[str, Callable[[Path], object]] = {
     "gc": collect,
-    "gc and another writer": lambda path: (collect(path), FeatureStore(path).put(SPEC, keys([9]), features([9]))),
+    "gc and another writer": collect_and_write,
     "compact": lambda path: FeatureStore(path).compact(),
     "repair": lambda path: FeatureStore(path).repair(),
     "another writer": lambda path: FeatureStore(path).put(SPEC, keys([9]), features([9])),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tqdm.auto import tqdm
 
 from frofa._files import disk_usage, remove_directory, remove_stale
-from frofa.store.files import FILES
+from frofa.store.files import FILES, UNSAMPLED
 from frofa.store.format import Array
 from frofa.store.index import INDEX
 from frofa.store.keys import KeyArray, first_of_each, prefixes
@@ -83,6 +83,7 @@ def compact(store: "FeatureStore", *, progress: bool = False) -> Compaction:
                 table.write_index()
             for part in (store.path, store.path / FILES, directory, directory / SHARDS, directory / INDEX):
                 remove_stale(part)
+        remove_directory(store.path / UNSAMPLED)
     store.forget()
     return Compaction(before, after, duplicates, size - disk_usage(store.path))
 
