@@ -65,12 +65,21 @@ def create_directory(path: Path, contents: dict[str, Callable[[BinaryIO], object
     return created
 
 
-def make_directory(path: Path) -> None:
+def make_directories(path: Path) -> None:
     """Create a directory, and those above it, if they are not there; they are on disk when this returns."""
     if not path.parent.is_dir():
-        make_directory(path.parent)
+        make_directories(path.parent)
+    make_directory(path)
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory in one that is there, if it is not there itself; it is on disk when this returns."""
     with _named(path):
-        path.mkdir(exist_ok=True)
+        try:
+            path.mkdir()
+        except FileExistsError:
+            if path.exists() and not path.is_dir():  # else another process made it, and may have removed it since
+                raise
         sync_directory(path.parent)  # also if it was there: whoever made it may not have come to this yet
 
 
@@ -99,6 +108,22 @@ def remove_stale(directory: Path) -> int:
             else:
                 entry.unlink(missing_ok=True)
     return freed
+
+
+def clock_behind(directory: Path) -> tuple[int, float]:
+    """The number of a directory's device, and by how many seconds its clock is behind this machine's, or 0.
+
+    Times of files are those of the clock of who keeps them, on a network of a server.
+    """
+    probe, now = _temporary(directory / TEMPORARY), time.time()
+    try:
+        with _named(directory):
+            probe.touch(exist_ok=False)
+            status = probe.stat()
+    finally:
+        with suppress(OSError):
+            probe.unlink()
+    return status.st_dev, max(0.0, now - status.st_mtime)
 
 
 def disk_usage(path: Path) -> int:

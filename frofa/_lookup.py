@@ -1,11 +1,14 @@
-"""Which files a store knows the content of already, without reading them."""
+"""Which files a store knows the content of already, without reading all of them."""
 
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 
+from frofa.exceptions import StoreNotWrittenWarning
 from frofa.images import ImageItem
 from frofa.store import MANIFEST, FeatureStore
+from frofa.store.files import SeenFile
 
 
 class KnownFiles:
@@ -16,30 +19,35 @@ class KnownFiles:
     store : FeatureStore
     items : sequence
         Images; those that are no paths are left alone.
+
+    Attributes
+    ----------
+    digests : dict of int to str
+        By position.
     """
 
     def __init__(self, store: FeatureStore, items: Sequence[ImageItem]):
         self._store, self._read_at = store, time.time()
-        self._stats: dict[int, os.stat_result] = {}
-        self._paths: dict[int, str] = {}
-        for position, item in enumerate(items):
-            if not isinstance(item, (str, os.PathLike)):
-                continue
-            try:
-                self._stats[position] = os.stat(item)  # noqa: PTH116 (one call, of a path of any kind)
-            except OSError:  # reading it will say what is wrong
-                continue
-            self._paths[position] = os.fspath(item)
-        found = store.file_digests().find(list(self._paths.values()), list(self._stats.values()))
-        self.digests = {position: key for position, key in zip(self._paths, found, strict=True) if key is not None}
+        seen = {i: SeenFile.look(item) for i, item in enumerate(items) if isinstance(item, (str, os.PathLike))}
+        self._files = {position: file for position, file in seen.items() if file is not None}
+        found = store.file_digests().find(list(self._files.values()))
+        self.digests = {position: key for position, key in zip(self._files, found, strict=True) if key is not None}
 
     def remember(self, digests: Mapping[int, str]) -> None:
-        """Keep the digests of files that were read, by position, unless there is no store yet."""
-        read = [position for position in self._paths if position in digests and position not in self.digests]
-        if read and (self._store.path / MANIFEST).exists():
-            self._store.file_digests().remember(
-                [self._paths[position] for position in read],
-                [self._stats[position] for position in read],
-                [digests[position] for position in read],
-                self._read_at,
+        """Keep the digests of files that were read, by position, unless there is no store yet.
+
+        A store that cannot be written gives a `StoreNotWrittenWarning`: the files will be read again.
+        """
+        read = [position for position in self._files if position in digests and position not in self.digests]
+        if not read or not (self._store.path / MANIFEST).exists():
+            return
+        files, keys = [self._files[position] for position in read], [digests[position] for position in read]
+        try:
+            self._store.file_digests().remember(files, keys, self._read_at)
+        except OSError as error:
+            warnings.warn(
+                f"{self._store.path} cannot be written ({error.strerror or error}): no feature is lost, but the next "
+                f"run will read {len(read)} image files again, too.",
+                StoreNotWrittenWarning,
+                stacklevel=2,
             )

@@ -103,5 +103,9 @@ class ExtractorCheckError(FrofaError, AssertionError):
         return "; ".join(f"{found.check}: {found.message}" for found in self.findings if found.status == "failed")
 
 
+class StoreNotWrittenWarning(UserWarning):
+    """A feature store cannot be written, being read-only or full; the message says what was not kept."""
+
+
 class SkippedImagesWarning(UserWarning):
     """Images were left out because of ``on_error="skip"``."""

@@ -1,7 +1,6 @@
 """Opening a feature store; ``frofa store export`` and ``frofa store import``."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,14 +69,15 @@ def add_import(parser: argparse.ArgumentParser) -> None:
 
 
 def _import(args: argparse.Namespace) -> int:
+    from frofa._json import read_json
     from frofa.inputs import load_images
     from frofa.store import FeatureSpec, FeatureStore
     from frofa.store.exchange import import_npy
 
-    try:
-        spec = FeatureSpec(**json.loads(args.fields.read_text("utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{args.fields} is no spec ({error}): it takes the fields of a store's spec.json.") from error
+    def fail(why: str) -> ValueError:
+        return ValueError(f"{args.fields} is no spec ({why}): it takes the fields of a store's spec.json.")
+
+    spec = FeatureSpec.from_fields(read_json(args.fields, fail), fail)
     which = {"keys": args.keys} if args.keys else {"images": load_images(args.paths).items}
     n_added = import_npy(FeatureStore(args.store), spec, args.features, progress=True, **which)
     print(f"{args.store}: {n_added} features added")

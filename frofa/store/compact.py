@@ -10,12 +10,12 @@ import numpy.typing as npt
 from tqdm.auto import tqdm
 
 from frofa._files import disk_usage, remove_directory, remove_stale
-from frofa.store.files import FILES
+from frofa.store.files import FILES, UNSAMPLED
 from frofa.store.format import Array
 from frofa.store.index import INDEX
-from frofa.store.keys import first_of_each
-from frofa.store.salvage import CHUNK
-from frofa.store.shard import COMPACTED, SHARDS, Shard, write_shard
+from frofa.store.keys import KeyArray, first_of_each, prefixes
+from frofa.store.shard import CHUNK, COMPACTED, SHARDS, Shard, next_number, write_shard
+from frofa.store.spec import FeatureSpec
 from frofa.store.table import SpecTable
 from frofa.store.verify import spec_directories
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from frofa.store.store import FeatureStore
 
 SHARD_BYTES = 2**30
+Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Compaction:
 def compact(store: "FeatureStore", *, progress: bool = False) -> Compaction:
     """Merge shards into large ones of 1 GiB, in the order in which the features were written, and index them.
 
-    Others may read and write meanwhile. Killed at any moment, it loses nothing, and goes on when it is called again.
+    Of a feature that is there several times, the first copy that is what was written is kept. Others may read and write
+    meanwhile. Killed at any moment, it loses nothing, and goes on when it is called again.
     Two stores with the same features written in the same order have the same files afterwards, bit for bit.
 
     Parameters
@@ -75,43 +77,65 @@ def compact(store: "FeatureStore", *, progress: bool = False) -> Compaction:
             table = SpecTable(directory)
             shards = table.shards()
             before += len(shards)
-            duplicates += _compact(directory, shards, progress=progress)
+            duplicates += _compact(directory, shards, progress=progress) if shards else 0
             after += len(table.shards())
             if shards:
                 table.write_index()
             for part in (store.path, store.path / FILES, directory, directory / SHARDS, directory / INDEX):
                 remove_stale(part)
+        remove_directory(store.path / UNSAMPLED)
     store.forget()
     return Compaction(before, after, duplicates, size - disk_usage(store.path))
 
 
 def _compact(directory: Path, shards: Sequence[Shard], *, progress: bool) -> int:
-    if not shards:
-        return 0
     n_rows = max(1, SHARD_BYTES // shards[0].row_bytes)
-    finished = 0
-    while finished < len(shards) and _is_finished(shards, finished, n_rows):
-        finished += 1
     keys = np.concatenate([shard.checked_keys() for shard in shards])
     ends = np.cumsum([len(shard) for shard in shards])
-    rows = first_of_each(keys)
-    rows = rows[rows >= (ends[finished - 1] if finished else 0)]
+    chosen, replaced = _choose_copies(shards, ends, keys)
+    counts = np.diff(np.searchsorted(chosen, ends), prepend=0)
+    finished = 0
+    while finished < len(shards) and _is_finished(shards, finished, n_rows, counts):
+        finished += 1
+    rows = chosen[chosen >= (ends[finished - 1] if finished else 0)]
     done, written = finished, {shard.path.name for shard in shards[:finished]}
     groups = [rows[start : start + n_rows] for start in range(0, len(rows), n_rows)]
-    for number, group in enumerate(tqdm(groups, desc="compact", unit="shard", disable=not progress), finished):
+    # A shard is named by its keys and checksums, so that the one with a damaged copy may have a name that is wanted.
+    first = next_number([shard.path.name for shard in shards], COMPACTED) if replaced else finished
+    for number, group in enumerate(tqdm(groups, desc="compact", unit="shard", disable=not progress), first):
         written.add(_merge(directory, f"{COMPACTED}-{number:08d}", shards, ends, group).path.name)
         while done < len(shards) and ends[done] <= group[-1] + 1:
             done = _drop(shards[done], written, done)
     while done < len(shards):  # duplicates are left
         done = _drop(shards[done], written, done)
-    return len(keys) - len(first_of_each(keys))
+    return len(keys) - len(chosen)
 
 
-def _is_finished(shards: Sequence[Shard], number: int, n_rows: int) -> bool:
-    """Whether a shard is in its place and full, or the last of all."""
+def _choose_copies(shards: Sequence[Shard], ends: Counts, keys: KeyArray) -> tuple[npt.NDArray[np.intp], bool]:
+    """Of each key the first row that is what was written, or else the first; and whether a later one had to be taken.
+
+    Only rows whose key comes again are read.
+    """
+    first = first_of_each(keys)
+    if len(first) == len(keys):
+        return first, False
+    values = prefixes(keys)
+    again = np.isin(values, values[np.setdiff1d(np.arange(len(keys)), first)])
+    damaged = np.zeros(len(keys), bool)
+    for shard, end in zip(shards, ends, strict=True):
+        start = end - len(shard)
+        rows = np.flatnonzero(again[start:end])
+        damaged[start + rows] = ~shard.whole_rows(rows)
+    order = np.argsort(damaged, kind="stable")
+    chosen = np.sort(order[first_of_each(keys[order])])
+    return chosen, not np.array_equal(chosen, first)
+
+
+def _is_finished(shards: Sequence[Shard], number: int, n_rows: int, counts: Counts) -> bool:
+    """Whether a shard is in its place, full or the last of all, and all of its rows are chosen."""
     shard = shards[number]
     in_place = shard.path.name.startswith(f"{COMPACTED}-{number:08d}-")
-    return in_place and (len(shard) == n_rows or number == len(shards) - 1)
+    return in_place and (len(shard) == n_rows or number == len(shards) - 1) and bool(counts[number] == len(shard))
 
 
 def _drop(shard: Shard, written: set[str], done: int) -> int:
@@ -120,16 +144,17 @@ def _drop(shard: Shard, written: set[str], done: int) -> int:
     return done + 1
 
 
-def _merge(
-    directory: Path, stem: str, shards: Sequence[Shard], ends: npt.NDArray[np.int64], rows: npt.NDArray[np.intp]
-) -> Shard:
+def _merge(directory: Path, stem: str, shards: Sequence[Shard], ends: Counts, rows: npt.NDArray[np.intp]) -> Shard:
     numbers = np.searchsorted(ends, rows, side="right")
     sources = []
     for number in np.unique(numbers):
         start = ends[number] - len(shards[number])
         sources.append((shards[number], rows[numbers == number] - start))
     table = np.concatenate([shard.rows[of_it] for shard, of_it in sources])
-    return write_shard(directory, stem, table, (len(rows), *shards[0].shape[1:]), shards[0].dtype, _parts(sources))
+    spec = FeatureSpec.from_json(directory / "spec.json")
+    return write_shard(
+        directory, spec, stem, table, (len(rows), *shards[0].shape[1:]), shards[0].dtype, _parts(sources)
+    )
 
 
 def _parts(sources: Sequence[tuple[Shard, npt.NDArray[np.intp]]]) -> Iterator[Array]:

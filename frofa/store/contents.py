@@ -1,16 +1,18 @@
 """What a store holds, and why it does or does not have a feature."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frofa._files import disk_usage, remove_directory, remove_stale
-from frofa.exceptions import StoreError
+from frofa.exceptions import DamagedStoreError
 from frofa.images import ImageItem, content
 from frofa.store.parts import is_grids, is_pages, whole_spec, with_other_parts
 from frofa.store.spec import FeatureSpec
 from frofa.store.table import SpecTable
-from frofa.store.verify import spec_directories
+from frofa.store.verify import spec_directories, stored_spec
 
 if TYPE_CHECKING:
     from frofa.store.store import FeatureStore
@@ -98,8 +100,10 @@ def info(store: "FeatureStore") -> list[SpecInfo]:
     found = []
     for directory in spec_directories(store.path):
         try:
-            spec = FeatureSpec.from_json(directory / "spec.json")
-        except (StoreError, FileNotFoundError):
+            spec = stored_spec(directory)
+            if spec is None:
+                continue
+        except DamagedStoreError:
             spec = None
         table = SpecTable(directory)
         found.append(SpecInfo(directory.name, spec, table.n_keys(), len(table.shards()), disk_usage(directory)))
@@ -132,7 +136,7 @@ def gc(store: "FeatureStore", keep: Sequence[str], *, dry_run: bool = False) -> 
     kept = {_resolve(prefix, list(directories)) for prefix in keep}
     if not kept:
         raise ValueError("expected the digest of at least one spec to keep: delete the directory to delete all of it.")
-    kept = with_other_parts(kept, [part.spec for part in info(store) if part.spec is not None])
+    kept = with_other_parts(kept, list(_readable_specs(list(directories.values()))))
     with store.lock():
         going = [directory for name, directory in directories.items() if name not in kept]
         freed = sum(disk_usage(directory) for directory in going)
@@ -142,6 +146,14 @@ def gc(store: "FeatureStore", keep: Sequence[str], *, dry_run: bool = False) -> 
             freed += remove_stale(store.path)
     store.forget()
     return freed
+
+
+def _readable_specs(directories: Sequence[Path]) -> Iterator[FeatureSpec]:
+    for directory in directories:
+        with suppress(DamagedStoreError):
+            spec = stored_spec(directory)
+            if spec is not None:
+                yield spec
 
 
 def _resolve(prefix: str, digests: Sequence[str]) -> str:

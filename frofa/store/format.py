@@ -5,8 +5,8 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
+from functools import lru_cache, partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from frofa._json import Fail, check_fields, read_json
 from frofa.exceptions import DamagedStoreError
 
 Array = npt.NDArray[Any]
@@ -27,23 +28,30 @@ def seal(content: dict[str, Any]) -> bytes:
     return json.dumps({**content, "checksum": _checksum(content)}, indent=1).encode()
 
 
-def unseal(data: bytes, path: Path) -> dict[str, Any]:
-    """Read what `seal` made.
+def read_sealed(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
+    """Read a file that `seal` made, which has at least these fields of these types.
 
     Raises
     ------
     DamagedStoreError
         If it is not what was written.
+    FileNotFoundError
     """
-    try:
-        content = json.loads(data)
-        checksum = content.pop("checksum")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedStoreError(path, f"{type(error).__name__}: {error}") from error
-    if checksum != _checksum(content):
+    return unseal(read_json(path, damaged(path)), path, kinds)
+
+
+def unseal(content: object, path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
+    """What was sealed, out of the JSON of a file; parameters and errors as of `read_sealed`."""
+    fields = check_fields(content, {"checksum": str, **kinds}, damaged(path))
+    rest = {name: value for name, value in fields.items() if name != "checksum"}
+    if fields["checksum"] != _checksum(rest):
         raise DamagedStoreError(path, "the checksum is another")
-    read: dict[str, Any] = content
-    return read
+    return rest
+
+
+def damaged(path: Path) -> Fail:
+    """Makes the error that says what is wrong with a file."""
+    return partial(DamagedStoreError, path)
 
 
 def write_npy(file: BinaryIO, dtype: npt.DTypeLike, shape: tuple[int, ...], parts: Iterable[Array]) -> None:
@@ -68,6 +76,8 @@ def open_npy(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> tuple[
         If its header does not say this dtype and shape, or its size is not that.
     """
     dtype = np.dtype(dtype)
+    if path.is_dir():
+        raise DamagedStoreError(path, "it is not a file")
     with path.open("rb", buffering=0) as file:  # the map is not touched: of a page, the system maps millions of bytes
         size = os.fstat(file.fileno()).st_size
         offset = _check_header(path, file.read(HEAD), size, dtype, shape)

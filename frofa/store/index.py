@@ -18,15 +18,16 @@ import numpy.typing as npt
 
 from frofa._files import create_directory, make_directory, remove_directory
 from frofa.exceptions import DamagedStoreError, StoreError
-from frofa.store.format import open_npy, seal, unseal, write_npy
+from frofa.store.format import open_npy, read_sealed, seal, write_npy
 from frofa.store.keys import prefixes
-from frofa.store.shard import Shard
+from frofa.store.shard import Shard, is_shard_name
 from frofa.store.spec import FORMAT
 
 INDEX = "index"
 Prefixes = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.uint32]
 _NAME = re.compile(r"[0-9a-f]{16}")
+_FIELDS = {"format": int, "n": int, "shards": list, "content": str}
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def index_names(directory: Path) -> list[str]:
     """The indices of a spec's directory: one, or two while it is replaced."""
     try:
         return sorted(entry.name for entry in (directory / INDEX).iterdir() if _NAME.fullmatch(entry.name))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 
@@ -126,10 +127,12 @@ def open_index(path: Path) -> Index:
         If it is gone.
     """
     file = path / "index.json"
-    content = unseal(file.read_bytes(), file)
-    if content.get("format") != FORMAT:
-        raise DamagedStoreError(file, f"format {content.get('format')}")
+    content = read_sealed(file, _FIELDS)
+    if content["format"] != FORMAT:
+        raise DamagedStoreError(file, f"format {content['format']}")
     n = content["n"]
+    if not 0 <= n < 2**63 or not all(is_shard_name(name) for name in content["shards"]):
+        raise DamagedStoreError(file, "expected a number of keys and the names of shards")
     values, _ = open_npy(path / "prefixes.npy", "<u8", (n,))
     places, _ = open_npy(path / "places.npy", "<u4", (n, 2))
     return Index(values, places, content["shards"], content["content"])

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from frofa._files import make_directory, remove_directory, remove_stale, sync_directory, write_atomically
+from frofa._files import make_directories, remove_directory, remove_stale, sync_directory, write_atomically
 from frofa.exceptions import StoreError
 from frofa.store.files import FILES
 from frofa.store.format import Array, seal
 from frofa.store.index import INDEX
-from frofa.store.salvage import CHUNK, salvage
-from frofa.store.shard import SHARDS, next_stem, shard_names, spec_of_shard, write_shard
-from frofa.store.spec import FORMAT
+from frofa.store.salvage import salvage
+from frofa.store.shard import CHUNK, SHARDS, next_stem, shard_names, spec_of_shard, write_shard
+from frofa.store.spec import FORMAT, FeatureSpec
 from frofa.store.table import SpecTable
 from frofa.store.verify import Damage, spec_directories, verify
 
@@ -56,6 +56,9 @@ def repair(store: "FeatureStore", *, progress: bool = False) -> list[Damage]:
             for part in (directory, directory / SHARDS, directory / INDEX, directory / FILES):
                 remove_stale(part)
         for directory in spec_directories(store.path):
+            if not shard_names(directory) and not (directory / "spec.json").exists():
+                remove_directory(directory)
+                continue
             table = SpecTable(directory)
             if table.shards():
                 table.write_index()
@@ -67,7 +70,7 @@ def _mend(store: "FeatureStore", damage: Damage) -> Damage:
     path = damage.path
     relative = path.relative_to(store.path).parts
     if len(relative) == 1:  # the manifest
-        _replace(path, seal({"format": FORMAT}))
+        _replace(store, path, seal({"format": FORMAT}))
         return damage
     if relative[0] == FILES:
         path.unlink(missing_ok=True)
@@ -76,7 +79,7 @@ def _mend(store: "FeatureStore", damage: Damage) -> Damage:
         remove_directory(path)
         return damage
     if relative[1] != SHARDS:
-        _restore_spec(path)
+        _restore_spec(store, path)
         return damage
     shard = store.path.joinpath(*relative[:3])
     lost = _save_rows(shard)
@@ -84,18 +87,20 @@ def _mend(store: "FeatureStore", damage: Damage) -> Damage:
     return Damage(path, damage.problem, lost)
 
 
-def _restore_spec(path: Path) -> None:
+def _restore_spec(store: "FeatureStore", path: Path) -> None:
     """Write ``spec.json`` anew, from one of the shards, which all have it."""
     for name in shard_names(path.parent):
         with suppress(StoreError, FileNotFoundError):
             spec = spec_of_shard(path.parent / SHARDS / name)
             if spec.digest == path.parent.name:
-                _replace(path, spec.to_json())
+                _replace(store, path, spec.to_json())
                 return
     path.unlink(missing_ok=True)
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _replace(store: "FeatureStore", path: Path, data: bytes) -> None:
+    if path.is_dir():
+        _put_aside(store, path)
     write_atomically(path, lambda file: file.write(data))
 
 
@@ -105,6 +110,7 @@ def _save_rows(path: Path) -> int:
     if len(found.kept):
         write_shard(
             directory,
+            FeatureSpec.from_json(directory / "spec.json"),
             next_stem(shard_names(directory)),
             found.table[found.kept],
             (len(found.kept), *found.features.shape[1:]),
@@ -121,10 +127,11 @@ def _parts(features: Array, rows: npt.NDArray[np.intp], size: int) -> Iterator[A
 
 def _put_aside(store: "FeatureStore", path: Path) -> None:
     home = store.path / QUARANTINE / path.relative_to(store.path).parent
-    make_directory(home)
+    make_directories(home)
     target = home / path.name
     if target.is_dir():
         shutil.rmtree(target)
+    target.unlink(missing_ok=True)
     path.replace(target)
     sync_directory(home)
     sync_directory(path.parent)

@@ -1,5 +1,7 @@
 """What is whole of a shard, whatever is damaged of it."""
 
+import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,11 +10,9 @@ import numpy.typing as npt
 
 from frofa.exceptions import StoreError
 from frofa.store.format import Array, header_bytes
-from frofa.store.shard import ROW, open_shard, row_table, shard_names, spec_of_shard
+from frofa.store.keys import KeyArray, prefixes, to_hex
+from frofa.store.shard import CHUNK, ROW, open_shard, row_table, shard_names, spec_of_shard
 from frofa.store.spec import STORED
-
-CHUNK = 2**24
-"""Bytes of features that are looked at together."""
 
 
 class Salvage(NamedTuple):
@@ -24,6 +24,7 @@ class Salvage(NamedTuple):
     features : ndarray
     kept : ndarray of int
     n_lost : int
+        Not counting those of which another shard has a whole copy.
     """
 
     table: Array
@@ -48,7 +49,21 @@ def salvage(path: Path) -> Salvage:
         part = slice(start, min(n, start + size))
         whole[part] = row_table(table["key"][part], features[part])["crc32"] == table["crc32"][part]
     kept = np.flatnonzero(whole)
-    return Salvage(table, features, kept, max(0, expected - len(kept)))
+    n_copies = _n_copied(path, table["key"][np.setdiff1d(np.arange(len(table)), kept)])
+    return Salvage(table, features, kept, max(0, expected - len(kept) - n_copies))
+
+
+def _n_copied(path: Path, keys: KeyArray) -> int:
+    """Of how many of these keys another shard of the spec has a whole feature."""
+    left = set(to_hex(keys))
+    for name in shard_names(path.parent.parent) if left else ():
+        if name == path.name:
+            continue
+        with suppress(StoreError, FileNotFoundError):
+            shard = open_shard(path.parent / name)
+            found = np.flatnonzero(np.isin(prefixes(shard.checked_keys()), prefixes(keys)))
+            left -= set(to_hex(shard.checked_keys()[found[shard.whole_rows(found)]]))
+    return len(set(to_hex(keys))) - len(left)
 
 
 def _n_expected(path: Path) -> int:
@@ -79,7 +94,7 @@ def _layout(path: Path) -> tuple[np.dtype[Any], tuple[int, ...]] | None:
             with (candidate / "features.npy").open("rb") as file:
                 np.lib.format.read_magic(file)
                 shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-            if dtype.str in STORED.values() and len(shape) > 1:
+            if dtype.str in STORED.values() and len(shape) > 1 and min(shape) > 0:
                 return dtype, shape[1:]
         except Exception:  # a damaged header raises anything
             continue
@@ -88,7 +103,7 @@ def _layout(path: Path) -> tuple[np.dtype[Any], tuple[int, ...]] | None:
 
 def _raw(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
     """The rows of a ``.npy`` file whatever its header says: what follows it."""
-    row = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    row = dtype.itemsize * math.prod(shape)
     start = header_bytes(dtype, shape)
     n = _n_rows(path, row, start)
     if not n:
@@ -97,7 +112,4 @@ def _raw(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
 
 
 def _n_rows(path: Path, row_bytes: int, start: int) -> int:
-    try:
-        return max(0, path.stat().st_size - start) // row_bytes
-    except FileNotFoundError:
-        return 0
+    return max(0, path.stat().st_size - start) // row_bytes if path.is_file() else 0

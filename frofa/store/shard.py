@@ -1,5 +1,6 @@
 """A shard: features of some images in a directory that never changes once it is there."""
 
+import math
 import re
 import zlib
 from collections.abc import Callable, Iterable
@@ -16,18 +17,23 @@ import numpy.typing as npt
 
 from frofa._files import create_directory, make_directory
 from frofa.exceptions import DamagedStoreError
-from frofa.store.format import Array, open_npy, seal, unseal, write_npy
+from frofa.store.format import Array, damaged, open_npy, read_sealed, seal, write_npy
 from frofa.store.keys import KEY_BYTES, KeyArray
 from frofa.store.spec import FORMAT, FeatureSpec
 
 ROW = np.dtype([("key", "u1", (KEY_BYTES,)), ("crc32", "<u4")])
 """What ``rows.npy`` says of each image: its key, and the CRC-32 of the key's bytes followed by the feature's."""
 SHARDS = "shards"
+CHUNK = 2**24
+"""Bytes of features that are looked at together."""
 FEW = 256
 """Rows up to which keys are read one by one."""
 APPENDED, COMPACTED = "b", "a"
 """First letters of a shard's name: compacted ones come first in the order of the names, which is that of the rows."""
+MAX_AXES = 32
+"""Of an array of NumPy's, before its version 2."""
 _NAME = re.compile(r"[ab]-\d{8}-[0-9a-f]{16}")
+_FIELDS = {"format": int, "spec": dict, "shape": list, "dtype": str, "rows": str}
 
 
 @dataclass(frozen=True)
@@ -133,10 +139,13 @@ class Shard:
     def _rows_are_whole(self) -> bool:
         return _rows_digest(self.rows) == self.rows_digest
 
-    def whole_rows(self, start: int, stop: int) -> npt.NDArray[np.bool_]:
-        """Which of these rows have the key and the feature that were written."""
-        rows = self.rows[start:stop]
-        whole: npt.NDArray[np.bool_] = row_table(rows["key"], self.features[start:stop])["crc32"] == rows["crc32"]
+    def whole_rows(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+        """Which of these rows have the key and the feature that were written; reads some at a time."""
+        whole, size = np.empty(len(rows), bool), max(1, CHUNK // self.row_bytes)
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            table = self.rows[part]
+            whole[start : start + size] = row_table(table["key"], self.features[part])["crc32"] == table["crc32"]
         return whole
 
 
@@ -151,13 +160,20 @@ def row_table(keys: KeyArray, features: Array) -> Array:
 
 
 def write_shard(
-    directory: Path, stem: str, table: Array, shape: tuple[int, ...], dtype: Any, parts: Iterable[Array]
+    directory: Path,
+    spec: FeatureSpec,
+    stem: str,
+    table: Array,
+    shape: tuple[int, ...],
+    dtype: Any,
+    parts: Iterable[Array],
 ) -> Shard:
     """Add a shard to a spec's directory; it is on disk when this returns.
 
     Parameters
     ----------
     directory : Path
+    spec : FeatureSpec
     stem : str
         What its name begins with; a digest of the keys follows, so that the same content has the same name.
     table : ndarray of `ROW`
@@ -166,9 +182,13 @@ def write_shard(
     dtype : dtype
     parts : iterable of ndarray
         The features, some rows at a time.
+
+    Raises
+    ------
+    FileNotFoundError
+        If another process removes the directory meanwhile. No part of it is made again.
     """
     rows_digest = _rows_digest(table)
-    spec = FeatureSpec.from_json(directory / "spec.json")
     description = {
         "format": FORMAT,
         "spec": asdict(spec),
@@ -198,43 +218,75 @@ def open_shard(path: Path) -> Shard:
         If it is gone.
     """
     content = _description(path)
-    digest = _spec_digest(tuple(content["spec"].items()))
+    spec, digest = _spec_of(path, content)
     if digest != path.parent.parent.name:
         raise DamagedStoreError(path, f"it is a shard of spec {digest}")
-    return Shard(path, tuple(content["shape"]), np.dtype(content["dtype"]), content["rows"])
+    dtype = np.dtype(spec.stored_dtype)
+    if content["dtype"] != dtype.str:
+        raise DamagedStoreError(path / "shard.json", f"expected dtype {dtype.str}. Got {content['dtype']}")
+    return Shard(path, _checked_shape(path, content["shape"], dtype), dtype, content["rows"])
 
 
 def spec_of_shard(path: Path) -> FeatureSpec:
     """The spec whose features a shard holds; errors as in `open_shard`."""
-    return FeatureSpec(**_description(path)["spec"])
+    return _spec_of(path, _description(path))[0]
+
+
+def is_shard_name(name: object) -> bool:
+    """Whether this is text that a shard can be called."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
 def shard_names(directory: Path) -> list[str]:
     """The shards of a spec's directory in the order of their rows."""
     try:
-        return sorted(entry.name for entry in (directory / SHARDS).iterdir() if _NAME.fullmatch(entry.name))
+        return sorted(entry.name for entry in (directory / SHARDS).iterdir() if is_shard_name(entry.name))
     except FileNotFoundError:
         return []
+    except NotADirectoryError as error:
+        raise DamagedStoreError(directory / SHARDS, "it is not a directory") from error
 
 
-def next_stem(names: list[str]) -> str:
+def next_stem(names: Iterable[str]) -> str:
     """What the name of a new shard begins with, so that it comes after all others."""
-    numbers = [int(name.split("-")[1]) for name in names if name.startswith(APPENDED)]
-    return f"{APPENDED}-{max(numbers, default=-1) + 1:08d}"
+    return f"{APPENDED}-{next_number(names, APPENDED):08d}"
+
+
+def next_number(names: Iterable[str], letter: str) -> int:
+    """The number after those of the shards whose names begin with this letter."""
+    return 1 + max((int(name.split("-")[1]) for name in names if name.startswith(letter)), default=-1)
 
 
 def _description(path: Path) -> dict[str, Any]:
     file = path / "shard.json"
-    content = unseal(file.read_bytes(), file)
-    if content.get("format") != FORMAT:
-        raise DamagedStoreError(file, f"format {content.get('format')}")
+    content = read_sealed(file, _FIELDS)
+    if content["format"] != FORMAT:
+        raise DamagedStoreError(file, f"format {content['format']}")
     return content
 
 
-@lru_cache(64)
-def _spec_digest(spec: tuple[tuple[str, Any], ...]) -> str:
-    """The digest of a spec, which thousands of shards share."""
-    return FeatureSpec(**dict(spec)).digest
+def _checked_shape(path: Path, shape: list[Any], dtype: np.dtype[Any]) -> tuple[int, ...]:
+    right = 0 < len(shape) <= MAX_AXES and all(type(size) is int and size > 0 for size in shape)
+    if not right or math.prod(shape) * dtype.itemsize >= 2**63:
+        raise DamagedStoreError(path / "shard.json", "its shape is none that features can have")
+    return tuple(shape)
+
+
+def _spec_of(path: Path, content: dict[str, Any]) -> tuple[FeatureSpec, str]:
+    try:
+        return _known_spec(**content["spec"])
+    except TypeError:  # a list or an object, which has no hash: the error below names it
+        spec = FeatureSpec.from_fields(content["spec"], damaged(path / "shard.json"))
+        return spec, spec.digest
+    except ValueError as error:
+        raise DamagedStoreError(path / "shard.json", str(error)) from error
+
+
+@lru_cache(64, typed=True)
+def _known_spec(**fields: Any) -> tuple[FeatureSpec, str]:
+    """A spec and its digest, which thousands of shards share."""
+    spec = FeatureSpec(**fields)
+    return spec, spec.digest
 
 
 def _rows_digest(table: Array) -> str:

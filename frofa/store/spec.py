@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from frofa._json import Fail, check_fields, read_json
 from frofa.exceptions import DamagedStoreError
 
 FORMAT = 2
 STORED: dict[str, str] = {"float32": "<f4", "float16": "<f2", "float64": "<f8", "bfloat16": "<u2"}
 """The NumPy type of each stored dtype; NumPy has no bfloat16, whose bits are kept as integers."""
+KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    **dict.fromkeys(
+        ("weights", "architecture", "preprocessing", "decoder", "output", "precision", "dtype"), (str, "text")
+    ),
+    "layer": ((int, type(None)), "a whole number or None"),
+    "norm": (bool, "True or False"),
+}
+"""Of each field of a spec the types, and what they are called."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +61,9 @@ class FeatureSpec:
         ------
         ValueError
         """
-        for name, value in asdict(self).items():
-            if not isinstance(value, (str, int, type(None))):
-                raise ValueError(f"expected text, a whole number, True, False or None as {name}. Got {value!r}.")
+        for name, (kinds, called) in KINDS.items():
+            if not isinstance(value := getattr(self, name), kinds):
+                raise ValueError(f"expected {called} as {name}. Got {value!r}.")
         if self.dtype not in STORED:
             raise ValueError(f"expected one of {', '.join(STORED)} as dtype. Got {self.dtype!r}.")
 
@@ -82,15 +92,20 @@ class FeatureSpec:
             If it is not what the directory's name is the digest of.
         FileNotFoundError
         """
-        try:
-            content: dict[str, Any] = json.loads(path.read_bytes())
-            spec = cls(**content)
-            digest = spec.digest
-        except (ValueError, TypeError) as error:
-            raise DamagedStoreError(path, f"{type(error).__name__}: {error}") from error
-        if digest != path.parent.name:
-            raise DamagedStoreError(path, f"its digest is {digest}")
+        fail = partial(DamagedStoreError, path)
+        spec = cls.from_fields(read_json(path, fail), fail)
+        if spec.digest != path.parent.name:
+            raise fail(f"its digest is {spec.digest}")
         return spec
+
+    @classmethod
+    def from_fields(cls, content: object, fail: Fail) -> "FeatureSpec":
+        """Make a spec of parsed JSON; raise what `fail` makes if it has not all fields of a spec, and only these."""
+        fields = check_fields(content, {}, fail)
+        try:
+            return cls(**fields)
+        except (TypeError, ValueError) as error:
+            raise fail(str(error)) from error
 
     def differences(self, other: "FeatureSpec") -> dict[str, tuple[Any, Any]]:
         """The fields that differ, each with its value here and in the other."""

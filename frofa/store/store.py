@@ -9,19 +9,20 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from frofa._files import TEMPORARY, make_directory, write_atomically
+from frofa._files import TEMPORARY, make_directories, write_atomically
+from frofa._json import read_json
 from frofa.exceptions import DamagedStoreError, StoreError
 from frofa.store.array import FeatureArray
 from frofa.store.compact import Compaction, compact
 from frofa.store.contents import Explanation, SpecInfo, explain, gc, info
 from frofa.store.files import FILES, FileDigests
-from frofa.store.format import Array, seal, unseal
+from frofa.store.format import Array, damaged, seal, unseal
 from frofa.store.keys import Keys, as_keys, first_of_each, to_hex
 from frofa.store.repair import repair
 from frofa.store.shard import SHARDS
 from frofa.store.spec import FORMAT, FeatureSpec
 from frofa.store.table import SpecTable
-from frofa.store.verify import Damage, spec_directories, verify
+from frofa.store.verify import Damage, spec_directories, stored_spec, verify
 from frofa.store.writer import ShardWriter
 
 MANIFEST = "frofa-store.json"
@@ -132,11 +133,9 @@ class FeatureStore:
         self.check()
         found = {}
         for directory in spec_directories(self.path):
-            try:
-                found[directory.name] = FeatureSpec.from_json(directory / "spec.json")
-            except FileNotFoundError as error:  # removed since, or in the making, or else damage
-                if (directory / SHARDS).is_dir():
-                    raise DamagedStoreError(directory / "spec.json", "it is not there") from error
+            spec = stored_spec(directory)
+            if spec is not None:
+                found[directory.name] = spec
         return found
 
     def verify(self, *, progress: bool = False) -> list[Damage]:
@@ -229,7 +228,7 @@ class FeatureStore:
             (self.path / MANIFEST, seal({"format": FORMAT})),
             (directory / "spec.json", spec.to_json()),
         ):
-            make_directory(file.parent)
+            make_directories(file.parent)
             if not file.exists() or file.read_bytes() != content:
                 write_atomically(file, lambda opened, data=content: opened.write(data))  # type: ignore[misc]
         return directory
@@ -250,7 +249,7 @@ class FeatureStore:
         names = [entry.name for entry in self.path.iterdir()]
         manifest = self.path / MANIFEST
         try:
-            data = manifest.read_bytes()
+            content = read_json(manifest, damaged(manifest))
         except FileNotFoundError:
             if all(name.startswith(TEMPORARY) or name == LOCK for name in names):
                 return  # about to become a store
@@ -259,8 +258,8 @@ class FeatureStore:
             raise StoreError(
                 f"{self.path} is not a feature store: it has no {MANIFEST}. Pass an empty or new directory."
             ) from None
-        if data == b'{\n "format": 1\n}':
+        if content == {"format": 1}:
             raise StoreError(f"{self.path} has format 1; this version of frofa reads format {FORMAT}: start a new one.")
-        version = unseal(data, manifest).get("format")
+        version = unseal(content, manifest, {"format": int})["format"]
         if version != FORMAT:
             raise StoreError(f"{self.path} has format {version}; this version of frofa reads format {FORMAT}.")

@@ -1,7 +1,7 @@
 """Checking a store: every file, every key, every byte of a feature."""
 
 import re
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +13,15 @@ from frofa.exceptions import DamagedStoreError, StoreError
 from frofa.store.files import FILES, open_digests, whole_digests
 from frofa.store.index import INDEX, Index, index_names, open_index
 from frofa.store.keys import prefixes
-from frofa.store.salvage import CHUNK, salvage
-from frofa.store.shard import SHARDS, Shard, open_shard, shard_names
+from frofa.store.salvage import salvage
+from frofa.store.shard import SHARDS, open_shard, shard_names
 from frofa.store.spec import FeatureSpec
 
 if TYPE_CHECKING:
     from frofa.store.store import FeatureStore
 
+LOOKS = 3
+"""How often a description is looked for that others may have removed and written again."""
 _DIGEST = re.compile(r"[0-9a-f]{40}")
 
 
@@ -33,7 +35,7 @@ class Damage:
         The file or directory.
     problem : str
     n_lost : int
-        How many features it takes with it; the others of a damaged shard can be saved.
+        How many features it takes with it: the others of a damaged shard can be saved, or are whole elsewhere.
     """
 
     path: Path
@@ -90,15 +92,28 @@ def spec_directories(path: Path) -> list[Path]:
     return sorted(entry for entry in path.iterdir() if _DIGEST.fullmatch(entry.name) and entry.is_dir())
 
 
+def stored_spec(directory: Path) -> FeatureSpec | None:
+    """The spec whose features a directory holds; None if it was removed since, or is in the making.
+
+    Raises
+    ------
+    DamagedStoreError
+        If its description is damaged, or is not there although there are shards.
+    """
+    for _ in range(LOOKS):
+        with suppress(FileNotFoundError):
+            return FeatureSpec.from_json(directory / "spec.json")
+        if not (directory / SHARDS).is_dir():
+            return None
+    raise DamagedStoreError(directory / "spec.json", "it is not there")
+
+
 def spec_damage(directory: Path) -> list[Damage]:
     """What is wrong with a spec's description."""
-    file = directory / "spec.json"
     try:
-        FeatureSpec.from_json(file)
-    except FileNotFoundError:
-        return [Damage(file, "it is not there")] if shard_names(directory) else []
+        stored_spec(directory)
     except DamagedStoreError as error:
-        return [Damage(file, error.why)]
+        return [Damage(Path(error.path), error.why)]
     return []
 
 
@@ -107,22 +122,14 @@ def shard_damage(path: Path) -> Damage | None:
     try:
         shard = open_shard(path)
         shard.checked_keys()
-        lost = len(shard) - sum(int(whole.sum()) for _, whole in whole_rows(shard))
+        whole = shard.whole_rows(np.arange(len(shard))).all()
     except FileNotFoundError as error:
         if not path.is_dir():
             return None
         return Damage(path, f"{Path(error.filename).name} is not there", salvage(path).n_lost)
     except DamagedStoreError as error:
         return Damage(path, error.why, salvage(path).n_lost)
-    return Damage(path / "features.npy", "features are not what was written", lost) if lost else None
-
-
-def whole_rows(shard: Shard) -> Iterator[tuple[slice, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]]:
-    """For some rows at a time, which of them are what was written."""
-    size = max(1, CHUNK // shard.row_bytes)
-    for start in range(0, len(shard), size):
-        part = slice(start, min(start + size, len(shard)))
-        yield part, shard.whole_rows(part.start, part.stop)
+    return None if whole else Damage(path / "features.npy", "features are not what was written", salvage(path).n_lost)
 
 
 def index_damage(directory: Path, name: str) -> list[Damage]:
@@ -130,6 +137,8 @@ def index_damage(directory: Path, name: str) -> list[Damage]:
     path = directory / INDEX / name
     try:
         index = open_index(path)
+        if not index.is_whole:
+            return [Damage(path, "the checksum is another")]
         return [] if _is_right(directory, index) else [Damage(path, "it does not say where the keys are")]
     except FileNotFoundError as error:
         return [Damage(path, f"{Path(error.filename).name} is not there")] if path.is_dir() else []

@@ -1,7 +1,7 @@
 """Adding features to a store, some shards at a time."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from frofa.store.store import FeatureStore
 
 COMMIT_BYTES, COMMIT_SECONDS = 2**26, 2.0
+ATTEMPTS = 100
+"""How often a commit starts again while others delete the directory that it writes to; two or three do."""
 
 
 class ShardWriter:
@@ -94,18 +96,21 @@ class ShardWriter:
         if not self._batches:
             return
         batches, self._batches, self._bytes = self._batches, [], 0
-        directory = self._store.create(self._spec)
         table = np.concatenate([row_table(keys, features) for keys, features in batches])
-        write_shard(
-            directory,
-            next_stem(shard_names(directory)),
-            table,
-            (len(table), *batches[0][1].shape[1:]),
-            self._spec.stored_dtype,
-            (features for _, features in batches),
-        )
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                self._write(table, [features for _, features in batches])
+                break
+            except FileNotFoundError:  # another process deletes the features of this spec
+                if attempt == ATTEMPTS:
+                    raise
         if self._on_commit is not None:
             self._on_commit(len(table))
+
+    def _write(self, table: Array, features: Sequence[Array]) -> None:
+        directory, shape = self._store.create(self._spec), (len(table), *features[0].shape[1:])
+        stem = next_stem(shard_names(directory))
+        write_shard(directory, self._spec, stem, table, shape, self._spec.stored_dtype, features)
 
     def __enter__(self) -> "ShardWriter":
         return self
