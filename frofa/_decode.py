@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from frofa._geometry import Geometry
+from frofa._memory import hold
 from frofa.exceptions import ImageReadError
-from frofa.images import ImageItem, content, decode, read_error
+from frofa.images import ImageItem, content, decode, n_bytes, read_error
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -41,10 +42,11 @@ def upright(task: Task) -> Any:
     Exception
         Whatever the operating system and the decoders raise.
     """
-    image, digest = content(task.item)
-    if task.expected is not None and digest != task.expected:
-        raise OSError("the file changed while it was being read")
-    return decode(image)
+    with hold(n_bytes(task.item)):
+        image, digest = content(task.item)
+        if task.expected is not None and digest != task.expected:
+            raise OSError("the file changed while it was being read")
+        return decode(image)
 
 
 def decode_into(rows: Pixels, geometry: Geometry, tasks: Sequence[Task]) -> list[ImageReadError | None]:
@@ -64,7 +66,8 @@ def digests(tasks: Sequence[Task]) -> list[str | ImageReadError]:
     found: list[str | ImageReadError] = []
     for task in tasks:
         try:
-            found.append(content(task.item)[1])
+            with hold(n_bytes(task.item)):
+                found.append(content(task.item)[1])
         except Exception as error:
             found.append(failure(task, error))
     return found

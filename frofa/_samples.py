@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from frofa._image_set import ImageSet
 from frofa.images import Sample, read_file
 
 FORMS = "an array (n, ...), a list of arrays"
@@ -121,6 +122,8 @@ def as_samples(X: Any, load: Callable[[str], Any] | None) -> Sequence[Sample]:
         If `X` is not one of the accepted forms.
     """
     expected = FORMS if load is None else f"{FORMS} or a list of paths"
+    if isinstance(X, ImageSet):
+        X = X.items
     if isinstance(X, (str, bytes, os.PathLike)):
         raise TypeError(f"expected several items: {expected}. Got {X!r}: pass a list.")
     if hasattr(X, "iloc"):

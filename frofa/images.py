@@ -13,7 +13,11 @@ import numpy.typing as npt
 import PIL
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from frofa._frames import is_column, is_frame, only_column, values_of
+from frofa._image_set import ImageSet
+from frofa._labels import class_name
 from frofa._listing import EXTENSIONS, is_hidden, scan, warn_of_parts
+from frofa._memory import refuse_large
 from frofa.exceptions import ImageReadError, ItemError
 
 DECODER = f"Pillow {PIL.__version__}"
@@ -31,6 +35,11 @@ class LazyImage(ABC):
     @abstractmethod
     def describe(self) -> str:
         """What an error calls it, such as ``photos.zip!/cats/1.jpg``."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that `read` takes to memory; 0 where they are few, or not known before."""
+        return 0
 
     @abstractmethod
     def read(self) -> "bytes | str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]":
@@ -58,8 +67,9 @@ def load_image_folder(directory: str | os.PathLike[str]) -> tuple[list[str], npt
     Parameters
     ----------
     directory : path
-        One sub-directory a class; its name is the label. Hidden files and directories are ignored, and so are files
-        beside the class directories and files without the ending of an image. Links to directories are followed.
+        One sub-directory a class; its name is the label, in Unicode's composed form (NFC). Hidden files and directories
+        are ignored, and so are files beside the class directories and files without the ending of an image. Links to
+        directories are followed.
 
     Returns
     -------
@@ -84,7 +94,8 @@ def load_image_folder(directory: str | os.PathLike[str]) -> tuple[list[str], npt
     root = Path(directory)
     if not root.is_dir():
         raise NotADirectoryError(f"expected a directory of class directories, DIRECTORY/CLASS/IMAGE. Got {root}.")
-    classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not is_hidden(entry.name))
+    classes = [entry.name for entry in root.iterdir() if entry.is_dir() and not is_hidden(entry.name)]
+    classes.sort(key=lambda name: (class_name(name), name))
     if not classes:
         raise ValueError(
             f"expected a directory of class directories, DIRECTORY/CLASS/IMAGE. Got {root}, which has no sub-directory."
@@ -97,7 +108,7 @@ def load_image_folder(directory: str | os.PathLike[str]) -> tuple[list[str], npt
         if not found:
             raise ValueError(f"the class directory {root / name} has no image. Known endings: {', '.join(EXTENSIONS)}.")
         paths += found
-        labels += [name] * len(found)
+        labels += [class_name(name)] * len(found)
     return paths, np.array(labels)
 
 
@@ -132,9 +143,13 @@ def as_image_list(X: Images) -> Sequence[ImageItem]:
             f"expected several images. Got {X!r}: pass a list, [image], or the paths that "
             "frofa.load_images(source) or frofa.load_image_folder(directory) returns."
         )
-    if hasattr(X, "iloc"):  # a pandas Series, or a DataFrame of one column
-        X = X.to_numpy()
-    if isinstance(X, np.ndarray) and X.dtype.kind in "OUT":
+    if isinstance(X, ImageSet):
+        X = X.items
+    elif is_frame(X):
+        X = only_column(X, "images")
+    elif is_column(X):
+        X = values_of(X)
+    if isinstance(X, np.ndarray) and X.dtype.kind in "OSUT":
         if X.ndim == 2 and X.shape[1] == 1:
             X = X[:, 0]
         if X.ndim != 1:
@@ -164,9 +179,10 @@ def _check_item(position: int, item: object) -> None:
                 f"{position}."
             )
     elif not isinstance(item, (str, os.PathLike, Image.Image, LazyImage)):
+        advice = ": os.fsdecode makes a path of bytes, PIL.Image.open an image" if isinstance(item, bytes) else ""
         raise TypeError(
             f"expected a path, a PIL image or a uint8 array. Got {type(item).__name__} ({item!r:.80}) "
-            f"at position {position}."
+            f"at position {position}{advice}."
         )
 
 
@@ -195,6 +211,7 @@ def content(item: ImageItem) -> tuple[Image.Image | bytes, str]:
         return item.content()
     found = item.read() if isinstance(item, LazyImage) else item
     if isinstance(found, (str, os.PathLike)):
+        refuse_large(n_bytes(found))
         found = read_file(Path(found))
     if isinstance(found, bytes):
         return found, blake2b(found, digest_size=20, person=b"frofa-file").hexdigest()
@@ -202,6 +219,18 @@ def content(item: ImageItem) -> tuple[Image.Image | bytes, str]:
     digest = blake2b(repr(image.size).encode(), digest_size=20, person=b"frofa-pixels")
     digest.update(image.tobytes())
     return image, digest.hexdigest()
+
+
+def n_bytes(item: ImageItem) -> int:
+    """Bytes of the file of an image; 0 where there is none, or it cannot be had."""
+    if isinstance(item, LazyImage):
+        return item.n_bytes
+    if not isinstance(item, (str, os.PathLike)):
+        return 0
+    try:
+        return os.stat(item).st_size  # noqa: PTH116 (of a path of any kind)
+    except (OSError, ValueError):
+        return 0
 
 
 def read_file(path: Path) -> bytes:

@@ -14,9 +14,9 @@ from PIL import Image
 
 import frofa
 from frofa import load_image_folder, load_images
+from frofa._labels import as_labels
 from frofa.images import as_image_list, content
 from frofa.inputs import ImageSet, join
-from frofa.inputs._image_set import as_labels
 
 
 def below(images: ImageSet, root: Path) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 
 from frofa import load_images
 from frofa.images import content, describe, load_image_folder
-from frofa.inputs.archives import LARGEST, ZipMember
+from frofa.inputs.archives import ZipMember
 
 
 def zip_folder(folder: Path, archive: Path, method: int = zipfile.ZIP_DEFLATED, prefix: str = "") -> Path:

@@ -2,14 +2,17 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from frofa._frames import is_frame
+from frofa._image_set import ImageSet
 from frofa._listing import EXTENSIONS
 from frofa.images import Images, as_image_list
 from frofa.inputs import datasets
 from frofa.inputs._archive_labels import load_archive
-from frofa.inputs._image_set import ImageSet, image_set, join
+from frofa.inputs._image_set import image_set, join
 from frofa.inputs.archives import COMPRESSED_TAR
 from frofa.inputs.folders import load_folder, read_paths
 from frofa.inputs.tables import load_frame, load_table
@@ -97,14 +100,15 @@ def load_images(
     if every < 1 or (every != 1 and kind != "video"):
         raise ValueError(f"every must be 1 or more, and 1 for all but videos. Got every={every} for {source!r:.200}.")
     if kind == "object":
-        found = _load_object(source, path_column, label_column)
+        found = _load_object(source, path_column, label_column, labelled=labels is None)
     elif kind == "video":
         found = load_video(Path(source), every)
     elif kind == "archive":
         found = load_archive(Path(source), table, path_column, label_column, labelled=labels is None)
     elif kind == "table" or table is not None:
         base = Path(source) if table is not None else None
-        found = load_table(table or Path(source), base, path_column, label_column)
+        labelled = labels is None or table is not None
+        found = load_table(table or Path(source), base, path_column, label_column, labelled=labelled)
     elif kind == "directory":
         found = load_folder(Path(source), labelled=labels is None)
     else:
@@ -112,7 +116,7 @@ def load_images(
     if labels is None or table is not None:
         return found
     given = None if labels is False else image_set(found.items, labels).labels
-    return found._replace(labels=given)
+    return replace(found, labels=given)
 
 
 def _kind_of(source: str) -> str:
@@ -132,12 +136,12 @@ def _kind_of(source: str) -> str:
     )
 
 
-def _load_object(source: Any, path_column: str | None, label_column: str | None) -> ImageSet:
-    if hasattr(source, "iloc") and hasattr(source, "columns"):
-        return load_frame(source, path_column, label_column)
+def _load_object(source: Any, path_column: str | None, label_column: str | None, *, labelled: bool) -> ImageSet:
     if datasets.is_hugging_face(source):
-        return datasets.load_hugging_face(source, path_column, label_column)
+        return datasets.load_hugging_face(source, path_column, label_column, labelled=labelled)
+    if is_frame(source):
+        return load_frame(source, path_column, label_column, labelled=labelled)
     if datasets.is_torch(source):
-        return datasets.load_torch(source)
+        return datasets.load_torch(source, labelled=labelled)
     images: Images = source
     return image_set(as_image_list(images))

@@ -1,5 +1,11 @@
-"""Images in zip and tar archives, read where they lie: nothing is unpacked."""
+"""Images in zip and tar archives, read where they lie: nothing is unpacked.
 
+Listing an archive reads its headers, and is an error if they are damaged. What is wrong with one member is that one's
+error, when it is read.
+"""
+
+import io
+import os
 import posixpath
 import struct
 import tarfile
@@ -7,18 +13,20 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 from tqdm.auto import tqdm
 
+from frofa._memory import refuse_large
 from frofa.images import LazyImage
+from frofa.inputs import _tar, _zip
+from frofa.inputs._damaged import DamagedArchiveError
 
 COMPRESSED_TAR = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
-LARGEST = 1 << 31
-"""Bytes of the largest member that is decompressed."""
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstandard"}
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
-_BLOCK = 512
+_CHUNK = 1 << 20
+"""Bytes that are decompressed at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +47,13 @@ class ArchiveMember(LazyImage):
         return f"{self.archive}!/{self.name}"
 
     def read(self) -> bytes:
-        """The member's bytes."""
+        """The member's bytes.
+
+        Raises
+        ------
+        OSError
+            If it is damaged, of a kind that cannot be read, or larger than `frofa._memory.largest_file`.
+        """
         raise NotImplementedError
 
 
@@ -50,14 +64,17 @@ class TarMember(ArchiveMember):
     offset: int
     size: int
 
+    @property
+    def n_bytes(self) -> int:
+        """Its size."""
+        return self.size
+
     def read(self) -> bytes:
         """The member's bytes."""
+        refuse_large(self.size)
         with Path(self.archive).open("rb") as file:
-            file.seek(self.offset)
-            data = file.read(self.size)
-        if len(data) != self.size:
-            raise OSError("the archive ends within it")
-        return data
+            _go_to(file, self.offset, self.size)
+            return file.read(self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,38 +86,66 @@ class ZipMember(ArchiveMember):
     packed: int
     crc: int
 
+    @property
+    def n_bytes(self) -> int:
+        """Its size, decompressed."""
+        return self.size
+
     def read(self) -> bytes:
         """The member's bytes, decompressed and checked."""
+        refuse_large(self.size)
         with Path(self.archive).open("rb") as file:
-            file.seek(self.offset)
-            header = file.read(_LOCAL_HEADER.size)
-            if len(header) != _LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
-                raise OSError("the archive has no member where its directory says so: damaged or changed")
-            _, _, flags, method, *_, n_name, n_extra = _LOCAL_HEADER.unpack(header)
-            if flags & 1:
-                raise OSError("encrypted")
-            file.seek(n_name + n_extra, 1)
-            data = file.read(self.packed)
-        if method == zipfile.ZIP_DEFLATED:
-            data = self._inflate(data)
-        elif method != zipfile.ZIP_STORED:
-            raise OSError(f"compressed by zip's method {method}; only stored and deflated members can be read")
+            method = self._go_to_data(file)
+            if method == zipfile.ZIP_DEFLATED:
+                data = self._inflate(file)
+            elif method == zipfile.ZIP_STORED:
+                data = file.read(min(self.packed, self.size))
+            else:
+                raise OSError(f"compressed by zip's method {method}; only stored and deflated members can be read")
         if len(data) != self.size or zlib.crc32(data) != self.crc:
             raise OSError("damaged in the archive: its checksum is wrong")
         return data
 
-    def _inflate(self, data: bytes) -> bytes:
-        if self.size > LARGEST:
-            raise OSError(f"{self.size} bytes when decompressed; more than {LARGEST} are not read")
+    def _go_to_data(self, file: BinaryIO) -> int:
+        """Go to the packed bytes, behind the member's header; return the method by which they are packed."""
+        _go_to(file, self.offset, _LOCAL_HEADER.size)
+        signature, _, flags, method, *_, n_name, n_extra = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
+        if signature != b"PK\x03\x04":
+            raise OSError("the archive has no member where its directory says so: damaged or changed")
+        if flags & 1:
+            raise OSError("encrypted")
+        _go_to(file, self.offset + _LOCAL_HEADER.size + n_name + n_extra, self.packed)
+        return int(method)
+
+    def _inflate(self, file: BinaryIO) -> bytes:
+        """Decompress by and by: never more than the member says to be, whatever its data become."""
+        data, left = io.BytesIO(), self.packed
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         try:
-            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, self.size or 1)
+            while left and not inflater.eof:
+                packed = file.read(min(left, _CHUNK))
+                left -= len(packed)
+                while packed:
+                    data.write(inflater.decompress(packed, _CHUNK))
+                    if data.tell() > self.size:
+                        raise OSError(f"damaged in the archive: it has more than the {self.size} bytes that it says")
+                    packed = inflater.unconsumed_tail
+            data.write(inflater.flush())
         except zlib.error as error:
             raise OSError(f"damaged in the archive: {error}") from error
+        return data.getvalue()
+
+
+def _go_to(file: BinaryIO, offset: int, n_bytes: int) -> None:
+    """Go to a place from which on so many bytes can be read."""
+    if offset + n_bytes > os.fstat(file.fileno()).st_size:
+        raise OSError("the archive ends within it, or before: damaged or changed")
+    file.seek(offset)
 
 
 @dataclass(frozen=True, slots=True)
 class MissingMember(ArchiveMember):
-    """What a table or a link names, but the archive does not hold as a file."""
+    """What a table or a link names, but the archive does not hold as a file that can be read."""
 
     reason: str
 
@@ -120,19 +165,18 @@ def list_archive(archive: Path) -> Members:
     ValueError
         If it is damaged, or a compressed tar archive.
     """
-    return _list_zip(archive) if archive.suffix.lower() == ".zip" else _list_tar(archive)
+    try:
+        return _list_zip(archive) if archive.suffix.lower() == ".zip" else _list_tar(archive)
+    except DamagedArchiveError as error:
+        raise ValueError(f"{archive} is {error}") from error
 
 
 def _list_zip(archive: Path) -> Members:
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            infos = [info for info in opened.infolist() if not info.is_dir()]
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{archive} is not a zip archive, or a damaged one: {error}") from error
     path = str(archive)
     return {
-        info.filename: ZipMember(path, info.filename, info.header_offset, info.file_size, info.compress_size, info.CRC)
-        for info in infos
+        entry.name: ZipMember(path, entry.name, entry.offset, entry.size, entry.packed, entry.crc)
+        for entry in _zip.walk(archive)
+        if not entry.name.endswith("/")
     }
 
 
@@ -140,26 +184,16 @@ def _list_tar(archive: Path) -> Members:
     _refuse_compressed(archive)
     path = str(archive)
     members: Members = {}
-    links: list[tarfile.TarInfo] = []
-    end = 0
-    try:
-        with tarfile.open(archive, "r:") as opened:
-            for info in tqdm(opened, desc=f"index {archive.name}", unit="file", delay=2, leave=False):
-                if info.islnk() or info.issym():
-                    links.append(info)
-                elif info.issparse():
-                    members[info.name] = MissingMember(path, info.name, "a sparse file, which cannot be read in place")
-                elif info.isreg():
-                    members[info.name] = TarMember(path, info.name, info.offset_data, info.size)
-                if not info.issparse():
-                    stored = info.size if info.isreg() else 0
-                    end = info.offset_data + -(-stored // _BLOCK) * _BLOCK
-                opened.members = []  # type: ignore[attr-defined] # it would keep them all
-    except tarfile.TarError as error:
-        raise ValueError(f"{archive} is not a tar archive, or a damaged one: {error}") from error
-    _refuse_damaged_end(archive, end, len(members))
-    for info in links:
-        members[info.name] = _follow(info, members, path)
+    links: list[_tar.Entry] = []
+    for entry in tqdm(_tar.walk(archive), desc=f"index {archive.name}", unit="file", delay=2, leave=False):
+        if entry.fault:
+            members[entry.name] = MissingMember(path, entry.name, entry.fault)
+        elif entry.kind in (tarfile.LNKTYPE, tarfile.SYMTYPE):
+            links.append(entry)
+        elif entry.kind in tarfile.REGULAR_TYPES:
+            members[entry.name] = TarMember(path, entry.name, entry.offset, entry.size)
+    for link in links:
+        members[link.name] = _follow(link, members, path)
     return members
 
 
@@ -173,20 +207,12 @@ def _refuse_compressed(archive: Path) -> None:
         )
 
 
-def _refuse_damaged_end(archive: Path, end: int, n_members: int) -> None:
-    """The reader takes a damaged header for the end; the real end is zeros, or the end of the file."""
-    with archive.open("rb") as file:
-        file.seek(end)
-        if file.read(_BLOCK).strip(b"\0"):
-            raise ValueError(f"{archive} is damaged: after {n_members} members, at byte {end}, there is no header.")
-
-
-def _follow(link: tarfile.TarInfo, members: Members, archive: str) -> ArchiveMember:
+def _follow(link: _tar.Entry, members: Members, archive: str) -> ArchiveMember:
     """The file that a link in a tar archive leads to, under the link's name."""
-    target = link.linkname
-    if link.issym():
+    target = link.link
+    if link.kind == tarfile.SYMTYPE:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(link.name), target))
     found = members.get(target)
     if isinstance(found, TarMember):
         return TarMember(archive, link.name, found.offset, found.size)
-    return MissingMember(archive, link.name, f"a link to {link.linkname}, which the archive does not hold as a file")
+    return MissingMember(archive, link.name, f"a link to {link.link}, which the archive does not hold as a file")

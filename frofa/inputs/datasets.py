@@ -9,9 +9,11 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
+from frofa._image_set import ImageSet
+from frofa._labels import unwrapped
 from frofa.images import ImageItem, LazyImage, as_image_list
-from frofa.inputs._image_set import ImageSet, image_set
-from frofa.inputs.tables import LABEL
+from frofa.inputs._columns import LABELS, find_column, listed
+from frofa.inputs._image_set import image_set
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,17 +56,18 @@ def is_hugging_face(source: object) -> bool:
     return type(source).__module__.partition(".")[0] == "datasets"
 
 
-def load_hugging_face(dataset: Any, path_column: str | None, label_column: str | None) -> ImageSet:
+def load_hugging_face(
+    dataset: Any, path_column: str | None, label_column: str | None, *, labelled: bool = True
+) -> ImageSet:
     """The rows of a ``datasets.Dataset``, in its order; class labels become their names."""
     kind = type(dataset).__name__
     if kind != "Dataset":
         raise TypeError(f"expected a datasets.Dataset, such as one split of a DatasetDict: data['train']. Got {kind}.")
     features = dataset.features
-    column = path_column or _only(features, "Image", "path_column")
-    label = label_column or _only(features, "ClassLabel", None) or (LABEL if LABEL in features else None)
-    for name in (column, label):
-        if name is not None and name not in features:
-            raise ValueError(f"the data set has no column {name!r}. Got columns {', '.join(map(repr, features))}.")
+    column = path_column or _only_images(features)
+    if column not in features:
+        raise ValueError(f"the data set has no column {column!r}. Got columns {listed(list(features))}.")
+    label = _find_label(features, label_column) if labelled else None
     labels = None if label is None else _labels_of(dataset, label)
     images = dataset.with_format(None).select_columns([column])
     if type(features[column]).__name__ == "Image":
@@ -76,15 +79,30 @@ def load_hugging_face(dataset: Any, path_column: str | None, label_column: str |
     return image_set([DatasetRow(images, index, title, column) for index in range(len(dataset))], labels)
 
 
-def _only(features: Any, kind: str, option: str | None) -> str | None:
-    """The column of this kind; where it must be there, an error says by which option to choose it."""
-    found = [name for name, feature in features.items() if type(feature).__name__ == kind]
-    if len(found) == 1:
-        return str(found[0])
-    if option is None:
-        return None
-    listed = ", ".join(map(repr, features))
-    raise ValueError(f"expected one column of {kind}. Got {len(found)} among {listed}: choose one by {option}.")
+def _of_kind(features: Any, kind: str) -> list[str]:
+    return [str(name) for name, feature in features.items() if type(feature).__name__ == kind]
+
+
+def _only_images(features: Any) -> str:
+    found = _of_kind(features, "Image")
+    if len(found) != 1:
+        raise ValueError(
+            f"expected one column of Image. Got {len(found)} among {listed(list(features))}: choose one by path_column."
+        )
+    return found[0]
+
+
+def _find_label(features: Any, label_column: str | None) -> Any:
+    """The column of class labels, or one that is called as labels are; None if there is none."""
+    classes = _of_kind(features, "ClassLabel")
+    if label_column is None and len(classes) == 1:
+        return classes[0]
+    found = find_column("the data set", list(features), label_column, LABELS, "label_column")
+    if found is None and classes:
+        raise ValueError(
+            f"the data set has several columns of class labels, {listed(classes)}: choose one by label_column."
+        )
+    return found
 
 
 def _labels_of(dataset: Any, column: str) -> list[object]:
@@ -100,7 +118,7 @@ def is_torch(source: object) -> bool:
     return any(base.__module__ == "torch.utils.data.dataset" for base in type(source).__mro__)
 
 
-def load_torch(dataset: Any) -> ImageSet:
+def load_torch(dataset: Any, *, labelled: bool = True) -> ImageSet:
     """The rows of a map-style PyTorch data set, in its order.
 
     An image folder of torchvision without transforms gives the paths of its files. Whole numbers become the names in
@@ -113,6 +131,8 @@ def load_torch(dataset: Any) -> ImageSet:
         raise ValueError(f"expected at least one image. Got {kind} of length 0.")
     _check_first(dataset, kind)
     items: Sequence[ImageItem] = _paths_of(dataset) or [DatasetRow(dataset, i, kind) for i in range(len(dataset))]
+    if not labelled:
+        return image_set(items)
     targets = _targets_of(dataset)
     if targets is None and isinstance(dataset[0], (tuple, list)) and len(dataset[0]) > 1:
         targets = [dataset[i][1] for i in tqdm(range(len(dataset)), desc="labels", unit="img", delay=2)]
@@ -147,7 +167,7 @@ def _targets_of(dataset: Any) -> list[Any] | None:
     targets = getattr(dataset, "targets", None)
     if targets is None or len(targets) != len(dataset) or getattr(dataset, "target_transform", None) is not None:
         return None
-    return list(targets.tolist() if hasattr(targets, "tolist") else targets)
+    return list(targets)
 
 
 def _classes_of(dataset: Any) -> Sequence[Any] | None:
@@ -157,7 +177,7 @@ def _classes_of(dataset: Any) -> Sequence[Any] | None:
 
 
 def _names_of(targets: list[Any], classes: Sequence[Any] | None) -> list[Any]:
-    plain = [target.item() if hasattr(target, "item") else target for target in targets]  # scalar tensors too
+    plain = [unwrapped(target) for target in targets]
     if classes is None or not all(isinstance(target, int) and 0 <= target < len(classes) for target in plain):
         return plain
     names = [name if isinstance(name, str) else ", ".join(map(str, name)) for name in classes]

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from frofa._image_set import ImageSet
+from frofa._labels import class_name
 from frofa._listing import count, describe_others, is_hidden, scan, warn_of_parts
 from frofa.images import ImageItem, describe
-from frofa.inputs._image_set import ImageSet, image_set
+from frofa.inputs._image_set import image_set
+from frofa.inputs._text import in_utf8
 
 
 def load_folder(directory: Path, *, labelled: bool = True) -> ImageSet:
@@ -42,8 +45,9 @@ def by_class(items: Sequence[ImageItem], classes: Sequence[str], notes: Sequence
         verb = "is" if len(loose) == 1 else "are"
         beside = f"{count(len(loose), 'file')} beside the class folders {verb} ignored, such as {describe(loose[0])}"
         notes = [f"{beside}; labels=False (--no-labels) takes all images, without labels", *notes]
-    order = sorted((position for position, name in enumerate(classes) if name), key=classes.__getitem__)
-    return image_set([items[position] for position in order], [classes[position] for position in order], notes)
+    names = [class_name(name) for name in classes]
+    order = sorted((position for position, name in enumerate(names) if name), key=lambda at: (names[at], classes[at]))
+    return image_set([items[position] for position in order], [names[position] for position in order], notes)
 
 
 def _warn_of_empty_classes(directory: Path, known: set[str]) -> None:
@@ -55,9 +59,10 @@ def _warn_of_empty_classes(directory: Path, known: set[str]) -> None:
 def read_paths(stream: BinaryIO) -> list[str]:
     """Read a list of paths: one a line, or separated by NUL characters, as ``find -print0`` writes them.
 
-    Empty lines are left out. Names that are not UTF-8 keep their bytes, as everywhere in Python.
+    Empty lines are left out. Names that are not UTF-8 keep their bytes, as everywhere in Python. A byte order mark is
+    no part of the first name; one of UTF-16 says that all are in UTF-16, as some shells of Windows write them.
     """
-    data = stream.read()
+    data = in_utf8(stream.read())
     if b"\0" not in data:
         data = data.replace(b"\r\n", b"\0").replace(b"\n", b"\0")
     return [os.fsdecode(path) for path in data.split(b"\0") if path]

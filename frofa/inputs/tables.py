@@ -1,68 +1,127 @@
-"""Tables of paths and labels: CSV files and pandas DataFrames."""
+"""Tables of paths and labels: CSV files and frames of pandas, polars or pyarrow."""
 
 import csv
+import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from frofa._frames import column, column_names
+from frofa._image_set import ImageSet
+from frofa._listing import is_image_name
 from frofa.images import ImageItem, as_image_list
-from frofa.inputs._image_set import ImageSet, image_set
+from frofa.inputs._columns import LABEL, PATH, PATHS, choose_columns, has_column
+from frofa.inputs._image_set import image_set
+from frofa.inputs._text import in_utf8
 
-PATH, LABEL = "path", "label"
-"""Names of columns where none are given."""
-
-Rows = list[tuple[str, str]]
+Rows = list[tuple[int, list[str]]]
+"""Line numbers and fields."""
 
 
-def read_table(file: Path, path_column: str | None, label_column: str | None) -> Rows:
-    """Read path and label of each row; the label is ``""`` if the table has no column of labels.
+class Table(NamedTuple):
+    """What a CSV file says of images.
 
-    The first line names the columns; ``.tsv`` files have tabs between them, others commas.
+    Attributes
+    ----------
+    paths : list of str
+    labels : list of str or None
+        ``""`` where a row has none; None if no column has labels.
+    notes : list of str
+    """
+
+    paths: list[str]
+    labels: list[str] | None
+    notes: list[str]
+
+
+def read_table(file: Path, path_column: str | None, label_column: str | None, *, labelled: bool = True) -> Table:
+    """Read path and, if it is `labelled`, label of each row.
+
+    The first line names the columns. It also shows what stands between them: of commas, semicolons and tabs (in
+    ``.tsv`` files, tabs first) those that give a column of paths, and of these the ones that give the most columns.
+    Blanks around names and labels are ignored, and those before paths where the names have some. A table of one or two
+    columns whose first line names an image in one of them has no names: that column is paths, the other one labels.
 
     Raises
     ------
     ValueError
-        If a column that was asked for is not there, or a row has no path.
+        If a column that was asked for is not there, columns cannot be told apart, or a row has no path, or more fields
+        than there are columns.
     """
     try:
-        with file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as opened:
-            reader = csv.DictReader(opened, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", restval="")
-            columns = list(reader.fieldnames or [])
-            path, label = choose_columns(str(file), columns, path_column, label_column)
-            rows = []
-            for row in reader:
-                if not row[path]:
-                    raise ValueError(f"{file}, line {reader.line_num}, has nothing in the column {path!r}.")
-                rows.append((row[path], row[label] if label else ""))
-    except csv.Error as error:
+        text = in_utf8(file.read_bytes()).decode("utf-8", "surrogateescape")
+        rows = _read_rows(text, _separator(text, "\t,;" if file.suffix.lower() == ".tsv" else ",;\t", path_column))
+    except (csv.Error, ValueError) as error:
         raise ValueError(f"{file} is not a table: {error}") from error
+    first = [field.strip() for field in rows[0][1]] if rows else []
+    columns: list[object] = [*first]
+    if path_column is None and label_column is None and _is_data(first):
+        columns = [PATH if is_image_name(field) else LABEL for field in first]
+    else:
+        rows = rows[1:]
+    path, label, notes = choose_columns(str(file), columns, path_column, label_column, labelled=labelled)
     if not rows:
         raise ValueError(f"{file} has no rows.")
-    return rows
+    for line, row in rows:
+        _check_row(f"{file}, line {line},", row, columns, columns.index(path))
+    paths = [row[columns.index(path)] for _, row in rows]
+    labels = None if label is None else [_field(row, columns.index(label)).strip() for _, row in rows]
+    return Table(paths, labels, notes)
 
 
-def choose_columns(
-    what: str, columns: Sequence[object], path_column: str | None, label_column: str | None
-) -> tuple[str, str | None]:
-    """The columns of paths and labels; None where no labels were asked for and none are there."""
-    for column, option in ((path_column or PATH, "path_column"), (label_column, "label_column")):
-        if column is not None and column not in columns:
-            listed = ", ".join(repr(str(name)) for name in columns) or "none"
-            raise ValueError(f"{what} has no column {column!r}. Got columns {listed}: choose one by {option}.")
-    if label_column is None and LABEL in columns:
-        label_column = LABEL
-    return path_column or PATH, label_column
+def _read_rows(text: str, separator: str) -> Rows:
+    blanks = any(name.startswith(" ") for name in _first_row(text, separator)[1:])
+    return list(_rows(text, separator, skipinitialspace=blanks))
 
 
-def load_table(file: Path, base: Path | None, path_column: str | None, label_column: str | None) -> ImageSet:
+def _rows(text: str, separator: str, *, skipinitialspace: bool = False) -> Iterator[tuple[int, list[str]]]:
+    """Line number and fields of each row; blank ones are left out."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=skipinitialspace)
+    for row in reader:
+        if any(field.strip() for field in row):
+            yield reader.line_num, row
+
+
+def _first_row(text: str, separator: str) -> list[str]:
+    return next((row for _, row in _rows(text, separator)), [])
+
+
+def _separator(text: str, separators: str, path_column: str | None) -> str:
+    """The separator that makes a column of paths of the first line, and the most columns; the first of several."""
+
+    def fit(separator: str) -> tuple[bool, int]:
+        first = [field.strip() for field in _first_row(text, separator)]
+        return has_column(first, path_column, PATHS) or (path_column is None and _is_data(first)), len(first)
+
+    return max(separators, key=fit)
+
+
+def _is_data(first: Sequence[str]) -> bool:
+    """Whether the first line of a table is no names of columns, but an image, perhaps with its label."""
+    return len(first) <= 2 and sum(map(is_image_name, first)) == 1 and not has_column(first, None, PATHS)
+
+
+def _check_row(where: str, row: Sequence[str], columns: Sequence[object], path: int) -> None:
+    if not _field(row, path):
+        raise ValueError(f"{where} has nothing in the column {columns[path]!r}.")
+    if any(field.strip() for field in row[len(columns) :]):
+        raise ValueError(f"{where} has {len(row)} fields for {len(columns)} columns: quote what has a separator.")
+
+
+def _field(row: Sequence[str], position: int) -> str:
+    return row[position] if position < len(row) else ""
+
+
+def load_table(
+    file: Path, base: Path | None, path_column: str | None, label_column: str | None, *, labelled: bool = True
+) -> ImageSet:
     """The images that a CSV file lists, in its order.
 
     Relative paths are looked up in `base`, where one is given, and else in the directory of the file.
     """
-    rows = read_table(file, path_column, label_column)
-    paths = [_locate(path, base, file.parent) for path, _ in rows]
-    return image_set(paths, [label for _, label in rows])
+    table = read_table(file, path_column, label_column, labelled=labelled)
+    return image_set([_locate(path, base, file.parent) for path in table.paths], table.labels, table.notes)
 
 
 def _locate(path: str, base: Path | None, beside: Path) -> str:
@@ -76,14 +135,16 @@ def label_members(
     file: Path, find: Callable[[str], ImageItem], path_column: str | None, label_column: str | None
 ) -> ImageSet:
     """The images that a CSV file lists, in its order, each as `find` gives it for its path."""
-    rows = read_table(file, path_column, label_column)
-    return image_set([find(path) for path, _ in rows], [label for _, label in rows])
+    table = read_table(file, path_column, label_column)
+    return image_set([find(path) for path in table.paths], table.labels, table.notes)
 
 
-def load_frame(frame: Any, path_column: str | None, label_column: str | None) -> ImageSet:
-    """The images of a pandas DataFrame, in its order; a single column needs no name."""
-    columns = list(frame.columns)
-    if len(columns) == 1 and path_column is None and label_column is None:
+def load_frame(frame: Any, path_column: str | None, label_column: str | None, *, labelled: bool = True) -> ImageSet:
+    """The images of a frame of pandas, polars or pyarrow, in its order; a single column needs no name."""
+    names = column_names(frame)
+    if len(names) == 1 and path_column is None and label_column is None:
         return image_set(as_image_list(frame))
-    path, label = choose_columns("the DataFrame", columns, path_column, label_column)
-    return image_set(as_image_list(frame[path]), None if label is None else frame[label].tolist())
+    what = f"the {type(frame).__name__}"
+    path, label, notes = choose_columns(what, names, path_column, label_column, labelled=labelled)
+    labels = None if label is None else column(frame, label)
+    return image_set(as_image_list(column(frame, path)), labels, notes)

@@ -11,9 +11,10 @@ from typing import Any
 
 from PIL import Image
 
+from frofa._image_set import ImageSet
 from frofa._optional import require
 from frofa.images import LazyImage
-from frofa.inputs._image_set import ImageSet, image_set
+from frofa.inputs._image_set import image_set
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ogv", ".wmv", ".flv", ".3gp")
 

@@ -1,0 +1,46 @@
+"""Frames and columns of pandas, polars, pyarrow and their like, known by what they can do: none is imported here."""
+
+from typing import Any
+
+
+def is_frame(value: object) -> bool:
+    """Whether it is a table of named columns."""
+    return hasattr(value, "columns") and (hasattr(value, "to_numpy") or hasattr(value, "to_pydict"))
+
+
+def is_column(value: object) -> bool:
+    """Whether it is a column, such as a Series."""
+    return hasattr(value, "to_pylist") or (hasattr(value, "to_list") and hasattr(value, "to_numpy"))
+
+
+def column_names(frame: Any) -> list[Any]:
+    """The names of a frame's columns, in order."""
+    return list(frame.column_names if hasattr(frame, "to_pydict") else frame.columns)
+
+
+def column(frame: Any, name: object) -> list[Any]:
+    """The values of a column, of which there is one of this name."""
+    return values_of(frame[name])
+
+
+def only_column(frame: Any, what: str) -> list[Any]:
+    """The values of a frame's one column.
+
+    Raises
+    ------
+    ValueError
+        If it has another number of columns; `what` is what was expected in it.
+    """
+    names = column_names(frame)
+    if len(names) != 1:
+        listed = ", ".join(repr(str(name)) for name in names) or "none"
+        raise ValueError(f"expected one column of {what}. Got {len(names)} columns, {listed}: pass one, frame[NAME].")
+    return column(frame, names[0])
+
+
+def values_of(values: Any) -> list[Any]:
+    """The values of a column or another sequence as a list; of a column, as Python's own objects where that can be."""
+    for method in ("to_pylist", "to_list"):
+        if hasattr(values, method):
+            return list(getattr(values, method)())
+    return list(values)

@@ -1,0 +1,123 @@
+"""Samples of an archive in webdataset layout: one image and its label, under one name."""
+
+import json
+import posixpath
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from frofa._image_set import ImageSet
+from frofa._listing import count, is_image_name
+from frofa.inputs._image_set import image_set
+from frofa.inputs.archives import ArchiveMember, Members
+
+LABEL_FILES = ("cls", "json", "txt")
+"""The files of a sample that may hold its label; the first that does counts."""
+LARGEST_LABEL = 1 << 23
+"""Bytes of the largest file of a label that is read: some of JSON also have the outlines of what is in the image."""
+LONGEST_NUMBER = 1000
+"""Digits: to read more of them takes time that grows with their square."""
+
+
+@dataclass
+class Sample:
+    """The members with one name up to its first dot.
+
+    Attributes
+    ----------
+    images : dict of str to ArchiveMember
+        By what follows that dot, in the archive's order.
+    labels : dict of str to ArchiveMember
+        By their ending, one of `LABEL_FILES`.
+    """
+
+    images: dict[str, ArchiveMember] = field(default_factory=dict)
+    labels: dict[str, ArchiveMember] = field(default_factory=dict)
+
+    def image(self) -> ArchiveMember | None:
+        """The plain image, ``0.jpg`` and not ``0.mask.jpg``; the first, where there are several of several formats.
+
+        Without a plain one, the only one; None if there are several, and so none is known to be the sample's.
+        """
+        plain = [member for kind, member in self.images.items() if "." not in kind]
+        found = plain or list(self.images.values())
+        return found[0] if plain or len(found) == 1 else None
+
+
+def find_samples(members: Members) -> dict[str, Sample]:
+    """The members of an archive by what they have in common: directory, and name up to its first dot."""
+    samples: dict[str, Sample] = {}
+    for name, member in members.items():
+        directory, base = posixpath.split(name)
+        start, _, kind = base.partition(".")
+        kind = kind.lower()
+        sample = samples.setdefault(posixpath.join(directory, start), Sample())
+        if kind in LABEL_FILES:
+            sample.labels[kind] = member
+        elif is_image_name(name):
+            sample.images[kind] = member
+    return samples
+
+
+def load_samples(samples: Iterable[Sample], label_field: str) -> ImageSet:
+    """One image a sample with its label, in their order; those without an image are none.
+
+    A label that cannot be read is noted, and its image has none. Other images of a sample, such as masks, are counted.
+    """
+    images, labels = [], []
+    others: list[ArchiveMember] = []
+    failures: list[str] = []
+    for sample in samples:
+        image = sample.image()
+        others += [member for member in sample.images.values() if member is not image]
+        if image is not None:
+            images.append(image)
+            labels.append(_read_label(sample, label_field, failures))
+    found = image_set(images, labels, [*_describe_others(others), *_describe_failures(failures)])
+    if found.labels is None or found.labels.dtype.kind == "U":
+        return found
+    return ImageSet(found.items, found.labels.astype(str), found.names, found.notes)  # as those of .cls and .txt are
+
+
+def _read_label(sample: Sample, label_field: str, failures: list[str]) -> object:
+    """The label of a sample, or None; files that cannot be read are described in `failures`."""
+    for kind in LABEL_FILES:
+        if kind in sample.labels:
+            member = sample.labels[kind]
+            try:
+                label = _label_in(member, kind, label_field)
+            except (OSError, ValueError, RecursionError, MemoryError) as error:
+                failures.append(f"{member.describe()}: {str(error) or type(error).__name__}")
+                continue
+            if label is not None:
+                return label
+    return None
+
+
+def _label_in(member: ArchiveMember, kind: str, label_field: str) -> object:
+    if member.n_bytes > LARGEST_LABEL:
+        raise OSError(f"it has {member.n_bytes} bytes; of a label, more than {LARGEST_LABEL} are not read")
+    text = member.read().decode("utf-8-sig")
+    if kind != "json":
+        return text.strip()
+    found = json.loads(text, parse_int=_whole_number)
+    return found.get(label_field, found.get("cls")) if isinstance(found, dict) else found
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > LONGEST_NUMBER:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _describe_others(others: list[ArchiveMember]) -> list[str]:
+    if not others:
+        return []
+    verb = "is" if len(others) == 1 else "are"
+    such = f"such as {others[0].describe()}"
+    return [f"{count(len(others), 'image')} beside the plain one of a sample {verb} ignored, {such}"]
+
+
+def _describe_failures(failures: list[str]) -> list[str]:
+    if not failures:
+        return []
+    return [f"{count(len(failures), 'label file')} cannot be read and left out, such as {failures[0]}"]

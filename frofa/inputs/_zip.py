@@ -1,0 +1,145 @@
+"""The members of a zip archive, from its directory alone.
+
+This is done here, and not by `zipfile`, which refuses a whole archive for one member of a later version, or of a name
+in another encoding. No number of the directory is trusted where a member is read: see `frofa.inputs.archives`.
+"""
+
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from frofa.inputs._damaged import DamagedArchiveError
+
+_END = struct.Struct("<4s4H2LH")
+_LOCATOR = struct.Struct("<4sLQL")
+_END_64 = struct.Struct("<4sQ2H2L4Q")
+_ENTRY = struct.Struct("<4s6H3L5H2L")
+_LARGEST_COMMENT = 0xFFFF
+_IN_EXTRA = 0xFFFFFFFF
+"""Where a number takes more than 32 bits, and stands in the extra field."""
+_UTF8 = 0x800
+
+
+class Entry(NamedTuple):
+    """A member of a zip archive, as the directory has it.
+
+    Attributes
+    ----------
+    name : str
+        Directories end in ``/``.
+    offset : int
+        Of its header.
+    size, packed, crc : int
+        Bytes, compressed bytes and checksum.
+    """
+
+    name: str
+    offset: int
+    size: int
+    packed: int
+    crc: int
+
+
+class _Directory(NamedTuple):
+    """Where the directory is, and how many bytes lie before the archive itself."""
+
+    offset: int
+    size: int
+    before: int
+
+
+def walk(archive: Path) -> Iterator[Entry]:
+    """The members of a zip archive, in order; directories too.
+
+    Raises
+    ------
+    DamagedArchiveError
+        If it is not a zip archive, is a part of one, or has a damaged directory.
+    """
+    with archive.open("rb") as file:
+        directory = _find_directory(file)
+        file.seek(directory.offset)
+        data = file.read(directory.size)
+    at, n_members = 0, 0
+    while at < len(data):
+        if len(data) - at < _ENTRY.size or data[at : at + 4] != b"PK\x01\x02":
+            raise DamagedArchiveError(f"damaged: its directory has no entry after {n_members} members.")
+        _, _, _, flags, _, _, _, crc, packed, size, n_name, n_extra, n_comment, _, _, _, offset = _ENTRY.unpack_from(
+            data, at
+        )
+        at += _ENTRY.size
+        name, extra = data[at : at + n_name], data[at + n_name : at + n_name + n_extra]
+        size, packed, offset = _in_full((size, packed, offset), extra)
+        yield Entry(_decode(name, flags), offset + directory.before, size, packed, crc)
+        at += n_name + n_extra + n_comment
+        n_members += 1
+
+
+def _find_directory(file: BinaryIO) -> _Directory:
+    length = os.fstat(file.fileno()).st_size
+    start = max(0, length - _END.size - _LARGEST_COMMENT)
+    file.seek(start)
+    tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) - at < _END.size:
+        raise DamagedArchiveError("not a zip archive, or a damaged one: there is no directory at its end.")
+    _, disk, _, _, _, size, offset, _ = _END.unpack_from(tail, at)
+    end, size, offset = _in_zip64(file, start + at) or (start + at, size, offset)
+    if disk not in (0, 0xFFFF):
+        raise DamagedArchiveError("one part of an archive in several files: join them.")
+    if not 0 <= end - size - offset <= length:
+        raise DamagedArchiveError(f"damaged: its directory of {size} bytes cannot begin at byte {offset}.")
+    return _Directory(end - size, size, end - size - offset)
+
+
+def _in_zip64(file: BinaryIO, end: int) -> tuple[int, int, int] | None:
+    """End, size and offset of the directory of an archive of more than 4 GiB or 65,535 members."""
+    at = end - _LOCATOR.size
+    if at < _END_64.size:
+        return None
+    file.seek(at)
+    signature, _, claimed, _ = _LOCATOR.unpack(file.read(_LOCATOR.size))
+    if signature != b"PK\x06\x07":
+        return None
+    for place in (at - _END_64.size, claimed):  # the second, where the record is a longer one
+        if not 0 <= place <= at - _END_64.size:
+            continue
+        file.seek(place)
+        signature, *_, size, offset = _END_64.unpack(file.read(_END_64.size))
+        if signature == b"PK\x06\x06":
+            return place, size, offset
+    return None
+
+
+def _in_full(numbers: tuple[int, int, int], extra: bytes) -> tuple[int, ...]:
+    """Size, packed size and offset, of which those that take more than 32 bits stand in the extra field, in order."""
+    wide = _extra_field(extra, 1)
+    found = []
+    for number in numbers:
+        if number == _IN_EXTRA and len(wide) >= 8:
+            [number], wide = struct.unpack("<Q", wide[:8]), wide[8:]
+        found.append(number)
+    return tuple(found)
+
+
+def _extra_field(extra: bytes, wanted: int) -> bytes:
+    """The data of the first extra field of this kind, or none."""
+    while len(extra) >= 4:
+        kind, length = struct.unpack("<2H", extra[:4])
+        if kind == wanted:
+            return extra[4 : 4 + length]
+        extra = extra[4 + length :]
+    return b""
+
+
+def _decode(name: bytes, flags: int) -> str:
+    """A member's name: UTF-8 if its flags say so, or it happens to be that, as macOS has it; else code page 437.
+
+    Bytes of a name that should be UTF-8 and is not are kept, as everywhere in Python.
+    """
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return name.decode("utf-8", "surrogateescape") if flags & _UTF8 else name.decode("cp437")
