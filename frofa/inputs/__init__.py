@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from frofa._listing import EXTENSIONS
+from frofa._formats import EXTENSIONS
 from frofa.images import Images, as_image_list
 from frofa.inputs import datasets
 from frofa.inputs._archive_labels import load_archive
