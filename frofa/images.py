@@ -304,7 +304,7 @@ def open_image(data: bytes) -> Image.Image:
 def _why_not(data: bytes) -> str:
     if data[4:12] in HEIC:
         return "a HEIC image, which Pillow cannot read: convert it, to JPEG for example"
-    return "not an image, or of a format that is not read"
+    return "not an image, or of a format that Pillow cannot read"
 
 
 def _refuse_bombs(image: Image.Image) -> None:

@@ -298,7 +298,7 @@ def test_what_is_no_colour_is_an_error(given: Any) -> None:
 
 def test_a_postscript_file_that_is_not_loaded_is_refused() -> None:
     data = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n%%EOF\n"
-    with pytest.raises(OSError, match="not an image, or of a format that is not read"):
+    with pytest.raises(OSError, match="not an image, or of a format that Pillow cannot read"):
         decode(data)
     with pytest.raises(OSError, match=r"format EPS that is not loaded.*Load it before, by image.load\(\)"):
         to_rgb(Image.open(io.BytesIO(data)))
