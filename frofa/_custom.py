@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 MISSING = object()
 MOST = 64
 """Items of a batch where neither the user nor the encoder says how many."""
-OF_BACKBONES = ("output", "layer", "norm", "image_size", "max_tokens", "device", "precision", "weights", "compile")
-"""Parameters that say what to do with timm's models: a custom encoder decides by itself."""
+OF_BACKBONES = (
+    *("output", "layer", "norm", "image_size", "max_tokens", "background"),
+    *("device", "precision", "weights", "compile"),
+)
+"""Parameters that say what to do with images and timm's models: a custom encoder decides by itself."""
 
 
 @dataclass(frozen=True, eq=False)

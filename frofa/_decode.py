@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from frofa._geometry import Geometry
 from frofa._memory import hold
+from frofa._rgb import WHITE, Colour
 from frofa.exceptions import ImageReadError
 from frofa.images import ImageItem, content, decode, n_bytes, read_error
 
@@ -26,12 +27,15 @@ class Task(NamedTuple):
         The digest that its content had when it was looked up in a store.
     row : int
         Where the pixels go.
+    background : (int, int, int)
+        What shows where the image is transparent.
     """
 
     position: int
     item: ImageItem
     expected: str | None
     row: int = -1
+    background: Colour = WHITE
 
 
 def upright(task: Task) -> Any:
@@ -46,7 +50,7 @@ def upright(task: Task) -> Any:
         image, digest = content(task.item)
         if task.expected is not None and digest != task.expected:
             raise OSError("the file changed while it was being read")
-        return decode(image)
+        return decode(image, task.background)
 
 
 def decode_into(rows: Pixels, geometry: Geometry, tasks: Sequence[Task]) -> list[ImageReadError | None]:

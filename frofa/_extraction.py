@@ -19,6 +19,7 @@ from frofa._native_backbone import NativeBackbone
 from frofa._native_engine import NativeEngine, NativeSink, images_of_a_pass
 from frofa._pipeline import run_pipeline
 from frofa._pool import Decoders
+from frofa._rgb import Colour
 from frofa._sinks import ArraySink, Sink, StoreSink
 from frofa.backbone import Backbone, Request
 from frofa.estimators.ragged import RaggedTokens
@@ -85,6 +86,7 @@ class Settings:
     skip: bool
     progress: bool
     rehash: bool
+    background: Colour
 
 
 @dataclass
@@ -117,7 +119,8 @@ class Run:
 
     def without_store(self) -> tuple[list[npt.NDArray[Any]], Positions]:
         """Compute everything; return features of each target, and the positions they belong to."""
-        tasks = [Task(position, item, None) for position, item in enumerate(self.items)]
+        background = self.settings.background
+        tasks = [Task(position, item, None, background=background) for position, item in enumerate(self.items)]
         sink = NativeSink(len(self.items)) if isinstance(self.backbone, NativeBackbone) else ArraySink(len(self.items))
         with closing(self._decoders()) as decoders:
             self._compute(tasks, self.targets, decoders, sink)
@@ -162,7 +165,7 @@ class Run:
         if not wanted:
             return
         tasks = [
-            Task(position, self.items[position], digest)
+            Task(position, self.items[position], digest, background=self.settings.background)
             for digest, position in first.items()
             if any(digest in lacking[index] for index in wanted)
         ]

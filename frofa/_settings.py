@@ -7,6 +7,7 @@ from joblib import effective_n_jobs
 
 from frofa._extraction import Settings
 from frofa._process import can_start
+from frofa._rgb import parse_colour
 from frofa.backbone import Backbone
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def settings_of(extractor: "FrozenFeatureExtractor", backbone: Backbone, n_image
         skip=extractor.on_error == "skip",
         progress=extractor.verbose,
         rehash=extractor.rehash,
+        background=parse_colour(extractor.background),
     )
 
 

@@ -17,6 +17,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from frofa._custom import custom_backbone, encoder_of
 from frofa._extraction import Extraction, Run, Target
 from frofa._native_backbone import native_backbone
+from frofa._rgb import parse_colour
 from frofa._samples import as_samples
 from frofa._settings import settings_of
 from frofa.backbone import Backbone, ImageSize, Output, Request, config_json, load_backbone
@@ -62,6 +63,9 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     enlarge : bool, default=True
         With `max_tokens`: enlarge images that are smaller than the budget to it, as timm does; otherwise they keep
         their size, rounded up to whole patches, and cost less.
+    background : str or (int, int, int), default="white"
+        The colour that shows where an image is transparent: a name, an HTML code (``"#808080"``), or red, green and
+        blue from 0 to 255.
     batch_size : int or "auto", default=64
         Images that are decoded, moved and written together, and on a GPU those of a forward pass; on a CPU, passes are
         of 8 at most, which its caches hold. ``"auto"`` measures on a GPU what a pass takes, and chooses the largest
@@ -124,6 +128,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         "image_size": [Interval(Integral, 1, None, closed="left"), tuple, list, None],
         "max_tokens": [Interval(Integral, 1, None, closed="left"), None],
         "enlarge": ["boolean"],
+        "background": [str, tuple, list],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16", "float16", "int8"})],
@@ -148,6 +153,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         image_size: ImageSize = None,
         max_tokens: int | None = None,
         enlarge: bool = True,
+        background: str | tuple[int, int, int] = "white",
         batch_size: int | Literal["auto"] = 64,
         device: str = "auto",
         precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto",
@@ -168,6 +174,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.image_size = image_size
         self.max_tokens = max_tokens
         self.enlarge = enlarge
+        self.background = background
         self.batch_size = batch_size
         self.device = device
         self.precision = precision
@@ -201,8 +208,9 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Parameters
         ----------
         X : list or pandas column of paths, list of PIL images, or uint8 array (n, H, W, 3)
-            Files are turned upright by their EXIF orientation; every colour mode becomes RGB. For a custom encoder: an
-            array (n, ...), a list of arrays, or of paths where the encoder has a `load`.
+            Files and PIL images are turned upright by their EXIF orientation; every mode becomes RGB, by the rules of
+            `frofa.images.to_rgb`. For a custom encoder: an array (n, ...), a list of arrays, or of paths where the
+            encoder has a `load`.
 
         Returns
         -------
@@ -309,7 +317,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             weights=backbone.weights_digest,
             architecture=backbone.architecture_digest,
             preprocessing=config_json(backbone),
-            decoder=backbone.decoder,
+            decoder=self._decoder(backbone),
             output=self.output,
             layer=layer,
             norm=bool(self.norm),
@@ -317,6 +325,17 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             dtype=self.dtype,
         )
         return Target(Request(self.output, layer, bool(self.norm)), spec)
+
+    def _decoder(self, backbone: Backbone) -> str:
+        """What decodes images, and how, for a store's key."""
+        if backbone.is_custom:
+            return backbone.decoder
+        red, green, blue = parse_colour(self.background)
+        return f"{backbone.decoder}, on #{red:02x}{green:02x}{blue:02x}"
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        parse_colour(self.background)
 
     def _container(self) -> str:
         own = getattr(self, "_sklearn_output_config", {}).get("transform")

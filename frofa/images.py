@@ -4,6 +4,7 @@ import io
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,16 +12,38 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import PIL
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from frofa._formats import EXTENSIONS, FORMATS
 from frofa._frames import is_column, is_frame, only_column, values_of
 from frofa._image_set import ImageSet
 from frofa._labels import class_name
-from frofa._listing import EXTENSIONS, is_hidden, scan, warn_of_parts
+from frofa._listing import is_hidden, scan, warn_of_parts
 from frofa._memory import refuse_large
+from frofa._rgb import WHITE, Colour, flatten, to_rgb, upright
 from frofa.exceptions import ImageReadError, ItemError
 
-DECODER = f"Pillow {PIL.__version__}"
+__all__ = [
+    "LazyImage",
+    "Sample",
+    "as_image_list",
+    "check_readable",
+    "content",
+    "decode",
+    "describe",
+    "list_images",
+    "load_image_folder",
+    "open_image",
+    "read_error",
+    "read_file",
+    "to_rgb",
+]
+AVIF = (b"ftypavif", b"ftypavis")
+HEIC = (b"ftypheic", b"ftypheix", b"ftypheim", b"ftypheis", b"ftyphevc", b"ftypmif1", b"ftypmsf1")
+"""How files of these formats begin, after four bytes."""
+RULES = 2
+"""Number of the rules by which an image becomes RGB; to be raised whenever they change for any image."""
+DECODER = f"Pillow {PIL.__version__}, rules {RULES}"
 """Part of every stored feature's key: decoders differ in the last bits."""
 
 
@@ -56,6 +79,7 @@ class Sample(LazyImage):
         """As `content` below, with something that has a method `read` in place of the image."""
 
 
+OTHERWISE = "or PIL images (Image.fromarray) of other types and of grey or transparent pixels"
 Images: TypeAlias = Any
 """What `as_image_list` takes."""
 ImageItem: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8] | LazyImage"
@@ -157,7 +181,7 @@ def as_image_list(X: Images) -> Sequence[ImageItem]:
         X = X.tolist()
     if isinstance(X, np.ndarray):
         if X.dtype != np.uint8 or X.ndim != 4 or X.shape[3] != 3:
-            raise ValueError(f"expected a uint8 array of shape (n, H, W, 3). Got {X.dtype}, shape {X.shape}.")
+            raise ValueError(f"expected a uint8 array of shape (n, H, W, 3), {OTHERWISE}. Got {_describe_array(X)}.")
         return list(X)
     try:
         items = list(X)
@@ -173,17 +197,23 @@ def as_image_list(X: Images) -> Sequence[ImageItem]:
 
 def _check_item(position: int, item: object) -> None:
     if isinstance(item, np.ndarray):
-        if item.dtype != np.uint8 or item.ndim != 3 or item.shape[2] != 3:
-            raise ValueError(
-                f"expected uint8 images of shape (H, W, 3). Got {item.dtype}, shape {item.shape}, at position "
-                f"{position}."
-            )
+        _check_array(item, f", at position {position}")
     elif not isinstance(item, (str, os.PathLike, Image.Image, LazyImage)):
         advice = ": os.fsdecode makes a path of bytes, PIL.Image.open an image" if isinstance(item, bytes) else ""
         raise TypeError(
             f"expected a path, a PIL image or a uint8 array. Got {type(item).__name__} ({item!r:.80}) "
             f"at position {position}{advice}."
         )
+
+
+def _check_array(array: npt.NDArray[Any], where: str = "") -> None:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise ValueError(f"expected uint8 images of shape (H, W, 3), {OTHERWISE}. Got {_describe_array(array)}{where}.")
+
+
+def _describe_array(array: npt.NDArray[Any]) -> str:
+    values = f", values from {array.min()} to {array.max()}" if array.size and array.dtype.kind in "biuf" else ""
+    return f"{array.dtype}, shape {array.shape}{values}"
 
 
 def describe(item: ImageItem) -> str:
@@ -203,7 +233,7 @@ def content(item: ImageItem) -> tuple[Image.Image | bytes, str]:
     Returns
     -------
     content : bytes or PIL.Image.Image
-        A file's bytes, or the RGB image.
+        A file's bytes, or the upright image, which is RGB, or RGBA where some of it is transparent.
     digest : str
         Of the file's bytes, wherever it lies: in a folder, an archive or a data set. Or of size and pixels.
     """
@@ -215,8 +245,13 @@ def content(item: ImageItem) -> tuple[Image.Image | bytes, str]:
         found = read_file(Path(found))
     if isinstance(found, bytes):
         return found, blake2b(found, digest_size=20, person=b"frofa-file").hexdigest()
-    image = to_rgb(found) if isinstance(found, Image.Image) else Image.fromarray(found)
-    digest = blake2b(repr(image.size).encode(), digest_size=20, person=b"frofa-pixels")
+    if isinstance(found, Image.Image):
+        image = upright(found)
+    else:
+        _check_array(found)
+        image = Image.fromarray(found)
+    shape = image.size if image.mode == "RGB" else (*image.size, image.mode)
+    digest = blake2b(repr(shape).encode(), digest_size=20, person=b"frofa-pixels")
     digest.update(image.tobytes())
     return image, digest.hexdigest()
 
@@ -243,26 +278,62 @@ def read_file(path: Path) -> bytes:
         raise
 
 
-def decode(image: Image.Image | bytes) -> Image.Image:
+def decode(image: Image.Image | bytes, background: Colour = WHITE) -> Image.Image:
     """Decode what `content` returned to an upright RGB image; of an animation, the first frame.
+
+    What is transparent shows the background.
 
     Raises
     ------
     OSError
         If it is not an image, a damaged one, or has more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``.
     """
-    if not isinstance(image, bytes):
+    if isinstance(image, Image.Image):
+        return flatten(image, background)
+    if not isinstance(image, bytes):  # what a custom encoder reads by itself
         return image
     if not image:
         raise OSError("the file is empty")
     try:
-        with Image.open(io.BytesIO(image)) as opened:
-            _refuse_bombs(opened)
-            return to_rgb(opened)
+        return _decode(image, background)
     except UnidentifiedImageError:  # its message has an address in memory
-        raise OSError("not an image, or of a format that Pillow cannot read") from None
+        raise OSError(_why_not(image)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise OSError(f"a decompression bomb? {error}") from None
+
+
+def _decode(data: bytes, background: Colour) -> Image.Image:
+    try:
+        with open_image(data) as opened:
+            _refuse_bombs(opened)
+            return to_rgb(opened, background)
+    except Exception:
+        without_exif = data.replace(b"Exif", b"none") if data[4:12] in AVIF else data
+        if without_exif == data:
+            raise
+    return _decode(without_exif, background)  # an AVIF image is refused whole if its EXIF data is broken
+
+
+def open_image(data: bytes) -> Image.Image:
+    """Open an image of one of `FORMATS` by Pillow, without decoding its pixels; the one place that does.
+
+    Raises
+    ------
+    UnidentifiedImageError
+        If it is of no such format.
+    """
+    for register in (Image.preinit, Image.init):  # the usual formats first: to know all takes a moment
+        register()
+        known = [name for name in FORMATS if name in Image.OPEN]
+        with suppress(UnidentifiedImageError):
+            return Image.open(io.BytesIO(data), formats=known)
+    raise UnidentifiedImageError
+
+
+def _why_not(data: bytes) -> str:
+    if data[4:12] in HEIC:
+        return "a HEIC image, which Pillow cannot read: convert it, to JPEG for example"
+    return "not an image, or of a format that Pillow cannot read"
 
 
 def _refuse_bombs(image: Image.Image) -> None:
@@ -291,28 +362,3 @@ def read_error(position: int, item: ImageItem, error: Exception) -> ImageReadErr
         reason = f"{type(error).__name__}: {error}"
     kind = ItemError if isinstance(item, Sample) else ImageReadError
     return kind(position, describe(item), reason)
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Turn a PIL image of any mode upright and to RGB.
-
-    EXIF orientation is applied; grey, palette and CMYK images are converted; transparency is dropped without
-    compositing, as `Image.convert` does and as the pretraining of these models did; 16-bit images keep their high byte.
-
-    Examples
-    --------
-    >>> from PIL import Image
-    >>> to_rgb(Image.new("I;16", (2, 2), 65535)).getpixel((0, 0))
-    (255, 255, 255)
-    """
-    image.load()  # some formats have their EXIF data at the end
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # without this, every image would be copied, and below
-        image = ImageOps.exif_transpose(image)
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith("I"):
-        high = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255)
-        image = Image.fromarray(high.astype(np.uint8))
-    if image.mode in ("P", "PA"):
-        image = image.convert("RGBA")  # straight to RGB, Pillow warns of some transparent palettes
-    return image.convert("RGB")

@@ -23,11 +23,11 @@ def one_pixel(mode: str, value: Any, extra: Any = None) -> Image.Image:
 
 MODES = {
     "L": (one_pixel("L", 100), (100, 100, 100), ".png"),
-    "LA": (one_pixel("LA", (100, 7)), (100, 100, 100), ".png"),
+    "LA": (one_pixel("LA", (100, 255)), (100, 100, 100), ".png"),
     "P": (one_pixel("P", 1), (10, 20, 30), ".png"),
-    "P, bytes transparency": (one_pixel("P", 1, b"\xff\x00"), (10, 20, 30), ".png"),
+    "P, bytes transparency": (one_pixel("P", 1, b"\x00\xff"), (10, 20, 30), ".png"),
     "RGB": (one_pixel("RGB", (1, 2, 3)), (1, 2, 3), ".png"),
-    "RGBA": (one_pixel("RGBA", (10, 20, 30, 0)), (10, 20, 30), ".png"),
+    "RGBA": (one_pixel("RGBA", (10, 20, 30, 255)), (10, 20, 30), ".png"),
     "CMYK": (one_pixel("CMYK", (255, 0, 0, 0)), (0, 255, 255), ".tif"),
     "1": (one_pixel("1", 1), (255, 255, 255), ".png"),
     "I;16": (one_pixel("I;16", 0x80FF), (128, 128, 128), ".png"),
@@ -91,6 +91,23 @@ def test_digest_tells_pixels_and_shapes_apart(image_paths: list[str], tmp_path: 
     copy = tmp_path / "copy.bin"
     copy.write_bytes(Path(image_paths[0]).read_bytes())
     assert content(copy)[1] == content(image_paths[0])[1]
+
+
+def test_digest_of_transparent_pixels_is_of_them_all() -> None:
+    clear, other, white = (Image.new("RGBA", (3, 2), (c, 0, 0, a)) for c, a in ((9, 0), (8, 0), (255, 255)))
+    images = [clear, other, white, white.convert("RGB"), clear.convert("RGB")]
+    digests = [content(image)[1] for image in images]
+    assert len(set(digests)) == 4
+    assert digests[2] == digests[3] == content(np.asarray(images[3]))[1]
+    shown = [decode(content(image)[0], (0, 0, 7)).getpixel((0, 0)) for image in images]
+    assert shown == [(0, 0, 7), (0, 0, 7), (255, 0, 0), (255, 0, 0), (9, 0, 0)]
+
+
+def test_a_heic_photograph_is_called_one(tmp_path: Path) -> None:
+    file = tmp_path / "IMG_0001.jpg"
+    file.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with pytest.raises(OSError, match="a HEIC image, which Pillow cannot read: convert it"):
+        decode(content(file)[0])
 
 
 def test_folder_gives_sorted_paths_and_labels(image_folder: Path) -> None:
@@ -162,14 +179,18 @@ def test_pil_images_arrays_and_mixtures() -> None:
         (Path("a.png"), TypeError, "several images"),
         (Image.new("RGB", (2, 2)), TypeError, "several images"),
         (7, TypeError, "Got int"),
-        (np.zeros((2, 4, 5, 3)), ValueError, r"uint8 array of shape \(n, H, W, 3\). Got float64, shape \(2, 4, 5, 3\)"),
+        (
+            np.zeros((2, 4, 5, 3)),
+            ValueError,
+            r"array of shape \(n, H, W, 3\), or PIL .*Got float64, shape \(2, 4, 5, 3\), values from 0.0 to 0.0",
+        ),
         (np.zeros((4, 5, 3), np.uint8), ValueError, r"Got uint8, shape \(4, 5, 3\)"),
         (np.zeros((2, 3, 4, 5), np.uint8), ValueError, r"Got uint8, shape \(2, 3, 4, 5\)"),
         (pd.DataFrame({"path": PATHS, "label": PATHS}), ValueError, r"one column.*\(2, 2\)"),
         (["a.png", 3], TypeError, "Got int .* at position 1"),
         (["a.png", None], TypeError, "Got NoneType .* at position 1"),
         (["a.png", "b.png", np.zeros((4, 5, 3))], ValueError, "float64.* at position 2"),
-        ([np.zeros((4, 5), np.uint8)], ValueError, r"shape \(4, 5\), at position 0"),
+        ([np.zeros((4, 5), np.uint8)], ValueError, r"shape \(4, 5\), values from 0 to 0, at position 0"),
     ],
 )
 def test_wrong_input_is_named(given: Any, error: type[Exception], message: str) -> None:

@@ -40,6 +40,12 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
         "--rehash", action="store_true", help="read every file again, also those of unchanged size and times"
     )
     parser.add_argument("--image-size", type=positive, help="side in pixels (default: the model's own)")
+    parser.add_argument(
+        "--background",
+        default="white",
+        metavar="COLOUR",
+        help="what shows where an image is transparent: a name, or #RRGGBB (default: %(default)s)",
+    )
     add_speed_options(parser)
 
 
@@ -73,7 +79,7 @@ def list_some_images(given: Sequence[Path]) -> list[str]:
 
 def no_images(given: Sequence[object]) -> ValueError:
     """The error where there is nothing to work on."""
-    from frofa._listing import EXTENSIONS
+    from frofa._formats import EXTENSIONS
 
     places = ", ".join(str(place) for place in given)
     return ValueError(f"found no image in {places}. Known endings: {', '.join(EXTENSIONS)}.")
@@ -91,6 +97,7 @@ def make_extractor(args: argparse.Namespace, output: Any, **options: Any) -> "Fr
         model,
         output=output,
         image_size=args.image_size,
+        background=args.background,
         batch_size=args.batch_size,
         device=args.device,
         n_jobs=args.n_jobs,

@@ -13,7 +13,7 @@ from frofa._native_backbone import NativeBackbone
 from frofa.doctor.finding import Outcome, failed, note, ok, skipped
 from frofa.doctor.subject import Subject, pixels_of, reference_images
 from frofa.doctor.weights import model_folder
-from frofa.images import decode
+from frofa.images import decode, open_image
 
 FIELDS = ("mean", "std", "interpolation", "crop_pct", "crop_mode", "input_size")
 NATIVE_FIELDS = ("mean", "std", "interpolation")
@@ -79,7 +79,7 @@ def check_exif(subject: Subject) -> Outcome:
         stored, exif = io.BytesIO(), Image.Exif()
         exif[ORIENTATION] = orientation
         upright.transpose(getattr(Image.Transpose, transposition)).save(stored, "PNG", exif=exif)
-        for found in (Image.open(stored), decode(stored.getvalue())):  # in memory, and as a file
+        for found in (open_image(stored.getvalue()), decode(stored.getvalue())):  # in memory, and as a file
             if not torch.equal(pixels_of(subject.backbone, [found]), expected):
                 return failed(f"an image with EXIF orientation {orientation} does not come out upright")
     return ok(f"orientations {', '.join(map(str, TRANSPOSED))} come out upright")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from frofa._native_backbone import NativeBackbone
+from frofa._rgb import WHITE, Colour, parse_colour
 from frofa.backbone import Backbone, Output, Request
 from frofa.extractor import FrozenFeatureExtractor
 from frofa.images import ImageItem, content, decode, read_error
@@ -42,7 +43,7 @@ class Subject:
     @cached_property
     def pixels(self) -> Tensor:
         """The images as the model takes them: float32 (n, 3, H, W), or rows of patches (see `pixels_of`)."""
-        return pixels_of(self.backbone, self.items)
+        return pixels_of(self.backbone, self.items, parse_colour(self.extractor.background))
 
     def features(self, output: Output = "pooled", precision: str = "float32", pixels: Tensor | None = None) -> Tensor:
         """Of the last layer with its norm, float32 on the CPU."""
@@ -54,7 +55,7 @@ class Subject:
             return self.backbone.module.forward_features(self.pixels.to(self.backbone.device))  # type: ignore[operator]
 
 
-def pixels_of(backbone: Backbone, items: Sequence[ImageItem]) -> Tensor:
+def pixels_of(backbone: Backbone, items: Sequence[ImageItem], background: Colour = WHITE) -> Tensor:
     """Preprocess images as an extraction does; rows of a grid and its patches, uint8, for a `NativeBackbone`.
 
     Raises
@@ -65,7 +66,7 @@ def pixels_of(backbone: Backbone, items: Sequence[ImageItem]) -> Tensor:
     found = []
     for position, item in enumerate(items):
         try:
-            image = decode(content(item)[0])
+            image = decode(content(item)[0], background)
         except Exception as error:  # decoders raise a dozen types
             raise read_error(position, item, error) from error
         if parts.geometry is None:

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from frofa._formats import EXTENSIONS
 from frofa._frames import is_frame
 from frofa._image_set import ImageSet
-from frofa._listing import EXTENSIONS
 from frofa.images import Images, as_image_list
 from frofa.inputs import datasets
 from frofa.inputs._archive_labels import load_archive

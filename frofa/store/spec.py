@@ -37,7 +37,8 @@ class FeatureSpec:
     preprocessing : str
         The checkpoint's own preprocessing as JSON: size, interpolation, crop, mean and standard deviation.
     decoder : str
-        Name and version of the library that decodes images.
+        Name and version of the library that decodes images, number of the rules by which they become RGB, and the
+        background of transparent ones.
     output, layer, norm : str, int or None, bool
         As in `FrozenFeatureExtractor`, the layer as a non-negative index.
     precision, dtype : str

@@ -10,6 +10,7 @@ from PIL import Image
 
 from frofa._files import write_atomically
 from frofa._optional import require
+from frofa.images import open_image
 from frofa.study.levels import pooled_levels
 from frofa.study.results import Result
 from frofa.study.summary import (
@@ -158,7 +159,7 @@ def _save(figure: Any, path: Path) -> None:
     """Write a figure of at most 1,600 pixels' width as PNG with a palette, which keeps it small."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=min(100, 1600 / figure.get_figwidth()))
-    image = Image.open(buffer).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
+    image = open_image(buffer.getvalue()).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
     write_atomically(path, lambda file: image.save(file, "png", optimize=True))
 
 

@@ -1,0 +1,184 @@
+"""From a Pillow image of any mode to an upright one of 8 bits a channel."""
+
+from contextlib import suppress
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageColor, TiffTags
+
+Colour: TypeAlias = "tuple[int, int, int]"
+WHITE: Colour = (255, 255, 255)
+BITS = (8, 10, 12, 14, 16)
+"""Of grey pixels that are whole numbers: the first of these that the largest of a picture's needs."""
+HALF_A_STEP = 0.5 / 255
+DRAWN_BY_PROGRAMS = ("EPS", "IPTC")
+"""Formats for which Pillow starts a program when pixels are asked for; the second may hold the first."""
+MOST = (1 << BITS[-1]) - 1
+PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO = 262, 0
+"""TIFF's tag, and its value in files where the largest number is black."""
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns an image of an EXIF orientation upright."""
+
+
+def to_rgb(image: Image.Image, background: Colour = WHITE) -> Image.Image:
+    """Turn a PIL image of any mode upright and to RGB.
+
+    EXIF orientation is applied where it can be read; the rest of the EXIF data is not looked at. Grey, palette, CMYK
+    and other modes are converted. What is transparent shows the background. Grey pixels of more than 8 bits become 8
+    bits by one rule, whatever they come from:
+
+    - whole numbers from 0 to 65535 keep the upper 8 of the bits that the largest of the picture needs, which are 8, 10,
+      12, 14 or 16: up to 255 they stay as they are, 12 bits in 16 are divided by 16, 16 bits by 256;
+    - floats from 0 to 1 are multiplied by 255 and rounded; those that are whole numbers follow the rule above;
+    - what else there is (negative numbers, larger ones, NaN) is an error.
+
+    Where a TIFF file says that white is zero, the result is inverted. Colours of 16 bits keep their upper 8.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+    background : (int, int, int), default=(255, 255, 255)
+        Red, green and blue.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Mode RGB.
+
+    Raises
+    ------
+    OSError
+        If pixels cannot be decoded, are out of range, or would need another program to be drawn.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> to_rgb(Image.new("I;16", (2, 2), 65535)).getpixel((0, 0))
+    (255, 255, 255)
+    >>> to_rgb(Image.new("RGBA", (2, 2), (255, 0, 0, 0)), (0, 0, 255)).getpixel((0, 0))
+    (0, 0, 255)
+    """
+    return flatten(upright(image), background)
+
+
+def flatten(image: Image.Image, background: Colour) -> Image.Image:
+    """Lay what `upright` returns on a background."""
+    if image.mode == "RGB":
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, background), image).convert("RGB")
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """As `to_rgb`, but RGBA where some of the image is transparent."""
+    _load(image)
+    turned = UPRIGHT.get(_orientation(image))
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _eight_bits(image)
+    if turned is not None:
+        image = image.transpose(turned)
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    if image.mode == "La":  # which Pillow converts to no other mode
+        image = image.convert("LA")
+    image = image.convert("RGBA")
+    opaque = image.getchannel("A").getextrema() == (255, 255)
+    return image.convert("RGB") if opaque else image
+
+
+def parse_colour(value: Any) -> Colour:
+    """Red, green and blue, each from 0 to 255, of a name, an HTML code, or three numbers.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these, or a transparent colour.
+    """
+    found: tuple[Any, ...] = ()
+    if isinstance(value, str):
+        with suppress(ValueError):
+            found = ImageColor.getrgb(value)
+    elif isinstance(value, (tuple, list)):
+        found = tuple(value)
+    whole = all(isinstance(part, (int, np.integer)) and not isinstance(part, bool) for part in found)
+    if len(found) != 3 or not whole or not all(0 <= part <= 255 for part in found):
+        raise ValueError(
+            "The 'background' parameter must be the name of a colour ('white'), an HTML code ('#ffffff'), or red, "
+            f"green and blue from 0 to 255 ((255, 255, 255)). Got {value!r}."
+        )
+    red, green, blue = (int(part) for part in found)
+    return red, green, blue
+
+
+def _load(image: Image.Image) -> None:
+    """Decode the pixels; what is wrong with the EXIF data of a TIFF file does not matter, and no program is started."""
+    if image.format in DRAWN_BY_PROGRAMS and getattr(image, "tile", None):
+        raise OSError(
+            f"an image of format {image.format} that is not loaded: its pixels may need another program, which is not "
+            "started here. Load it before, by image.load()"
+        )
+    if hasattr(image, "tag_v2"):  # Pillow reads EXIF data of TIFF files when it loads them, and does not expect errors
+        _drop_broken_exif(image)
+    image.load()
+
+
+def _drop_broken_exif(image: Image.Image) -> None:
+    try:
+        for directory in TiffTags.TAGS_V2_GROUPS:
+            image.getexif().get_ifd(directory)
+    except Exception:  # broken data raises a dozen types
+        orientation, exif = _orientation(image), image.getexif()
+        exif.clear()
+        exif[ExifTags.Base.Orientation] = orientation
+
+
+def _orientation(image: Image.Image) -> int:
+    """By EXIF, from 1 (upright) to 8; 1 where that cannot be read."""
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation)
+        return int(found) if found in UPRIGHT else 1
+    except Exception:  # broken data raises a dozen types
+        return 1
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey pixels of another type as 8 bits, by the rule of `to_rgb`; mode L, or LA where one value is transparent."""
+    values = np.asarray(image)
+    grey = _to_bytes(values, image.mode)
+    tags = getattr(image, "tag_v2", None)
+    if tags is not None and tags.get(PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO) == WHITE_IS_ZERO:
+        grey = 255 - grey
+    shown = Image.fromarray(grey)
+    hidden = image.info.get("transparency")
+    if isinstance(hidden, int):
+        shown.putalpha(Image.fromarray(np.where(values == hidden, 0, 255).astype(np.uint8)))
+    return shown
+
+
+def _to_bytes(values: npt.NDArray[Any], mode: str) -> npt.NDArray[np.uint8]:
+    low, high = values.min(), values.max()
+    is_float = values.dtype.kind == "f"
+    if is_float and low >= -HALF_A_STEP and high <= 1 + HALF_A_STEP:
+        return np.rint(values.clip(0, 1) * 255).astype(np.uint8)
+    if not (low >= 0 and high <= MOST) or (is_float and (values != np.rint(values)).any()):
+        raise OSError(
+            f"pixels of mode {mode} {_range_of(values)}; expected whole numbers from 0 to {MOST}, or floats from 0 to 1"
+        )
+    bits = next(bits for bits in BITS if high < 1 << bits)
+    return (values.astype(np.uint16) >> (bits - 8)).astype(np.uint8)
+
+
+def _range_of(values: npt.NDArray[Any]) -> str:
+    finite = values[np.isfinite(values)]
+    parts = [f"from {finite.min():g} to {finite.max():g}"] if finite.size else []
+    if n_others := values.size - finite.size:
+        parts.append(f"of which {n_others} are NaN or infinite")
+    return ", ".join(parts)
