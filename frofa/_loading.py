@@ -37,31 +37,27 @@ def create_module(model: str, name: str) -> nn.Module:
     ModelNotFoundError
         If the weights are not to be had, or the model's files are damaged or say what cannot be.
     """
-    is_folder = name.startswith((LOCAL_PREFIX, HF_PREFIX))
-    if not is_folder:
-        return _checked(model, _from_hub(model, name))
     try:
-        return _checked(model, load_tower(_folder(name)) if name.startswith(HF_PREFIX) else _from_folder(_folder(name)))
+        if not name.startswith((LOCAL_PREFIX, HF_PREFIX)):
+            module = _from_hub(model, name)
+            check_preprocessing(getattr(module, "pretrained_cfg", None) or {}, "its pretrained_cfg")
+            _check_finite(module, "its weights")
+            return module
+        folder = Path(name.partition(":")[2])
+        module = load_tower(folder) if name.startswith(HF_PREFIX) else _from_folder(folder)
+        _check_finite(module, f"the weights of {folder}")
     except ModelNotFoundError:
         raise
     except Exception as error:  # timm and safetensors raise a dozen types
         raise ModelNotFoundError(f"the backbone {model!r} could not be loaded: {one_line(error)}.") from error
-
-
-def _folder(name: str) -> Path:
-    return Path(name.partition(":")[2])
-
-
-def _checked(model: str, module: nn.Module) -> nn.Module:
-    """A module whose preprocessing can be done and whose weights are numbers."""
-    try:
-        check_preprocessing(getattr(module, "pretrained_cfg", None) or {}, "its pretrained_cfg")
-        for name, tensor in module.state_dict().items():
-            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-                raise ValueError(f"its weights {name} hold NaN or infinite values")
-    except ValueError as error:
-        raise ModelNotFoundError(f"the backbone {model!r} cannot be used: {error}.") from error
     return module
+
+
+def _check_finite(module: nn.Module, where: str) -> None:
+    """Raise a ValueError if a parameter or buffer holds NaN or infinite values."""
+    for name, tensor in module.state_dict().items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ValueError(f"{where}: {name} holds NaN or infinite values")
 
 
 def _from_folder(folder: Path) -> nn.Module:
