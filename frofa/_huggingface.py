@@ -5,7 +5,6 @@ is the tanh form of GELU for all published towers (as in big_vision, whose ``nn.
 ``vit_*_siglip_*`` names have the exact GELU, so that features of the same weights differ by about 1e-4 of the largest.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from frofa._huggingface_weights import read_tower_weights, to_timm
+from frofa._pretrained_config import check_preprocessing, read_json, shown
 
 HF_PREFIX = "hf-dir:"
 _SIGLIP, _NAFLEX = ("siglip", "siglip_vision_model"), ("siglip2", "siglip2_vision_model")
@@ -34,6 +34,9 @@ _DEFAULTS: dict[str, Any] = {  # of transformers' SiglipVisionConfig: a config.j
     "layer_norm_eps": 1e-6,
     "vision_use_head": True,
 }
+
+
+_SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "patch_size")
 
 
 class Tower(NamedTuple):
@@ -84,11 +87,14 @@ def load_tower(folder: Path) -> nn.Module:
 
 def read_tower(folder: Path) -> Tower:
     """What the ``config.json`` and the preprocessor's file of a folder say, in timm's terms."""
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     kind = config.get("model_type")
-    if kind not in KNOWN:
+    if not isinstance(kind, str) or kind not in KNOWN:
         raise ValueError(f"config.json has model_type {kind!r}; known are {', '.join(KNOWN)}")
-    vision = _DEFAULTS | (config if kind.endswith("_vision_model") else config.get("vision_config") or {})
+    given = config if kind.endswith("_vision_model") else config.get("vision_config") or {}
+    if not isinstance(given, dict):
+        raise ValueError(f"config.json: vision_config must be an object. Got {shown(given)}")
+    vision = _DEFAULTS | given
     if kind == "paligemma":
         if vision.get("model_type") != "siglip_vision_model":
             raise ValueError(f"expected a SigLIP vision tower. Got {vision.get('model_type')!r} in vision_config")
@@ -113,7 +119,10 @@ def _architecture(arguments: Mapping[str, Any], *, naflex: bool) -> str:
 
 
 def _common_arguments(vision: Mapping[str, Any]) -> dict[str, Any]:
-    if vision["hidden_act"] not in _ACTIVATIONS:
+    for name in _SIZES:
+        if not isinstance(vision[name], int) or vision[name] < 1:
+            raise ValueError(f"config.json: {name} must be a positive int. Got {shown(vision[name])}")
+    if not isinstance(vision["hidden_act"], str) or vision["hidden_act"] not in _ACTIVATIONS:
         raise ValueError(f"hidden_act must be one of {', '.join(_ACTIVATIONS)}. Got {vision['hidden_act']!r}")
     for name, expected in (("layer_norm_eps", 1e-6), ("num_channels", 3)):
         if vision[name] != expected:
@@ -133,8 +142,8 @@ def _common_arguments(vision: Mapping[str, Any]) -> dict[str, Any]:
 
 def _image_size(vision: Mapping[str, Any], *, naflex: bool) -> int:
     for name in ("patch_size", "num_patches" if naflex else "image_size"):
-        if not isinstance(vision[name], int):
-            raise ValueError(f"{name} must be an int: towers of square images and patches. Got {vision[name]!r}")
+        if not isinstance(vision[name], int) or vision[name] < 1:
+            raise ValueError(f"{name} must be an int, 1 or more: towers of square images and patches. Got {vision[name]!r}")
     if not naflex:
         return int(vision["image_size"])
     grid = round(vision["num_patches"] ** 0.5)
@@ -160,16 +169,19 @@ def _preprocessing(folder: Path, side: int, *, naflex: bool) -> dict[str, Any]:
     for name in ("do_resize", "do_rescale", "do_normalize"):
         if processor.get(name) is False:
             raise ValueError(f"the preprocessor has {name} switched off, which is not supported")
-    if abs(processor.get("rescale_factor", 1 / 255) * 255 - 1) > 1e-6:
-        raise ValueError(f"the preprocessor's rescale_factor must be 1/255. Got {processor['rescale_factor']}")
+    factor = processor.get("rescale_factor", 1 / 255)
+    if not isinstance(factor, float) or not abs(factor * 255 - 1) <= 1e-6:
+        raise ValueError(f"the preprocessor's rescale_factor must be 1/255. Got {shown(factor)}")
     resample = processor.get("resample", 2 if naflex else 3)
-    if resample not in _INTERPOLATIONS:
+    if not isinstance(resample, int) or resample not in _INTERPOLATIONS:
         raise ValueError(f"the preprocessor's resample must be one of {list(_INTERPOLATIONS)}. Got {resample!r}")
+    normalisation = {"mean": processor.get("image_mean"), "std": processor.get("image_std")}
+    check_preprocessing(normalisation, "the preprocessor's file", {"mean": "image_mean", "std": "image_std"})
     return {
         "input_size": [3, side, side],
         "interpolation": _INTERPOLATIONS[resample],
-        "mean": list(processor.get("image_mean") or [0.5] * 3),
-        "std": list(processor.get("image_std") or [0.5] * 3),
+        "mean": list(normalisation["mean"] or [0.5] * 3),
+        "std": list(normalisation["std"] or [0.5] * 3),
         "crop_pct": 1.0,
         "crop_mode": "squash",
         "num_classes": 0,
@@ -179,18 +191,8 @@ def _preprocessing(folder: Path, side: int, *, naflex: bool) -> dict[str, Any]:
 def _read_processor(folder: Path) -> dict[str, Any]:
     for name in _PREPROCESSORS:
         if (folder / name).is_file():
-            content = _read_json(folder / name)
+            content = read_json(folder / name)
             content = content.get("image_processor", content) if name == "processor_config.json" else content
             if name == "preprocessor_config.json" or content.get("image_processor_type"):
                 return content
     raise FileNotFoundError(f"{folder} has no {' and no '.join(_PREPROCESSORS)}, which say how images are prepared")
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is no JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} must hold a JSON object. Got {type(content).__name__}")
-    return content

@@ -54,6 +54,9 @@ class NativeBackbone(Backbone):
             check_pooling(self.module)
         return super().resolve_layer(output, layer, norm)
 
+    def _check_block(self, output: Output, index: int, norm: bool) -> None:
+        """There is nothing to check: blocks are run one by one, by `PackedModel`."""
+
     def extract(
         self, images: Tensor, requests: Sequence[Request], precision: str, compiled: bool = False
     ) -> list[Tensor]:
@@ -157,6 +160,7 @@ def native_backbone(backbone: Backbone, max_tokens: int, enlarge: bool = True) -
         backbone.weights_digest,
         backbone.architecture_digest,
         backbone.device,
+        layout=backbone.layout,
         max_tokens=max_tokens,
         enlarge=enlarge,
     )

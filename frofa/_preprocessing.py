@@ -85,3 +85,16 @@ def _known(step: Any) -> Step | None:
 def _of_pillow(interpolation: Any) -> int:
     """The name that torchvision gives an interpolation, as Pillow's number."""
     return int(Image.Resampling[interpolation.value.upper()])
+
+
+def of_channels(preprocessing: Preprocessing, channels: int) -> Preprocessing:
+    """The same, for a model of grey images: they become grey by Pillow's mode ``L`` before all else, as in timm."""
+    return Preprocessing(_Grey(preprocessing.whole)) if channels == 1 else preprocessing
+
+
+@dataclass(frozen=True)
+class _Grey:
+    whole: Callable[[Image.Image], Tensor]
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        return self.whole(image.convert("L"))

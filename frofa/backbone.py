@@ -1,7 +1,6 @@
 """Pretrained backbones, loaded once a process: the one place that decides device, precision and mode."""
 
 import contextlib
-import difflib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -17,9 +16,13 @@ from torch import Tensor, nn
 
 from frofa._digests import architecture_digest, weights_digest
 from frofa._embedded import PREFIX, embedded_models
-from frofa._huggingface import HF_PREFIX, load_tower
+from frofa._huggingface import HF_PREFIX
+from frofa._layout import Layout, check_block, has_cls_token, patch_size, probing_images, read_layout
+from frofa._loading import create_module, not_found
 from frofa._low_precision import low_precision, low_precision_key, prune_2_4, rest_precision
-from frofa._preprocessing import Preprocessing, split
+from frofa._preprocessing import Preprocessing, of_channels, split
+from frofa._pretrained_config import per_channel
+from frofa._text import one_line
 from frofa.estimators._device import resolve_device
 from frofa.exceptions import ModelNotFoundError
 from frofa.images import DECODER
@@ -56,6 +59,8 @@ class Backbone:
     device : torch.device
     weights : {"dense", "2:4"}
         ``"2:4"`` where the linear layers of the blocks were pruned.
+    layout : Layout
+        How what the model returns is to be read, as found when it was loaded.
     """
 
     name: str
@@ -65,6 +70,7 @@ class Backbone:
     architecture_digest: str
     device: torch.device
     weights: str = "dense"
+    layout: Layout = Layout()
 
     is_custom = False  # the user's own encoder: frofa._custom
     unit = "img"  # what a progress bar counts
@@ -74,9 +80,11 @@ class Backbone:
         from timm.data import create_transform
 
         transform = create_transform(**self.data_config, is_training=False)
-        object.__setattr__(self, "_preprocessing", split(transform))
+        preprocessing = of_channels(split(transform), self.data_config["input_size"][0])
+        object.__setattr__(self, "_preprocessing", preprocessing)
         object.__setattr__(self, "_compiled", {})
         object.__setattr__(self, "_variants", {})
+        object.__setattr__(self, "_checked_blocks", {})
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -105,14 +113,12 @@ class Backbone:
 
     @property
     def has_cls_token(self) -> bool:
-        """Whether the model has a class token."""
-        return getattr(self.module, "cls_token", None) is not None
+        """Whether the model has a class token, and returns it."""
+        return self.layout.n_prefix > 0 and has_cls_token(self.module)
 
     def width(self, output: Output) -> int:
         """Channels of an output."""
-        channels: int = self.module.num_features  # type: ignore[assignment]
-        # Some convolutional models widen features in their head, after pooling.
-        return getattr(self.module, "head_hidden_size", channels) if output == "pooled" else channels
+        return self.layout.widths["pooled" if output == "pooled" else "tokens"]
 
     def resolve_layer(self, output: Output, layer: int | None, norm: bool) -> int | None:
         """Check that the model has this output; return the layer's index, or None for the end of any other model.
@@ -132,14 +138,59 @@ class Backbone:
         elif layer is not None and not -depth <= layer < depth:
             raise ValueError(f"{self.name} has layers {-depth} to {depth - 1}. Got layer={layer}.")
         index = None if depth is None else depth - 1 if layer is None else int(layer) % depth
-        if output == "cls" and not self.has_cls_token:
-            raise ValueError(f"{self.name} has no class token: choose output='tokens', 'mean' or 'pooled'.")
+        self._check_output(output)
         if output == "pooled" and not (norm and (depth is None or index == depth - 1)):
             raise ValueError(
                 "output='pooled' is the model's own pooling, which needs the last layer and norm=True. "
                 f"Got layer={layer}, norm={norm}: choose output='mean' or 'cls'."
             )
+        if index is not None and not (norm and index == depth - 1):  # type: ignore[operator]
+            self._check_block(output, index, norm)
         return index
+
+    def _check_output(self, output: Output) -> None:
+        """Raise a ValueError if the model does not return this output."""
+        lacking = self.layout.lacking.get("pooled" if output == "pooled" else "tokens")
+        others = [other for other in self.layout.widths if other != output]
+        if lacking is not None:
+            raise ValueError(
+                f"output={output!r} of {self.name}, a {type(self.module).__name__}, cannot be had: {lacking}. Choose "
+                f"output={' or '.join(repr(other) for other in others)}."
+            )
+        if output == "cls" and not self.has_cls_token:
+            raise ValueError(f"{self.name} has no class token: choose output='tokens', 'mean' or 'pooled'.")
+
+    def _check_block(self, output: Output, index: int, norm: bool) -> None:
+        """Raise a ValueError if the model does not return this output of a block; found by one more pass over images.
+
+        It is made once for each block and `norm`.
+        """
+        checked: dict[tuple[int, bool], str | None] = self._checked_blocks  # type: ignore[attr-defined]
+        if (index, norm) not in checked:
+            checked[index, norm] = self._fault_of_block(index, norm)
+        fault = checked[index, norm]
+        if fault is not None:
+            raise ValueError(
+                f"layer={index}, norm={norm} of {self.name}, a {type(self.module).__name__}, cannot be had: {fault}. "
+                "Choose layer=None, norm=True."
+            )
+        if output == "cls" and not self.layout.prefix_in_blocks:
+            raise ValueError(
+                f"{self.name}, a {type(self.module).__name__}, gives the class token of its last layer only. Choose "
+                "layer=None, norm=True, or output='tokens' or 'mean'."
+            )
+
+    def _fault_of_block(self, index: int, norm: bool) -> str | None:
+        images = probing_images(*self.data_config["input_size"]).to(self.device)
+        request = Request("tokens", index, norm)
+        try:
+            with torch.inference_mode():
+                _, parts = self._blocks(images, [request], with_final=False)
+        except (MemoryError, torch.cuda.OutOfMemoryError):
+            raise
+        except Exception as error:  # of any model's own code
+            return f"forward_intermediates fails: {one_line(error)}"
+        return check_block(self.layout, *parts[index, norm])
 
     def extract(
         self, images: Tensor, requests: Sequence[Request], precision: str, compiled: bool = False
@@ -207,7 +258,7 @@ class Backbone:
                 if request.output == "pooled":
                     features.append(model.forward_head(final, pre_logits=True))
                     continue
-                prefix, tokens = self._final_parts(final)
+                prefix, tokens = self.layout.split(final)
             else:
                 prefix, tokens = blocks[request.layer, request.norm]
             features.append(_output(request.output, prefix, tokens))
@@ -226,10 +277,10 @@ class Backbone:
             images,
             indices=layers,
             norm=normed,
-            return_prefix_tokens=True,
             stop_early=not with_final,
             output_fmt="NLC",
             intermediates_only=not with_final,
+            **({"return_prefix_tokens": True} if self.layout.n_prefix and self.layout.prefix_in_blocks else {}),
         )
         final, found = result if with_final else (None, result)
         parts = {}
@@ -240,15 +291,6 @@ class Backbone:
                 whole = model.norm(torch.cat([prefix, tokens], 1))
                 parts[layer, True] = whole[:, : prefix.shape[1]], whole[:, prefix.shape[1] :]
         return final, parts
-
-    def _final_parts(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Prefix and patch tokens of what `forward_features` returns."""
-        if features.ndim == 4:  # a grid: convolutional and windowed models
-            channels_last = getattr(self.module, "output_fmt", "NCHW") == "NHWC"
-            tokens = features.flatten(1, 2) if channels_last else features.flatten(2).transpose(1, 2)
-            return tokens[:, :0], tokens
-        n_prefix: int = getattr(self.module, "num_prefix_tokens", 0)
-        return features[:, :n_prefix], features[:, n_prefix:]
 
 
 def _output(output: Output, prefix: Tensor, tokens: Tensor) -> Tensor:
@@ -286,20 +328,9 @@ def _load(
     model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, int] | None, device: str, weights: str
 ) -> Backbone:
     del fingerprint  # only part of the key: a folder whose files changed is loaded again
-    import timm
     from timm.data import resolve_data_config
 
-    import frofa.soft_moe  # noqa: F401 (registers its models)
-
-    try:
-        with torch.random.fork_rng(devices=[]):  # timm draws initial weights before it loads the pretrained ones
-            module: Any = (
-                load_tower(Path(name.removeprefix(HF_PREFIX)))
-                if name.startswith(HF_PREFIX)
-                else timm.create_model(name, pretrained=True)
-            )
-    except Exception as error:  # timm, the hub's client and safetensors raise a dozen types
-        raise ModelNotFoundError(_not_found(model, error)) from error
+    module: Any = create_module(model, name)
     if weights == "2:4":
         prune_2_4(model, module)
     digest = weights_digest(module)  # before position embeddings are resized: the checkpoint's, at every image size
@@ -307,15 +338,50 @@ def _load(
         try:
             module.set_input_size(img_size=size)
         except Exception as error:  # torch's and timm's own, from deep inside
-            raise ValueError(f"{model} cannot take images of size {size[0]}x{size[1]}: {error}") from error
-    arguments = {} if size is None else {"input_size": (3, *size)}
-    config: dict[str, Any] = resolve_data_config(arguments, model=module)
+            raise ValueError(f"{model} cannot take images of size {size[0]}x{size[1]}: {one_line(error)}.") from error
+    own: dict[str, Any] = resolve_data_config({}, model=module)
+    _check_size(model, module, size, own["input_size"][1:])
+    config: dict[str, Any] = own if size is None else own | {"input_size": (own["input_size"][0], *size)}
+    _check_channels(model, config)
     module = module.eval().requires_grad_(False)
     architecture = architecture_digest(module)
     if is_convolutional(module):  # about twice as fast on a CPU, and what tensor cores take
         module = module.to(memory_format=torch.channels_last)
     device_ = torch.device(device)
-    return Backbone(model, module.to(device_), config, digest, architecture, device_, weights)
+    module = module.to(device_)
+    layout = read_layout(model, module, tuple(config["input_size"]), device_)
+    return Backbone(model, module, config, digest, architecture, device_, weights, layout)
+
+
+def _check_size(model: str, module: nn.Module, size: tuple[int, int] | None, own: Sequence[int]) -> None:
+    """Raise a ValueError if an image size that is not the checkpoint's own would cut patches through."""
+    patch = patch_size(module)
+    if size is None or patch is None or size == tuple(own):
+        return
+    if any(side % step for side, step in zip(size, patch, strict=True)):
+        fitting = [max(side // step, 1) * step for side, step in zip(size, patch, strict=True)]
+        raise ValueError(
+            f"{model} has patches of {patch[0]}x{patch[1]} pixels: image_size must be a multiple, such as "
+            f"{fitting[0]}x{fitting[1]}. Got {size[0]}x{size[1]}."
+        )
+
+
+def _check_channels(model: str, config: dict[str, Any]) -> None:
+    """Raise a ValueError if images of this configuration are neither RGB nor grey; of grey ones, mean and std are one.
+
+    Parameters
+    ----------
+    config : dict
+        Changed in place.
+    """
+    channels = config["input_size"][0]
+    if channels not in (1, 3):
+        raise ValueError(
+            f"{model} takes images of {channels} channels: images are RGB, or grey for a model of 1 channel. Choose a "
+            "model of 1 or 3 channels."
+        )
+    for name in ("mean", "std"):
+        config[name] = per_channel(config[name], channels, f"{model}: {name}")
 
 
 def is_convolutional(module: nn.Module) -> bool:
@@ -343,13 +409,13 @@ def _timm_name(model: str) -> str:
         for embedded in embedded_models():
             if embedded.name == model:
                 return f"local-dir:{embedded.folder}"
-        raise ModelNotFoundError(_not_found(model, f"no embedded model is called {model!r}"))
+        raise ModelNotFoundError(not_found(model, f"no embedded model is called {model!r}"))
     if model.startswith(_FOLDERS):
         kind, _, path = model.partition(":")
         folder = Path(path).expanduser()
         missing = [file for file in ("config.json",) if not (folder / file).is_file()]
         if missing:
-            raise ModelNotFoundError(_not_found(model, f"{folder} has no {' and no '.join(missing)}"))
+            raise ModelNotFoundError(not_found(model, f"{folder} has no {' and no '.join(missing)}"))
         return f"{kind}:{folder}"
     if os.sep in model and Path(model).expanduser().is_dir():
         raise ModelNotFoundError(f"the backbone {model!r} is a folder: write 'local-dir:{model}'.")
@@ -361,30 +427,6 @@ def _fingerprint(name: str) -> tuple[int, ...]:
         return ()
     files = sorted(Path(name.partition(":")[2]).iterdir())
     return tuple(number for file in files for number in (file.stat().st_mtime_ns, file.stat().st_size))
-
-
-def _not_found(model: str, reason: object) -> str:
-    import timm
-
-    what = " ".join(str(reason).split()).rstrip(".")
-    lines = [f"the backbone {model!r} could not be loaded: {what}."]
-    bare = model.removeprefix("hf-hub:").removeprefix("timm/")
-    close = difflib.get_close_matches(bare, timm.list_models(pretrained=True), n=3)
-    if ":" not in model and close and bare not in close:
-        lines.append(f"Close timm names: {', '.join(close)}.")
-    if "/" in model and ":" not in model and not model.startswith(PREFIX):
-        lines.append("Also, no installed package registers an encoder of this name ('frofa models' lists those).")
-    lines.append(
-        f"These work without a network: {', '.join(m.name for m in embedded_models())} (shipped with frofa), and "
-        "'local-dir:PATH' for a folder with config.json and model.safetensors, as timm.models.save_for_hf writes it, "
-        "and 'hf-dir:PATH' for a Hugging Face folder of SigLIP, SigLIP 2 or PaliGemma."
-    )
-    offline = "is set" if os.environ.get("HF_HUB_OFFLINE") else "fails at once instead of retrying"
-    lines.append(
-        "Names of timm ('vit_base_patch16_siglip_224.webli') and 'hf-hub:OWNER/NAME' need the Hugging Face hub once, "
-        f"or its cache on this machine (HF_HUB_OFFLINE=1 {offline})."
-    )
-    return " ".join(lines)
 
 
 def config_json(backbone: Backbone) -> str:

@@ -11,7 +11,7 @@ from frofa._custom import CustomBackbone, describe
 from frofa._native_backbone import NativeBackbone
 from frofa._samples import ArraySample, as_samples
 from frofa.backbone import Backbone
-from frofa.doctor import cost, custom, golden, native, outputs, preprocessing, sensitivity, weights
+from frofa.doctor import cost, custom, golden, native, outputs, pooled, preprocessing, sensitivity, weights
 from frofa.doctor.finding import Finding, Outcome
 from frofa.doctor.subject import Subject, reference_images, some
 from frofa.exceptions import ExtractorCheckError, FrofaError
@@ -32,6 +32,7 @@ CHECKS: dict[str, Callable[[Subject], Outcome]] = {
     "features": outputs.check_features,
     "tokens and grid": outputs.check_tokens,
     "pooling": outputs.check_pooling,
+    "pooled vector": pooled.check_pooled,
     "batch size": sensitivity.check_batch,
     "precision": sensitivity.check_precision,
     "throughput": cost.check_throughput,
@@ -53,7 +54,7 @@ OF_CUSTOM: dict[str, Callable[[Subject], Outcome]] = {
     "loaded weights": custom.of_module(weights.check_loaded),
     **dict.fromkeys(["preprocessing", "pixel values", "EXIF orientation", "golden vectors"], custom.leave_out),
     "features": custom.check_features,
-    **dict.fromkeys(["tokens and grid", "pooling", "precision"], custom.leave_out),
+    **dict.fromkeys(["tokens and grid", "pooling", "pooled vector", "precision"], custom.leave_out),
     "batch size": custom.check_batch,
     "throughput": custom.check_throughput,
     "store size": custom.check_store,

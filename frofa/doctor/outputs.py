@@ -29,37 +29,19 @@ def check_features(subject: Subject) -> Outcome:
 
 def check_tokens(subject: Subject) -> Outcome:
     """The model's sequence is its prefix tokens and the patch tokens, which fill a grid."""
-    sequence, tokens = subject.raw(), subject.features("tokens")
-    if not isinstance(sequence, Tensor):
-        return skipped(f"the model's features are a {type(sequence).__name__}")
-    height, width = grid(subject, sequence)
-    if sequence.ndim == 4:
-        n_prefix = 0
-    else:
-        n_prefix = int(getattr(subject.backbone.module, "num_prefix_tokens", 0))
-        if sequence.shape[1] != n_prefix + tokens.shape[1]:
-            return failed(
-                f"{sequence.shape[1]} tokens are not {n_prefix} prefix tokens and {tokens.shape[1]} patch tokens"
-            )
-    if height is None or width is None:
-        return note(f"{n_prefix} prefix tokens and {tokens.shape[1]} others; the model does not say its patch size")
+    layout, sequence = subject.backbone.layout, subject.raw()
+    if layout.grid is None:
+        return note(f"none: {layout.lacking['tokens']}")
+    tokens, (height, width) = subject.features("tokens"), layout.grid
+    expected = (layout.n_prefix + height * width,) if sequence.ndim == 3 else layout.grid
+    found = sequence.shape[1:-1] if sequence.ndim == 3 or layout.channels_last else sequence.shape[2:]
+    if tuple(found) != tuple(expected):
+        return failed(f"tokens {tuple(found)} are not {layout.n_prefix} prefix tokens and a grid of {height} x {width}")
     if height * width != tokens.shape[1]:
         return failed(f"{tokens.shape[1]} patch tokens do not fill a grid of {height} x {width}")
-    return ok(f"{n_prefix} prefix tokens ({_prefix(subject)}), {height} x {width} patch tokens of {tokens.shape[2]}")
-
-
-def grid(subject: Subject, sequence: Tensor) -> tuple[int | None, int | None]:
-    """Height and width of the grid of tokens, where the model says it."""
-    if sequence.ndim == 4:
-        channels_last = getattr(subject.backbone.module, "output_fmt", "NCHW") == "NHWC"
-        return (sequence.shape[1], sequence.shape[2]) if channels_last else (sequence.shape[2], sequence.shape[3])
-    module: Any = subject.backbone.module
-    embedding = getattr(module, "patch_embed", None) or getattr(module, "embeds", None)
-    size = getattr(embedding, "patch_size", None)
-    if size is None:
-        return None, None
-    high, wide = (size, size) if isinstance(size, int) else size
-    return subject.pixels.shape[2] // int(high), subject.pixels.shape[3] // int(wide)
+    return ok(
+        f"{layout.n_prefix} prefix tokens ({_prefix(subject)}), {height} x {width} patch tokens of {tokens.shape[2]}"
+    )
 
 
 def check_pooling(subject: Subject) -> Outcome:
@@ -68,8 +50,9 @@ def check_pooling(subject: Subject) -> Outcome:
     with torch.inference_mode():
         sequence = subject.raw()
         head = module.forward_head(sequence, pre_logits=True).float().cpu()
-    tokens = subject.features("tokens")
-    pairs = {"pooled": (head, "the model's forward_head"), "mean": (tokens.mean(1), "the mean of the tokens")}
+    pairs = {"pooled": (head, "the model's forward_head")}
+    if "tokens" in subject.backbone.layout.widths:
+        pairs["mean"] = subject.features("tokens").mean(1), "the mean of the tokens"
     if subject.backbone.has_cls_token and isinstance(sequence, Tensor) and sequence.ndim == 3:
         pairs["cls"] = sequence[:, 0].float().cpu(), "the first token"
     for output, (expected, what) in pairs.items():

@@ -1,0 +1,242 @@
+"""What a backbone must return, and the pass over two images that finds out whether it does.
+
+The contract, for images (n, channels, H, W):
+
+- ``forward_features(images)`` gives prefix tokens, then the patch tokens row by row, (n, P + h * w, C); or a grid,
+  (n, C, h, w) or (n, h, w, C). P is the model's ``num_prefix_tokens``; where it has none, it is found by which tokens
+  change with a part of the image. The class token, if the model has one, is the first of the prefix.
+- ``forward_head(features, pre_logits=True)`` gives one vector an image, (n, D).
+- ``forward_intermediates`` gives the same patch tokens after a block, of models with ``blocks``; and the prefix tokens,
+  where it takes ``return_prefix_tokens``.
+
+All of it is finite. A model may lack tokens or the pooled vector: it is loaded, and that output is refused.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from frofa._text import one_line
+
+_CHANGED = ((1 / 4, 1 / 2), (1 / 2, 3 / 4))
+"""Rows and columns, as parts of the image, in which the second probing image differs from the first."""
+_MOST_PREFIX = 2
+"""Prefix tokens that are looked for where a model does not say how many it has."""
+
+
+class Layout(NamedTuple):
+    """How what a model returns is to be read.
+
+    Attributes
+    ----------
+    n_prefix : int
+        Tokens before the patch tokens: class token, distillation token, registers.
+    grid : (int, int) or None
+        Rows and columns of patch tokens.
+    channels_last : bool
+        Whether a grid (n, h, w, C) is returned.
+    widths : mapping of str to int
+        Channels of ``"tokens"`` and of ``"pooled"``.
+    lacking : mapping of str to str
+        Which of these two cannot be had, and why.
+    prefix_in_blocks : bool
+        Whether the prefix tokens of an inner layer can be had.
+    """
+
+    n_prefix: int = 0
+    grid: tuple[int, int] | None = None
+    channels_last: bool = False
+    widths: Mapping[str, int] = {}  # noqa: RUF012 (never written to)
+    lacking: Mapping[str, str] = {}  # noqa: RUF012
+    prefix_in_blocks: bool = False
+
+    def split(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Prefix tokens (n, P, C) and patch tokens (n, N, C) of what `forward_features` returned."""
+        if features.ndim == 4:
+            tokens = features.flatten(1, 2) if self.channels_last else features.flatten(2).transpose(1, 2)
+            return tokens[:, :0], tokens
+        return features[:, : self.n_prefix], features[:, self.n_prefix :]
+
+
+class _BrokenContractError(Exception):
+    """The message says how."""
+
+
+def probing_images(channels: int, height: int, width: int) -> Tensor:
+    """Two images of noise, (2, channels, H, W), float32; they differ in a rectangle."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(1, channels, height, width, generator=generator).repeat(2, 1, 1, 1)
+    rows, columns = (
+        slice(int(begin * side), max(int(end * side), int(begin * side) + 1))
+        for (begin, end), side in zip(_CHANGED, (height, width), strict=True)
+    )
+    images[1, :, rows, columns] = torch.randn(images[1, :, rows, columns].shape, generator=generator)
+    return images
+
+
+def read_layout(name: str, module: nn.Module, shape: tuple[int, int, int], device: torch.device) -> Layout:
+    """Run a model on two images, and find out how what it returns is to be read.
+
+    Parameters
+    ----------
+    name : str
+        Of the model, for the error.
+    module : nn.Module
+        In eval mode, on the device.
+    shape : (int, int, int)
+        Channels, height and width of an image.
+    device : torch.device
+
+    Raises
+    ------
+    ValueError
+        If the model cannot take such images, or neither tokens nor a pooled vector can be had.
+    """
+    model: Any = module
+    with torch.inference_mode():
+        try:
+            features = model.forward_features(probing_images(*shape).to(device))
+        except (MemoryError, torch.cuda.OutOfMemoryError):
+            raise
+        except Exception as error:  # of any model's own code
+            what = f"{name} ({type(module).__name__}) cannot take images of {shape[0]} x {shape[1]} x {shape[2]}"
+            raise ValueError(f"{what} (channels, height, width): {one_line(error)}") from error
+        found = Layout(prefix_in_blocks="return_prefix_tokens" in _arguments(module, "forward_intermediates"))
+        widths, lacking = {}, {}
+        try:
+            found = _read_tokens(module, features, shape[1:], found)
+            widths["tokens"] = found.split(features)[1].shape[2]
+        except _BrokenContractError as error:
+            lacking["tokens"] = str(error)
+        try:
+            widths["pooled"] = _read_pooled(model, features).shape[1]
+        except _BrokenContractError as error:
+            lacking["pooled"] = str(error)
+    if not widths:
+        raise ValueError(f"{name} ({type(module).__name__}) returns no features that can be read: {'; '.join(lacking.values())}")
+    return found._replace(widths=widths, lacking=lacking)
+
+
+def check_block(layout: Layout, prefix: Tensor, tokens: Tensor) -> str | None:
+    """What is wrong with the tokens of an inner layer for `probing_images`; None if nothing."""
+    assert layout.grid is not None
+    n = layout.grid[0] * layout.grid[1]
+    if tokens.ndim != 3 or tokens.shape[1] != n:
+        return f"gives {tuple(tokens.shape[1:])} for {n} patch tokens"
+    if prefix.shape[1] not in (0, layout.n_prefix):
+        return f"gives {prefix.shape[1]} prefix tokens, not {layout.n_prefix}"
+    return None if bool(tokens.isfinite().all()) else "gives NaN or infinite tokens"
+
+
+def _read_tokens(module: nn.Module, features: Any, size: tuple[int, int], layout: Layout) -> Layout:
+    if not isinstance(features, Tensor):
+        raise _BrokenContractError(f"forward_features gives {_shapes(features)}, not one tensor of tokens")
+    if features.ndim not in (3, 4) or len(features) != 2:
+        raise _BrokenContractError(f"forward_features gives {tuple(features.shape[1:])} an image, not tokens or a grid")
+    if not bool(features.isfinite().all()):
+        raise _BrokenContractError("forward_features gives NaN or infinite values: are the weights whole?")
+    if torch.equal(features[0], features[1]):
+        raise _BrokenContractError("forward_features gives the same for two different images")
+    if features.ndim == 4:
+        last = _is_channels_last(module, features)
+        grid = features.shape[1:3] if last else features.shape[2:4]
+        return layout._replace(grid=tuple(grid), channels_last=last)
+    declared = getattr(module, "num_prefix_tokens", None)
+    if declared is not None:
+        grid_ = _grid(module, features.shape[1] - declared, size)
+        if grid_ is None:
+            raise _BrokenContractError(
+                f"its {features.shape[1]} tokens are not {declared} prefix tokens and a grid of patches"
+            )
+        return layout._replace(n_prefix=int(declared), grid=grid_)
+    return _find_prefix(module, features, size, layout)
+
+
+def _find_prefix(module: nn.Module, features: Tensor, size: tuple[int, int], layout: Layout) -> Layout:
+    """The number of prefix tokens of a model that does not say it, by where the tokens of a changed part lie."""
+    changes = 1 - torch.nn.functional.cosine_similarity(features[0].double(), features[1].double(), dim=-1)
+    n, scores = len(changes), {}
+    for n_prefix in range(int(has_cls_token(module)), _MOST_PREFIX + 1):
+        grid = _grid(module, n - n_prefix, size)
+        if grid is not None:
+            scores[n_prefix, grid] = _locality(changes[n_prefix:], grid)
+    if not scores:
+        raise _BrokenContractError(f"its {n} tokens are not a grid of patches, with or without a class token")
+    n_prefix, grid = best = max(scores, key=lambda key: scores[key])
+    if scores[best] <= 1 or (n_prefix and _locality(changes[:-n_prefix], grid) > scores[best]):
+        raise _BrokenContractError(
+            f"of its {n} tokens, those of a part of the image are not where a grid of {grid[0]} x {grid[1]} has them"
+        )
+    return layout._replace(n_prefix=n_prefix, grid=grid)
+
+
+def _locality(changes: Tensor, grid: tuple[int, int]) -> float:
+    """How much more the tokens (N,) of the changed part change than the others do; 0 where the grid has no such part."""
+    (top, bottom), (left, right) = _CHANGED
+    rows, columns = ((torch.arange(side) + 0.5) / side for side in grid)
+    inside = ((rows >= top) & (rows <= bottom))[:, None] & ((columns >= left) & (columns <= right))
+    inside = inside.flatten().to(changes.device)
+    if not inside.any() or inside.all():
+        return 0.0
+    return float(changes[inside].mean() / changes[~inside].mean().clamp(min=torch.finfo(torch.float64).tiny))
+
+
+def _grid(module: nn.Module, n: int, size: tuple[int, int]) -> tuple[int, int] | None:
+    """Rows and columns of n patches of an image: by the model's patch size, or at the image's aspect ratio."""
+    patch = patch_size(module)
+    if patch is not None and (size[0] // patch[0]) * (size[1] // patch[1]) == n:
+        return size[0] // patch[0], size[1] // patch[1]
+    if n < 1:
+        return None
+    rows = round((n * size[0] / size[1]) ** 0.5)
+    columns = round((n * size[1] / size[0]) ** 0.5)
+    return (rows, columns) if rows * columns == n else None
+
+
+def has_cls_token(module: nn.Module) -> bool:
+    """Whether the model has a class token, which may be no part of what it returns."""
+    return getattr(module, "cls_token", None) is not None
+
+
+def patch_size(module: nn.Module) -> tuple[int, int] | None:
+    """Height and width of a patch, where the model says it."""
+    embedding = getattr(module, "patch_embed", None) or getattr(module, "embeds", None)
+    size = getattr(embedding, "patch_size", None)
+    if isinstance(size, int):
+        return size, size
+    return None if size is None else (int(size[0]), int(size[1]))
+
+
+def _is_channels_last(module: nn.Module, grid: Tensor) -> bool:
+    """As the model says, unless only the other axis has as many channels as it says."""
+    said, width = getattr(module, "output_fmt", "NCHW") == "NHWC", getattr(module, "num_features", None)
+    axis, other = (3, 1) if said else (1, 3)
+    return said != (grid.shape[axis] != width and grid.shape[other] == width)
+
+
+def _read_pooled(model: Any, features: Any) -> Tensor:
+    try:
+        pooled = model.forward_head(features, pre_logits=True)
+    except Exception as error:  # of any model's own code
+        raise _BrokenContractError(f"forward_head fails: {one_line(error)}") from error
+    if not isinstance(pooled, Tensor) or pooled.ndim != 2 or len(pooled) != 2:
+        raise _BrokenContractError(f"forward_head gives {_shapes(pooled)}, not one vector an image")
+    if not bool(pooled.isfinite().all()):
+        raise _BrokenContractError("forward_head gives NaN or infinite values: are the weights whole?")
+    return pooled
+
+
+def _arguments(module: nn.Module, method: str) -> Mapping[str, Any]:
+    found = getattr(module, method, None)
+    return {} if found is None else inspect.signature(found).parameters
+
+
+def _shapes(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)}"
+    if isinstance(value, (list, tuple)):
+        return f"{len(value)} parts ({', '.join(_shapes(part) for part in value)})"
+    return f"a {type(value).__name__}"

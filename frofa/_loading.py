@@ -1,0 +1,151 @@
+"""A backbone's module with its weights, or an error that says which would work."""
+
+import contextlib
+import difflib
+import os
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from frofa._embedded import PREFIX, embedded_models
+from frofa._hub import Reachability, cached_models, may_be_cached, offline
+from frofa._huggingface import HF_PREFIX, load_tower
+from frofa._pretrained_config import check_model_config, check_preprocessing, read_json
+from frofa._text import one_line
+from frofa._timm_names import may_be_known, pretrained_names
+from frofa.exceptions import ModelNotFoundError
+
+LOCAL_PREFIX = "local-dir:"
+_MOST_CACHED = 5
+"""Models of the hub's cache that a message names."""
+
+
+def create_module(model: str, name: str) -> nn.Module:
+    """Create a model and load its weights; the global random state is left alone.
+
+    Parameters
+    ----------
+    model : str
+        As the user gave it.
+    name : str
+        As timm takes it, or ``"hf-dir:PATH"``.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If the weights are not to be had, or the model's files are damaged or say what cannot be.
+    """
+    try:
+        if not name.startswith((LOCAL_PREFIX, HF_PREFIX)):
+            module = _from_hub(model, name)
+            check_preprocessing(getattr(module, "pretrained_cfg", None) or {}, "its pretrained_cfg")
+            _check_finite(module, "its weights")
+            return module
+        folder = Path(name.partition(":")[2])
+        module = load_tower(folder) if name.startswith(HF_PREFIX) else _from_folder(folder)
+        _check_finite(module, f"the weights of {folder}")
+    except ModelNotFoundError:
+        raise
+    except Exception as error:  # timm and safetensors raise a dozen types
+        raise ModelNotFoundError(f"the backbone {model!r} could not be loaded: {one_line(error)}.") from error
+    return module
+
+
+def _check_finite(module: nn.Module, where: str) -> None:
+    """Raise a ValueError if a parameter or buffer holds NaN or infinite values."""
+    for name, tensor in module.state_dict().items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ValueError(f"{where}: {name} holds NaN or infinite values")
+
+
+def _from_folder(folder: Path) -> nn.Module:
+    """A model in timm's folder format."""
+    from safetensors import safe_open
+
+    config, weights = folder / "config.json", folder / "model.safetensors"
+    check_model_config(read_json(config), str(config))
+    if weights.is_file():
+        try:
+            with safe_open(weights, "pt"):
+                pass
+        except Exception as error:  # SafetensorError is of Rust
+            raise ValueError(f"{weights} is no whole file of safetensors: {one_line(error)}") from error
+    try:
+        return _create(f"{LOCAL_PREFIX}{folder}")
+    except Exception as error:
+        at_weights = "state_dict" in str(error)
+        raise ValueError(f"{weights if at_weights else config}: {one_line(error)}") from error
+
+
+def _create(name: str) -> nn.Module:
+    import timm
+
+    import frofa.soft_moe  # noqa: F401 (registers its models)
+
+    with torch.random.fork_rng(devices=[]):  # timm draws initial weights before it loads the pretrained ones
+        module: nn.Module = timm.create_model(name, pretrained=True)
+    return module
+
+
+def _from_hub(model: str, name: str) -> nn.Module:
+    if ":" not in name and not may_be_known(name):
+        raise ModelNotFoundError(not_found(model, f"Unknown model ({name})"))
+    hub = Reachability()
+    if "timm" not in sys.modules and not may_be_cached(name):  # to import it takes as long as to find this out
+        fault = hub.fault()
+        if fault is not None:
+            raise ModelNotFoundError(not_found(model, _unreachable(fault)))
+    import timm  # noqa: F401 (while the hub answers)
+
+    fault = hub.fault()
+    try:
+        with contextlib.nullcontext() if fault is None else offline():
+            return _create(name)
+    except Exception as error:  # timm, the hub's client and safetensors raise a dozen types
+        reason = error if fault is None or not _is_of_cache(error) else _unreachable(fault)
+        raise ModelNotFoundError(not_found(model, reason)) from error
+
+
+def _unreachable(fault: str) -> str:
+    return f"its weights are not on this machine, and the Hugging Face Hub cannot be reached: {one_line(fault)}"
+
+
+def _is_of_cache(error: Exception) -> bool:
+    """Whether it is what the hub's client raises offline for what is not in its cache."""
+    from huggingface_hub import errors
+
+    return isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled))
+
+
+def not_found(model: str, reason: object) -> str:
+    """The message for a backbone that is not to be had: what would work.
+
+    Parameters
+    ----------
+    model : str
+        As the user gave it.
+    reason : error or str
+    """
+    lines = [f"the backbone {model!r} could not be loaded: {one_line(reason)}."]
+    bare = model.removeprefix("hf-hub:").removeprefix("timm/")
+    if ":" not in model and bare not in (names := pretrained_names()):
+        close = difflib.get_close_matches(bare, names, n=3)
+        lines += [f"Close timm names: {', '.join(close)}."] if close else []
+    if "/" in model and ":" not in model and not model.startswith(PREFIX):
+        lines.append("Also, no installed package registers an encoder of this name ('frofa models' lists those).")
+    lines.append(
+        f"These work without a network: {', '.join(m.name for m in embedded_models())} (shipped with frofa), and "
+        "'local-dir:PATH' for a folder with config.json and model.safetensors, as timm.models.save_for_hf writes it, "
+        "and 'hf-dir:PATH' for a Hugging Face folder of SigLIP, SigLIP 2 or PaliGemma."
+    )
+    if cached := cached_models():
+        more = f" and {len(cached) - _MOST_CACHED} more" if len(cached) > _MOST_CACHED else ""
+        lines.append(f"In the cache of this machine: {', '.join(cached[:_MOST_CACHED])}{more}.")
+    is_set = "is set" if os.environ.get("HF_HUB_OFFLINE") else "does not ask it"
+    lines.append(
+        "Names of timm ('vit_base_patch16_siglip_224.webli') and 'hf-hub:OWNER/NAME' need the Hugging Face hub once, "
+        f"or its cache on this machine (HF_HUB_OFFLINE=1 {is_set})."
+    )
+    return " ".join(lines)
