@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from tqdm.auto import tqdm
-
+from frofa._progress import progress_bar
 from frofa.images import LazyImage
 
 COMPRESSED_TAR = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
@@ -144,7 +143,9 @@ def _list_tar(archive: Path) -> Members:
     end = 0
     try:
         with tarfile.open(archive, "r:") as opened:
-            for info in tqdm(opened, desc=f"index {archive.name}", unit="file", delay=2, leave=False):
+            for info in progress_bar(
+                opened, shown=None, desc=f"index {archive.name}", unit="file", delay=2, leave=False
+            ):
                 if info.islnk() or info.issym():
                     links.append(info)
                 elif info.issparse():

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from tqdm.auto import tqdm
 
 from frofa._files import disk_usage, remove_directory, remove_stale
+from frofa._progress import progress_bar
 from frofa.store.files import FILES
 from frofa.store.format import Array
 from frofa.store.index import INDEX
@@ -98,7 +98,7 @@ def _compact(directory: Path, shards: Sequence[Shard], *, progress: bool) -> int
     rows = rows[rows >= (ends[finished - 1] if finished else 0)]
     done, written = finished, {shard.path.name for shard in shards[:finished]}
     groups = [rows[start : start + n_rows] for start in range(0, len(rows), n_rows)]
-    for number, group in enumerate(tqdm(groups, desc="compact", unit="shard", disable=not progress), finished):
+    for number, group in enumerate(progress_bar(groups, desc="compact", unit="shard", shown=progress), finished):
         written.add(_merge(directory, f"{COMPACTED}-{number:08d}", shards, ends, group).path.name)
         while done < len(shards) and ends[done] <= group[-1] + 1:
             done = _drop(shards[done], written, done)
