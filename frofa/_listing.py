@@ -137,10 +137,16 @@ def _add_file(found: Listing, entry: os.DirEntry[str]) -> None:
 PARTS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 
 
+def are_parts(classes: Iterable[str]) -> bool:
+    """Whether classes are called like the parts of a data set, all of them and two at least."""
+    names = {name.lower() for name in classes}
+    return len(names) > 1 and PARTS.issuperset(names)
+
+
 def warn_of_parts(classes: Iterable[str]) -> None:
     """Warn where the classes are called like the parts of a data set: the folder above was given."""
     names = sorted(set(classes))
-    if len(names) > 1 and PARTS.issuperset(name.lower() for name in names):
+    if are_parts(names):
         warnings.warn(
             f"the classes are {', '.join(names)}, which look like the parts of a data set: give the folder of one of "
             "them, which has the class folders.",

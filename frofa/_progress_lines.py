@@ -16,10 +16,10 @@ class ProgressLines(tqdm):  # type: ignore[type-arg]
         self, iterable: Any = None, *, mininterval: float, leave: bool = True, delay: float = 0, **options: Any
     ):
         self._stays, self._delay = leave, delay
-        interval = {"mininterval": mininterval, "maxinterval": mininterval, "delay": max(delay, mininterval)}
-        super().__init__(iterable, leave=False, ncols=100, **interval, **options)
+        options |= {"mininterval": mininterval, "maxinterval": mininterval, "delay": max(delay, mininterval)}
+        super().__init__(iterable, **options, leave=False, ncols=100)
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool:  # noqa: ARG002 (tqdm's signature)
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool:  # type: ignore[override]  # noqa: ARG002 (tqdm's signature)
         """Write the state, or another text, as a line; there is nothing to clear, which tqdm asks for by no text."""
         text = str(self) if msg is None else msg
         if text:
