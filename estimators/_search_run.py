@@ -12,8 +12,8 @@ from typing import Any
 from joblib import effective_n_jobs
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils.parallel import Parallel
-from tqdm import tqdm
 
+from frofa._progress import progress_bar
 from frofa.estimators._search_checkpoint import Checkpoint
 from frofa.estimators._search_chunks import (
     FIRST_CHUNK,
@@ -77,8 +77,8 @@ class SearchRun:
         results: dict[Task, Result] = {task: dict(known[key]) for task, key in keys.items() if key in known}
         for task in results:
             _notify(task)
-        with tqdm(
-            total=len(tasks), initial=len(results), unit="fit", desc="search", leave=False, disable=not self.progress
+        with progress_bar(
+            total=len(tasks), initial=len(results), unit="fit", desc="search", leave=False, shown=self.progress
         ) as bar:
             for done in self._fits([task for task in tasks if task not in results], bar.update):
                 results.update(done)

@@ -11,8 +11,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from frofa._progress import progress_bar
 from frofa.augmentations import Augmentation, Brightness
 from frofa.estimators._base import Array, FeatureClassifier, Support
 from frofa.estimators._device import resolve_device
@@ -215,7 +215,7 @@ class MAPClassifier(FeatureClassifier):
         device = resolve_device(self.device)
         tokens = tokens_on(support.features, device)
         plan = self._plan(np.arange(len(tokens)), support.codes, support.weights, tokens.shape[2])
-        with tqdm(total=self.n_steps, unit="step", desc="train", leave=False, disable=not self.verbose) as bar:
+        with progress_bar(total=self.n_steps, unit="step", desc="train", leave=False, shown=self.verbose) as bar:
             [outcome] = fit_plans(tokens, [plan], on_step=bar.update)
         if isinstance(outcome, Exception):
             raise outcome

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm.auto import tqdm
 
 from frofa._decode import Task
 from frofa._engine import CPU_PASS, Computed, CudaTransfers, Engine, NoTransfers, automatic_batch_size
@@ -19,6 +18,7 @@ from frofa._native_backbone import NativeBackbone
 from frofa._native_engine import NativeEngine, NativeSink, images_of_a_pass
 from frofa._pipeline import run_pipeline
 from frofa._pool import Decoders
+from frofa._progress import progress_bar
 from frofa._rgb import Colour
 from frofa._sinks import ArraySink, Sink, StoreSink
 from frofa.backbone import Backbone, Request
@@ -187,13 +187,13 @@ class Run:
         starts = iter(range(0, len(unknown), DIGEST_CHUNK))
         waiting: deque[tuple[list[int], Future[list[str | ImageReadError]]]] = deque()
         digests = dict(known)
-        with tqdm(
+        with progress_bar(
             total=len(unknown),
             unit=self.backbone.unit,
             desc="look up",
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {remaining} left",
             delay=2,
-            disable=not self.settings.progress,
+            shown=self.settings.progress,
         ) as bar:
             while True:
                 for start in islice(starts, 4 * decoders.n_jobs - len(waiting)):
@@ -211,8 +211,8 @@ class Run:
                 bar.update(len(chunk))
 
     def _compute(self, tasks: Sequence[Task], targets: Sequence[Target], decoders: Decoders, sink: Sink) -> None:
-        unit, hidden = self.backbone.unit, not (self.settings.progress and tasks)
-        with tqdm(total=len(tasks), unit=unit, desc="extract", disable=hidden) as bar:
+        shown = self.settings.progress and bool(tasks)
+        with progress_bar(total=len(tasks), unit=self.backbone.unit, desc="extract", shown=shown) as bar:
 
             def count(positions: list[int], features: list[Computed]) -> None:
                 n_done = sink(positions, features)

@@ -49,8 +49,8 @@ class Layout(NamedTuple):
     n_prefix: int = 0
     grid: tuple[int, int] | None = None
     channels_last: bool = False
-    widths: Mapping[str, int] = {}  # noqa: RUF012 (never written to)
-    lacking: Mapping[str, str] = {}  # noqa: RUF012
+    widths: Mapping[str, int] = {}
+    lacking: Mapping[str, str] = {}
     prefix_in_blocks: bool = False
 
     def split(self, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,7 +116,9 @@ def read_layout(name: str, module: nn.Module, shape: tuple[int, int, int], devic
         except _BrokenContractError as error:
             lacking["pooled"] = str(error)
     if not widths:
-        raise ValueError(f"{name} ({type(module).__name__}) returns no features that can be read: {'; '.join(lacking.values())}")
+        raise ValueError(
+            f"{name} ({type(module).__name__}) returns no features that can be read: {'; '.join(lacking.values())}"
+        )
     return found._replace(widths=widths, lacking=lacking)
 
 

@@ -1,6 +1,7 @@
 """Attention within each image of a packed sequence, and the blocks of timm's vision transformers over it."""
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import accumulate, groupby
 from typing import Any, NamedTuple
 
@@ -10,11 +11,6 @@ from torch import Tensor, nn
 
 BLOCKS = ("Block", "EvaBlock")
 ATTENTIONS = ("Attention", "AttentionRope", "EvaAttention")
-
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # before torch 2.10
-    varlen_attn = None  # type: ignore[assignment]
 
 
 class Segments(NamedTuple):
@@ -54,10 +50,12 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, of_queries: Segments, 
     -------
     Tensor of shape (T, heads, D)
     """
-    if varlen_attn is not None and queries.is_cuda and queries.dtype in (torch.float16, torch.bfloat16):
-        return varlen_attn(
+    kernel = _segment_kernel() if queries.is_cuda and queries.dtype in (torch.float16, torch.bfloat16) else None
+    if kernel is not None:
+        found: Tensor = kernel(
             queries, keys, values, of_queries.offsets, of_keys.offsets, of_queries.longest, of_keys.longest
-        )  # type: ignore[return-value] # a pair only where more is asked for
+        )
+        return found
     if len(of_queries.lengths) == 1:
         return _of_one_length(queries, keys, values, 1)
     outputs, q, k = [], 0, 0
@@ -67,6 +65,16 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, of_queries: Segments, 
         outputs.append(_of_one_length(queries[q:to_q], keys[k:to_k], values[k:to_k], n))
         q, k = to_q, to_k
     return torch.cat(outputs)
+
+
+@cache
+def _segment_kernel() -> Any:
+    """PyTorch's attention within segments, where it has it; importing it takes as long as PyTorch itself."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:  # before torch 2.10
+        return None
+    return varlen_attn
 
 
 def run_block(block: Any, x: Tensor, rope: Tensor | None, segments: Segments) -> Tensor:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
+from frofa._progress import progress_bar
 from frofa.augmentations import Brightness
 from frofa.display import FewShotDisplay
 from frofa.evaluation import mean_interval, sample_shots
@@ -69,7 +69,7 @@ def run_demo(directory: Path, n_seeds: int, say: Callable[[str], None] = print) 
 
     accuracies: dict[int, dict[str, list[float]]] = {shots: {title: [] for title in TITLES.values()} for shots in SHOTS}
     picked: dict[int, list[str]] = {shots: [] for shots in SHOTS}
-    with tqdm(total=len(SHOTS) * n_seeds * len(TITLES), unit="head", desc="fit") as bar:
+    with progress_bar(total=len(SHOTS) * n_seeds * len(TITLES), unit="head", desc="fit") as bar:
         for shots in SHOTS:
             for seed in range(n_seeds):
                 rows = sample_shots(y_train, shots, seed)

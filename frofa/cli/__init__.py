@@ -1,12 +1,14 @@
-"""The ``frofa`` command: demo, models, convert, doctor, bench-backbone, extract, fit, predict, study, store."""
+"""The ``frofa`` command with its sub-commands, of which each is a module here."""
 
 import argparse
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 
+from frofa._progress import Mode, progress_mode
 from frofa._version import __version__
-from frofa.cli import bench_backbone, convert, demo, doctor, extract, fit, models, predict, store, study
+from frofa.cli import bench_backbone, convert, demo, doctor, evaluate, extract, fit, models, predict, store, study
+from frofa.cli._console import complain, console, fail, warn
 from frofa.cli._options import EPILOG, EXIT_ERROR, EXIT_INTERRUPTED
 from frofa.exceptions import FrofaError
 
@@ -15,20 +17,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     args = build_parser().parse_args(arguments)
     args.arguments = sys.argv[1:] if arguments is None else arguments
+    mode: Mode = "none" if args.quiet else "lines" if args.progress else "terminal"
+    with console(quiet=args.quiet), progress_mode(mode), warnings.catch_warnings():
+        # Reading such an image is an error, which names it.
+        warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
+        warnings.showwarning = lambda message, *_, **__: warn(str(message))
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     run: Callable[[argparse.Namespace], int] = args.run
     try:
-        with warnings.catch_warnings():
-            # Reading such an image is an error, which names it.
-            warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
-            warnings.showwarning = lambda message, *_, **__: print(f"frofa: warning: {message}", file=sys.stderr)
-            return run(args)
+        return run(args)
     except KeyboardInterrupt:
-        print("frofa: interrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        complain("interrupted; what was finished is kept, and the same command goes on from there")
         return EXIT_INTERRUPTED
     except (FrofaError, OSError, ValueError, TypeError, ImportError) as error:
         if args.debug:
             raise
-        print(f"frofa: error: {' '.join(str(error).split())}", file=sys.stderr)
+        fail(str(error))
         return EXIT_ERROR
 
 
@@ -40,6 +47,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"frofa {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (demo, models, convert, doctor, bench_backbone, extract, fit, predict, study, store):
+    for command in (demo, models, convert, doctor, bench_backbone, extract, fit, predict, evaluate, study, store):
         command.add(commands)
     return parser

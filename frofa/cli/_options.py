@@ -1,31 +1,87 @@
 """What the sub-commands share: options, checks and exit codes."""
 
 import argparse
+import ctypes
 import os
-from collections.abc import Sequence
+import re
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-if TYPE_CHECKING:
-    from frofa.extractor import FrozenFeatureExtractor
+from typing import Any, TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 EXIT_ERROR, EXIT_SKIPPED, EXIT_INTERRUPTED = 1, 3, 130
-EPILOG = """exit codes: 0 done; 1 failed, with one line on standard error; 2 wrong usage; 3 done, but some images could
-not be read and were skipped; 130 interrupted."""
+EPILOG = """exit codes: 0 done; 1 failed, with one line on standard error; 2 wrong usage, such as an unknown option or a
+value that it cannot have; 3 done, but some images could not be read and were skipped; 130 interrupted."""
+DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "npu")
+DIGITS = 18
+"""Of the largest number that an option takes."""
 
 
-def positive(text: str) -> int:
-    """A positive whole number of the command line.
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """The type of an option that takes whole numbers from `least` to `most`; others are wrong usage."""
+    wanted = f"a whole number, {least} or more" if most is None else f"a whole number from {least} to {most}"
+    if (least, most) == (1, None):
+        wanted = "a positive whole number"
 
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        If it is another thing, which argparse makes wrong usage.
-    """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a positive whole number. Got {text!r}.")
+    def parse(text: str) -> int:
+        if not text.isdecimal() or len(text) > DIGITS or int(text) < least or (most is not None and int(text) > most):
+            raise argparse.ArgumentTypeError(f"expected {wanted}. Got {text!r}.")
+        return int(text)
+
+    return parse
+
+
+positive = whole(1)
+seed = whole(0, 2**32 - 1)
+"""What NumPy takes for one."""
+
+
+def jobs(text: str) -> int:
+    """A number of threads, or -1 for one a core, -2 for one less, and so on."""
+    number = re.fullmatch(r"-?0*[1-9]\d{0,8}", text, re.ASCII)
+    if number is None:
+        raise argparse.ArgumentTypeError(f"expected a number of threads, or -1 for one a core. Got {text!r}.")
     return int(text)
+
+
+def device(text: str) -> str:
+    """A device by its name; PyTorch, which takes seconds to import, need not be asked for those that cannot be."""
+    if not re.fullmatch(rf"auto|({'|'.join(DEVICES)})(:\d{{1,3}})?", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"expected auto, {', '.join(DEVICES)}, or such as cuda:1. Got {text!r}.")
+    if text.startswith("cuda") and not _may_have_cuda():
+        raise argparse.ArgumentTypeError(f"this machine has no driver of a GPU. Got {text!r}.")
+    return text
+
+
+def _may_have_cuda() -> bool:
+    """False where there is certainly no GPU that PyTorch calls cuda: of NVIDIA, or of AMD."""
+    library = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}.get(sys.platform)
+    if library is None or Path("/dev/kfd").exists():
+        return library is not None
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def add_message_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says how much is said besides results, warnings and errors; every sub-command has it."""
+    amount = parser.add_mutually_exclusive_group()
+    amount.add_argument("--quiet", action="store_true", help="no notes and no progress; warnings and errors stay")
+    amount.add_argument(
+        "--progress",
+        action="store_true",
+        help="progress also where standard error is no terminal, as lines (default: bars, on a terminal alone)",
+    )
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """Add the device to compute on."""
+    parser.add_argument(
+        "--device", type=device, default="auto", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)"
+    )
 
 
 def add_extractor_options(parser: argparse.ArgumentParser) -> None:
@@ -52,13 +108,15 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
 def add_speed_options(parser: argparse.ArgumentParser) -> None:
     """Add what changes only how fast it goes, and what to do about unreadable images."""
     parser.add_argument("--batch-size", type=positive, default=64, help="images a forward pass (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)")
-    parser.add_argument("--n-jobs", type=int, default=-1, help="threads that decode images (default: one a core)")
+    add_device_option(parser)
+    parser.add_argument("--n-jobs", type=jobs, default=-1, help="threads that decode images (default: one a core)")
     parser.add_argument("--fail-fast", action="store_true", help="stop at an image that cannot be read")
 
 
-def check_out(path: Path, option: str = "--out") -> None:
-    """Refuse a file that cannot be written before the work, not after it."""
+def check_out(path: Path, option: str = "--out", *, suffix: str = "") -> None:
+    """Refuse a file that cannot be written, or ends in another suffix, before the work, not after it."""
+    if suffix and path.suffix != suffix:
+        raise ValueError(f"{option} must end in {suffix}. Got {path}.")
     if path.is_dir():
         raise ValueError(f"{option} must be a file. Got the directory {path}.")
     if not path.parent.is_dir():
@@ -85,31 +143,7 @@ def no_images(given: Sequence[object]) -> ValueError:
     return ValueError(f"found no image in {places}. Known endings: {', '.join(EXTENSIONS)}.")
 
 
-def make_extractor(args: argparse.Namespace, output: Any, **options: Any) -> "FrozenFeatureExtractor":
-    """The extractor that the options ask for."""
-    from frofa.extractor import FrozenFeatureExtractor
-
-    model = args.model
-    kind, _, path = model.partition(":")
-    if kind in ("local-dir", "hf-dir"):  # a saved model is used from other directories, too
-        model = f"{kind}:{Path(path).expanduser().absolute()}"
-    return FrozenFeatureExtractor(
-        model,
-        output=output,
-        image_size=args.image_size,
-        background=args.background,
-        batch_size=args.batch_size,
-        device=args.device,
-        n_jobs=args.n_jobs,
-        store=args.store,
-        rehash=args.rehash,
-        on_error="raise" if args.fail_fast else "skip",
-        verbose=True,
-        **options,
-    )
-
-
-def shorten(classes: set[str]) -> str:
+def shorten(classes: set[Any]) -> str:
     """Names of classes, ten at most."""
     names = sorted(str(name) for name in classes)
     return ", ".join(names[:10]) + (f", ... ({len(names) - 10} more)" if len(names) > 10 else "")

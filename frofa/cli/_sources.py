@@ -1,12 +1,16 @@
 """Where a sub-command's images come from."""
 
 import argparse
-import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from frofa.cli._options import no_images
+from frofa.cli._console import note
+from frofa.cli._options import no_images, positive
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from frofa.images import ImageItem
     from frofa.inputs import ImageSet
 
 
@@ -32,19 +36,47 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--path-column", metavar="NAME", help="column of paths in a CSV file (default: path)")
     parser.add_argument("--label-column", metavar="NAME", help="column of labels (default: label, if there is one)")
-    parser.add_argument("--every", type=int, default=1, metavar="K", help="take every K-th frame of a video")
+    parser.add_argument("--every", type=positive, default=1, metavar="K", help="take every K-th frame of a video")
 
 
 def load_sources(args: argparse.Namespace) -> "ImageSet":
-    """The images of all sources; what was left out is said on standard error, and finding none is an error."""
+    """The images of all sources; what was left out is noted, and finding none is an error."""
     from frofa.inputs import join, load_images
 
     if args.labels and len(args.sources) > 1:
         raise ValueError(f"--labels goes with one SOURCE. Got {len(args.sources)}.")
     options = {"path_column": args.path_column, "label_column": args.label_column, "every": args.every}
     images = join([load_images(source, labels=args.labels, **options) for source in args.sources])
-    for note in images.notes:
-        print(f"frofa: {note}", file=sys.stderr)
+    for left_out in images.notes:
+        note(left_out)
     if not images.items:
         raise no_images(args.sources)
     return images
+
+
+class LabelledImages(NamedTuple):
+    """Images that all have a label, and how many others were left out; else as `frofa.inputs.ImageSet`."""
+
+    items: "Sequence[ImageItem]"
+    labels: "npt.NDArray[Any]"
+    n_unlabelled: int
+
+    def take(self, rows: list[int]) -> "LabelledImages":
+        """Some of them."""
+        return self._replace(items=[self.items[row] for row in rows], labels=self.labels[rows])
+
+
+def load_labelled_sources(args: argparse.Namespace) -> LabelledImages:
+    """The images of all sources that have a label; the others are counted, and finding no label is an error."""
+    images = load_sources(args)
+    if images.labels is None:
+        places = ", ".join(args.sources)
+        raise ValueError(
+            f"found no labels in {places}: expected DIRECTORY/CLASS/IMAGE, an archive laid out so, or a CSV file with "
+            "a column of labels (--label-column)."
+        )
+    labels = images.labels
+    labelled = [position for position, label in enumerate(labels.tolist()) if label != ""]
+    if len(labelled) < len(labels):
+        note(f"{len(labels) - len(labelled)} of {len(labels)} images have no label and are left out")
+    return LabelledImages(images.items, labels, len(labels) - len(labelled)).take(labelled)

@@ -4,8 +4,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from frofa.cli._options import EXIT_ERROR, EXIT_SKIPPED, Commands, check_out, positive
-from frofa.cli._skipped import report_skipped, write_skipped
+from frofa._progress import progress_bar
+from frofa.cli._console import say
+from frofa.cli._options import EXIT_ERROR, EXIT_SKIPPED, Commands, add_device_option, add_message_options, positive
+from frofa.cli._skipped import add_skipped_option, check_skipped, report_skipped
 
 
 def add(commands: Commands) -> None:
@@ -14,13 +16,13 @@ def add(commands: Commands) -> None:
         "bench-backbone",
         help="speed and accuracy of a backbone in float32, bfloat16, int8 and with weights pruned to 2:4",
         description="Print images/s of the forward pass on this device, and top-1 accuracy of a ridge probe on "
-        "DIRECTORY/CLASS/IMAGE, for each side by side: mean and 95 %% interval over support samples, which are the "
+        "DIRECTORY/CLASS/IMAGE, for each side by side: mean and 95 % interval over support samples, which are the "
         "same for all. A side that cannot be had says why. Nothing is kept on disk.",
     )
     parser.add_argument("model", metavar="MODEL", help="backbone; see 'frofa models'")
     parser.add_argument("images", type=Path, metavar="DIRECTORY", help="DIRECTORY/CLASS/IMAGE; the class is the label")
-    parser.add_argument("--shots", type=int, default=5, help="images a class to train on (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=5, help="support samples (default: %(default)s)")
+    parser.add_argument("--shots", type=positive, default=5, help="images a class to train on (default: %(default)s)")
+    parser.add_argument("--seeds", type=positive, default=5, help="support samples (default: %(default)s)")
     parser.add_argument(
         "--sides",
         nargs="+",
@@ -28,10 +30,11 @@ def add(commands: Commands) -> None:
         help="which, and in which order (default: float32 bfloat16 2:4, and int8 on a CPU)",
     )
     parser.add_argument("--compile", action="store_true", help="compile the forward pass of each by torch.compile")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)")
+    add_device_option(parser)
     parser.add_argument("--batch-size", type=positive, default=64, help="images a forward pass (default: %(default)s)")
     parser.add_argument("--image-size", type=positive, help="side in pixels (default: the model's own)")
-    parser.add_argument("--skipped", type=Path, metavar="FILE.csv", help="write names of skipped images, with reasons")
+    add_skipped_option(parser)
+    add_message_options(parser)
     parser.set_defaults(run=_run)
 
 
@@ -40,11 +43,7 @@ def _run(args: argparse.Namespace) -> int:
     from frofa.estimators._device import resolve_device
     from frofa.extractor import FrozenFeatureExtractor
 
-    for name in ("shots", "seeds"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"--{name} must be at least 1. Got {getattr(args, name)}.")
-    if args.skipped is not None:
-        check_out(args.skipped, "--skipped")
+    check_skipped(args.skipped)
     paths, labels, skipped = _readable(args.images)
     extractor = FrozenFeatureExtractor(
         args.model,
@@ -58,13 +57,11 @@ def _run(args: argparse.Namespace) -> int:
     sides = []
     names = args.sides or sides_for(resolve_device(args.device))
     for side in compare_sides(extractor, paths, labels, shots=args.shots, n_seeds=args.seeds, sides=names):
-        print(f"{side.name}: {side.error or f'{side.images_per_second:.4g} images/s'}", flush=True)
+        say(f"{side.name}: {side.error or f'{side.images_per_second:.4g} images/s'}")
         sides.append(side)
-    print(f"\nridge probe at {args.shots} shots, {args.seeds} support samples, {len(paths)} images")
-    print("\n".join(table(sides)))
-    report_skipped(skipped, len(paths) + len(skipped))
-    if args.skipped is not None:
-        write_skipped(args.skipped, skipped)
+    say(f"\nridge probe at {args.shots} shots, {args.seeds} support samples, {len(paths)} images")
+    say("\n".join(table(sides)))
+    report_skipped(skipped, len(paths) + len(skipped), args.skipped)
     if any(side.error for side in sides):
         return EXIT_ERROR
     return EXIT_SKIPPED if skipped else 0
@@ -75,14 +72,13 @@ def _readable(directory: Path) -> tuple[list[str], Any, list[Any]]:
 
     They are decoded twice, which costs little beside the forward passes of all sides.
     """
-    from tqdm.auto import tqdm
-
     from frofa.images import check_readable, load_image_folder
 
     paths, labels = load_image_folder(directory)
     if len(set(labels)) < 2:
         raise ValueError(f"a probe takes two classes at least; {directory} has one, {labels[0]}.")
-    errors = [check_readable(position, path) for position, path in enumerate(tqdm(paths, desc="decode", unit="img"))]
+    bar = progress_bar(paths, desc="decode", unit="img")
+    errors = [check_readable(position, path) for position, path in enumerate(bar)]
     kept = [position for position, error in enumerate(errors) if error is None]
     if not kept:
         raise ValueError(f"none of the {len(paths)} images could be read; the first: {errors[0]}")

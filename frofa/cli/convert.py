@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from frofa.cli._options import Commands
+from frofa.cli._console import say
+from frofa.cli._options import Commands, add_message_options
 
 
 def add(commands: Commands) -> None:
@@ -23,6 +24,7 @@ def add(commands: Commands) -> None:
         choices=["tanh", "exact"],
         help="of an .npz file's tower: the tanh form is what JAX trained it with (default: %(default)s)",
     )
+    add_message_options(parser)
     parser.set_defaults(run=_run)
 
 
@@ -31,5 +33,5 @@ def _run(args: argparse.Namespace) -> int:
 
     tower = convert(args.source, args.out, architecture=args.architecture, gelu=args.gelu)
     sizes = ", ".join(f"{name}={value}" for name, value in tower.model_args.items())
-    print(f"{args.out}: {tower.architecture} ({sizes}); the model is called local-dir:{args.out}")
+    say(f"{args.out}: {tower.architecture} ({sizes}); the model is called local-dir:{args.out}")
     return 0

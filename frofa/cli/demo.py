@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from frofa.cli._options import Commands
+from frofa.cli._console import say
+from frofa.cli._options import Commands, add_message_options, positive
 
 
 def add(commands: Commands) -> None:
@@ -14,8 +15,11 @@ def add(commands: Commands) -> None:
         description="Extract features of a packaged sample of Fashion-MNIST with the embedded backbone, train heads on "
         "5 and 10 images a class, with and without frozen-feature augmentation, and print and plot their accuracy.",
     )
-    parser.add_argument("--seeds", type=int, default=3, help="support samples for each number of shots (default: 3)")
+    parser.add_argument(
+        "--seeds", type=positive, default=3, help="support samples for each number of shots (default: %(default)s)"
+    )
     parser.add_argument("--plot", type=Path, default=Path("frofa-demo.png"), help="PNG to write (default: %(default)s)")
+    add_message_options(parser)
     parser.set_defaults(run=_run)
 
 
@@ -27,7 +31,7 @@ def _run(args: argparse.Namespace) -> int:
 
     require("matplotlib", "plot")  # before the work, not after it
     with tempfile.TemporaryDirectory() as directory:
-        display = run_demo(Path(directory), args.seeds)
+        display = run_demo(Path(directory), args.seeds, say)
     display.plot().figure_.savefig(args.plot, dpi=120)
-    print(f"plot: {args.plot}")
+    say(f"plot: {args.plot}")
     return 0

@@ -1,10 +1,17 @@
 """``frofa doctor``: whether a backbone is what it should be, and what it costs."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from frofa.cli._options import EXIT_ERROR, Commands, list_some_images, positive
+from frofa.cli._console import fail, say
+from frofa.cli._options import (
+    EXIT_ERROR,
+    Commands,
+    add_device_option,
+    add_message_options,
+    list_some_images,
+    positive,
+)
 
 
 def add(commands: Commands) -> None:
@@ -17,7 +24,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("model", metavar="MODEL", help="backbone; see 'frofa models'")
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGES", help="images or directories (default: ours)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)")
+    add_device_option(parser)
     parser.add_argument("--image-size", type=positive, help="side in pixels (default: the model's own)")
     parser.add_argument(
         "--max-tokens",
@@ -39,6 +46,7 @@ def add(commands: Commands) -> None:
     vectors.add_argument(
         "--write-golden", type=Path, metavar="FILE.npz", help="write golden vectors of this model, if all is well"
     )
+    add_message_options(parser)
     parser.set_defaults(run=_run)
 
 
@@ -63,12 +71,12 @@ def _run(args: argparse.Namespace) -> int:
         images = [str(path) for path in args.images] if is_custom else list_some_images(args.images)
     n_failed = 0
     for finding in examine(extractor, images, golden=args.golden):
-        print(finding, flush=True)
+        say(str(finding))
         n_failed += finding.status == "failed"
     if n_failed:
-        print(f"frofa: error: {n_failed} of the checks failed, see above", file=sys.stderr)
+        fail(f"{n_failed} of the checks failed, see above")
         return EXIT_ERROR
     if args.write_golden is not None:
         write_golden(args.model, args.write_golden)
-        print(f"golden vectors: {args.write_golden}")
+        say(f"golden vectors: {args.write_golden}")
     return 0

@@ -1,20 +1,21 @@
 """``frofa extract``: from images to features on disk."""
 
 import argparse
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from frofa.cli._console import say
+from frofa.cli._features import extract, make_extractor
 from frofa.cli._options import (
     EPILOG,
     EXIT_SKIPPED,
     Commands,
     add_extractor_options,
+    add_message_options,
     check_out,
-    make_extractor,
     shorten,
 )
-from frofa.cli._skipped import report_skipped, write_skipped
+from frofa.cli._skipped import add_skipped_option, check_skipped, report_skipped
 from frofa.cli._sources import add_source_options, load_sources
 
 if TYPE_CHECKING:
@@ -67,42 +68,34 @@ def add(commands: Commands) -> None:
         choices=["dense", "2:4"],
         help="2:4 prunes the linear layers of a vision transformer; see 'frofa bench-backbone' (default: %(default)s)",
     )
-    parser.add_argument("--skipped", type=Path, metavar="FILE.csv", help="write names of skipped images, with reasons")
+    add_skipped_option(parser)
     add_extractor_options(parser)
+    add_message_options(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    _check_files(args)
+    if args.out is not None:
+        check_out(args.out, suffix=".npz")
+    check_skipped(args.skipped)
     images = load_sources(args)
     extractors = _make_extractors(args)
-    extractions = _extract(extractors, images, fail_fast=args.fail_fast)
+    extractions = extract(extractors, images.items, images.labels, fail_fast=args.fail_fast)
     first = next(iter(extractions.values()))
     if args.out is not None:
         _write(args.out, images, extractions)
     for name, extraction in extractions.items():
         shape = " x ".join(str(size) for size in extraction.features.shape)
-        print(f"{args.out or args.store}: {name} {shape} {extraction.features.dtype}")
+        say(f"{args.out or args.store}: {name} {shape} {extraction.features.dtype}")
     _say_labels(first.y)
     n_computed = max(extraction.n_computed for extraction in extractions.values())
-    print(
+    say(
         f"{len(images.items)} in all: {n_computed} images computed now, "
         f"{max(0, len(first.kept) - first.n_duplicates - n_computed)} from the store, {first.n_duplicates} duplicates, "
         f"{len(first.skipped)} skipped"
     )
-    report_skipped(first.skipped, len(images.items))
-    if args.skipped is not None:
-        write_skipped(args.skipped, first.skipped)
+    report_skipped(first.skipped, len(images.items), args.skipped)
     return EXIT_SKIPPED if first.skipped else 0
-
-
-def _check_files(args: argparse.Namespace) -> None:
-    for path, option, suffix in ((args.out, "--out", ".npz"), (args.skipped, "--skipped", ".csv")):
-        if path is None:
-            continue
-        if path.suffix != suffix:
-            raise ValueError(f"{option} must end in {suffix}. Got {path}.")
-        check_out(path, option)
 
 
 def _make_extractors(args: argparse.Namespace) -> "dict[str, FrozenFeatureExtractor]":
@@ -117,21 +110,6 @@ def _make_extractors(args: argparse.Namespace) -> "dict[str, FrozenFeatureExtrac
                 name += f"_{output}" + (f"_layer{layer}" if len(layers) > 1 else "")
             made[name] = make_extractor(args, output, layer=layer, **options).fit()
     return made
-
-
-def _extract(
-    extractors: "dict[str, FrozenFeatureExtractor]", images: "ImageSet", *, fail_fast: bool
-) -> "dict[str, Extraction]":
-    from frofa.exceptions import ImageReadError, SkippedImagesWarning
-    from frofa.many import extract_many
-
-    warnings.simplefilter("ignore", SkippedImagesWarning)  # the summary says more
-    try:
-        return extract_many(extractors, images.items, images.labels)
-    except ImageReadError as error:
-        if fail_fast:
-            raise
-        raise ValueError(f"none of the {len(images.items)} images could be read; the first: {error}") from error
 
 
 def _write(out: Path, images: "ImageSet", extractions: "dict[str, Extraction]") -> None:
@@ -155,4 +133,4 @@ def _say_labels(labels: Any) -> None:
     classes = set(labels.tolist()) - {""}
     n_unlabelled = int((labels == "").sum()) if labels.dtype.kind == "U" else 0
     gaps = f"; {n_unlabelled} without a label" if n_unlabelled else ""
-    print(f"{count(len(classes), 'class')}: {shorten(classes)}{gaps}")
+    say(f"{count(len(classes), 'class')}: {shorten(classes)}{gaps}")

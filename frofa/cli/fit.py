@@ -1,12 +1,31 @@
-"""``frofa fit``: from a folder of labelled images to a classifier."""
+"""``frofa fit``: from labelled images to a classifier."""
 
 import argparse
-import sys
-import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from frofa.cli._options import EXIT_SKIPPED, Commands, add_extractor_options, check_out, make_extractor, shorten
+from frofa.cli._console import note, say, warn
+from frofa.cli._features import extract, make_extractor
+from frofa.cli._options import (
+    EPILOG,
+    EXIT_SKIPPED,
+    Commands,
+    add_extractor_options,
+    add_message_options,
+    check_out,
+    positive,
+    seed,
+    shorten,
+    whole,
+)
+from frofa.cli._skipped import add_skipped_option, check_skipped, report_skipped
+from frofa.cli._sources import LabelledImages, add_source_options, load_labelled_sources
+
+if TYPE_CHECKING:
+    from frofa._extraction import Extraction
+    from frofa.exceptions import ImageReadError
+    from frofa.extractor import FrozenFeatureExtractor
+    from frofa.selection import Chosen, HeadChoice
 
 
 def add(commands: Commands) -> None:
@@ -14,80 +33,141 @@ def add(commands: Commands) -> None:
     from_choices = ["auto", "ridge", "logistic", "prototype", "soft-moe", "map", "map+frofa"]
     parser = commands.add_parser(
         "fit",
-        help="train a classifier on a folder of labelled images",
-        description="Train a head on the frozen features of DIRECTORY/CLASS/IMAGE. With 'auto', the head is chosen by "
-        "cross-validation on these images, and so are hyperparameters and augmentation.",
+        help="train a classifier on labelled images",
+        description="Train a head on the frozen features of labelled images, and estimate its accuracy by "
+        "cross-validation. With 'auto', the head is chosen so, and so are hyperparameters and augmentation.",
+        epilog=EPILOG,
     )
-    parser.add_argument("images", type=Path, metavar="DIRECTORY", help="DIRECTORY/CLASS/IMAGE; the class is the label")
+    add_source_options(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="model to write, such as flowers.frofa")
     parser.add_argument("--head", default="auto", choices=from_choices, help="(default: %(default)s)")
-    parser.add_argument("--shots", type=int, help="use only so many images a class, chosen at random")
-    parser.add_argument("--cv", type=int, default=5, help="folds at most (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of shots, folds and head (default: 0)")
+    parser.add_argument("--shots", type=positive, help="use only so many images a class, chosen at random")
+    parser.add_argument("--cv", type=whole(2), default=5, help="folds at most, 2 or more (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the choice of shots, folds and head (default: 0)")
+    parser.add_argument(
+        "--allow-part-names",
+        action="store_true",
+        help="take folders called train, test, ... for classes, which is an error otherwise",
+    )
+    add_skipped_option(parser)
     add_extractor_options(parser)
+    add_message_options(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    from sklearn.pipeline import Pipeline
-
-    from frofa.images import load_image_folder
-    from frofa.persistence import save
-    from frofa.selection import fit_head, head_choices, n_fits, n_folds
-
     check_out(args.out)
-    if args.cv < 2:
-        raise ValueError(f"--cv must be 2 or more. Got {args.cv}.")
-    paths, labels = load_image_folder(args.images)
-    if len(set(labels)) < 2:
-        raise ValueError(f"a classifier takes two classes at least; {args.images} has one, {labels[0]}.")
-    n_unreadable = 0
+    check_skipped(args.skipped)
+    images = _load(args)
     if args.shots is not None:
-        paths, labels, n_unreadable = _sample_readable(paths, labels, args)
-    if n_folds(labels, args.cv) < 2 and args.head == "auto":
-        raise ValueError("--head auto cross-validates, which takes 2 images of every class at least: choose a --head.")
-    choices = head_choices(args.seed, verbose=True)
-    if args.head != "auto":
-        choices = {args.head: choices[args.head]}
-    extractors = {choice.output: make_extractor(args, choice.output) for choice in choices.values()}
-    extractions = {output: extractor.fit().extract(paths, labels) for output, extractor in extractors.items()}
-    y = labels[next(iter(extractions.values())).kept]
-    if lost := set(labels.tolist()) - set(y.tolist()):
-        raise ValueError(f"no image could be read of: {', '.join(sorted(lost))}.")
-    folds = n_folds(y, args.cv)
-    fitted = {}
-    for name, choice in choices.items():
-        extraction = extractions[choice.output]
-        print(f"frofa: training {name}, fits: {n_fits(choice, folds, always=args.head == 'auto')}", file=sys.stderr)
-        fitted[name] = fit_head(choice, extraction.features, y, cv=args.cv, seed=args.seed, always=args.head == "auto")
-        found = ", ".join(f"{key.split('__')[-1]}={value}" for key, value in fitted[name].params.items())
-        score = fitted[name].score
-        known = "not cross-validated" if score != score else f"accuracy {100 * score:.1f} % over {folds} folds"
-        print(f"{name:<10} {known}{'; ' if known and found else ''}{found}".rstrip())
+        images, unreadable = _sample_readable(images, args)
+    else:
+        unreadable = []
+    choices = _choices(args, images.labels)
+    extractors: dict[str, FrozenFeatureExtractor] = {
+        choice.output: make_extractor(args, choice.output).fit() for choice in choices.values()
+    }
+    extractions = extract(extractors, images.items, images.labels, fail_fast=args.fail_fast)
+    first = next(iter(extractions.values()))
+    y = images.labels[first.kept]
+    if lost := set(images.labels.tolist()) - set(y.tolist()):
+        raise ValueError(f"no image could be read of: {shorten(lost)}.")
+    fitted = _fit(args, choices, extractions, y)
     best = max(fitted, key=lambda name: (fitted[name].score == fitted[name].score, fitted[name].score))
-    model = Pipeline([("extract", extractors[choices[best].output]), ("head", fitted[best].estimator)])
-    model.set_params(**{name: False for name in model.get_params() if name.endswith("__verbose")})
-    save(model, args.out)
-    print(f"{args.out}: {best} on {args.model}, {len(y)} images, {len(set(y))} classes: {shorten(set(y))}")
-    skipped = n_unreadable or any(extraction.skipped for extraction in extractions.values())
+    _save(args.out, extractors[choices[best].output], fitted[best].estimator)
+    say(f"{args.out}: {best} on {args.model}, {len(y)} images, {len(set(y))} classes: {shorten(set(y.tolist()))}")
+    skipped = [*unreadable, *first.skipped]
+    report_skipped(skipped, len(images.items) + len(unreadable), args.skipped)
     return EXIT_SKIPPED if skipped else 0
 
 
-def _sample_readable(paths: list[str], labels: Any, args: argparse.Namespace) -> tuple[list[str], Any, int]:
-    """Choose the shots among images that can be read; also say how many could not be."""
+def _load(args: argparse.Namespace) -> LabelledImages:
+    """Labelled images of two classes at least, which are not the parts of a data set."""
+    import warnings
+
+    from frofa._listing import are_parts
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="the classes are .* parts of a data set")  # an error here
+        images = load_labelled_sources(args)
+    names = set(images.labels.tolist())
+    places = ", ".join(args.sources)
+    if len(names) < 2:
+        raise ValueError(f"a classifier takes two classes at least; {places} has one, {shorten(names)}.")
+    if are_parts(map(str, names)) and not args.allow_part_names:
+        raise ValueError(
+            f"the classes of {places} are {shorten(names)}, which look like the parts of a data set: give the folder "
+            "of one of them, or --allow-part-names to train on these."
+        )
+    return images
+
+
+def _choices(args: argparse.Namespace, labels: Any) -> "dict[str, HeadChoice]":
+    from frofa.selection import head_choices, n_folds
+
+    choices = head_choices(args.seed, verbose=True)
+    if args.head != "auto":
+        return {args.head: choices[args.head]}
+    if n_folds(labels, args.cv) < 2:
+        raise ValueError("--head auto cross-validates, which takes 2 images of every class at least: choose a --head.")
+    return choices
+
+
+def _fit(
+    args: argparse.Namespace, choices: "dict[str, HeadChoice]", extractions: "dict[str, Extraction]", y: Any
+) -> "dict[str, Chosen]":
+    """Fit each head, and say how good it is."""
+    from frofa.selection import fit_head, n_fits, n_folds
+
+    folds = n_folds(y, args.cv)
+    if folds < 2:
+        note(f"no estimate of accuracy: it takes 2 images of every class, and {_rarest(y)} has one")
+    fitted = {}
+    for name, choice in choices.items():
+        note(f"training {name}, fits: {n_fits(choice, folds, always=True)}")
+        features = extractions[choice.output].features
+        fitted[name] = fit_head(choice, features, y, cv=args.cv, seed=args.seed, always=True)
+        found = [f"{key.split('__')[-1]}={value}" for key, value in fitted[name].params.items()]
+        score = fitted[name].score
+        known = "not cross-validated" if score != score else f"accuracy {100 * score:.1f} % over {folds} folds"
+        say(f"{name:<10} {'; '.join([known, ', '.join(found)] if found else [known])}")
+    return fitted
+
+
+def _rarest(y: Any) -> Any:
+    import numpy as np
+
+    classes, sizes = np.unique(y, return_counts=True)
+    return classes[sizes.argmin()]
+
+
+def _save(path: Path, extractor: "FrozenFeatureExtractor", head: Any) -> None:
+    from sklearn.pipeline import Pipeline
+
+    from frofa.persistence import save
+
+    model = Pipeline([("extract", extractor), ("head", head)])
+    model.set_params(**{name: False for name in model.get_params() if name.endswith("__verbose")})
+    save(model, path)
+
+
+def _sample_readable(images: LabelledImages, args: argparse.Namespace) -> "tuple[LabelledImages, list[ImageReadError]]":
+    """Choose the shots among images that can be read; also say which could not be."""
     import numpy as np
 
     from frofa.evaluation import sample_shots
     from frofa.images import check_readable
 
-    kept = np.arange(len(paths))
+    kept = np.arange(len(images.items))
+    unreadable: list[ImageReadError] = []
     while True:
-        rows = kept[sample_shots(labels[kept], args.shots, args.seed)]
-        failures = {row: failure for row in rows.tolist() if (failure := check_readable(row, paths[row]))}
+        rows = kept[sample_shots(images.labels[kept], args.shots, args.seed)].tolist()
+        failures = [failure for row in rows if (failure := check_readable(row, images.items[row]))]
         if not failures:
-            return [paths[row] for row in rows], labels[rows], len(paths) - len(kept)
-        for failure in failures.values():
-            if args.fail_fast:
-                raise failure
-            warnings.warn(f"another image is taken instead: {failure}", stacklevel=1)
-        kept = kept[~np.isin(kept, list(failures))]
+            return images.take(rows), unreadable
+        if args.fail_fast:
+            raise failures[0]
+        for failure in failures:
+            warn(f"another image is taken instead: {failure}")
+        unreadable += failures
+        kept = kept[~np.isin(kept, [failure.position for failure in failures])]

@@ -2,7 +2,16 @@
 
 import argparse
 
-from frofa.cli._options import Commands
+from frofa.cli._console import emit
+from frofa.cli._options import Commands, add_message_options
+
+OTHERS = (
+    "\nOthers:",
+    "  local-dir:PATH          a folder with config.json and model.safetensors (timm.models.save_for_hf)",
+    "  hf-dir:PATH             a Hugging Face folder of SigLIP, SigLIP 2 or PaliGemma (its vision tower)",
+    "  hf-hub:OWNER/NAME       from the Hugging Face hub, or its cache on this machine",
+    "  a timm name             such as vit_base_patch16_siglip_224.webli; timm.list_models(pretrained=True)",
+)
 
 
 def add(commands: Commands) -> None:
@@ -13,37 +22,44 @@ def add(commands: Commands) -> None:
         description="List the embedded backbones and how others are named; with a name, print its model card.",
     )
     parser.add_argument("name", nargs="?", help="an embedded backbone, or an encoder of another package")
+    add_message_options(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.name:
+        emit(_card(args.name))
+        return 0
+    emit("\n".join([*_embedded(), *_of_other_packages(), *OTHERS]))
+    return 0
+
+
+def _card(name: str) -> str:
     from frofa._embedded import embedded_models
-    from frofa._registered import naming_fault, origin, registered, registered_encoder
+    from frofa._registered import registered_encoder
+
+    models = {model.name: model for model in embedded_models()}
+    if name in models:
+        return models[name].card
+    encoder = registered_encoder(name)
+    if encoder is None:
+        raise ValueError(f"no embedded model is called {name!r}. There is: {', '.join(models)}.")
     from frofa.encoders import canonical
 
-    models = embedded_models()
-    if args.name:
-        for model in models:
-            if model.name == args.name:
-                print(model.card)
-                return 0
-        encoder = registered_encoder(args.name)
-        if encoder is not None:
-            print(f"{encoder!r}\nspec: {canonical(encoder.spec, args.name)}")
-            return 0
-        raise ValueError(f"no embedded model is called {args.name!r}. There is: {', '.join(m.name for m in models)}.")
-    print("Embedded, offline:")
-    for model in models:
-        print(f"  {model.name}\n      {model.summary}")
-    points = registered()
-    if points:
-        print("\nEncoders of other packages:")
-    for point in points:
+    return f"{encoder!r}\nspec: {canonical(encoder.spec, name)}"
+
+
+def _embedded() -> list[str]:
+    from frofa._embedded import embedded_models
+
+    return ["Embedded, offline:", *(f"  {model.name}\n      {model.summary}" for model in embedded_models())]
+
+
+def _of_other_packages() -> list[str]:
+    from frofa._registered import naming_fault, origin, registered
+
+    lines = []
+    for point in registered():
         fault = naming_fault(point)
-        print(f"  {point.name}\n      {origin(point)}" + (f": not to be used, {fault}" if fault else ""))
-    print("\nOthers:")
-    print("  local-dir:PATH          a folder with config.json and model.safetensors (timm.models.save_for_hf)")
-    print("  hf-dir:PATH             a Hugging Face folder of SigLIP, SigLIP 2 or PaliGemma (its vision tower)")
-    print("  hf-hub:OWNER/NAME       from the Hugging Face hub, or its cache on this machine")
-    print("  a timm name             such as vit_base_patch16_siglip_224.webli; timm.list_models(pretrained=True)")
-    return 0
+        lines.append(f"  {point.name}\n      {origin(point)}" + (f": not to be used, {fault}" if fault else ""))
+    return ["\nEncoders of other packages:", *lines] if lines else []

@@ -2,8 +2,16 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from frofa.cli._options import EXIT_SKIPPED, Commands, add_speed_options, check_out, list_some_images
+from frofa.cli._console import KEEP_BYTES, complain, emit_data, say
+from frofa.cli._model import Predictions, add_model_options, check_model, load_model, predict
+from frofa.cli._options import EPILOG, EXIT_SKIPPED, Commands, check_out
+from frofa.cli._skipped import report_skipped
+from frofa.cli._sources import load_sources
+
+if TYPE_CHECKING:
+    from frofa.inputs import ImageSet
 
 
 def add(commands: Commands) -> None:
@@ -11,49 +19,85 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "predict",
         help="classify images with a trained model",
-        description="Classify images, and write path, label and probability as CSV.",
+        description="Classify images, and write a row for each of them as CSV in UTF-8: path, label, probability, and "
+        "error, which says why an image could not be read; true_label, where the images have labels. Names of files "
+        "keep their bytes.",
+        epilog=EPILOG,
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="what 'frofa fit' wrote")
-    parser.add_argument("images", type=Path, nargs="+", metavar="PATH", help="images, or directories of images")
+    add_model_options(parser)
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="file to write (default: standard output)")
-    parser.add_argument("--store", type=Path, help="feature store to use (default: none, features are not kept)")
-    add_speed_options(parser)
+    parser.add_argument(
+        "--probabilities", action="store_true", help="add the probability of each class, as probability_CLASS"
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
+    from frofa._files import write_atomically
+
+    check_model(args.model)
+    if args.out is not None:
+        check_out(args.out)
+    images = load_sources(args)
+    model = load_model(args)
+    if args.probabilities and not hasattr(model, "predict_proba"):
+        raise ValueError(f"the head of {args.model}, a {type(model[-1]).__name__}, has no probabilities.")
+    found = predict(model, images.items, fail_fast=args.fail_fast)
+    data = _table(images, found, model.classes_, all_classes=args.probabilities)
+    if args.out is not None:
+        write_atomically(args.out, lambda file: file.write(data))
+        say(f"{args.out}: {len(images.items)} images")
+    else:
+        emit_data(data)
+    report_skipped(found.skipped, len(images.items), all_of_them="the column 'error' has them all")
+    if not found.kept:
+        raise ValueError(f"none of the {len(images.items)} images could be read.")
+    if images.labels is not None:
+        complain(_accuracy(found, images.labels, model.classes_))
+    return EXIT_SKIPPED if found.skipped else 0
+
+
+def _table(images: "ImageSet", found: Predictions, classes: Any, *, all_classes: bool) -> bytes:
+    """The CSV file, in the order of the input."""
     import csv
     import io
 
-    from sklearn.pipeline import Pipeline
-
-    from frofa._files import write_atomically
-    from frofa.extractor import FrozenFeatureExtractor
-    from frofa.persistence import load
-
-    model = load(args.model, device=args.device)
-    if not isinstance(model, Pipeline) or not isinstance(model[0], FrozenFeatureExtractor):
-        raise ValueError(f"{args.model} does not start with an extractor, so that it cannot classify images.")
-    if args.out is not None:
-        check_out(args.out)
-    paths = list_some_images(args.images)
-    extractor = model[0].set_params(
-        on_error="raise" if args.fail_fast else "skip",
-        store=args.store,
-        batch_size=args.batch_size,
-        n_jobs=args.n_jobs,
-        verbose=True,
-    )
-    extraction = extractor.extract(paths)
-    probabilities = model[1:].predict_proba(extraction.features)
+    columns = ["path", "label", "probability", "error"]
+    columns += ["true_label"] if images.labels is not None else []
+    columns += [f"probability_{label}" for label in classes] if all_classes else []
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "label", "probability"])
-    for position, row in zip(extraction.kept, probabilities, strict=True):
-        writer.writerow([paths[position], model.classes_[row.argmax()], f"{row.max():.4f}"])
-    if args.out is None:
-        print(text.getvalue(), end="")
-    else:
-        write_atomically(args.out, lambda file: file.write(text.getvalue().encode("utf-8")))
-        print(f"{args.out}: {len(probabilities)} images")
-    return EXIT_SKIPPED if extraction.skipped else 0
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    rows: list[dict[str, object]] = [{"path": name} for name in images.names]
+    for position, row in enumerate(rows):
+        if images.labels is not None:
+            row["true_label"] = images.labels[position]
+    for number, position in enumerate(found.kept):
+        rows[position]["label"] = found.labels[number]
+        if found.probabilities is not None:
+            rows[position]["probability"] = f"{found.probabilities[number].max():.4f}"
+            if all_classes:
+                rows[position] |= _each_class(classes, found.probabilities[number])
+    for error in found.skipped:
+        rows[error.position]["error"] = error.reason
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode("utf-8", KEEP_BYTES)
+
+
+def _each_class(classes: Any, probabilities: Any) -> dict[str, str]:
+    return {f"probability_{label}": f"{value:.6f}" for label, value in zip(classes, probabilities, strict=True)}
+
+
+def _accuracy(found: Predictions, labels: Any, classes: Any) -> str:
+    """How many of the images with a label that the model knows were classified right."""
+    from frofa._listing import count
+    from frofa.evaluation import label_positions
+
+    truth, predicted = label_positions(labels[found.kept], classes), label_positions(found.labels, classes)
+    known = truth >= 0
+    n_known, n_right = int(known.sum()), int((truth == predicted)[known].sum())
+    unknown = len(truth) - n_known
+    others = f"; {count(unknown, 'image')} without a label that the model knows" if unknown else ""
+    if not n_known:
+        return f"no accuracy{others}"
+    return f"accuracy {100 * n_right / n_known:.1f} % of {count(n_known, 'image')}{others}"

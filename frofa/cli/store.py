@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from frofa.cli._options import EXIT_ERROR, Commands
+from frofa.cli._console import emit, say
+from frofa.cli._options import EXIT_ERROR, Commands, add_message_options
 from frofa.cli.store_files import add_export, add_import, choose_spec, open_store
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def _add(
     parser.add_argument(
         "--store", type=Path, default=Path("frofa-store"), help="feature store (default: ./%(default)s)"
     )
+    add_message_options(parser)
     parser.set_defaults(run=run)
     return parser
 
@@ -61,12 +63,12 @@ def _info(args: argparse.Namespace) -> int:
     found = open_store(args).info()
     for part in found:
         size = f"{part.n_bytes / 1e6:.1f} MB, {_counted(part.n_shards, 'shard')}"
-        print(f"{part.digest}  {part.n_images} {part.unit}, {size}")
+        emit(f"{part.digest}  {part.n_images} {part.unit}, {size}")
         fields = {"spec.json": "damaged"} if part.spec is None else asdict(part.spec)
         for name, value in fields.items():
-            print(f"    {name}: {value}")
+            emit(f"    {name}: {value}")
     n_features = sum(part.n_images for part in found if not (part.spec and is_pages(part.spec)))
-    print(f"{args.store}: {_counted(len(found), 'spec')}, features of {_counted(n_features, 'image')}")
+    emit(f"{args.store}: {_counted(len(found), 'spec')}, features of {_counted(n_features, 'image')}")
     return 0
 
 
@@ -85,14 +87,14 @@ def _repair(args: argparse.Namespace) -> int:
 
 def _say_damage(damages: "Sequence[Damage]", none: str) -> int:
     for damage in damages:
-        print(damage)
-    print(f"{len(damages)} damaged, {sum(damage.n_lost for damage in damages)} features lost" if damages else none)
+        emit(str(damage))
+    emit(f"{len(damages)} damaged, {sum(damage.n_lost for damage in damages)} features lost" if damages else none)
     return EXIT_ERROR if damages else 0
 
 
 def _compact(args: argparse.Namespace) -> int:
     done = open_store(args).compact(progress=True)
-    print(
+    say(
         f"{args.store}: {done.n_before} shards became {done.n_after}, {done.n_duplicates} duplicates "
         f"dropped, {max(0, done.bytes_freed) / 1e6:.1f} MB freed"
     )
@@ -102,11 +104,11 @@ def _compact(args: argparse.Namespace) -> int:
 def _gc(args: argparse.Namespace) -> int:
     store = open_store(args)
     freed = store.gc(args.keep_spec, dry_run=args.dry_run)
-    print(f"{args.store}: {freed / 1e6:.1f} MB {'would be freed' if args.dry_run else 'freed'}")
+    say(f"{args.store}: {freed / 1e6:.1f} MB {'would be freed' if args.dry_run else 'freed'}")
     return 0
 
 
 def _explain(args: argparse.Namespace) -> int:
     store = open_store(args)
-    print(store.explain(args.image, choose_spec(store, args.spec)))
+    emit(str(store.explain(args.image, choose_spec(store, args.spec))))
     return 0

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from frofa.cli._console import say
 from frofa.cli._options import check_out
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _export(args: argparse.Namespace) -> int:
     store = open_store(args)
     export = getattr(exchange, f"export_{kind}")
     export(store.features(choose_spec(store, args.spec)), path, progress=True)
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    say(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return 0
 
 
@@ -80,5 +81,5 @@ def _import(args: argparse.Namespace) -> int:
     spec = FeatureSpec.from_fields(read_json(args.fields, fail), fail)
     which = {"keys": args.keys} if args.keys else {"images": load_images(args.paths).items}
     n_added = import_npy(FeatureStore(args.store), spec, args.features, progress=True, **which)
-    print(f"{args.store}: {n_added} features added")
+    say(f"{args.store}: {n_added} features added")
     return 0

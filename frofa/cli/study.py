@@ -4,7 +4,8 @@ import argparse
 import shlex
 from pathlib import Path
 
-from frofa.cli._options import EXIT_SKIPPED, Commands
+from frofa.cli._console import say
+from frofa.cli._options import EXIT_SKIPPED, Commands, add_device_option, add_message_options, jobs, positive
 
 
 def add(commands: Commands) -> None:
@@ -21,10 +22,10 @@ def add(commands: Commands) -> None:
         "images", type=Path, nargs="+", metavar="DIRECTORY", help="with train/CLASS and test/CLASS, or CLASS alone"
     )
     parser.add_argument("--backbone", nargs="+", default=["frofa/vit_tiny_tin200"], help="(default: %(default)s)")
-    parser.add_argument("--shots", type=int, nargs="+", default=[1, 5, 10, 25], help="(default: 1 5 10 25)")
+    parser.add_argument("--shots", type=positive, nargs="+", default=[1, 5, 10, 25], help="(default: 1 5 10 25)")
     parser.add_argument(
         "--seeds",
-        type=int,
+        type=positive,
         default=5,
         help="support samples for each number of shots, disjoint if there are images enough (default: 5)",
     )
@@ -36,8 +37,9 @@ def add(commands: Commands) -> None:
         "--augmentations", nargs="+", metavar="NAME", help="those to study, as a result file names them (default: all)"
     )
     parser.add_argument("--out", type=Path, default=Path("frofa-study"), help="directory (default: ./%(default)s)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)")
-    parser.add_argument("--n-jobs", type=int, default=-1, help="threads that decode images (default: one a core)")
+    add_device_option(parser)
+    parser.add_argument("--n-jobs", type=jobs, default=-1, help="threads that decode images (default: one a core)")
+    add_message_options(parser)
     parser.set_defaults(run=_run)
 
 
@@ -59,6 +61,6 @@ def _run(args: argparse.Namespace) -> int:
         n_jobs=args.n_jobs,
         command=f"frofa {shlex.join(args.arguments)}",
     )
-    run_study(study, say=lambda line: print(line, flush=True))
-    print(f"report: {report_study(study)}")
+    run_study(study, say)
+    say(f"report: {report_study(study)}")
     return EXIT_SKIPPED if n_skipped(study) else 0

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from tqdm.auto import tqdm
-
 from frofa._memory import refuse_large
+from frofa._progress import progress_bar
 from frofa.images import LazyImage
 from frofa.inputs import _tar, _zip
 from frofa.inputs._damaged import DamagedArchiveError
@@ -185,7 +184,9 @@ def _list_tar(archive: Path) -> Members:
     path = str(archive)
     members: Members = {}
     links: list[_tar.Entry] = []
-    for entry in tqdm(_tar.walk(archive), desc=f"index {archive.name}", unit="file", delay=2, leave=False):
+    for entry in progress_bar(
+        _tar.walk(archive), shown=None, desc=f"index {archive.name}", unit="file", delay=2, leave=False
+    ):
         if entry.fault:
             members[entry.name] = MissingMember(path, entry.name, entry.fault)
         elif entry.kind in (tarfile.LNKTYPE, tarfile.SYMTYPE):

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
 from frofa._image_set import ImageSet
 from frofa._labels import unwrapped
+from frofa._progress import progress_bar
 from frofa.images import ImageItem, LazyImage, as_image_list
 from frofa.inputs._columns import LABELS, find_column, listed
 from frofa.inputs._image_set import image_set
@@ -135,7 +135,8 @@ def load_torch(dataset: Any, *, labelled: bool = True) -> ImageSet:
         return image_set(items)
     targets = _targets_of(dataset)
     if targets is None and isinstance(dataset[0], (tuple, list)) and len(dataset[0]) > 1:
-        targets = [dataset[i][1] for i in tqdm(range(len(dataset)), desc="labels", unit="img", delay=2)]
+        rows = progress_bar(range(len(dataset)), shown=None, desc="labels", unit="img", delay=2)
+        targets = [dataset[i][1] for i in rows]
     return image_set(items, None if targets is None else _names_of(targets, _classes_of(dataset)))
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from tqdm.auto import tqdm
 
 from frofa._files import disk_usage, remove_directory, remove_stale
+from frofa._progress import progress_bar
 from frofa.store.files import FILES, UNSAMPLED
 from frofa.store.format import Array
 from frofa.store.index import INDEX
@@ -102,7 +102,7 @@ def _compact(directory: Path, shards: Sequence[Shard], *, progress: bool) -> int
     groups = [rows[start : start + n_rows] for start in range(0, len(rows), n_rows)]
     # A shard is named by its keys and checksums, so that the one with a damaged copy may have a name that is wanted.
     first = next_number([shard.path.name for shard in shards], COMPACTED) if replaced else finished
-    for number, group in enumerate(tqdm(groups, desc="compact", unit="shard", disable=not progress), first):
+    for number, group in enumerate(progress_bar(groups, desc="compact", unit="shard", shown=progress), first):
         written.add(_merge(directory, f"{COMPACTED}-{number:08d}", shards, ends, group).path.name)
         while done < len(shards) and ends[done] <= group[-1] + 1:
             done = _drop(shards[done], written, done)

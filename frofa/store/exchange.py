@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from frofa._files import write_atomically
 from frofa._optional import require
+from frofa._progress import progress_bar
 from frofa.images import Images, as_image_list, content, read_error
 from frofa.store.array import FeatureArray
 from frofa.store.format import Array, npy_header
@@ -182,7 +182,7 @@ def import_npy(
     _check_repeated(features, wanted, first)
     new = first[store.table(spec).locate(wanted[first]).shard < 0]
     size = max(1, BLOCK // max(1, features.nbytes // max(1, len(features))))
-    with store.writer(spec) as writer, tqdm(total=len(new), unit="image", desc="import", disable=not progress) as bar:
+    with store.writer(spec) as writer, progress_bar(total=len(new), unit="image", desc="import", shown=progress) as bar:
         for start in range(0, len(new), size):
             rows = new[start : start + size]
             writer.add(wanted[rows], _as_spec(features[rows], spec, path))
@@ -192,7 +192,7 @@ def import_npy(
 
 def _parts(features: FeatureArray, progress: bool) -> Iterator[FeatureArray]:
     size = max(1, BLOCK // max(1, features.nbytes // max(1, len(features))))
-    with tqdm(total=len(features), unit="image", desc="export", disable=not progress) as bar:
+    with progress_bar(total=len(features), unit="image", desc="export", shown=progress) as bar:
         for start in range(0, len(features), size):
             part = features[start : start + size]
             yield part
@@ -229,7 +229,7 @@ def _read_keys(keys: Any) -> KeyArray:
 def _digests(images: Images, progress: bool) -> KeyArray:
     items = as_image_list(images)
     digests = []
-    for position, item in enumerate(tqdm(items, unit="image", desc="read", disable=not progress)):
+    for position, item in enumerate(progress_bar(items, unit="image", desc="read", shown=progress)):
         try:
             digests.append(content(item)[1])
         except OSError as error:

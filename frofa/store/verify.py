@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
 
+from frofa._progress import progress_bar
 from frofa.exceptions import DamagedStoreError, StoreError
 from frofa.store.files import FILES, open_digests, whole_digests
 from frofa.store.index import INDEX, Index, index_names, open_index
@@ -76,7 +76,7 @@ def verify(store: "FeatureStore", *, progress: bool = False) -> list[Damage]:
     names = [(directory, name) for directory in directories for name in shard_names(directory)]
     for directory in directories:
         found += spec_damage(directory)
-    for directory, name in tqdm(names, desc="verify", unit="shard", disable=not progress):
+    for directory, name in progress_bar(names, desc="verify", unit="shard", shown=progress):
         damage = shard_damage(directory / SHARDS / name)
         if damage is not None:
             found.append(damage)

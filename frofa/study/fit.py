@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
+from frofa._progress import progress_bar
 from frofa.estimators._device import resolve_device
 from frofa.estimators._many import Samples, Trial, fit_heads, predict_heads
 from frofa.estimators._map_engine import free_memory, head_bytes
@@ -56,11 +56,14 @@ def fit_maps(study: "Study", data: StudyData, say: Callable[[str], None]) -> Non
         n_fits = study.n_seeds * sum(map(len, left.values()))
         if not n_fits:
             return
-        with tqdm(total=n_fits * N_STEPS, unit="head-step", unit_scale=True, desc="MAP heads", smoothing=0.05) as bar:
+        with progress_bar(
+            total=n_fits * N_STEPS, unit="head-step", unit_scale=True, desc="MAP heads", smoothing=0.05
+        ) as bar:
+            timer = _Timer(n_fits, bar, say)
             for shots in study.shots:
                 for group in sorted({_group(plan) for plan in left[shots]}):
                     chosen = [plan for plan in left[shots] if _group(plan) == group]
-                    _fit_map_group(study, data, shots, chosen, file, bar, say, n_fits)
+                    _fit_map_group(study, data, shots, chosen, file, timer)
 
 
 def _group(plan: Plan) -> tuple[bool, bool]:
@@ -74,9 +77,7 @@ def _fit_map_group(
     shots: int,
     plans: list[Plan],
     file: TextIO,
-    bar: Any,
-    say: Callable[[str], None],
-    n_fits: int,
+    timer: "_Timer",
 ) -> None:
     """Fit the heads of one shot setting, as many at once as memory holds."""
     device = resolve_device(study.device)
@@ -88,7 +89,6 @@ def _fit_map_group(
     for start in range(0, len(plans), size):
         chunk = plans[start : start + size]
         trials = [Trial(plan.augment, plan.lr, plan.weight_decay) for plan in chunk]
-        timer = _Timer(n_fits, bar, say)
         params = fit_heads(samples, trials, schedule, on_step=timer)
         accuracies = [
             _accuracies(predict_heads(params, on_device[torch.as_tensor(rows, device=device)]), data, rows)
@@ -117,11 +117,11 @@ class _Timer:
         """Count a step of so many heads."""
         self.calls += 1
         self.untold += n_heads
-        if self.bar.n == 0 and self.calls in (self.WARM_UP, self.WARM_UP + self.TIMED) and torch.cuda.is_available():
+        if self.calls in (self.WARM_UP, self.WARM_UP + self.TIMED) and torch.cuda.is_available():
             torch.cuda.synchronize()
-        if self.bar.n == 0 and self.calls == self.WARM_UP:
+        if self.calls == self.WARM_UP:
             self.started, self.n_before = time.perf_counter(), self.untold
-        if self.bar.n == 0 and self.calls == self.WARM_UP + self.TIMED:
+        if self.calls == self.WARM_UP + self.TIMED:
             seconds = (time.perf_counter() - self.started) / (self.untold - self.n_before) * self.n_fits * N_STEPS
             self.say(f"{self.n_fits} MAP heads of {N_STEPS} steps: about {_duration(seconds)}")
         if self.calls >= self.WARM_UP + self.TIMED:
@@ -180,7 +180,7 @@ def fit_probes(study: "Study", data: StudyData, say: Callable[[str], None]) -> N
         say(f"{len(todo)} probes")
         pooled = data.features["pooled"]
         samples = {shots: data.support(shots, study.n_seeds)[0] for shots in study.shots}
-        for shots, seed, candidate, estimator in tqdm(todo, unit="fit", desc="probes"):
+        for shots, seed, candidate, estimator in progress_bar(todo, unit="fit", desc="probes"):
             rows = samples[shots][seed]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of C that are too large to converge: validation leaves them out

@@ -1,0 +1,57 @@
+"""The extractors that options ask for, and one pass of the images through them."""
+
+import argparse
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from frofa._extraction import Extraction
+    from frofa.extractor import FrozenFeatureExtractor
+    from frofa.images import ImageItem
+
+
+def extract(
+    extractors: "Mapping[str, FrozenFeatureExtractor]",
+    items: "Sequence[ImageItem]",
+    labels: Any,
+    *,
+    fail_fast: bool,
+) -> "dict[str, Extraction]":
+    """Extract the features of all extractors; that no image can be read is an error."""
+    from frofa.exceptions import ImageReadError, SkippedImagesWarning
+    from frofa.many import extract_many
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SkippedImagesWarning)  # the summary says more
+            return extract_many(extractors, items, labels)
+    except ImageReadError as error:
+        if fail_fast:
+            raise
+        raise ValueError(f"none of the {len(items)} images could be read; the first: {error}") from error
+
+
+def make_extractor(args: argparse.Namespace, output: Any, **options: Any) -> "FrozenFeatureExtractor":
+    """The extractor that the options ask for."""
+    from frofa.extractor import FrozenFeatureExtractor
+
+    model = args.model
+    kind, _, path = model.partition(":")
+    if kind in ("local-dir", "hf-dir"):  # a saved model is used from other directories, too
+        model = f"{kind}:{Path(path).expanduser().absolute()}"
+    return FrozenFeatureExtractor(
+        model,
+        output=output,
+        image_size=args.image_size,
+        background=args.background,
+        batch_size=args.batch_size,
+        device=args.device,
+        n_jobs=args.n_jobs,
+        store=args.store,
+        rehash=args.rehash,
+        on_error="raise" if args.fail_fast else "skip",
+        verbose=True,
+        **options,
+    )

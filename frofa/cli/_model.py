@@ -1,0 +1,108 @@
+"""A saved model, and what it says of images: for ``frofa predict`` and ``frofa evaluate``."""
+
+import argparse
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from frofa.cli._options import add_message_options, add_speed_options
+from frofa.cli._sources import add_source_options
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from frofa.exceptions import ImageReadError
+    from frofa.images import ImageItem
+
+
+class Predictions(NamedTuple):
+    """What a model says of the images that could be read.
+
+    Attributes
+    ----------
+    kept : list of int
+        Their positions in the input.
+    labels : ndarray of shape (n_kept,)
+    probabilities : ndarray of shape (n_kept, n_classes) or None
+        None if the head has none.
+    skipped : list of ImageReadError
+        The other images.
+    """
+
+    kept: list[int]
+    labels: "npt.NDArray[Any]"
+    probabilities: "npt.NDArray[Any] | None"
+    skipped: "list[ImageReadError]"
+
+    def table(self) -> "npt.NDArray[Any]":
+        """The probabilities, where the head has them."""
+        if self.probabilities is None:
+            raise ValueError("the head has no probabilities.")
+        return self.probabilities
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the model, the images and how to read them."""
+    parser.add_argument("model", type=Path, metavar="MODEL", help="what 'frofa fit' wrote")
+    add_source_options(parser)
+    parser.add_argument("--store", type=Path, help="feature store to use (default: none, features are not kept)")
+    add_speed_options(parser)
+    add_message_options(parser)
+
+
+def check_model(path: Path) -> None:
+    """Refuse what cannot be a saved model, before anything heavy is imported."""
+    if path.is_dir():
+        raise ValueError(f"MODEL must be a file that 'frofa fit' wrote. Got the directory {path}.")
+    if not path.exists():
+        raise FileNotFoundError(f"there is no model {path}: 'frofa fit' writes one.")
+
+
+def load_model(args: argparse.Namespace) -> Any:
+    """The pipeline of an extractor and a head, with the options of this run."""
+    from sklearn.pipeline import Pipeline
+
+    from frofa.extractor import FrozenFeatureExtractor
+    from frofa.persistence import load
+
+    model = load(args.model, device=None if args.device == "auto" else args.device)
+    if not isinstance(model, Pipeline) or not isinstance(model[0], FrozenFeatureExtractor):
+        raise ValueError(f"{args.model} does not start with an extractor, so that it cannot classify images.")
+    if not hasattr(model, "classes_"):
+        raise ValueError(f"{args.model} does not end in a classifier, so that it has no classes to tell.")
+    model[0].set_params(
+        on_error="raise" if args.fail_fast else "skip",
+        store=args.store,
+        batch_size=args.batch_size,
+        n_jobs=args.n_jobs,
+        verbose=True,
+    )
+    return model
+
+
+def predict(model: Any, items: "Sequence[ImageItem]", *, fail_fast: bool) -> Predictions:
+    """Classify images; where none can be read, there are no predictions."""
+    import numpy as np
+
+    from frofa.exceptions import ImageReadError, SkippedImagesWarning
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SkippedImagesWarning)  # who calls this says more
+            extraction = model[0].extract(items)
+    except ImageReadError:
+        if fail_fast:
+            raise
+        return Predictions([], np.array([]), None, _unreadable(items))
+    head = model[1:]
+    has_probabilities = hasattr(head, "predict_proba")
+    probabilities = np.asarray(head.predict_proba(extraction.features)) if has_probabilities else None
+    labels = head.predict(extraction.features) if probabilities is None else model.classes_[probabilities.argmax(1)]
+    return Predictions(extraction.kept.tolist(), np.asarray(labels), probabilities, extraction.skipped)
+
+
+def _unreadable(items: "Sequence[ImageItem]") -> "list[ImageReadError]":
+    from frofa.images import check_readable
+
+    return [error for position, item in enumerate(items) if (error := check_readable(position, item))]
