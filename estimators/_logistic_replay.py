@@ -7,6 +7,7 @@ stay where they are: so a step is recorded once, as a CUDA graph, and replayed.
 import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from threading import Lock
 from typing import Any
 
 import torch
@@ -25,13 +26,14 @@ from frofa.estimators._logistic_descent import (
     Watch,
 )
 from frofa.estimators._logistic_path import solve_path
-from frofa.estimators._record import replays
+from frofa.estimators._record import Replays
 
 RENEWED = 25
 """Steps after which a stage gets a new preconditioner, once: there, the first was made far from the solution."""
 KEPT_SHARE = 0.01
-"""Of a GPU's memory, that the problems of a kept recording may take."""
-_KEPT: "dict[tuple[Any, ...], _Replayed]" = {}
+"""Of a GPU's memory, that kept recordings may take with their problems."""
+MOST_KEPT = 8
+"""Recordings, each of which takes memory of the host as well."""
 
 
 def replay_path(batch: Batch, path: Sequence[Stage]) -> Iterator[Solution]:
@@ -52,7 +54,7 @@ def replay_path(batch: Batch, path: Sequence[Stage]) -> Iterator[Solution]:
 
 def _take(batch: Batch) -> "_Replayed":
     """What has its steps recorded for problems of this shape, where that was kept."""
-    replayed = _KEPT.pop(_shapes(batch), None)
+    replayed = _KEPT.take(_shapes(batch))
     if replayed is None:
         return _Replayed(batch)
     replayed.adopt(batch)
@@ -60,17 +62,40 @@ def _take(batch: Batch) -> "_Replayed":
 
 
 def _keep(replayed: "_Replayed") -> None:
-    """Keep recordings for the next problems of their shape, in place of those that were kept until then."""
+    """Keep recordings for the next problems of their shape."""
     device = replayed.coef.device
-    _KEPT.clear()
     if device.type == "cuda":
-        room = KEPT_SHARE * torch.cuda.get_device_properties(device).total_memory
-        if sum(part.nbytes for part in (*replayed.batch.tensors(), *replayed.memory.tensors())) <= room:
-            _KEPT[_shapes(replayed.batch)] = replayed
+        room = int(KEPT_SHARE * torch.cuda.get_device_properties(device).total_memory)
+        _KEPT.keep(_shapes(replayed.batch), replayed, room)
 
 
 def _shapes(batch: Batch) -> tuple[Any, ...]:
     return batch.exact.device, *(part.shape for part in batch.tensors())
+
+
+class _Kept:
+    """The last recordings that were used, as many as there is room for."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._kept: dict[tuple[Any, ...], tuple[_Replayed, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def take(self, shapes: tuple[Any, ...]) -> "_Replayed | None":
+        """The recordings for problems of some shapes, which nobody else gets meanwhile."""
+        with self._lock:
+            return self._kept.pop(shapes, (None, 0))[0]
+
+    def keep(self, shapes: tuple[Any, ...], replayed: "_Replayed", room: int) -> None:
+        """Keep recordings, and of the others the last ones of those that all together fit into so many bytes."""
+        dropped = []
+        with self._lock:
+            dropped.append(self._kept.pop(shapes, None))
+            self._kept[shapes] = replayed, replayed.nbytes
+            while sum(size for _, size in self._kept.values()) > room or len(self._kept) > MOST_KEPT:
+                dropped.append(self._kept.pop(next(iter(self._kept))))
 
 
 class _Replayed:
@@ -94,9 +119,15 @@ class _Replayed:
         self.n_iter = torch.zeros(n_problems, dtype=torch.int64, device=batch.exact.device)
         self.goal, self.report = new(3), new(2)
         self.memory = _Memory(new(n_problems, MEMORY, n_scores, width))
-        works = self._begin, self._go_on, self._advance, self._retry, self._renew
-        self.begin, self.go_on, self.advance, self.retry, self.renew = replays(works, batch.exact.device)
+        self.replay = Replays(batch.exact.device)
         self._reset()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the device's memory that this holds."""
+        tensors = [part for part in vars(self).values() if isinstance(part, Tensor)]
+        tensors += [*self.batch.tensors(), *self.memory.tensors(), *self.factors, *self.trial]
+        return sum(part.nbytes for part in tensors) + self.replay.nbytes
 
     def adopt(self, batch: Batch) -> None:
         """Take other problems of the same shape in."""
@@ -120,9 +151,9 @@ class _Replayed:
                 break
             if again:
                 self._settle()
-            self.advance()
+            self.replay(self._advance)
             if step == RENEWED:
-                self.renew()
+                self.replay(self._renew)
             worst, again = self.report.tolist()
         if not worst <= 1:
             return None
@@ -131,9 +162,9 @@ class _Replayed:
     def _start(self, stage: Stage) -> None:
         self.penalty.copy_(self.batch.penalty(stage.C))
         self.goal.copy_(torch.tensor(Goal.of(stage.tol)))
-        self.begin()
+        self.replay(self._begin)
         self._settle()
-        self.go_on()
+        self.replay(self._go_on)
 
     def _begin(self) -> None:
         """Look in the direction from the last solution but one to the last."""
@@ -163,7 +194,7 @@ class _Replayed:
         for _ in range(MAX_TRIALS):
             if not self.report.tolist()[1]:
                 break
-            self.retry()
+            self.replay(self._retry)
 
     def _advance(self) -> None:
         """Take the step that was found, and find the next."""
@@ -291,3 +322,6 @@ class _Memory:
     def _sum(weights: Tensor, pairs: Tensor) -> Tensor:
         """Weighted sum (B, n_scores * D) of steps or gains."""
         return (weights.mT @ pairs.flatten(2)).squeeze(1)
+
+
+_KEPT = _Kept()
