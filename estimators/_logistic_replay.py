@@ -6,13 +6,14 @@ stay where they are: so a step is recorded once, as a CUDA graph, and replayed.
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
-from threading import Lock
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from frofa._capture import Pool
 from frofa.estimators._logistic_batch import Batch, dot
 from frofa.estimators._logistic_descent import (
     LONGEST,
@@ -42,60 +43,77 @@ def replay_path(batch: Batch, path: Sequence[Stage]) -> Iterator[Solution]:
     Parameters and results are those of `solve_path`, which goes on where a problem is not solved in this way.
     """
     batch.use_float64()
-    replayed = _take(batch)
-    for i, stage in enumerate(path):
-        solution = replayed.solve(stage)
-        if solution is None:
-            yield from islice(solve_path(batch, path), i, None)
-            break
-        yield solution
-    _keep(replayed)
+    with _shelf(batch.exact.device) as shelf:
+        replayed = shelf.take(batch)
+        for i, stage in enumerate(path):
+            solution = replayed.solve(stage)
+            if solution is None:
+                yield from islice(solve_path(batch, path), i, None)
+                break
+            yield solution
+        shelf.keep(replayed)
 
 
-def _take(batch: Batch) -> "_Replayed":
-    """What has its steps recorded for problems of this shape, where that was kept."""
-    replayed = _KEPT.take(_shapes(batch))
-    if replayed is None:
-        return _Replayed(batch)
-    replayed.adopt(batch)
-    return replayed
+@contextmanager
+def _shelf(device: torch.device) -> "Iterator[_Shelf]":
+    """Recordings for a device, which nobody else uses meanwhile."""
+    free = _SHELVES.setdefault(device, [])
+    try:
+        shelf = free.pop()
+    except IndexError:  # all are in use
+        shelf = _Shelf(device)
+    yield shelf
+    free.append(shelf)
 
 
-def _keep(replayed: "_Replayed") -> None:
-    """Keep recordings for the next problems of their shape."""
-    device = replayed.coef.device
-    if device.type == "cuda":
-        room = int(KEPT_SHARE * torch.cuda.get_device_properties(device).total_memory)
-        _KEPT.keep(_shapes(replayed.batch), replayed, room)
+class _Shelf:
+    """Recordings for problems of the last shapes, as many as there is room for; they share a pool of memory.
+
+    Parameters
+    ----------
+    device : torch.device
+        On a CPU, nothing is recorded, and nothing kept.
+    """
+
+    def __init__(self, device: torch.device):
+        self.room = 0
+        if device.type == "cuda":
+            self.room = int(KEPT_SHARE * torch.cuda.get_device_properties(device).total_memory)
+        self.clear()
+
+    def clear(self) -> None:
+        """Drop all recordings, and the memory that they share."""
+        self.kept: dict[tuple[Any, ...], _Replayed] = {}
+        self.pool = Pool() if self.room else None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the GPU's memory that all take."""
+        return sum(one.nbytes for one in self.kept.values()) + (self.pool.nbytes if self.pool else 0)
+
+    def take(self, batch: Batch) -> "_Replayed":
+        """What has its steps recorded for problems of this shape, where that was kept; it is no longer kept."""
+        replayed = self.kept.pop(_shapes(batch), None)
+        if replayed is None:
+            return _Replayed(batch, self.pool)
+        replayed.adopt(batch)
+        return replayed
+
+    def keep(self, replayed: "_Replayed") -> None:
+        """Keep recordings for the next problems of their shape, and drop the oldest others."""
+        self.kept[_shapes(replayed.batch)] = replayed
+        while len(self.kept) > MOST_KEPT or (len(self.kept) > 1 and self.nbytes > self.room):
+            del self.kept[next(iter(self.kept))]
+        if self.nbytes > self.room:
+            self.clear()
+
+
+_SHELVES: dict[torch.device, list[_Shelf]] = {}
+"""Those that nobody uses."""
 
 
 def _shapes(batch: Batch) -> tuple[Any, ...]:
-    return batch.exact.device, *(part.shape for part in batch.tensors())
-
-
-class _Kept:
-    """The last recordings that were used, as many as there is room for."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._kept: dict[tuple[Any, ...], tuple[_Replayed, int]] = {}
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def take(self, shapes: tuple[Any, ...]) -> "_Replayed | None":
-        """The recordings for problems of some shapes, which nobody else gets meanwhile."""
-        with self._lock:
-            return self._kept.pop(shapes, (None, 0))[0]
-
-    def keep(self, shapes: tuple[Any, ...], replayed: "_Replayed", room: int) -> None:
-        """Keep recordings, and of the others the last ones of those that all together fit into so many bytes."""
-        dropped = []
-        with self._lock:
-            dropped.append(self._kept.pop(shapes, None))
-            self._kept[shapes] = replayed, replayed.nbytes
-            while sum(size for _, size in self._kept.values()) > room or len(self._kept) > MOST_KEPT:
-                dropped.append(self._kept.pop(next(iter(self._kept))))
+    return tuple(part.shape for part in batch.tensors())
 
 
 class _Replayed:
@@ -106,7 +124,7 @@ class _Replayed:
     and whether the length will do.
     """
 
-    def __init__(self, batch: Batch):
+    def __init__(self, batch: Batch, pool: Pool | None = None):
         self.batch, new = batch, batch.exact.new_zeros
         n_problems, n_scores, width = batch.shape
         self.coef, self.last_coef, self.smooth, self.direction = (new(batch.shape) for _ in range(4))
@@ -119,15 +137,15 @@ class _Replayed:
         self.n_iter = torch.zeros(n_problems, dtype=torch.int64, device=batch.exact.device)
         self.goal, self.report = new(3), new(2)
         self.memory = _Memory(new(n_problems, MEMORY, n_scores, width))
-        self.replay = Replays(batch.exact.device)
+        self.replay = Replays(batch.exact.device, pool)
         self._reset()
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the device's memory that this holds."""
+        """Bytes of the device's memory that this holds, besides the pool's."""
         tensors = [part for part in vars(self).values() if isinstance(part, Tensor)]
         tensors += [*self.batch.tensors(), *self.memory.tensors(), *self.factors, *self.trial]
-        return sum(part.nbytes for part in tensors) + self.replay.nbytes
+        return sum(part.nbytes for part in tensors)
 
     def adopt(self, batch: Batch) -> None:
         """Take other problems of the same shape in."""
@@ -322,6 +340,3 @@ class _Memory:
     def _sum(weights: Tensor, pairs: Tensor) -> Tensor:
         """Weighted sum (B, n_scores * D) of steps or gains."""
         return (weights.mT @ pairs.flatten(2)).squeeze(1)
-
-
-_KEPT = _Kept()

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
-from frofa._capture import CAPTURES, Recording, new_pool, pool_bytes, side_stream
+from frofa._capture import CAPTURES, Pool, Recording, side_stream
 from frofa.augmentations import TokenBatch
 from frofa.estimators._schedule import Rule
 
@@ -58,48 +58,41 @@ class Recorded:
         self.batch, self.rule = _copy(batch), rule._replace(lr=rule.lr.clone())
         CAPTURES.empty_cache()  # what the first steps took: a recording has memory of its own
         work = partial(self.step, self.batch, self.rule)
-        self.recording = CAPTURES.record(work, batch.patches.device, new_pool(), self.generators)
+        self.recording = CAPTURES.record(work, batch.patches.device, Pool(), self.generators)
 
 
 class Replays:
     """Works on tensors that stay where they are, one at a time: each is done as it is, then recorded, then replayed.
 
-    They share a pool of memory, and leave nothing in it.
-
     Parameters
     ----------
     device : torch.device
-        On a CPU, work is always done as it is.
+    pool : Pool or None
+        Of memory; without one, as on a CPU, nothing is recorded.
     """
 
-    def __init__(self, device: torch.device):
-        self.device = device
-        self.pool = new_pool() if device.type == "cuda" else (0, 0)
-        self.recordable = device.type == "cuda"
+    def __init__(self, device: torch.device, pool: Pool | None):
+        self._device, self._pool = device, pool
         self._recordings: dict[str, Recording | None] = {}
 
     def __call__(self, work: Callable[[], object]) -> None:
         """Do a work, which its name tells from the others; it must not wait for the device."""
         name = work.__name__
-        if self.recordable and name in self._recordings:
-            recording = self._recordings[name] = self._recordings[name] or self._record(work)
+        if self._pool is not None and name in self._recordings:
+            recording = self._recordings[name] = self._recordings[name] or self._record(work, self._pool)
             if recording is not None:
                 recording.replay()
                 return
         self._recordings.setdefault(name, None)
         work()
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the GPU's memory that recordings hold."""
-        return pool_bytes(self.pool) if any(self._recordings.values()) else 0
-
-    def _record(self, work: Callable[[], object]) -> Recording | None:
+    def _record(self, work: Callable[[], object], pool: Pool) -> Recording | None:
         try:
-            recording = CAPTURES.record(work, self.device, self.pool)
+            recording = CAPTURES.record(work, self._device, pool)
         except torch.OutOfMemoryError:
             recording = None
-        self.recordable = recording is not None
+        if recording is None:
+            self._pool = None
         return recording
 
 

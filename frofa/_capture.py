@@ -6,19 +6,33 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Generator, Tensor
 
 from frofa.exceptions import RecordingWarning
 
-Pool: TypeAlias = Any
-"""What names a pool of memory, which recordings may share that are never replayed at once and leave nothing in it."""
 Grave: TypeAlias = "list[torch.cuda.CUDAGraph]"
 """Holds a graph alone, so that it is known when that is destroyed: when this list is emptied."""
 MOST_FAILURES = 3
 """In a row, after which a process records no more."""
+
+
+class Pool:
+    """Memory of a GPU for recordings that are never replayed at once and leave nothing there.
+
+    Attributes
+    ----------
+    handle
+        PyTorch's name for it.
+    nbytes : int
+        What it has grown to; it is freed as a whole, when the last recording is gone.
+    """
+
+    def __init__(self) -> None:
+        self.handle = torch.cuda.graph_pool_handle()
+        self.nbytes = 0
 
 
 class Recording:
@@ -83,7 +97,9 @@ class Captures:
             graph[0].register_generator_state(generator)
         try:
             with self._alone(), torch.cuda.device(device), side_stream(device):
+                before = torch.cuda.memory_reserved(device)
                 _capture(graph[0], work, pool)
+                pool.nbytes += max(0, torch.cuda.memory_reserved(device) - before)
         except RuntimeError as error:
             self._give_up(graph, device, pool)
             for generator, state in zip(generators, states, strict=True):
@@ -125,11 +141,11 @@ class Captures:
         """Tell PyTorch's allocators that a recording is over, which it does itself only where one succeeds."""
         index = torch.cuda.current_device() if device.index is None else device.index
         try:
-            torch._C._cuda_endAllocateToPool(index, pool)
+            torch._C._cuda_endAllocateToPool(index, pool.handle)
         except RuntimeError:  # it was over, and what comes after failed
             self._bury(graph)
         else:
-            torch._C._cuda_releasePool(index, pool)
+            torch._C._cuda_releasePool(index, pool.handle)
             self._lost.append(graph.pop())  # the allocator for the host's memory goes on asking it
 
     def _note(self, error: RuntimeError) -> None:
@@ -171,19 +187,8 @@ def side_stream(device: torch.device) -> Iterator[None]:
     main.wait_stream(side)
 
 
-def new_pool() -> Pool:
-    """A pool of memory."""
-    pool: Pool = torch.cuda.graph_pool_handle()
-    return pool
-
-
-def pool_bytes(pool: Pool) -> int:
-    """Bytes of the GPU's memory that a pool holds."""
-    return sum(segment["total_size"] for segment in torch.cuda.memory_snapshot(pool))
-
-
 def _capture(graph: torch.cuda.CUDAGraph, work: Callable[[], object], pool: Pool) -> None:
-    graph.capture_begin(pool, capture_error_mode="thread_local")
+    graph.capture_begin(pool.handle, capture_error_mode="thread_local")
     try:
         work()
     finally:

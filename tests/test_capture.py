@@ -5,6 +5,8 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,30 +14,31 @@ import torch
 from torch import Generator, Tensor
 
 from frofa import _capture
-from frofa._capture import MOST_FAILURES, Captures, Recording
+from frofa._capture import MOST_FAILURES, Captures, Pool, Recording
 from frofa.augmentations import TokenBatch
-from frofa.estimators import _record
-from frofa.estimators._logistic_replay import MOST_KEPT, _Kept
+from frofa.estimators import _logistic_replay, _record
+from frofa.estimators._logistic_replay import MOST_KEPT, _Shelf
 from frofa.estimators._record import Recorded, Replays
 from frofa.estimators._schedule import Rule
 from frofa.exceptions import RecordingWarning
 
 GPU = torch.device("cuda", 0)
-POOL = (0, 1)
+HANDLE = (0, 1)
 
 
 class Graph:
     """A CUDA graph that fails as real ones do: where another one is begun or destroyed while it is recorded."""
 
     recording: "Graph | None" = None
-    begun = ended = destroyed = 0
+    begun = ended = destroyed = reserved = taken = 0
     log: list[str] = []
 
     def capture_begin(self, pool: Any, capture_error_mode: str) -> None:
         assert Graph.recording is None
-        assert (pool, capture_error_mode) == (POOL, "thread_local")
+        assert (pool, capture_error_mode) == (HANDLE, "thread_local")
         Graph.recording = self
         Graph.begun += 1
+        Graph.reserved += Graph.taken
 
     def capture_end(self) -> None:
         assert Graph.recording is self
@@ -55,23 +58,25 @@ class Graph:
 def captures(monkeypatch: pytest.MonkeyPatch) -> Iterator[Captures]:
     """A process in which nothing was recorded yet."""
     Graph.recording, Graph.begun, Graph.ended, Graph.destroyed, Graph.log = None, 0, 0, 0, []
+    Graph.taken = 0
     fresh = Captures()
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "device", nullcontext)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: HANDLE)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: Graph.reserved)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: Graph.log.append("emptied"))
     monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", lambda *_: None, raising=False)
     monkeypatch.setattr(torch._C, "_cuda_releasePool", lambda *_: None, raising=False)
     for module in (_capture, _record):
         monkeypatch.setattr(module, "side_stream", nullcontext)
         monkeypatch.setattr(module, "CAPTURES", fresh)
-        monkeypatch.setattr(module, "new_pool", lambda: POOL)
     yield fresh
     assert gc.isenabled()
 
 
 def recorded(captures: Captures, work: Callable[[], object] = lambda: None) -> Recording:
-    recording = captures.record(work, GPU, POOL)
+    recording = captures.record(work, GPU, Pool())
     assert recording is not None
     return recording
 
@@ -112,7 +117,7 @@ def test_nothing_is_destroyed_while_another_is_recorded(captures: Captures, drop
 def test_garbage_is_not_collected_while_something_is_recorded(captures: Captures) -> None:
     recorded(captures, lambda: Graph.log.append(str(gc.isenabled())))
     with pytest.warns(RecordingWarning):
-        captures.record(fail, GPU, POOL)
+        captures.record(fail, GPU, Pool())
     assert Graph.log == ["False"]
     gc.disable()
     try:
@@ -154,16 +159,16 @@ def test_threads_record_one_after_another(captures: Captures) -> None:
 
 def test_a_failure_is_told_once_and_a_few_in_a_row_end_it(captures: Captures) -> None:
     with pytest.warns(RecordingWarning, match=r"\(operation not permitted when stream is capturing\), and goes on"):
-        assert captures.record(fail, GPU, POOL) is None
+        assert captures.record(fail, GPU, Pool()) is None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in range(2):  # what succeeds shows that others may
-            assert captures.record(fail, GPU, POOL) is None
+            assert captures.record(fail, GPU, Pool()) is None
             recorded(captures)
         for _ in range(MOST_FAILURES + 5):
-            assert captures.record(fail, GPU, POOL) is None
+            assert captures.record(fail, GPU, Pool()) is None
     assert Graph.begun == Graph.ended == 5 + MOST_FAILURES
-    assert captures.record(lambda: None, GPU, POOL) is None
+    assert captures.record(lambda: None, GPU, Pool()) is None
 
 
 @pytest.mark.filterwarnings("ignore::frofa.exceptions.RecordingWarning")
@@ -173,15 +178,15 @@ def test_the_allocator_is_told_of_failures_that_it_does_not_know(
     told: list[Any] = []
     monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", lambda *given: told.append(("end", *given)))
     monkeypatch.setattr(torch._C, "_cuda_releasePool", lambda *given: told.append(("release", *given)))
-    captures.record(fail, GPU, POOL)
-    assert told == [("end", 0, POOL), ("release", 0, POOL)]
+    captures.record(fail, GPU, Pool())
+    assert told == [("end", 0, HANDLE), ("release", 0, HANDLE)]
     assert Graph.destroyed == 0  # PyTorch asks the graph whether it is being recorded
 
     def known(*_: Any) -> None:
         raise RuntimeError("not currently recording to mempool_id")
 
     monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", known)
-    captures.record(fail, GPU, POOL)
+    captures.record(fail, GPU, Pool())
     assert len(told) == 2
     assert Graph.destroyed == 1
 
@@ -192,13 +197,13 @@ def test_too_little_memory_is_for_the_caller(captures: Captures) -> None:
 
     for _ in range(MOST_FAILURES + 1):
         with pytest.raises(torch.OutOfMemoryError):
-            captures.record(work, GPU, POOL)
+            captures.record(work, GPU, Pool())
     recorded(captures)
 
 
 def test_errors_of_other_kinds_are_not_hidden(captures: Captures) -> None:
     with pytest.raises(ZeroDivisionError):
-        captures.record(lambda: 1 / 0, GPU, POOL)
+        captures.record(lambda: 1 / 0, GPU, Pool())
     recorded(captures)
 
 
@@ -260,7 +265,7 @@ class Worker:
 
 
 def test_works_are_recorded_at_the_second_call() -> None:
-    replay, worker = Replays(GPU), Worker(fails=False)
+    replay, worker = Replays(GPU, Pool()), Worker(fails=False)
     for _ in range(4):
         replay(worker.first)
     replay(worker.second)
@@ -272,7 +277,7 @@ def test_works_are_recorded_at_the_second_call() -> None:
 
 @pytest.mark.filterwarnings("ignore::frofa.exceptions.RecordingWarning")
 def test_works_of_which_one_cannot_be_recorded_go_on_as_they_are() -> None:
-    replay, worker = Replays(GPU), Worker(fails=True)
+    replay, worker = Replays(GPU, Pool()), Worker(fails=True)
     for _ in range(4):
         replay(worker.second)
         replay(worker.first)
@@ -281,45 +286,81 @@ def test_works_of_which_one_cannot_be_recorded_go_on_as_they_are() -> None:
 
 
 def test_nothing_is_recorded_on_a_cpu() -> None:
-    replay, worker = Replays(torch.device("cpu")), Worker(fails=False)
+    replay, worker = Replays(torch.device("cpu"), None), Worker(fails=False)
     for _ in range(4):
         replay(worker.first)
-    assert (worker.done, Graph.begun, replay.nbytes) == ([4, 0], 0, 0)
+    assert (worker.done, Graph.begun) == ([4, 0], 0)
 
 
+@dataclass(eq=False)
 class Sized:
-    """Something to keep of a known size."""
+    """Recordings for problems of a shape, of a known size."""
 
-    def __init__(self, nbytes: int) -> None:
-        self.nbytes = nbytes
+    batch: Any
+    nbytes: int = 0
 
-
-def test_what_is_kept_fits_into_so_many_bytes() -> None:
-    kept: Any = _Kept()
-    for i, size in enumerate([40, 30, 30]):
-        kept.keep((i,), Sized(size), 100)
-    assert len(kept) == 3
-    assert kept.take((0,)).nbytes == 40
-    assert kept.take((0,)) is None
-    kept.keep((0,), Sized(41), 100)  # the last one that was used; the others come before it
-    assert [kept.take((i,)) is None for i in range(3)] == [False, True, False]
-    kept.keep((3,), Sized(50), 100)
-    kept.keep((4,), Sized(101), 100)
-    assert len(kept) == 0
-    for i in range(MOST_KEPT + 3):
-        kept.keep((i,), Sized(0), 100)
-    assert len(kept) == MOST_KEPT
-    kept.keep((MOST_KEPT,), Sized(1), 100)
-    assert len(kept) == MOST_KEPT
+    def adopt(self, batch: Any) -> None:
+        self.batch = batch
 
 
-def test_what_is_kept_counts_the_memory_of_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_record, "pool_bytes", lambda pool: 1000 if pool == POOL else 0)
-    replay, worker = Replays(GPU), Worker(fails=False)
-    assert replay.nbytes == 0
-    for _ in range(2):
-        replay(worker.first)
-    assert replay.nbytes == 1000
+def problem(n: int) -> Any:
+    return SimpleNamespace(tensors=lambda: [torch.empty(n)])
+
+
+@pytest.fixture
+def shelf(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """With room for 100 bytes."""
+    monkeypatch.setattr(_logistic_replay, "_Replayed", lambda batch, _: Sized(batch))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=10_000))
+    return _Shelf(GPU)
+
+
+def put(shelf: Any, n: int, nbytes: int) -> None:
+    replayed = shelf.take(problem(n))
+    replayed.nbytes = nbytes
+    shelf.keep(replayed)
+
+
+def shapes(shelf: Any) -> list[int]:
+    return [shape[0] for (shape,) in shelf.kept]
+
+
+def test_what_is_kept_fits_into_so_many_bytes(shelf: Any) -> None:
+    for n, nbytes in enumerate([40, 30, 30]):
+        put(shelf, n, nbytes)
+    assert shapes(shelf) == [0, 1, 2]
+    put(shelf, 0, 41)  # the last one that was used, so that the one before goes
+    assert shapes(shelf) == [2, 0]
+    put(shelf, 3, 101)
+    assert shapes(shelf) == []
+
+
+def test_the_memory_of_recordings_counts_and_is_let_go(shelf: Any) -> None:
+    pool, replay = shelf.pool, Replays(GPU, shelf.pool)
+    put(shelf, 0, 30)
+    for Graph.taken, work in ((50, Worker(fails=False).first), (20, Worker(fails=False).second)):
+        for _ in range(3):
+            replay(work)
+    assert pool.nbytes == 70
+    put(shelf, 1, 10)
+    assert shapes(shelf) == [1]
+    put(shelf, 2, 31)
+    assert shapes(shelf) == []
+    assert shelf.pool is not pool
+
+
+def test_few_recordings_are_kept(shelf: Any) -> None:
+    for n in range(MOST_KEPT + 3):
+        put(shelf, n, 0)
+    assert shapes(shelf) == list(range(3, MOST_KEPT + 3))
+
+
+def test_threads_do_not_share_recordings(monkeypatch: pytest.MonkeyPatch, shelf: Any) -> None:
+    monkeypatch.setattr(_logistic_replay, "_SHELVES", {GPU: [shelf]})
+    with _logistic_replay._shelf(GPU) as first, _logistic_replay._shelf(GPU) as second:
+        assert first is shelf
+        assert second.pool is not shelf.pool
+    assert {GPU: [second, first]} == _logistic_replay._SHELVES
 
 
 def test_generators_are_those_before_where_a_recording_fails(
@@ -336,7 +377,7 @@ def test_generators_are_those_before_where_a_recording_fails(
         return drawn
 
     with pytest.warns(RecordingWarning):
-        captures.record(work, GPU, POOL, [generator])
+        captures.record(work, GPU, Pool(), [generator])
     [(which, state)] = renewed
     assert which is generator
     assert torch.equal(state, before)
