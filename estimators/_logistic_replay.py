@@ -6,12 +6,14 @@ stay where they are: so a step is recorded once, as a CUDA graph, and replayed.
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from frofa._capture import Pool
 from frofa.estimators._logistic_batch import Batch, dot
 from frofa.estimators._logistic_descent import (
     LONGEST,
@@ -25,13 +27,14 @@ from frofa.estimators._logistic_descent import (
     Watch,
 )
 from frofa.estimators._logistic_path import solve_path
-from frofa.estimators._record import replays
+from frofa.estimators._record import Replays
 
 RENEWED = 25
 """Steps after which a stage gets a new preconditioner, once: there, the first was made far from the solution."""
 KEPT_SHARE = 0.01
-"""Of a GPU's memory, that the problems of a kept recording may take."""
-_KEPT: "dict[tuple[Any, ...], _Replayed]" = {}
+"""Of a GPU's memory, that kept recordings may take with their problems."""
+MOST_KEPT = 8
+"""Recordings, each of which takes memory of the host as well."""
 
 
 def replay_path(batch: Batch, path: Sequence[Stage]) -> Iterator[Solution]:
@@ -40,37 +43,77 @@ def replay_path(batch: Batch, path: Sequence[Stage]) -> Iterator[Solution]:
     Parameters and results are those of `solve_path`, which goes on where a problem is not solved in this way.
     """
     batch.use_float64()
-    replayed = _take(batch)
-    for i, stage in enumerate(path):
-        solution = replayed.solve(stage)
-        if solution is None:
-            yield from islice(solve_path(batch, path), i, None)
-            break
-        yield solution
-    _keep(replayed)
+    with _shelf(batch.exact.device) as shelf:
+        replayed = shelf.take(batch)
+        for i, stage in enumerate(path):
+            solution = replayed.solve(stage)
+            if solution is None:
+                yield from islice(solve_path(batch, path), i, None)
+                break
+            yield solution
+        shelf.keep(replayed)
 
 
-def _take(batch: Batch) -> "_Replayed":
-    """What has its steps recorded for problems of this shape, where that was kept."""
-    replayed = _KEPT.pop(_shapes(batch), None)
-    if replayed is None:
-        return _Replayed(batch)
-    replayed.adopt(batch)
-    return replayed
+@contextmanager
+def _shelf(device: torch.device) -> "Iterator[_Shelf]":
+    """Recordings for a device, which nobody else uses meanwhile."""
+    free = _SHELVES.setdefault(device, [])
+    try:
+        shelf = free.pop()
+    except IndexError:  # all are in use
+        shelf = _Shelf(device)
+    yield shelf
+    free.append(shelf)
 
 
-def _keep(replayed: "_Replayed") -> None:
-    """Keep recordings for the next problems of their shape, in place of those that were kept until then."""
-    device = replayed.coef.device
-    _KEPT.clear()
-    if device.type == "cuda":
-        room = KEPT_SHARE * torch.cuda.get_device_properties(device).total_memory
-        if sum(part.nbytes for part in (*replayed.batch.tensors(), *replayed.memory.tensors())) <= room:
-            _KEPT[_shapes(replayed.batch)] = replayed
+class _Shelf:
+    """Recordings for problems of the last shapes, as many as there is room for; they share a pool of memory.
+
+    Parameters
+    ----------
+    device : torch.device
+        On a CPU, nothing is recorded, and nothing kept.
+    """
+
+    def __init__(self, device: torch.device):
+        self.room = 0
+        if device.type == "cuda":
+            self.room = int(KEPT_SHARE * torch.cuda.get_device_properties(device).total_memory)
+        self.clear()
+
+    def clear(self) -> None:
+        """Drop all recordings, and the memory that they share."""
+        self.kept: dict[tuple[Any, ...], _Replayed] = {}
+        self.pool = Pool() if self.room else None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the GPU's memory that all take."""
+        return sum(one.nbytes for one in self.kept.values()) + (self.pool.nbytes if self.pool else 0)
+
+    def take(self, batch: Batch) -> "_Replayed":
+        """What has its steps recorded for problems of this shape, where that was kept; it is no longer kept."""
+        replayed = self.kept.pop(_shapes(batch), None)
+        if replayed is None:
+            return _Replayed(batch, self.pool)
+        replayed.adopt(batch)
+        return replayed
+
+    def keep(self, replayed: "_Replayed") -> None:
+        """Keep recordings for the next problems of their shape, and drop the oldest others."""
+        self.kept[_shapes(replayed.batch)] = replayed
+        while len(self.kept) > MOST_KEPT or (len(self.kept) > 1 and self.nbytes > self.room):
+            del self.kept[next(iter(self.kept))]
+        if self.nbytes > self.room:
+            self.clear()
+
+
+_SHELVES: dict[torch.device, list[_Shelf]] = {}
+"""Those that nobody uses."""
 
 
 def _shapes(batch: Batch) -> tuple[Any, ...]:
-    return batch.exact.device, *(part.shape for part in batch.tensors())
+    return tuple(part.shape for part in batch.tensors())
 
 
 class _Replayed:
@@ -81,7 +124,7 @@ class _Replayed:
     and whether the length will do.
     """
 
-    def __init__(self, batch: Batch):
+    def __init__(self, batch: Batch, pool: Pool | None = None):
         self.batch, new = batch, batch.exact.new_zeros
         n_problems, n_scores, width = batch.shape
         self.coef, self.last_coef, self.smooth, self.direction = (new(batch.shape) for _ in range(4))
@@ -94,9 +137,15 @@ class _Replayed:
         self.n_iter = torch.zeros(n_problems, dtype=torch.int64, device=batch.exact.device)
         self.goal, self.report = new(3), new(2)
         self.memory = _Memory(new(n_problems, MEMORY, n_scores, width))
-        works = self._begin, self._go_on, self._advance, self._retry, self._renew
-        self.begin, self.go_on, self.advance, self.retry, self.renew = replays(works, batch.exact.device)
+        self.replay = Replays(batch.exact.device, pool)
         self._reset()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the device's memory that this holds, besides the pool's."""
+        tensors = [part for part in vars(self).values() if isinstance(part, Tensor)]
+        tensors += [*self.batch.tensors(), *self.memory.tensors(), *self.factors, *self.trial]
+        return sum(part.nbytes for part in tensors)
 
     def adopt(self, batch: Batch) -> None:
         """Take other problems of the same shape in."""
@@ -120,9 +169,9 @@ class _Replayed:
                 break
             if again:
                 self._settle()
-            self.advance()
+            self.replay(self._advance)
             if step == RENEWED:
-                self.renew()
+                self.replay(self._renew)
             worst, again = self.report.tolist()
         if not worst <= 1:
             return None
@@ -131,9 +180,9 @@ class _Replayed:
     def _start(self, stage: Stage) -> None:
         self.penalty.copy_(self.batch.penalty(stage.C))
         self.goal.copy_(torch.tensor(Goal.of(stage.tol)))
-        self.begin()
+        self.replay(self._begin)
         self._settle()
-        self.go_on()
+        self.replay(self._go_on)
 
     def _begin(self) -> None:
         """Look in the direction from the last solution but one to the last."""
@@ -163,7 +212,7 @@ class _Replayed:
         for _ in range(MAX_TRIALS):
             if not self.report.tolist()[1]:
                 break
-            self.retry()
+            self.replay(self._retry)
 
     def _advance(self) -> None:
         """Take the step that was found, and find the next."""

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Generator, Tensor
 
+from frofa._capture import CAPTURES
 from frofa.estimators._device import keep_freed_memory
 from frofa.estimators._gather import layout_of
 from frofa.estimators._lazy import Tokens
@@ -156,7 +157,7 @@ class _Work:
             self.limit = min(self.limit, half)
             gc.collect()  # a recorded step and what it belongs to refer to each other
             if self.tokens.device.type == "cuda":
-                torch.cuda.empty_cache()
+                CAPTURES.empty_cache()
         return 0, _split(chunk, half)
 
 

@@ -1,11 +1,12 @@
-"""Recording of a training step on a GPU."""
+"""Work on a GPU that is recorded once as a CUDA graph, and replayed from then on."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
 
+from frofa._capture import CAPTURES, Pool, Recording, side_stream
 from frofa.augmentations import TokenBatch
 from frofa.estimators._schedule import Rule
 
@@ -16,7 +17,8 @@ class Recorded:
     """A training step that runs a few times as it is, is then recorded as a CUDA graph, and replayed from then on.
 
     A step of a light head is hundreds of small kernels, and launching them takes the host several times as long as they
-    run. A replay reads from fixed places, to which each batch is copied.
+    run. A replay reads from fixed places, to which each batch is copied. A step that cannot be recorded goes on as it
+    is.
 
     Parameters
     ----------
@@ -32,89 +34,66 @@ class Recorded:
     def __init__(self, step: Callable[[TokenBatch, Rule], None], generators: Sequence[Generator]):
         self.step, self.generators = step, generators
         self.calls = 0
-        self.graph: torch.cuda.CUDAGraph | None = None
+        self.recording: Recording | None = None
         self.last: TokenBatch | None = None
 
     def __call__(self, batch: TokenBatch, rule: Rule) -> None:
         """Take a step."""
-        device = batch.patches.device
         self.calls += 1
-        if self.calls <= self.WARM_UP:
-            with _side_stream(device):
+        if self.calls == self.WARM_UP + 1:
+            self._record(batch, rule)
+        if self.recording is None:
+            with side_stream(batch.patches.device):
                 self.step(batch, rule)
             return
-        if self.graph is None:
-            self.batch, self.rule = _copy(batch), rule._replace(lr=rule.lr.clone())
-            torch.cuda.empty_cache()  # what the first steps took: a recording has memory of its own
-            self.graph = torch.cuda.CUDAGraph()
-            for generator in self.generators:
-                self.graph.register_generator_state(generator)
-            with torch.cuda.device(device), torch.cuda.graph(self.graph):
-                self.step(self.batch, self.rule)
         if batch is not self.last:  # the same one, where every step sees all samples
             self.last = batch
             for name in TENSORS:
                 if isinstance(target := getattr(self.batch, name), Tensor):
                     target.copy_(getattr(batch, name))
         self.rule.lr.copy_(rule.lr)
-        self.graph.replay()
+        self.recording.replay()
+
+    def _record(self, batch: TokenBatch, rule: Rule) -> None:
+        self.batch, self.rule = _copy(batch), rule._replace(lr=rule.lr.clone())
+        CAPTURES.empty_cache()  # what the first steps took: a recording has memory of its own
+        work = partial(self.step, self.batch, self.rule)
+        self.recording = CAPTURES.record(work, batch.patches.device, Pool(), self.generators)
 
 
-class Replay:
-    """Work on tensors that stay where they are: done as it is at first, then recorded as a CUDA graph, and replayed.
+class Replays:
+    """Works on tensors that stay where they are, one at a time: each is done as it is, then recorded, then replayed.
 
     Parameters
     ----------
-    work : callable
-        Must not wait for the device.
     device : torch.device
-        On a CPU, work is always done as it is.
-    pool : optional
-        Of memory, which several recordings may share that leave nothing in it.
+    pool : Pool or None
+        Of memory; without one, as on a CPU, nothing is recorded.
     """
 
-    def __init__(self, work: Callable[[], object], device: torch.device, pool: Any = None):
-        self.work, self.device, self.pool = work, device, pool
-        self.called = False
-        self.graph: torch.cuda.CUDAGraph | None = None
+    def __init__(self, device: torch.device, pool: Pool | None):
+        self._device, self._pool = device, pool
+        self._recordings: dict[str, Recording | None] = {}
 
-    def __call__(self) -> None:
-        """Do it."""
-        if not self.called or self.device.type != "cuda":
-            self.called = True
-            self.work()
-            return
-        if self.graph is None:
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.device(self.device), _side_stream(self.device):
-                self.graph.capture_begin(self.pool)  # `torch.cuda.graph` would also empty the cache of memory
-                try:
-                    self.work()
-                finally:
-                    self.graph.capture_end()
-        self.graph.replay()
+    def __call__(self, work: Callable[[], object]) -> None:
+        """Do a work, which its name tells from the others; it must not wait for the device."""
+        name = work.__name__
+        if self._pool is not None and name in self._recordings:
+            recording = self._recordings[name] = self._recordings[name] or self._record(work, self._pool)
+            if recording is not None:
+                recording.replay()
+                return
+        self._recordings.setdefault(name, None)
+        work()
 
-
-def replays(works: Sequence[Callable[[], object]], device: torch.device) -> list[Replay]:
-    """Replays of works one of which is done at a time."""
-    pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
-    return [Replay(work, device, pool) for work in works]
-
-
-class _side_stream:  # noqa: N801 (used as a function)
-    """Run on another stream than the current one, in order with it."""
-
-    def __init__(self, device: torch.device):
-        self.main, self.side = torch.cuda.current_stream(device), torch.cuda.Stream(device)
-        self.context = torch.cuda.stream(self.side)
-
-    def __enter__(self) -> None:
-        self.side.wait_stream(self.main)
-        self.context.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        self.context.__exit__(*error)
-        self.main.wait_stream(self.side)
+    def _record(self, work: Callable[[], object], pool: Pool) -> Recording | None:
+        try:
+            recording = CAPTURES.record(work, self._device, pool)
+        except torch.OutOfMemoryError:
+            recording = None
+        if recording is None:
+            self._pool = None
+        return recording
 
 
 def _copy(batch: TokenBatch) -> TokenBatch:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from frofa._capture import CAPTURES
 from frofa.backbone import Backbone, Request
 
 Computed: TypeAlias = npt.NDArray[Any] | Tensor
@@ -146,7 +147,7 @@ class Engine:
             wanted, self.batch_size = self.batch_size, (min(self.batch_size, len(pixels)) + 1) // 2
             self._wanted = self._wanted or wanted
             if self.backbone.device.type == "cuda":
-                torch.cuda.empty_cache()
+                CAPTURES.empty_cache()
         if self._wanted > 0:
             warnings.warn(
                 f"memory runs out at {self._wanted} images a pass: going on with {self.batch_size}. Features may "

@@ -25,7 +25,7 @@ from frofa.backbone import Backbone, Request
 from frofa.estimators.ragged import RaggedTokens
 from frofa.exceptions import ImageReadError
 from frofa.images import ImageItem, describe
-from frofa.store import FeatureArray, FeatureSpec, FeatureStore
+from frofa.store import MANIFEST, FeatureArray, FeatureSpec, FeatureStore
 from frofa.store.ragged import RaggedStore
 
 Positions = npt.NDArray[np.intp]
@@ -123,6 +123,7 @@ class Run:
         tasks = [Task(position, item, None, background=background) for position, item in enumerate(self.items)]
         sink = NativeSink(len(self.items)) if isinstance(self.backbone, NativeBackbone) else ArraySink(len(self.items))
         with closing(self._decoders()) as decoders:
+            decoders.start(len(tasks))
             self._compute(tasks, self.targets, decoders, sink)
         kept = self._kept(range(len(self.items)))
         self.n_computed, self.n_from_store = [len(kept)] * len(self.targets), [0] * len(self.targets)
@@ -131,6 +132,8 @@ class Run:
     def with_store(self, store: FeatureStore) -> tuple[list[FeatureArray | RaggedTokens], Positions]:
         """Compute what the store does not have, batch by batch into the store; return all from it, not read yet."""
         with closing(self._decoders()) as decoders:
+            if self.settings.rehash or not (store.path / MANIFEST).exists():  # all will be read
+                decoders.start(len(self.items))
             known = None if self.settings.rehash else KnownFiles(store, self.items)
             digests = self._digests(decoders, known.digests if known else {})
             first: dict[str, int] = {}
@@ -184,6 +187,7 @@ class Run:
         """The digest of each image that could be read, by position."""
         unknown = [position for position in range(len(self.items)) if position not in known]
         few = len(unknown) < FEW
+        decoders.start(len(unknown))
         starts = iter(range(0, len(unknown), DIGEST_CHUNK))
         waiting: deque[tuple[list[int], Future[list[str | ImageReadError]]]] = deque()
         digests = dict(known)

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from typing import TypeAlias
 
 import torch
@@ -47,18 +47,22 @@ def run_pipeline(
     preprocessing = engine.backbone.preprocessing
     size = engine.handed
     with ExitStack() as stack:
+        writer = stack.enter_context(ThreadPoolExecutor(1, "frofa-write"))
+        pinning: Future[Pinned] | None = None
         if preprocessing.geometry is None:
             source = batches_by_shape(tasks, decoders, preprocessing.whole, size, fail)
         else:
             n_rows = min(len(tasks), (IN_FLIGHT + 2) * size)
             pixels = torch.from_numpy(decoders.allocate(n_rows, preprocessing.geometry))
-            if engine.backbone.device.type == "cuda":
-                stack.enter_context(closing(Pinned(pixels)))
             source = batches(tasks, decoders, Rows(pixels), size, fail)
-        writer = stack.enter_context(ThreadPoolExecutor(1, "frofa-write"))
+            if engine.backbone.device.type == "cuda":  # while the first images are decoded
+                pinning = writer.submit(Pinned, pixels)
+                stack.callback(lambda pinned: pinned.result().close(), pinning)
         pending: deque[Future[None]] = deque()
         faulty = Faulty(engine, tasks, fail)
         for batch in source:
+            if pinning is not None:
+                pinning.result()
             arrived, sound = faulty.launch(batch)
             pending.append(writer.submit(_hand_over, arrived, sound, take, faulty))
             if len(pending) > IN_FLIGHT:

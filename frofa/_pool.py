@@ -36,6 +36,17 @@ class Decoders:
         self.n_jobs = n_jobs
         self._processes = Processes(n_jobs) if processes else None
         self._threads = ThreadPoolExecutor(n_jobs, "frofa-decode")
+        self._started = False
+
+    def start(self, n_images: int) -> None:
+        """Start the processes that so many images need, where there are to be some and none is yet.
+
+        They are ready a moment later: there is something else to do meanwhile.
+        """
+        if self._processes is not None and not self._started:
+            self._started = True
+            for _ in range(min(self.n_jobs, n_images)):
+                self._threads.submit(self._processes.start)
 
     def allocate(self, n_rows: int, geometry: Geometry) -> Pixels:
         """Rows of pixels (n_rows, H, W, 3) for `decode`."""
@@ -83,7 +94,7 @@ class Decoders:
 
 
 class Processes:
-    """Processes that decode into shared rows, started as they are needed.
+    """Processes that decode into shared rows, started before they are needed or when they are.
 
     Parameters
     ----------
@@ -123,7 +134,8 @@ class Processes:
     def _ask(self, request: Request) -> list[Any]:
         if not request.tasks:
             return []
-        process = self._take()
+        with self._lock:
+            process = self._idle.pop() if self._idle else self._begin()
         results, noted = process.ask(request)
         with self._lock:
             self._idle.append(process)
@@ -131,22 +143,26 @@ class Processes:
             warnings.warn_explicit(text, category, filename, lineno)
         return results
 
-    def _take(self) -> DecodingProcess:
+    def start(self) -> None:
+        """Start a process, and do not wait for it."""
         with self._lock:
-            if self._closed:
-                raise RuntimeError("the decoding processes have been closed")
-            if self._idle:
-                return self._idle.pop()
-            setup = Setup(self._notes.handle, self._positions.nbytes, len(self._all))
-            inherited = (*self._notes.inherited, *self._pixels.inherited)
-            process = DecodingProcess(setup, self._positions, inherited)
-            self._all.append(process)
-            return process
+            self._idle.append(self._begin())
+
+    def _begin(self) -> DecodingProcess:
+        if self._closed:
+            raise RuntimeError("the decoding processes have been closed")
+        setup = Setup(self._notes.handle, self._positions.nbytes, len(self._all))
+        inherited = (*self._notes.inherited, *self._pixels.inherited)
+        process = DecodingProcess(setup, self._positions, inherited)
+        self._all.append(process)
+        return process
 
     def close(self) -> None:
         """End all processes, whatever they are doing."""
         with self._lock:
             self._closed = True
+            for process in self._all:
+                process.kill()
             for process in self._all:
                 process.end()
             self._pixels.close()

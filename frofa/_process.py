@@ -82,9 +82,13 @@ class DecodingProcess:
             "decode='thread' needs no processes, and fewer n_jobs take less memory."
         )
 
-    def end(self) -> None:
-        """Kill it."""
+    def kill(self) -> None:
+        """Begin to end it, whatever it is doing."""
         self._process.kill()
+
+    def end(self) -> None:
+        """Kill it, and wait until it is gone."""
+        self.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None

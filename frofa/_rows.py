@@ -1,8 +1,8 @@
 """Rows of pixels that images are decoded into and batches are taken from."""
 
 import contextlib
-import heapq
 import threading
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,21 +23,31 @@ class Rows:
 
     def __init__(self, pixels: Tensor):
         self.pixels = pixels
-        self._free = list(range(len(pixels)))  # a heap: rows that follow each other make a batch without a copy
+        self._free = list(range(len(pixels)))  # in order
+        self._next = 0
         self._changed = threading.Condition()
 
     def take(self, n: int, *, wait: bool) -> list[int]:
-        """Take up to `n` rows that are free; with `wait`, at least one where `n` is not 0."""
+        """Take up to `n` rows that are free; with `wait`, at least one where `n` is not 0.
+
+        The first ones after those that were taken last: rows that follow each other make a batch without a copy, and
+        whole batches are given back in turn.
+        """
         with self._changed:
             while wait and n and not self._free:
                 self._changed.wait()
-            return [heapq.heappop(self._free) for _ in range(min(n, len(self._free)))]
+            taken = []
+            for _ in range(min(n, len(self._free))):
+                place = bisect_left(self._free, self._next)
+                taken.append(self._free.pop(place if place < len(self._free) else 0))
+                self._next = taken[-1] + 1
+            return taken
 
     def give_back(self, rows: Sequence[int]) -> None:
         """Rows whose pixels are no longer needed."""
         with self._changed:
             for row in rows:
-                heapq.heappush(self._free, row)
+                insort(self._free, row)
             self._changed.notify()
 
     def batch(self, rows: Sequence[int]) -> Tensor:

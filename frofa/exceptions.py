@@ -109,3 +109,7 @@ class StoreNotWrittenWarning(UserWarning):
 
 class SkippedImagesWarning(UserWarning):
     """Images were left out because of ``on_error="skip"``."""
+
+
+class RecordingWarning(UserWarning):
+    """Work on a GPU could not be recorded as a CUDA graph, and is done step by step: slower, with the same results."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,33 @@ def test_rows_that_follow_each_other_are_not_copied() -> None:
     assert torch.equal(rows.batch([5, 2, 3]), pixels[[5, 2, 3]])
     rows.give_back([6, 1])
     assert rows.take(2, wait=True) == [1, 6]
+
+
+def test_batches_that_are_given_back_in_turn_stay_whole() -> None:
+    rows = Rows(torch.zeros(12, 1, 1, 3, dtype=torch.uint8))
+    begun, waiting = [], []
+    for turn in range(30):
+        begun += rows.take(3, wait=True)  # as many at a time as do not make up a batch
+        if len(begun) >= 4:
+            waiting.append([begun.pop(0) for _ in range(4)])
+        if len(waiting) > 1:
+            batch = waiting.pop(0)
+            assert batch == list(range(batch[0], batch[0] + 4)), turn
+            rows.give_back(batch)
+
+
+def test_processes_are_started_before_there_is_work(image_paths: list[str]) -> None:
+    with closing(Decoders(3, processes=True)) as decoders:
+        decoders.start(2)
+        decoders.start(3)  # they were
+        decoders.submit(int).result()
+        assert decoders._processes is not None
+        assert len(decoders._processes._all) <= 2
+        decoders.allocate(8, GEOMETRY)
+        tasks = [Task(0, image_paths[0], None, row) for row in range(8)]
+        assert [future.result() for future in [decoders.decode([task]) for task in tasks]] == [[None]] * 8
+    with closing(Decoders(2)) as threads:
+        threads.start(2)  # there are none
 
 
 def test_a_pool_that_is_closed_takes_nothing(image_paths: list[str]) -> None:

@@ -1,8 +1,11 @@
 """A GPU gives what a CPU gives, and what was trained there is used here."""
 
+import gc
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +19,11 @@ from sklearn.base import clone
 import frofa
 from frofa import FrozenFeatureExtractor, extract_many
 from frofa import augmentations as A
+from frofa._capture import CAPTURES, Pool
 from frofa._engine import Engine, automatic_batch_size
 from frofa.augmentations import Augmentation, Brightness, RandAugment, RandomChoice, Rotate, TokenBatch, TrivialAugment
 from frofa.backbone import Request, load_backbone
-from frofa.estimators import MAPClassifier, RaggedTokens, SoftMoEClassifier
+from frofa.estimators import LogisticProbeClassifier, MAPClassifier, RaggedTokens, SoftMoEClassifier
 from frofa.estimators._flat import Heads, Layout
 from frofa.estimators._gradient import Gradient
 from frofa.estimators._map_gradients import MapModel
@@ -27,6 +31,7 @@ from frofa.estimators._map_head import init_map_head
 from frofa.estimators._schedule import Rule
 from frofa.estimators._sgd import factor_dtype, update
 from frofa.estimators._training import Step
+from frofa.exceptions import RecordingWarning
 from frofa.store import FeatureSpec, FeatureStore, transfer
 
 VARIED: tuple[Any, ...] = (
@@ -276,6 +281,94 @@ def test_recorded_steps_of_experts_are_the_steps(augment: Augmentation | None, m
         np.testing.assert_allclose(recorded.weights_[name], value, rtol=1e-2, atol=2e-4, err_msg=name)
     if augment is None:
         np.testing.assert_allclose(recorded.predict_proba(tokens), on_cpu.predict_proba(tokens), atol=1e-2)
+
+
+@pytest.fixture
+def collected_often() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.set_threshold(100)
+    yield
+    gc.set_threshold(*before)
+
+
+def search(n: int, seed: int = 0) -> None:
+    """Fit a probe large enough for its steps to be recorded."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 6
+    X = rng.normal(size=(n, 100)) + 3 * rng.normal(size=(6, 100))[y]
+    assert LogisticProbeClassifier(1e-2, tol=1e-3, device="cuda").fit(X, y).score(X, y) == 1
+
+
+@pytest.mark.usefixtures("collected_often")
+def test_steps_of_many_shapes_are_recorded() -> None:
+    """What is dropped of the shapes before spoils no recording, and memory does not grow with their number."""
+    reserved = []
+    for i in range(300):
+        search(90 + i)
+        reserved.append(torch.cuda.memory_reserved())
+    assert reserved[-1] <= 1.5 * reserved[99]
+
+
+@pytest.mark.usefixtures("collected_often")
+def test_threads_record_at_once() -> None:
+    tokens, y = torch.randn(60, 16, 64, generator=torch.Generator().manual_seed(0)).numpy(), np.arange(60) % 3
+    heads = MAPClassifier(device="cuda", n_steps=20), SoftMoEClassifier(device="cuda", n_steps=20, batch_size=30)
+
+    def work(i: int) -> bool:
+        search(200 + i % 5, i)
+        return hasattr(clone(heads[i % 2]).set_params(random_state=i).fit(tokens, y), "weights_")
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(24)))
+
+
+def test_a_recording_that_fails_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the allocator nor the generator takes it for going on, and the next one succeeds."""
+    monkeypatch.setattr(CAPTURES, "_told", False)
+    device, x = torch.device("cuda"), torch.zeros(1000, device="cuda")
+    generator, other = (torch.Generator("cuda").manual_seed(3) for _ in range(2))
+
+    def work() -> None:
+        x.uniform_(generator=generator)
+        torch.cuda.synchronize()
+
+    with pytest.warns(RecordingWarning, match="CUDA graph"):
+        assert CAPTURES.record(work, device, Pool(), [generator]) is None
+    assert torch.equal(x.uniform_(generator=generator).clone(), x.uniform_(generator=other))
+    before = torch.cuda.memory_reserved()
+    for _ in range(30):  # memory that two streams use is free again when both are done, unless something is recorded
+        used = torch.empty(2**26, dtype=torch.uint8, device="cuda")
+        used.record_stream(torch.cuda.Stream())
+        del used
+        torch.cuda.synchronize()
+    assert torch.cuda.memory_reserved() <= before + 2**27
+    pool = Pool()
+    recording = CAPTURES.record(lambda: x.uniform_(generator=generator).mul_(2), device, pool, [generator])
+    assert recording is not None
+    assert pool.nbytes < 2**23
+    recording.replay()
+    first = x.clone()
+    recording.replay()
+    assert not torch.equal(first, x)
+    assert torch.equal(first, 2 * x.uniform_(generator=other))
+
+
+@pytest.mark.filterwarnings("ignore::frofa.exceptions.RecordingWarning")
+def test_heads_train_without_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Waiting(Brightness):
+        """Asks the device, although it says that it does not."""
+
+        def apply(self, batch: TokenBatch, generator: torch.Generator) -> TokenBatch:
+            assert float(batch.patches.float().sum()) < 1e9
+            return super().apply(batch, generator)
+
+    monkeypatch.setattr(CAPTURES, "_failures", 0)
+    tokens, y = torch.randn(90, 49, 64, generator=torch.Generator().manual_seed(0)), np.arange(90) % 3
+    settings: Any = {"device": "cuda", "n_steps": 30, "random_state": 0}
+    waiting = MAPClassifier(Waiting(0.3), **settings).fit(tokens, y)
+    plain = MAPClassifier(Brightness(0.3), **settings).fit(tokens, y)
+    for name, value in plain.weights_.items():
+        np.testing.assert_allclose(waiting.weights_[name], value, rtol=1e-2, atol=2e-4, err_msg=name)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from frofa.estimators._batch_fit import Job, fit_many
 from frofa.estimators._logistic_batch import Batch
 from frofa.estimators._logistic_descent import Stage
 from frofa.estimators._logistic_path import solve_path
-from frofa.estimators._logistic_replay import _KEPT, _Replayed, replay_path
+from frofa.estimators._logistic_replay import _SHELVES, _Replayed, replay_path
 
 CS = (1e-3, 1e-2, 0.1, 1.0, 10.0)
 CASES = {"n > d": (200, 120, 5), "n < d": (60, 90, 4), "two classes": (90, 600, 2), "many classes": (120, 60, 30)}
@@ -96,7 +96,8 @@ def test_searches_on_a_gpu_are_those_on_a_cpu() -> None:
         for device in ("cpu", "cuda"):
             jobs = [Job(LogisticProbeClassifier(C, tol=1e-9, device=device), train) for C in CS for train in rows]
             heads[device] = fit_many(X, y, jobs)
-        assert len(_KEPT) == 1
+        [shelf] = _SHELVES[torch.device("cuda", 0)]
+        assert shelf.kept
         for ours, expected in zip(heads["cuda"], heads["cpu"], strict=True):
             # `tol` is on the gradient, from which weights differ by as much divided by the penalty, 1 / (C n).
             np.testing.assert_allclose(ours.predict_proba(X), expected.predict_proba(X), rtol=0, atol=1e-5)
