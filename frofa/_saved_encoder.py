@@ -1,15 +1,14 @@
 """A custom encoder in a saved file: its spec alone, since no code is stored."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from sklearn.pipeline import Pipeline
 
 from frofa.exceptions import SavedFileError
 
 if TYPE_CHECKING:
     from frofa.encoders import Encoder
+    from frofa.extractor import FrozenFeatureExtractor
 
 
 @dataclass(frozen=True)
@@ -36,33 +35,22 @@ def saved_model(model: Any) -> Any:
     return AbsentEncoder(canonical(model.spec, describe(model)))
 
 
-def with_encoder(loaded: Any, encoder: "Encoder | None", path: str) -> Any:
-    """Put the encoder where a file has its spec.
+def put_encoder(extractors: "Sequence[FrozenFeatureExtractor]", encoder: "Encoder | None", path: str) -> None:
+    """Put the encoder into the extractors of a file that wait for one.
 
     Raises
     ------
     SavedFileError
         If it is not given, has another spec, or has no place there.
     """
-    waiting = [part for part in _parts(loaded) if isinstance(getattr(part, "model", None), AbsentEncoder)]
-    if not waiting:
-        if encoder is not None:
-            raise SavedFileError(f"{path} has no custom encoder in it: leave encoder=None.")
-        return loaded
-    for extractor in waiting:
-        _check(extractor.model, encoder, path)
-        extractor.model = encoder
-    return loaded
+    if not extractors and encoder is not None:
+        raise SavedFileError(f"{path} has no custom encoder in it: leave encoder=None.")
+    for extractor in extractors:
+        absent: Any = extractor.model
+        extractor.model = _check(absent, encoder, path)
 
 
-def _parts(loaded: Any) -> Iterator[Any]:
-    yield loaded
-    if isinstance(loaded, Pipeline):
-        for _, step in loaded.steps:
-            yield from _parts(step)
-
-
-def _check(absent: AbsentEncoder, encoder: "Encoder | None", path: str) -> None:
+def _check(absent: AbsentEncoder, encoder: "Encoder | None", path: str) -> "Encoder":
     from frofa._custom import check_encoder, describe
     from frofa.encoders import canonical
 
@@ -78,3 +66,4 @@ def _check(absent: AbsentEncoder, encoder: "Encoder | None", path: str) -> None:
             f"{path} was saved with another encoder: expected the spec {absent.spec:.500}. Got {spec:.500}, of "
             f"{describe(encoder)}."
         )
+    return encoder

@@ -2,30 +2,28 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
-from functools import cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
-import safetensors
 import sklearn
 from safetensors.numpy import load as from_safetensors
 from safetensors.numpy import save as to_safetensors
 
 from frofa._files import write_atomically
-from frofa._saved_encoder import AbsentEncoder, saved_model, with_encoder
+from frofa._json import Fail, check_fields, parse_json
+from frofa._saved_encoder import put_encoder
+from frofa._saved_values import Arrays, Reader, encode
 from frofa._version import __version__
-from frofa.estimators._device import resolve_device
 from frofa.exceptions import SavedFileError
 
 if TYPE_CHECKING:
     from frofa.encoders import Encoder
 
-FORMAT = 1
-Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
+FORMAT = 2
+READABLE = (1, 2)
+"""Format 1, of frofa 0.1.0, has fewer kinds of values."""
 
 
 def save(estimator: Any, path: str | os.PathLike[str]) -> None:
@@ -58,14 +56,18 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     ['cat']
     """
     arrays: Arrays = {}
-    root = _encode(estimator, arrays, "estimator")
-    if "type" not in (root or {}):
-        raise SavedFileError(f"expected an estimator. Got {type(estimator).__name__}.")
-    description = json.dumps(
-        {"format": FORMAT, "frofa": __version__, "scikit-learn": sklearn.__version__, "root": root}, sort_keys=True
-    )
-    metadata = {"frofa": description, "digest": _digest(description, arrays)}
-    data = to_safetensors(arrays, metadata=metadata)
+    try:
+        root = encode(estimator, arrays, "estimator")
+        if not isinstance(root, dict) or "type" not in root:
+            raise SavedFileError(f"expected an estimator. Got {type(estimator).__name__}.")
+        content = {"format": FORMAT, "frofa": __version__, "scikit-learn": sklearn.__version__, "root": root}
+        description = json.dumps(content, sort_keys=True)
+        Reader(arrays, None).read(parse_json(description, SavedFileError)["root"])
+        data = to_safetensors(arrays, metadata={"frofa": description, "digest": _digest(description, arrays)})
+    except SavedFileError:
+        raise
+    except Exception as error:
+        raise SavedFileError(f"cannot save {type(estimator).__name__}: {_one_line(error)}") from error
     write_atomically(Path(path), lambda file: file.write(data))
 
 
@@ -95,134 +97,36 @@ def load(path: str | os.PathLike[str], *, device: str | None = None, encoder: "E
     FileNotFoundError
         If there is no such file.
     """
-    data = Path(path).read_bytes()
+    fail: Fail = lambda why: SavedFileError(f"{path} {why}")  # noqa: E731
+    content, arrays = _read(Path(path).read_bytes(), fail)
+    if content["format"] not in READABLE:
+        raise fail(
+            f"has format {content['format']}, written by frofa {content['frofa']}; this version reads format {FORMAT}."
+        )
+    reader = Reader(arrays, device)
+    try:
+        loaded = reader.read(content["root"])
+    except Exception as error:  # constructors and NumPy raise a dozen types of what makes no sense
+        raise fail(
+            f"describes no estimator that this version can build: {_one_line(error)}{_versions(content)}"
+        ) from error
+    put_encoder(reader.encoders, encoder, str(path))
+    return loaded
+
+
+def _read(data: bytes, fail: Fail) -> tuple[dict[str, Any], Arrays]:
+    """The description and the arrays of a file that is as it was written."""
     try:
         arrays = from_safetensors(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        description, digest = header["__metadata__"]["frofa"], header["__metadata__"]["digest"]
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise SavedFileError(f"{path} is not a file that frofa.save wrote, or it is damaged: {error}") from error
-    if _digest(description, arrays) != digest:
-        raise SavedFileError(f"{path} was changed after it was saved, or is damaged: its digest differs.")
-    try:
-        content = json.loads(description)
-        if content["format"] != FORMAT:
-            raise SavedFileError(
-                f"{path} has format {content['format']}, written by frofa {content['frofa']}; this version reads "
-                f"format {FORMAT}."
-            )
-        loaded = _decode(content["root"], arrays, device)
-        return with_encoder(loaded, encoder, str(path))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, SavedFileError):
-            raise
-        raise SavedFileError(f"{path} describes no estimator that this version can build: {error}") from error
-
-
-@cache
-def _types() -> Mapping[str, Callable[..., Any]]:
-    """What may be saved and loaded, by the name it has in files."""
-    from sklearn.pipeline import Pipeline
-    from sklearn.preprocessing import Normalizer, StandardScaler
-
-    from frofa import augmentations, estimators
-    from frofa.extractor import FrozenFeatureExtractor
-    from frofa.pretrained import PretrainedHead
-
-    abstract = {"Augmentation", "FeatureImage", "TokenBatch", "Variant"}
-    other = {"BatchFallbackWarning", "BatchedSearchCV", "CheckpointError"}
-    types: dict[str, Callable[..., Any]] = {
-        "frofa.FrozenFeatureExtractor": FrozenFeatureExtractor,
-        "frofa.PretrainedHead": PretrainedHead,
-    }
-    types |= {f"frofa.estimators.{name}": getattr(estimators, name) for name in estimators.__all__ if name not in other}
-    types |= {
-        f"frofa.augmentations.{name}": getattr(augmentations, name)
-        for name in augmentations.__all__
-        if name[0].isupper() and name not in abstract
-    }
-    return types | {f"sklearn.{kind.__name__}": kind for kind in (Pipeline, StandardScaler, Normalizer)}
-
-
-def _encode(value: Any, arrays: Arrays, where: str) -> Any:
-    """Turn a value into JSON; arrays go to `arrays`, under the name of their place."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, AbsentEncoder):
-        return {"encoder": value.spec}
-    if isinstance(value, np.generic):
-        return _encode(value.item(), arrays, where)
-    if isinstance(value, (list, tuple)):
-        return {type(value).__name__: [_encode(item, arrays, f"{where}.{i}") for i, item in enumerate(value)]}
-    if isinstance(value, dict):
-        return {"dict": [[_encode(k, arrays, where), _encode(v, arrays, f"{where}.{k}")] for k, v in value.items()]}
-    if isinstance(value, np.ndarray):
-        if value.dtype.kind in "biuf":
-            arrays[where] = np.ascontiguousarray(value)
-            return {"array": where}
-        if value.dtype.kind in "UO" and value.ndim == 1:
-            return {"labels": [_encode(item, arrays, where) for item in value.tolist()], "dtype": value.dtype.str}
-    for name, kind in _types().items():
-        if type(value) is kind:
-            params = value.get_params(deep=False)
-            if "store" in params:
-                params["store"] = None  # a directory of this machine, not of the file's next reader
-                params["model"] = saved_model(params["model"])
-            state = {key: item for key, item in vars(value).items() if _is_fitted_attribute(key)}
-            return {
-                "type": name,
-                "params": {key: _encode(item, arrays, f"{where}.{key}") for key, item in params.items()},
-                "state": {key: _encode(item, arrays, f"{where}.{key}") for key, item in state.items()},
-            }
-    hint = ": save its best_estimator_" if hasattr(value, "best_estimator_") else ""
-    raise SavedFileError(f"cannot save {where}, a {type(value).__name__}{hint}. Known types: {', '.join(_types())}.")
-
-
-def _decode(value: Any, arrays: Arrays, device: str | None) -> Any:
-    if not isinstance(value, dict):
-        return value
-    if "type" in value:
-        return _build(value, arrays, device)
-    kind, content = next(iter(value.items()))
-    if kind in ("list", "tuple"):
-        items = [_decode(item, arrays, device) for item in content]
-        return items if kind == "list" else tuple(items)
-    if kind == "dict":
-        return {_decode(k, arrays, device): _decode(v, arrays, device) for k, v in content}
-    if kind == "array":
-        return arrays[content]
-    if kind == "encoder":
-        return AbsentEncoder(content)
-    labels = np.empty(len(value["labels"]), value["dtype"])
-    labels[:] = value["labels"]
-    return labels
-
-
-def _build(value: dict[str, Any], arrays: Arrays, device: str | None) -> Any:
-    kind = _types().get(value["type"])
-    if kind is None:
-        raise SavedFileError(f"the file names an unknown type, {value['type']!r}. Known: {', '.join(_types())}.")
-    params = {key: _decode(item, arrays, device) for key, item in value["params"].items()}
-    if "device" in params and not isinstance(params.get("model"), AbsentEncoder):
-        params["device"] = device or _available(params["device"])
-    estimator = kind(**params)
-    for key, item in value["state"].items():
-        if not _is_fitted_attribute(key):
-            raise SavedFileError(f"the file sets {key!r}, which is no fitted attribute of {value['type']}.")
-        setattr(estimator, key, _decode(item, arrays, device))
-    return estimator
-
-
-def _is_fitted_attribute(name: str) -> bool:
-    return name.endswith("_") and not name.startswith("_")
-
-
-def _available(device: str) -> str:
-    try:
-        resolve_device(device)
-    except ValueError:
-        return "auto"
-    return device
+    except Exception as error:  # Rust's, and KeyError for types that NumPy does not have
+        raise fail(f"is not a file that frofa.save wrote, or it is damaged: {error}") from error
+    foreign: Fail = lambda why: fail(f"is not a file that frofa.save wrote, or it is damaged: {why}")  # noqa: E731
+    header = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")], foreign)
+    metadata = check_fields(header.get("__metadata__"), {"frofa": str, "digest": str}, foreign)
+    if _digest(metadata["frofa"], arrays) != metadata["digest"]:
+        raise fail("was changed after it was saved, or is damaged: its digest differs.")
+    content = parse_json(metadata["frofa"], foreign)
+    return check_fields(content, {"format": int, "frofa": str, "root": dict}, foreign), arrays
 
 
 def _digest(description: str, arrays: Arrays) -> str:
@@ -231,3 +135,17 @@ def _digest(description: str, arrays: Arrays) -> str:
         digest.update(f"{name}:{array.dtype.str}:{array.shape};".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def _one_line(error: Exception) -> str:
+    return f"{' '.join(str(error).split()) or type(error).__name__:.500}"
+
+
+def _versions(content: dict[str, Any]) -> str:
+    """A hint where another scikit-learn wrote the file."""
+    version = content.get("scikit-learn")
+    return (
+        ""
+        if version == sklearn.__version__
+        else f" (saved with scikit-learn {version!s:.20}, read with {sklearn.__version__})"
+    )

@@ -1,0 +1,198 @@
+"""What may be saved and loaded: a fixed table of types, with what makes up each of them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+TRANSFORMED = "_sklearn_output_config"
+"""What `set_output` chose; any scikit-learn transformer may have it."""
+
+
+@dataclass(frozen=True)
+class SavedType:
+    """A type that files may name.
+
+    Attributes
+    ----------
+    kind : type
+    params : tuple of str or None
+        Arguments of its constructor, which are attributes, too; None is what ``get_params`` says.
+    private : tuple of str
+        Fitted attributes that do not end in an underscore.
+    derived : tuple of str
+        Fitted attributes that are left out.
+    local : tuple of str
+        Parameters that are of this machine alone, and None in files.
+    finish : callable or None
+        Called with what was loaded: makes the derived ones.
+    numeric : bool
+        Whether it takes any array of numbers of its ``n_features_in_`` columns and holds an array of that width.
+    """
+
+    kind: type
+    params: tuple[str, ...] | None = None
+    private: tuple[str, ...] = ()
+    derived: tuple[str, ...] = ()
+    local: tuple[str, ...] = ()
+    finish: Callable[[Any], object] | None = None
+    numeric: bool = False
+
+    def params_of(self, value: Any) -> dict[str, Any]:
+        """The arguments that make another one."""
+        if self.params is None:
+            found: dict[str, Any] = value.get_params(deep=False)
+        else:
+            found = {name: getattr(value, name) for name in self.params}
+        return {**found, **dict.fromkeys(self.local)}
+
+    def state_of(self, value: Any) -> dict[str, Any]:
+        """What was fitted."""
+        return {name: item for name, item in vars(value).items() if self.is_state(name)}
+
+    def is_state(self, name: str) -> bool:
+        """Whether an attribute of this name is fitted state."""
+        public = name.endswith("_") and not name.startswith("_")
+        return (public and name not in self.derived) or name in self.private or name == TRANSFORMED
+
+    def is_computed(self, name: str) -> bool:
+        """Whether this version of the type has a property where another one had an attribute."""
+        found = getattr(self.kind, name, None)
+        return isinstance(found, property) and found.fset is None
+
+
+@cache
+def saved_types() -> Mapping[str, SavedType]:
+    """All types, by the names that they have in files."""
+    types = {name: SavedType(kind, numeric=_is_head(kind)) for name, kind in _own_types().items()}
+    for module, rows in _SKLEARN.items():
+        found = import_module(f"sklearn.{module}")
+        for name, row in rows.items():
+            if hasattr(found, name):  # not all are in every version
+                types[f"sklearn.{name}"] = SavedType(getattr(found, name), **row)
+    return types
+
+
+@cache
+def saved_functions() -> Mapping[str, Callable[..., Any]]:
+    """Functions that may be parameters, by the names that they have in files."""
+    from sklearn import feature_selection
+
+    names = ("chi2", "f_classif", "mutual_info_classif")
+    return {f"sklearn.{name}": getattr(feature_selection, name) for name in names}
+
+
+def _own_types() -> dict[str, type]:
+    from frofa import augmentations, estimators
+    from frofa.extractor import FrozenFeatureExtractor
+    from frofa.pretrained import PretrainedHead
+
+    abstract = {"Augmentation", "FeatureImage", "TokenBatch", "Variant"}
+    other = {"BatchFallbackWarning", "BatchedSearchCV", "CheckpointError", "RaggedTokens"}
+    types: dict[str, type] = {
+        "frofa.FrozenFeatureExtractor": FrozenFeatureExtractor,
+        "frofa.PretrainedHead": PretrainedHead,
+    }
+    types |= {f"frofa.estimators.{name}": getattr(estimators, name) for name in estimators.__all__ if name not in other}
+    return types | {
+        f"frofa.augmentations.{name}": getattr(augmentations, name)
+        for name in augmentations.__all__
+        if name[0].isupper() and name not in abstract
+    }
+
+
+def _is_head(kind: type) -> bool:
+    from frofa.estimators._base import FeatureClassifier
+
+    return issubclass(kind, FeatureClassifier)
+
+
+def _name_members(ensemble: Any) -> None:
+    """``named_estimators_`` of an ensemble: of its fitted members, those that were not dropped."""
+    from sklearn.utils import Bunch
+
+    kept = [name for name, estimator in ensemble.estimators if not isinstance(estimator, str)]
+    ensemble.named_estimators_ = Bunch(**dict(zip(kept, ensemble.estimators_, strict=True)))
+
+
+def _interpolate(regression: Any) -> None:
+    """The function of a fitted isotonic regression."""
+    regression._build_f(regression.X_thresholds_, regression.y_thresholds_)
+
+
+def _index(neighbours: Any) -> None:
+    """The search tree of a fitted classifier by neighbours: its data are fitted again."""
+    if hasattr(neighbours, "_fit_X"):
+        state = dict(vars(neighbours))
+        neighbours.fit(neighbours._fit_X, neighbours.classes_[neighbours._y])
+        vars(neighbours).update(state)
+
+
+_NUMERIC: dict[str, Any] = {"numeric": True}
+_ENSEMBLE: dict[str, Any] = {"derived": ("named_estimators_",), "finish": _name_members}
+_SKLEARN: dict[str, dict[str, dict[str, Any]]] = {
+    "calibration": {
+        "CalibratedClassifierCV": _NUMERIC,
+        "_CalibratedClassifier": {"params": ("estimator", "calibrators", "classes", "method")},
+        "_SigmoidCalibration": {},
+        "_TemperatureScaling": {},
+    },
+    "compose": {
+        "ColumnTransformer": {
+            "private": ("_columns", "_transformer_to_input_indices", "_remainder", "_name_to_fitted_passthrough")
+        },
+    },
+    "decomposition": {
+        "IncrementalPCA": _NUMERIC,
+        "PCA": {**_NUMERIC, "private": ("_fit_svd_solver",)},
+        "TruncatedSVD": _NUMERIC,
+    },
+    "discriminant_analysis": {
+        "LinearDiscriminantAnalysis": {**_NUMERIC, "private": ("_max_components", "_n_features_out")},
+        "QuadraticDiscriminantAnalysis": _NUMERIC,
+    },
+    "ensemble": {
+        "StackingClassifier": {**_ENSEMBLE, "private": ("_label_encoder", "_n_feature_outs")},
+        "VotingClassifier": _ENSEMBLE,
+    },
+    "feature_selection": {"SelectKBest": _NUMERIC, "SelectPercentile": _NUMERIC, "VarianceThreshold": _NUMERIC},
+    "frozen": {"FrozenEstimator": {}},
+    "isotonic": {"IsotonicRegression": {"derived": ("f_",), "finish": _interpolate}},
+    "linear_model": {
+        "LogisticRegression": _NUMERIC,
+        "LogisticRegressionCV": _NUMERIC,
+        "Perceptron": {**_NUMERIC, "derived": ("loss_function_",)},
+        "RidgeClassifier": {**_NUMERIC, "private": ("_label_binarizer",)},
+        "RidgeClassifierCV": {**_NUMERIC, "private": ("_label_binarizer",)},
+        "SGDClassifier": {**_NUMERIC, "derived": ("loss_function_",)},
+    },
+    "model_selection": {
+        name: {"params": ("n_splits", "shuffle", "random_state")} for name in ("KFold", "StratifiedKFold")
+    },
+    "multiclass": {"OneVsOneClassifier": {}, "OneVsRestClassifier": {}},
+    "naive_bayes": {
+        "BernoulliNB": _NUMERIC,
+        "ComplementNB": _NUMERIC,
+        "GaussianNB": _NUMERIC,
+        "MultinomialNB": _NUMERIC,
+    },
+    "neighbors": {
+        "KNeighborsClassifier": {**_NUMERIC, "private": ("_fit_X", "_y", "_fit_method"), "finish": _index},
+        "NearestCentroid": _NUMERIC,
+    },
+    "pipeline": {"FeatureUnion": {}, "Pipeline": {"local": ("memory",)}},
+    "preprocessing": {
+        "FunctionTransformer": {},  # of no function: what "passthrough" becomes
+        "LabelBinarizer": {},
+        "LabelEncoder": {},
+        "MaxAbsScaler": _NUMERIC,
+        "MinMaxScaler": _NUMERIC,
+        "Normalizer": {},
+        "PowerTransformer": {**_NUMERIC, "private": ("_scaler",)},
+        "QuantileTransformer": _NUMERIC,
+        "RobustScaler": _NUMERIC,
+        "StandardScaler": _NUMERIC,
+    },
+    "svm": {"LinearSVC": _NUMERIC},
+}

@@ -1,0 +1,71 @@
+"""Whether what was loaded can be used: a file may be of another version, or forged."""
+
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from copy import copy
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from frofa.exceptions import SavedFileError
+
+OF_CLASSES = ("predict_proba", "decision_function")
+METHODS = (*OF_CLASSES, "predict", "transform")
+
+
+def try_out(estimator: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Ask a fitted estimator about one row of ones; one that is not fitted passes.
+
+    Parameters
+    ----------
+    estimator : estimator
+        That takes an array of numbers.
+    arrays : dict of str to ndarray
+        All arrays of the file, one of which is as wide as its input.
+
+    Raises
+    ------
+    SavedFileError
+        If its parts do not fit together, or are no finite numbers where they must be.
+    """
+    width = getattr(estimator, "n_features_in_", None)
+    if width is None:
+        return
+    name = type(estimator).__name__
+    if not isinstance(width, Integral) or not any(width in array.shape for array in arrays.values()):
+        raise SavedFileError(f"the parts of {name} do not fit together: none has {width!r:.80} columns")
+    if not np.isfinite(getattr(estimator, "coef_", 0)).all():
+        raise SavedFileError(f"the coefficients of {name} are not finite")
+    try:
+        _use(estimator, np.ones((1, int(width))))
+    except Exception as error:  # NumPy's, PyTorch's, scikit-learn's
+        raise SavedFileError(f"the parts of {name} do not fit together: {type(error).__name__}: {error}") from error
+
+
+def _use(estimator: Any, row: npt.NDArray[np.float64]) -> None:
+    from frofa.estimators._base import FeatureClassifier
+
+    copied = copy(estimator)
+    if isinstance(copied, FeatureClassifier):
+        copied.n_views = 0  # views are of tokens
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names of columns, and of what was so when it was fitted
+        for method in METHODS:
+            if hasattr(copied, method):
+                with suppress(NotImplementedError):  # of a solver that does not transform
+                    _check(copied, method, np.asarray(getattr(copied, method)(row)))
+    if isinstance(copied, FeatureClassifier) and not np.isfinite(copied.predict_proba(row)).all():
+        raise ValueError("probabilities are not finite")
+
+
+def _check(estimator: Any, method: str, found: npt.NDArray[Any]) -> None:
+    """Check the shape of what a method returned for one row."""
+    shapes: tuple[tuple[int, ...], ...] = ((1,),)
+    if method in OF_CLASSES:
+        n = len(estimator.classes_)
+        shapes = ((1, n),) if n > 2 or method == "predict_proba" else ((1,), (1, 2))
+    if len(found) != 1 or (method != "transform" and found.shape not in shapes):
+        raise ValueError(f"{method} returns shape {found.shape} for one row")

@@ -1,0 +1,248 @@
+"""Values of saved estimators as JSON and arrays, and back."""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection._search import BaseSearchCV
+
+from frofa._saved_encoder import AbsentEncoder, saved_model
+from frofa._saved_types import SavedType, saved_functions, saved_types
+from frofa._saved_use import try_out
+from frofa.estimators._device import resolve_device
+from frofa.exceptions import SavedFileError
+from frofa.store import FeatureStore
+
+Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
+TIME = re.compile(r"<[mM]8\[\d*[a-zA-Z]+\]")
+"""NumPy's name of a type of dates or of durations, which are kept as whole numbers."""
+LABELS = re.compile(r"\|O|T|[<>|][US]\d{1,9}")
+LARGEST = 2**28
+"""Bytes of an array of labels."""
+
+
+def encode(value: Any, arrays: Arrays, where: str) -> Any:
+    """Turn a value into JSON; arrays go to `arrays`, under the name of their place.
+
+    Raises
+    ------
+    SavedFileError
+        If it, or something in it, has no place in a file.
+    """
+    if isinstance(value, np.generic) and value.dtype.kind in "biufmM":
+        return {"scalar": _encode_array(np.asarray(value), arrays, where)}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return str(value) if isinstance(value, str) else value
+    if isinstance(value, (list, tuple)):
+        return {type(value).__name__: [encode(item, arrays, f"{where}.{i}") for i, item in enumerate(value)]}
+    if isinstance(value, dict):
+        pairs = enumerate(value.items())
+        return {
+            "dict": [[encode(k, arrays, f"{where}.{i}"), encode(v, arrays, f"{where}.{i}.")] for i, (k, v) in pairs]
+        }
+    if isinstance(value, np.ndarray):
+        return _encode_array(value, arrays, where)
+    if (plain := _encode_plain(value)) is not None:
+        return plain
+    if isinstance(value, BaseSearchCV) and hasattr(value, "best_estimator_"):
+        return encode(value.best_estimator_, arrays, where)
+    for name, row in saved_types().items():
+        if type(value) is row.kind:
+            return _encode_object(name, row, value, arrays, where)
+    raise _unknown(value, where)
+
+
+def _encode_plain(value: Any) -> Any:
+    """What is one text in a file; None for other things."""
+    if isinstance(value, AbsentEncoder):
+        return {"encoder": value.spec}
+    if isinstance(value, FeatureStore):
+        return {"store": _absolute(value.path)}
+    if isinstance(value, os.PathLike):
+        return {"path": os.fspath(value)}
+    if isinstance(value, bytes):
+        return {"bytes": value.decode("latin-1")}
+    if isinstance(value, slice):
+        return {"slice": [value.start, value.stop, value.step]}
+    if isinstance(value, date):
+        kind = "timestamp" if type(value).__module__.startswith("pandas") else type(value).__name__
+        return {kind: value.isoformat()}
+    for name, function in saved_functions().items():
+        if value is function:
+            return {"function": name}
+    return None
+
+
+def _encode_array(value: npt.NDArray[Any], arrays: Arrays, where: str) -> Any:
+    kind = value.dtype.kind
+    if kind in "mM":
+        values = value.astype(value.dtype.newbyteorder("<")).astype(np.int64)
+        return {**_encode_array(values, arrays, where), "as": value.dtype.newbyteorder("<").str}
+    if kind in "biuf" and value.dtype.itemsize <= 8:
+        # Products may differ in their last bits.
+        by_columns = value.ndim == 2 and not value.flags.c_contiguous and value.strides[0] < value.strides[1]
+        kept = value.T if by_columns else value
+        arrays[where] = np.ascontiguousarray(kept, value.dtype.newbyteorder("=")).reshape(kept.shape)
+        return {"array": where, "order": "F"} if by_columns else {"array": where}
+    if kind in "UOST" and value.ndim == 1:
+        items = [encode(item, arrays, f"{where}.{i}") for i, item in enumerate(value.tolist())]
+        return {"labels": items, "dtype": "T" if kind == "T" else value.dtype.str}
+    raise SavedFileError(f"cannot save {where}, an array of {value.dtype} with {value.ndim} dimensions.")
+
+
+def _encode_object(name: str, row: SavedType, value: Any, arrays: Arrays, where: str) -> Any:
+    params = row.params_of(value)
+    if "store" in params:
+        store = params["store"]
+        params["store"] = _absolute(store) if isinstance(store, str) else store
+        if isinstance(store, os.PathLike):
+            params["store"] = Path(_absolute(store))
+        params["model"] = saved_model(params["model"])
+    return {
+        "type": name,
+        "params": {key: encode(item, arrays, f"{where}.{key}") for key, item in params.items()},
+        "state": {key: encode(item, arrays, f"{where}.{key}") for key, item in row.state_of(value).items()},
+    }
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    return str(Path(path).expanduser().absolute())
+
+
+def _unknown(value: Any, where: str) -> SavedFileError:
+    name = type(value).__name__
+    if isinstance(value, BaseSearchCV):
+        return SavedFileError(f"cannot save {where}, a {name} without a best_estimator_: fit it, with refit=True.")
+    known = sorted(kind.removeprefix("sklearn.") for kind in saved_types() if kind.startswith("sklearn."))
+    listed = ", ".join(kind for kind in known if not kind.startswith("_"))
+    return SavedFileError(
+        f"cannot save {where}, a {name}: expected frofa's own estimators and augmentations, or scikit-learn's {listed}."
+    )
+
+
+@dataclass
+class Reader:
+    """Turns JSON back into values.
+
+    Attributes
+    ----------
+    arrays : dict of str to ndarray
+    device : str or None
+        As `frofa.load` takes it.
+    encoders : list
+        Extractors that wait for their custom encoder.
+    """
+
+    arrays: Mapping[str, npt.NDArray[Any]]
+    device: str | None
+    encoders: list[Any] = field(default_factory=list)
+
+    def read(self, value: Any) -> Any:
+        """The value that `encode` made this of.
+
+        Raises
+        ------
+        Exception
+            Whatever a constructor or NumPy raises of what makes no sense.
+        """
+        if not isinstance(value, dict):
+            if isinstance(value, list):
+                raise ValueError("expected a value. Got a list.")
+            return value
+        for kind, read in self._kinds().items():
+            if kind in value:
+                return read(value)
+        raise ValueError(f"expected a value. Got an object with {', '.join(map(repr, value)) or 'nothing'}.")
+
+    def _kinds(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
+        return {
+            "type": self._object,
+            "labels": self._labels,
+            "array": self._array,
+            "scalar": lambda value: self.read(value["scalar"])[()],
+            "list": lambda value: [self.read(item) for item in value["list"]],
+            "tuple": lambda value: tuple(self.read(item) for item in value["tuple"]),
+            "dict": lambda value: {self.read(key): self.read(item) for key, item in value["dict"]},
+            "encoder": lambda value: AbsentEncoder(value["encoder"]),
+            "store": lambda value: FeatureStore(value["store"]),
+            "path": lambda value: Path(value["path"]),
+            "bytes": lambda value: value["bytes"].encode("latin-1"),
+            "slice": lambda value: slice(*value["slice"]),
+            "date": lambda value: date.fromisoformat(value["date"]),
+            "datetime": lambda value: datetime.fromisoformat(value["datetime"]),
+            "timestamp": lambda value: _timestamp(value["timestamp"]),
+            "function": lambda value: saved_functions()[value["function"]],
+        }
+
+    def _array(self, value: dict[str, Any]) -> npt.NDArray[Any]:
+        found = self.arrays[value["array"]]
+        if "as" in value:
+            if not TIME.fullmatch(value["as"]):
+                raise ValueError(f"expected dates or durations. Got {value['as']!r:.80}.")
+            found = found.astype(np.int64).view(value["as"])
+        return found.T if value.get("order") == "F" else found
+
+    def _labels(self, value: dict[str, Any]) -> npt.NDArray[Any]:
+        items, dtype = [self.read(item) for item in value["labels"]], value["dtype"]
+        if not LABELS.fullmatch(dtype):
+            raise ValueError(f"expected a type of labels. Got {dtype!r:.80}.")
+        kind: Any = np.dtypes.StringDType() if dtype == "T" else np.dtype(dtype)
+        if kind.itemsize * len(items) > LARGEST:
+            raise ValueError(f"{len(items)} labels of {kind.itemsize} bytes.")
+        labels = np.empty(len(items), kind)
+        labels[:] = items
+        return labels
+
+    def _object(self, value: dict[str, Any]) -> Any:
+        name = value["type"]
+        row = saved_types().get(name) if isinstance(name, str) else None
+        if row is None:
+            raise SavedFileError(f"the file names an unknown type, {name!r:.80}")
+        params = {key: self.read(item) for key, item in value["params"].items()}
+        state = {key: self.read(item) for key, item in value["state"].items()}
+        if stray := [key for key in state if not row.is_state(key)]:
+            raise SavedFileError(f"the file sets {stray[0]!r:.80}, which is no fitted attribute of {name}")
+        made = row.kind(**self._at_home(params, row))
+        vars(made).update({key: item for key, item in state.items() if not row.is_computed(key)})
+        if isinstance(params.get("model"), AbsentEncoder):
+            self.encoders.append(made)
+        if row.finish is not None and state:
+            row.finish(made)
+        if row.numeric:
+            try_out(made, self.arrays)
+        return made
+
+    def _at_home(self, params: dict[str, Any], row: SavedType) -> dict[str, Any]:
+        """Parameters with what this machine has: its devices and its stores."""
+        params = {**params, **dict.fromkeys(row.local)}
+        if "device" in params and not isinstance(params.get("model"), AbsentEncoder):
+            params["device"] = self.device or _available(params["device"])
+        if params.get("store") is not None and not _can_be_used(params["store"]):
+            params["store"] = None
+        return params
+
+
+def _available(device: str) -> str:
+    try:
+        resolve_device(device)
+    except ValueError:
+        return "auto"
+    return device
+
+
+def _can_be_used(store: Any) -> bool:
+    """Whether a store is there, or can be made where it was."""
+    path = store.path if isinstance(store, FeatureStore) else Path(store)
+    return path.is_dir() or (not path.exists() and path.parent.is_dir() and os.access(path.parent, os.W_OK))
+
+
+def _timestamp(text: str) -> Any:
+    import pandas as pd
+
+    return pd.Timestamp(text)
