@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from frofa._files import write_atomically
+from frofa._files import write_atomically, write_together
 from frofa._optional import require
 from frofa.images import Images, as_image_list, content, read_error
 from frofa.store.array import FeatureArray
@@ -111,7 +111,7 @@ def export_npy(features: FeatureArray, path: PathLike, *, progress: bool = False
     Returns
     -------
     Path
-        Of the keys, uint8 of shape (n, 20): ``NAME.keys.npy`` for ``NAME.npy``. They are written first.
+        Of the keys, uint8 of shape (n, 20): ``NAME.keys.npy`` for ``NAME.npy``. None is there before both are written.
     """
     path = Path(path)
     keys = path.with_name(f"{path.name.removesuffix('.npy')}.keys.npy")
@@ -127,8 +127,7 @@ def export_npy(features: FeatureArray, path: PathLike, *, progress: bool = False
         for part in _parts(features, progress):
             file.write(np.ascontiguousarray(part, dtype).data)
 
-    write_atomically(keys, write_keys)
-    write_atomically(path, write)
+    write_together({keys: write_keys, path: write})
     return keys
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from frofa._files import TEMPORARY, make_directories, write_atomically
+from frofa._files import TEMPORARY, make_directories, warn_not_written, write_atomically
 from frofa._json import read_json
 from frofa.exceptions import DamagedStoreError, StoreError
 from frofa.store.array import FeatureArray
@@ -195,15 +195,23 @@ class FeatureStore:
         return self.table(spec).feature_shape()
 
     def index_if_worth_it(self, spec: FeatureSpec) -> None:
-        """Index the keys of a spec, if many are not indexed and no other process is about it."""
+        """Index the keys of a spec, if many are not indexed and no other process is about it.
+
+        What cannot be written of it gives a `StoreNotWrittenWarning`.
+        """
         table = self.table(spec)
         table.refresh()
         if not table.wants_index():
             return
-        with suppress(TimeoutError, NotImplementedError), FileLock(self.path / LOCK, timeout=0):
-            table.refresh()
-            if table.wants_index():
-                table.write_index()
+        try:
+            with suppress(TimeoutError, NotImplementedError), FileLock(self.path / LOCK, timeout=0):
+                table.refresh()
+                if table.wants_index():
+                    table.write_index()
+        except StoreError:
+            raise
+        except OSError as error:
+            warn_not_written(self.path, error, "all features are there, but without an index they are found later.")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
