@@ -20,6 +20,14 @@ STALE_AFTER = 3600.0
 _UNSYNCABLE = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 
 
+def expand_home(path: str | os.PathLike[str]) -> str:
+    """A path that a user gave, with the home directory for a ``~`` at its start, as a shell has it.
+
+    The home of a user who does not exist is left as it is: there may be such a file.
+    """
+    return os.path.expanduser(os.fspath(path))  # noqa: PTH111 (pathlib's raises a RuntimeError for such a user)
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Create or replace the file `path` with what `write` puts into a binary file.
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import PIL
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from frofa._files import expand_home
 from frofa._listing import EXTENSIONS, is_hidden, scan, warn_of_parts
 from frofa.exceptions import ImageReadError, ItemError
 
@@ -81,7 +82,7 @@ def load_image_folder(directory: str | os.PathLike[str]) -> tuple[list[str], npt
     >>> sorted(set(labels))  # doctest: +SKIP
     ['daisy', 'rose']
     """
-    root = Path(directory)
+    root = Path(expand_home(directory))
     if not root.is_dir():
         raise NotADirectoryError(f"expected a directory of class directories, DIRECTORY/CLASS/IMAGE. Got {root}.")
     classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not is_hidden(entry.name))
@@ -111,7 +112,7 @@ def list_images(path: str | os.PathLike[str]) -> list[str]:
     FileNotFoundError
         If `path` does not exist.
     """
-    root = Path(path)
+    root = Path(expand_home(path))
     if root.is_file():
         return [str(root)]
     if not root.is_dir():
@@ -195,7 +196,7 @@ def content(item: ImageItem) -> tuple[Image.Image | bytes, str]:
         return item.content()
     found = item.read() if isinstance(item, LazyImage) else item
     if isinstance(found, (str, os.PathLike)):
-        found = read_file(Path(found))
+        found = read_file(Path(expand_home(found)))
     if isinstance(found, bytes):
         return found, blake2b(found, digest_size=20, person=b"frofa-file").hexdigest()
     image = to_rgb(found) if isinstance(found, Image.Image) else Image.fromarray(found)

@@ -15,7 +15,7 @@ import sklearn
 from safetensors.numpy import load as from_safetensors
 from safetensors.numpy import save as to_safetensors
 
-from frofa._files import write_atomically
+from frofa._files import expand_home, write_atomically
 from frofa._saved_encoder import AbsentEncoder, saved_model, with_encoder
 from frofa._version import __version__
 from frofa.estimators._device import resolve_device
@@ -66,7 +66,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     )
     metadata = {"frofa": description, "digest": _digest(description, arrays)}
     data = to_safetensors(arrays, metadata=metadata)
-    write_atomically(Path(path), lambda file: file.write(data))
+    write_atomically(Path(expand_home(path)), lambda file: file.write(data))
 
 
 def load(path: str | os.PathLike[str], *, device: str | None = None, encoder: "Encoder | None" = None) -> Any:
@@ -95,7 +95,7 @@ def load(path: str | os.PathLike[str], *, device: str | None = None, encoder: "E
     FileNotFoundError
         If there is no such file.
     """
-    data = Path(path).read_bytes()
+    data = Path(expand_home(path)).read_bytes()
     try:
         arrays = from_safetensors(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])

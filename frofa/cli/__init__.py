@@ -4,7 +4,9 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from frofa._files import expand_home
 from frofa._version import __version__
 from frofa.cli import bench_backbone, convert, demo, doctor, extract, fit, models, predict, store, study
 from frofa.cli._options import EPILOG, EXIT_ERROR, EXIT_INTERRUPTED
@@ -14,6 +16,7 @@ from frofa.exceptions import FrofaError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     args = build_parser().parse_args(arguments)
+    expand_homes(args)
     args.arguments = sys.argv[1:] if arguments is None else arguments
     run: Callable[[argparse.Namespace], int] = args.run
     try:
@@ -30,6 +33,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"frofa: error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_ERROR
+
+
+def expand_homes(args: argparse.Namespace) -> None:
+    """Turn ``~`` at the start of paths into the home directory, which shells leave in ``--store=~/features``."""
+    for name, value in vars(args).items():
+        if isinstance(value, Path):
+            setattr(args, name, Path(expand_home(value)))
+        elif isinstance(value, list) and all(isinstance(one, Path) for one in value):
+            setattr(args, name, [Path(expand_home(one)) for one in value])
 
 
 def build_parser() -> argparse.ArgumentParser:

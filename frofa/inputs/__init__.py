@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from frofa._files import expand_home
 from frofa._listing import EXTENSIONS
 from frofa.images import Images, as_image_list
 from frofa.inputs import datasets
@@ -90,8 +91,9 @@ def load_images(
     >>> images.names, images.labels.tolist()
     (['photos.zip!/cats/1.png', 'photos.zip!/dogs/1.png'], ['cats', 'dogs'])
     """
-    kind = _kind_of(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else "object"
-    table = Path(labels) if isinstance(labels, (str, os.PathLike)) else None
+    source = expand_home(source) if isinstance(source, (str, os.PathLike)) else source
+    kind = _kind_of(source) if isinstance(source, str) else "object"
+    table = Path(expand_home(labels)) if isinstance(labels, (str, os.PathLike)) else None
     if table is not None and kind not in ("directory", "archive"):
         raise ValueError(f"a CSV file of labels goes with a directory or an archive. Got {source!r:.200}.")
     if every < 1 or (every != 1 and kind != "video"):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from frofa._files import TEMPORARY, make_directories, warn_not_written, write_atomically
+from frofa._files import TEMPORARY, expand_home, make_directories, warn_not_written, write_atomically
 from frofa._json import read_json
 from frofa.exceptions import DamagedStoreError, StoreError
 from frofa.store.array import FeatureArray
@@ -53,7 +53,7 @@ class FeatureStore:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(path)
+        self.path = Path(expand_home(path))
         self._tables: dict[str, SpecTable] = {}
 
     def __repr__(self) -> str:
