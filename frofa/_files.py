@@ -176,7 +176,8 @@ def sync_directory(directory: Path) -> None:
 
 def warn_not_written(path: Path, error: OSError, consequence: str) -> None:
     """Warn that something cannot be written which nothing depends on."""
-    message = f"{path} cannot be written ({error.strerror or error}): {consequence}"
+    why = os.strerror(error.errno) if isinstance(error.errno, int) else error
+    message = f"{path} cannot be written ({why}): {consequence}"
     warnings.warn(message, StoreNotWrittenWarning, stacklevel=3)
 
 

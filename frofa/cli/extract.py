@@ -1,12 +1,14 @@
 """``frofa extract``: from images to features on disk."""
 
 import argparse
+import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frofa.cli._options import (
     EPILOG,
+    EXIT_ERROR,
     EXIT_SKIPPED,
     Commands,
     add_extractor_options,
@@ -93,6 +95,9 @@ def _run(args: argparse.Namespace) -> int:
     report_skipped(first.skipped, len(images.items))
     if args.skipped is not None:
         write_skipped(args.skipped, first.skipped)
+    if args.out is None and any(extraction.n_not_kept for extraction in extractions.values()):
+        print(f"frofa: error: {args.store} cannot be written, and there is no --out: nothing was kept", file=sys.stderr)
+        return EXIT_ERROR
     return EXIT_SKIPPED if first.skipped else 0
 
 

@@ -178,6 +178,16 @@ class FeatureStore:
         """The keys of files that were read before."""
         return FileDigests(self.path / FILES)
 
+    def is_writable(self) -> bool:
+        """Whether this process may create files there, or the directory where it is not there yet; a look, no attempt.
+
+        A disk that is full is found out by writing only.
+        """
+        place = self.path.absolute()
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        return os.access(place, os.W_OK)
+
     def forget(self) -> None:
         """Look at the directory anew at the next use."""
         self._tables = {}
