@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
 
+from frofa._files import expand_home
 from frofa.estimators._search_errors import CheckpointError
 
 FORMAT = 1
@@ -29,7 +30,7 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(path)
+        self.path = Path(expand_home(path))
         self.results: dict[str, Result] = {}
         self.begun = False
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import nn
 
 from frofa._big_vision import load_npz
-from frofa._files import create_directory
+from frofa._files import create_directory, expand_home
 from frofa._huggingface import HF_PREFIX, Tower, load_tower, read_tower
 
 GELU = {"tanh": "gelu_tanh", "exact": "gelu"}
@@ -43,10 +43,10 @@ def convert(
     if source.startswith(HF_PREFIX):
         if architecture is not None:
             raise ValueError(f"the architecture of {source} is in its config.json. Got {architecture!r} too.")
-        folder = Path(source.removeprefix(HF_PREFIX)).expanduser()
+        folder = Path(expand_home(source.removeprefix(HF_PREFIX)))
         tower, module = read_tower(folder), load_tower(folder)
     elif source.endswith(".npz"):
-        tower, module = load_npz(Path(source).expanduser(), architecture, GELU[gelu])
+        tower, module = load_npz(Path(expand_home(source)), architecture, GELU[gelu])
     else:
         raise ValueError(f"expected 'hf-dir:PATH' or a big_vision .npz file. Got {source!r}.")
     if not _write(tower, module, out):

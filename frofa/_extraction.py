@@ -1,5 +1,6 @@
 """One extraction: which images go through the backbone, in which batches, and what comes out."""
 
+import warnings
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -20,12 +21,11 @@ from frofa._pipeline import run_pipeline
 from frofa._pool import Decoders
 from frofa._progress import progress_bar
 from frofa._rgb import Colour
-from frofa._sinks import ArraySink, Sink, StoreSink
+from frofa._sinks import ArraySink, MemoryWriter, Sink, StoreSink, Writer, gather
 from frofa.backbone import Backbone, Request
-from frofa.estimators.ragged import RaggedTokens
-from frofa.exceptions import ImageReadError
+from frofa.exceptions import ImageReadError, StoreError, StoreNotWrittenWarning
 from frofa.images import ImageItem, describe
-from frofa.store import MANIFEST, FeatureArray, FeatureSpec, FeatureStore
+from frofa.store import MANIFEST, FeatureSpec, FeatureStore
 from frofa.store.ragged import RaggedStore
 
 Positions = npt.NDArray[np.intp]
@@ -55,6 +55,9 @@ class Extraction:
         How many different images the store had already.
     n_duplicates : int
         How many images repeat an earlier one; known where there is a store.
+    n_not_kept : int
+        How many of the computed images the store could not keep, as it cannot be written; their features are in
+        `features` only.
     """
 
     features: Any
@@ -64,6 +67,7 @@ class Extraction:
     n_computed: int
     n_from_store: int = 0
     n_duplicates: int = 0
+    n_not_kept: int = 0
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,8 @@ class Run:
     n_computed, n_from_store : list of int
         For each target.
     n_duplicates : int
+    not_kept : list of dict of str to ndarray
+        For each target, features that the store could not be given, by key.
     """
 
     items: Sequence[ImageItem]
@@ -116,6 +122,7 @@ class Run:
     n_computed: list[int] = field(default_factory=list)
     n_from_store: list[int] = field(default_factory=list)
     n_duplicates: int = 0
+    not_kept: list[dict[str, npt.NDArray[Any]]] = field(default_factory=list)
 
     def without_store(self) -> tuple[list[npt.NDArray[Any]], Positions]:
         """Compute everything; return features of each target, and the positions they belong to."""
@@ -127,10 +134,14 @@ class Run:
             self._compute(tasks, self.targets, decoders, sink)
         kept = self._kept(range(len(self.items)))
         self.n_computed, self.n_from_store = [len(kept)] * len(self.targets), [0] * len(self.targets)
+        self.not_kept = [{} for _ in self.targets]
         return [array if len(kept) == len(array) else array[kept] for array in sink.arrays], kept
 
-    def with_store(self, store: FeatureStore) -> tuple[list[FeatureArray | RaggedTokens], Positions]:
-        """Compute what the store does not have, batch by batch into the store; return all from it, not read yet."""
+    def with_store(self, store: FeatureStore) -> tuple[list[Any], Positions]:
+        """Compute what the store does not have, batch by batch into the store; return all from it, not read yet.
+
+        What is computed stays in memory if the store cannot be written: a `StoreNotWrittenWarning` says so before.
+        """
         with closing(self._decoders()) as decoders:
             if self.settings.rehash or not (store.path / MANIFEST).exists():  # all will be read
                 decoders.start(len(self.items))
@@ -149,7 +160,16 @@ class Run:
                 self.skipped[position] = type(failed)(position, describe(self.items[position]), failed.reason)
         kept = self._kept(digests)
         keys = [digests[position] for position in kept]
-        return [self._where(store, target).features(target.spec, keys) for target in self.targets], kept
+        try:
+            found = [
+                gather(self._where(store, target), target.spec, keys, rows)
+                for target, rows in zip(self.targets, self.not_kept, strict=True)
+            ]
+        except KeyError as error:
+            raise StoreError(
+                f"features were removed from {store.path} while this run wrote to it: run again."
+            ) from error
+        return found, kept
 
     def _where(self, store: FeatureStore, target: Target) -> FeatureStore | RaggedStore:
         """What keeps the features of a target."""
@@ -164,6 +184,7 @@ class Run:
         ]
         self.n_from_store = [len(first) - len(missing) for missing in lacking]
         self.n_computed = [0] * len(self.targets)
+        self.not_kept = [{} for _ in self.targets]
         wanted = [index for index, missing in enumerate(lacking) if missing]
         if not wanted:
             return
@@ -173,7 +194,7 @@ class Run:
             if any(digest in lacking[index] for index in wanted)
         ]
         with ExitStack() as stack:
-            writers = [where[index].writer(self.targets[index].spec, automatic=False) for index in wanted]
+            writers = self._writers(store, wanted, len(tasks))
             for writer in writers:
                 stack.enter_context(writer)
             sink = StoreSink(digests, [(lacking[index], writer) for index, writer in zip(wanted, writers, strict=True)])
@@ -182,6 +203,22 @@ class Run:
             finally:
                 for index, n in zip(wanted, sink.n_added, strict=True):
                     self.n_computed[index] = n
+
+    def _writers(self, store: FeatureStore, wanted: Sequence[int], n_images: int) -> list[Writer]:
+        """What takes the features of these targets."""
+        targets = [self.targets[index] for index in wanted]
+        if store.is_writable():
+            return [self._where(store, target).writer(target.spec, automatic=False) for target in targets]
+        warnings.warn(
+            f"{store.path} cannot be written: the features of {n_images} images that it does not have are computed and "
+            "returned, but not kept.",
+            StoreNotWrittenWarning,
+            stacklevel=2,
+        )
+        writers = [MemoryWriter() for _ in targets]
+        for index, writer in zip(wanted, writers, strict=True):
+            self.not_kept[index] = writer.rows
+        return [*writers]
 
     def _digests(self, decoders: Decoders, known: Mapping[int, str]) -> dict[int, str]:
         """The digest of each image that could be read, by position."""

@@ -5,10 +5,13 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from frofa.exceptions import StoreNotWrittenWarning
 
 TEMPORARY = ".tmp-"
 """How the names of what is being written begin; nothing reads those."""
@@ -17,21 +20,44 @@ STALE_AFTER = 3600.0
 _UNSYNCABLE = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 
 
+def expand_home(path: str | os.PathLike[str]) -> str:
+    """A path that a user gave, with the home directory for a ``~`` at its start, as a shell has it.
+
+    The home of a user who does not exist is left as it is: there may be such a file.
+    """
+    return os.path.expanduser(os.fspath(path))  # noqa: PTH111 (pathlib's raises a RuntimeError for such a user)
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Create or replace the file `path` with what `write` puts into a binary file.
 
     The data is on disk when this returns; a crash at any moment leaves the old file or the new one, and at worst a
     ``.tmp-*`` file beside it, which nothing reads.
     """
-    temporary = _temporary(path)
+    write_together({path: write})
+
+
+def write_together(contents: Mapping[Path, Callable[[BinaryIO], object]]) -> None:
+    """Create or replace several files, none before all of them are written; as `write_atomically` does one.
+
+    Only between the last steps, which take no space for data, a crash may leave some of them new and others old.
+    """
+    temporaries = {path: _temporary(path) for path in contents}
+    new, placed = [path for path in contents if not path.exists()], set[Path]()
     try:
-        with _named(path):
-            _write_synced(temporary, write)
-            temporary.replace(path)
-            sync_directory(path.parent)
+        for path, temporary in temporaries.items():
+            with _named(path):
+                _write_synced(temporary, contents[path])
+        for path, temporary in temporaries.items():
+            with _named(path):
+                temporary.replace(path)
+                placed.add(path)
+                sync_directory(path.parent)
     except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
+        alone = placed.intersection(new) if len(placed) < len(contents) else ()
+        for file in (*temporaries.values(), *alone):
+            with suppress(OSError):
+                file.unlink()
         raise
 
 
@@ -146,6 +172,13 @@ def sync_directory(directory: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def warn_not_written(path: Path, error: OSError, consequence: str) -> None:
+    """Warn that something cannot be written which nothing depends on."""
+    why = os.strerror(error.errno) if isinstance(error.errno, int) else error
+    message = f"{path} cannot be written ({why}): {consequence}"
+    warnings.warn(message, StoreNotWrittenWarning, stacklevel=3)
 
 
 def _temporary(path: Path) -> Path:

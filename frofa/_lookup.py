@@ -2,10 +2,9 @@
 
 import os
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 
-from frofa.exceptions import StoreNotWrittenWarning
+from frofa._files import warn_not_written
 from frofa.images import ImageItem
 from frofa.store import MANIFEST, FeatureStore
 from frofa.store.files import SeenFile
@@ -36,7 +35,7 @@ class KnownFiles:
     def remember(self, digests: Mapping[int, str]) -> None:
         """Keep the digests of files that were read, by position, unless there is no store yet.
 
-        A store that cannot be written gives a `StoreNotWrittenWarning`: the files will be read again.
+        A store that cannot be written gives a `StoreNotWrittenWarning`: the files are read again then.
         """
         read = [position for position in self._files if position in digests and position not in self.digests]
         if not read or not (self._store.path / MANIFEST).exists():
@@ -45,9 +44,5 @@ class KnownFiles:
         try:
             self._store.file_digests().remember(files, keys, self._read_at)
         except OSError as error:
-            warnings.warn(
-                f"{self._store.path} cannot be written ({error.strerror or error}): no feature is lost, but the next "
-                f"run will read {len(read)} image files again, too.",
-                StoreNotWrittenWarning,
-                stacklevel=2,
-            )
+            consequence = f"no feature is lost, but the next run will read {len(read)} files again, too."
+            warn_not_written(self._store.path, error, consequence)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from frofa._files import expand_home
 from frofa._optional import require
 from frofa.encoders import Array, ReadyEncoder, Spec
 from frofa.exceptions import EncoderError, ModelNotFoundError
@@ -66,7 +67,7 @@ class OnnxEncoder(ReadyEncoder):
         batch_size: int | None = None,
     ):
         super().__init__(spec, preprocess, load, batch_size)
-        self.path, self.output, self.providers = os.fspath(path), output, tuple(providers)
+        self.path, self.output, self.providers = expand_home(path), output, tuple(providers)
 
     @property
     def spec(self) -> dict[str, Any]:

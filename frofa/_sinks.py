@@ -9,10 +9,39 @@ from torch import Tensor
 
 from frofa._engine import Computed
 from frofa.estimators.ragged import RaggedTokens
-from frofa.store import ShardWriter
-from frofa.store.ragged import RaggedWriter
+from frofa.store import FeatureSpec, FeatureStore, ShardWriter
+from frofa.store.ragged import RaggedStore, RaggedWriter
 
-Writer: TypeAlias = ShardWriter | RaggedWriter
+
+class MemoryWriter:
+    """Takes the place of a store's writer where the store cannot be written.
+
+    Attributes
+    ----------
+    rows : dict of str to ndarray
+        Features by the key of the image; tokens of images of different sizes as (h, w, C).
+    """
+
+    is_due = False
+
+    def __init__(self) -> None:
+        self.rows: dict[str, npt.NDArray[Any]] = {}
+
+    def add(self, keys: Sequence[str], features: Any) -> None:
+        """Take a batch."""
+        values = features.float().numpy() if isinstance(features, Tensor) else features
+        self.rows.update(zip(keys, values, strict=True))
+
+    def commit(self) -> None:
+        """Nothing is left to do."""
+
+    def __enter__(self) -> "MemoryWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+Writer: TypeAlias = ShardWriter | RaggedWriter | MemoryWriter
 
 
 class Sink(Protocol):
@@ -60,8 +89,8 @@ class StoreSink:
     ----------
     digests : mapping of int to str
         The key of each position.
-    writers : sequence of (keys, ShardWriter or RaggedWriter)
-        For each request, the keys that the store lacks, and what writes them; of RaggedTokens, a RaggedWriter.
+    writers : sequence of (keys, ShardWriter, RaggedWriter or MemoryWriter)
+        For each request, the keys that the store lacks, and what takes them; of RaggedTokens, no ShardWriter.
     """
 
     def __init__(self, digests: Mapping[int, str], writers: Sequence[tuple[Mapping[str, object], Writer]]):
@@ -90,6 +119,33 @@ class StoreSink:
             writer.commit()
         n, self._n_waiting = self._n_waiting, 0
         return n
+
+
+def gather(store: FeatureStore | RaggedStore, spec: FeatureSpec, keys: Sequence[str], rows: Mapping[str, Any]) -> Any:
+    """Features in the order of the keys, out of memory where they are there, and else out of a store.
+
+    Returns
+    -------
+    FeatureArray, ndarray or RaggedTokens
+        A FeatureArray, which is not read yet, if all are in the store.
+    """
+    if not rows:
+        return store.features(spec, keys)
+    stored = {key: i for i, key in enumerate(dict.fromkeys(key for key in keys if key not in rows))}
+    found = store.features(spec, list(stored)) if stored else ()
+    if isinstance(store, RaggedStore):
+        parts = [rows[key] if key in rows else found[stored[key]] for key in keys]
+        values = np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
+        return RaggedTokens(values, [part.shape[:2] for part in parts])
+    one = next(iter(rows.values()))
+    features = np.empty((len(keys), *one.shape), one.dtype)
+    in_store = [i for i, key in enumerate(keys) if key in stored]
+    if in_store:
+        features[in_store] = np.asarray(found)[[stored[keys[i]] for i in in_store]]
+    for i, key in enumerate(keys):
+        if key in rows:
+            features[i] = rows[key]
+    return features
 
 
 def _shape(features: Any) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from frofa._digests import architecture_digest, weights_digest
 from frofa._embedded import PREFIX, embedded_models
+from frofa._files import expand_home
 from frofa._huggingface import HF_PREFIX
 from frofa._layout import Layout, check_block, has_cls_token, patch_size, probing_images, read_layout
 from frofa._loading import create_module, not_found
@@ -412,12 +413,12 @@ def _timm_name(model: str) -> str:
         raise ModelNotFoundError(not_found(model, f"no embedded model is called {model!r}"))
     if model.startswith(_FOLDERS):
         kind, _, path = model.partition(":")
-        folder = Path(path).expanduser()
+        folder = Path(expand_home(path))
         missing = [file for file in ("config.json",) if not (folder / file).is_file()]
         if missing:
             raise ModelNotFoundError(not_found(model, f"{folder} has no {' and no '.join(missing)}"))
         return f"{kind}:{folder}"
-    if os.sep in model and Path(model).expanduser().is_dir():
+    if os.sep in model and Path(expand_home(model)).is_dir():
         raise ModelNotFoundError(f"the backbone {model!r} is a folder: write 'local-dir:{model}'.")
     return model
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import PIL
 from PIL import Image, UnidentifiedImageError
 
+from frofa._files import expand_home
 from frofa._formats import EXTENSIONS, FORMATS
 from frofa._frames import is_column, is_frame, only_column, values_of
 from frofa._image_set import ImageSet
@@ -115,7 +116,7 @@ def load_image_folder(directory: str | os.PathLike[str]) -> tuple[list[str], npt
     >>> sorted(set(labels))  # doctest: +SKIP
     ['daisy', 'rose']
     """
-    root = Path(directory)
+    root = Path(expand_home(directory))
     if not root.is_dir():
         raise NotADirectoryError(f"expected a directory of class directories, DIRECTORY/CLASS/IMAGE. Got {root}.")
     classes = [entry.name for entry in root.iterdir() if entry.is_dir() and not is_hidden(entry.name)]
@@ -146,7 +147,7 @@ def list_images(path: str | os.PathLike[str]) -> list[str]:
     FileNotFoundError
         If `path` does not exist.
     """
-    root = Path(path)
+    root = Path(expand_home(path))
     if root.is_file():
         return [str(root)]
     if not root.is_dir():
@@ -241,6 +242,7 @@ def content(item: ImageItem) -> tuple[Image.Image | bytes, str]:
         return item.content()
     found = item.read() if isinstance(item, LazyImage) else item
     if isinstance(found, (str, os.PathLike)):
+        found = expand_home(found)
         refuse_large(n_bytes(found))
         found = read_file(Path(found))
     if isinstance(found, bytes):
@@ -263,7 +265,7 @@ def n_bytes(item: ImageItem) -> int:
     if not isinstance(item, (str, os.PathLike)):
         return 0
     try:
-        return os.stat(item).st_size  # noqa: PTH116 (of a path of any kind)
+        return os.stat(expand_home(item)).st_size  # noqa: PTH116 (of a path of any kind)
     except (OSError, ValueError):
         return 0
 

@@ -11,7 +11,7 @@ import sklearn
 from safetensors.numpy import load as from_safetensors
 from safetensors.numpy import save as to_safetensors
 
-from frofa._files import write_atomically
+from frofa._files import expand_home, write_atomically
 from frofa._json import Fail, check_fields, parse_json
 from frofa._saved_encoder import put_encoder
 from frofa._saved_values import Arrays, Reader, encode
@@ -68,7 +68,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
         raise
     except Exception as error:
         raise SavedFileError(f"cannot save {type(estimator).__name__}: {_one_line(error)}") from error
-    write_atomically(Path(path), lambda file: file.write(data))
+    write_atomically(Path(expand_home(path)), lambda file: file.write(data))
 
 
 def load(path: str | os.PathLike[str], *, device: str | None = None, encoder: "Encoder | None" = None) -> Any:
@@ -98,7 +98,7 @@ def load(path: str | os.PathLike[str], *, device: str | None = None, encoder: "E
         If there is no such file.
     """
     fail: Fail = lambda why: SavedFileError(f"{path} {why}")  # noqa: E731
-    content, arrays = _read(Path(path).read_bytes(), fail)
+    content, arrays = _read(Path(expand_home(path)).read_bytes(), fail)
     if content["format"] not in READABLE:
         raise fail(
             f"has format {content['format']}, written by frofa {content['frofa']}; this version reads format {FORMAT}."

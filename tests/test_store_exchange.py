@@ -1,6 +1,9 @@
 """Features out of a store and into one, by files that other programs read and write."""
 
+import errno
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from store_helpers import snapshot
 from test_store_array import DTYPES, KEYS, ORDER, N, as_numpy, features_of, spec_of, stored
 
 from frofa.exceptions import ImageReadError
@@ -35,6 +39,42 @@ def test_npy_there_and_back(dtype: str, tmp_path: Path) -> None:
     assert torch.equal(other.features(spec_of(dtype), KEYS).tensor(), features_of(dtype))
     np.testing.assert_array_equal(other.features(spec_of(dtype)).keys, KEYS[ORDER])
     assert import_npy(other, spec_of(dtype), tmp_path / "features.npy", keys=keys) == 0
+
+
+@pytest.mark.parametrize("export", [export_npy, export_safetensors, export_parquet])
+@pytest.mark.parametrize("function", ["os.fsync", "pathlib.Path.replace"])
+@pytest.mark.parametrize("there", [False, True])
+def test_a_full_disk_leaves_nothing_behind(
+    there: bool, function: str, export: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At whichever call it is found to be full, there are the files of before, or all of the new ones."""
+    array = stored(tmp_path / "store", "float32").features(spec_of("float32"))
+    folder, original = tmp_path / "out", getattr(os if "fsync" in function else Path, function.split(".")[-1])
+    written = {"features.x"} if export is not export_npy else {"features.x", "features.x.keys.npy"}
+    for at in range(1, 10):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        if there:
+            export(array[:2], folder / "features.x")
+        before, calls = set(snapshot(folder)), 0
+
+        def full(*arguments: Any, at: int = at) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == at:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return original(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(function, full)
+            try:
+                export(array, folder / "features.x")
+            except OSError as error:
+                assert error.errno == errno.ENOSPC  # noqa: PT017 (once there is room, there is no error)
+            else:
+                break
+        assert set(snapshot(folder)) in (before, written)
+    assert at > 1
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -150,8 +150,8 @@ def place(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "place"
     place.mkdir()
     yield place
-    if shutil.which("umount"):
-        subprocess.run(["umount", "-l", place], capture_output=True)
+    while shutil.which("umount") and not subprocess.run(["umount", "-l", place], capture_output=True).returncode:
+        pass
 
 
 @pytest.mark.usefixtures("settled")

@@ -4,7 +4,9 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from frofa._files import expand_home
 from frofa._progress import Mode, progress_mode
 from frofa._version import __version__
 from frofa.cli import bench_backbone, convert, demo, doctor, evaluate, extract, fit, models, predict, store, study
@@ -16,6 +18,7 @@ from frofa.exceptions import FrofaError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     args = build_parser().parse_args(arguments)
+    expand_homes(args)
     args.arguments = sys.argv[1:] if arguments is None else arguments
     mode: Mode = "none" if args.quiet else "lines" if args.progress else "terminal"
     with console(quiet=args.quiet), progress_mode(mode), warnings.catch_warnings():
@@ -37,6 +40,15 @@ def _run(args: argparse.Namespace) -> int:
             raise
         fail(str(error))
         return EXIT_ERROR
+
+
+def expand_homes(args: argparse.Namespace) -> None:
+    """Turn ``~`` at the start of paths into the home directory, which shells leave in ``--store=~/features``."""
+    for name, value in vars(args).items():
+        if isinstance(value, Path):
+            setattr(args, name, Path(expand_home(value)))
+        elif isinstance(value, list) and all(isinstance(one, Path) for one in value):
+            setattr(args, name, [Path(expand_home(one)) for one in value])
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -35,12 +35,13 @@ def extract(
 
 def make_extractor(args: argparse.Namespace, output: Any, **options: Any) -> "FrozenFeatureExtractor":
     """The extractor that the options ask for."""
+    from frofa._files import expand_home
     from frofa.extractor import FrozenFeatureExtractor
 
     model = args.model
     kind, _, path = model.partition(":")
     if kind in ("local-dir", "hf-dir"):  # a saved model is used from other directories, too
-        model = f"{kind}:{Path(path).expanduser().absolute()}"
+        model = f"{kind}:{Path(expand_home(path)).absolute()}"
     return FrozenFeatureExtractor(
         model,
         output=output,

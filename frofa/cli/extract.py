@@ -4,10 +4,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frofa.cli._console import say
+from frofa.cli._console import fail, say
 from frofa.cli._features import extract, make_extractor
 from frofa.cli._options import (
     EPILOG,
+    EXIT_ERROR,
     EXIT_SKIPPED,
     Commands,
     add_extractor_options,
@@ -95,6 +96,9 @@ def _run(args: argparse.Namespace) -> int:
         f"{len(first.skipped)} skipped"
     )
     report_skipped(first.skipped, len(images.items), args.skipped)
+    if args.out is None and any(extraction.n_not_kept for extraction in extractions.values()):
+        fail(f"{args.store} cannot be written, and there is no --out: nothing was kept")
+        return EXIT_ERROR
     return EXIT_SKIPPED if first.skipped else 0
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from sklearn.base import clone
 
 from frofa._custom import CustomBackbone, describe
+from frofa._files import expand_home
 from frofa._native_backbone import NativeBackbone
 from frofa._samples import ArraySample, as_samples
 from frofa.backbone import Backbone
@@ -131,7 +132,9 @@ def examine(
     if not items:
         raise ValueError("expected at least one image. Got none.")
     try:
-        subject = Subject(extractor, extractor._backbone(), items, None if golden is None else Path(golden))
+        subject = Subject(
+            extractor, extractor._backbone(), items, None if golden is None else Path(expand_home(golden))
+        )
     except (FrofaError, ValueError) as error:
         yield Finding("loading", "failed", " ".join(str(error).split()))
         return

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from frofa._embedded import embedded_models
-from frofa._files import write_atomically
+from frofa._files import expand_home, write_atomically
 from frofa.backbone import Backbone, load_backbone
 from frofa.doctor.finding import Outcome, failed, ok, skipped
 from frofa.doctor.preprocessing import FIELDS, different
@@ -82,7 +82,8 @@ def write_golden(model: str, path: str | os.PathLike[str]) -> None:
     config = json.dumps({name: backbone.data_config[name] for name in FIELDS})
     digest = np.array(backbone.weights_digest)
     write_atomically(
-        Path(path), lambda file: np.savez(file, features=features, weights=digest, preprocessing=np.array(config))
+        Path(expand_home(path)),
+        lambda file: np.savez(file, features=features, weights=digest, preprocessing=np.array(config)),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from frofa._files import expand_home
 from frofa._formats import EXTENSIONS
 from frofa._frames import is_frame
 from frofa._image_set import ImageSet
@@ -93,8 +94,9 @@ def load_images(
     >>> images.names, images.labels.tolist()
     (['photos.zip!/cats/1.png', 'photos.zip!/dogs/1.png'], ['cats', 'dogs'])
     """
-    kind = _kind_of(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else "object"
-    table = Path(labels) if isinstance(labels, (str, os.PathLike)) else None
+    source = expand_home(source) if isinstance(source, (str, os.PathLike)) else source
+    kind = _kind_of(source) if isinstance(source, str) else "object"
+    table = Path(expand_home(labels)) if isinstance(labels, (str, os.PathLike)) else None
     if table is not None and kind not in ("directory", "archive"):
         raise ValueError(f"a CSV file of labels goes with a directory or an archive. Got {source!r:.200}.")
     if every < 1 or (every != 1 and kind != "video"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import numpy as np
 import torch
 
-from frofa._files import write_atomically
+from frofa._files import expand_home, write_atomically, write_together
 from frofa._optional import require
 from frofa._progress import progress_bar
 from frofa.images import Images, as_image_list, content, read_error
@@ -72,7 +72,7 @@ def export_parquet(
                 columns = [pa.array(names, schema.field("key").type), pa.FixedSizeListArray.from_arrays(flat, size)]
                 writer.write_table(pa.table(columns, schema=schema), row_group_size=len(part))
 
-    write_atomically(Path(path), write)
+    write_atomically(Path(expand_home(path)), write)
 
 
 def export_safetensors(features: FeatureArray, path: PathLike, *, progress: bool = False) -> None:
@@ -100,7 +100,7 @@ def export_safetensors(features: FeatureArray, path: PathLike, *, progress: bool
         for part in _parts(features, False):
             file.write(part.keys.data)
 
-    write_atomically(Path(path), write)
+    write_atomically(Path(expand_home(path)), write)
 
 
 def export_npy(features: FeatureArray, path: PathLike, *, progress: bool = False) -> Path:
@@ -111,9 +111,9 @@ def export_npy(features: FeatureArray, path: PathLike, *, progress: bool = False
     Returns
     -------
     Path
-        Of the keys, uint8 of shape (n, 20): ``NAME.keys.npy`` for ``NAME.npy``. They are written first.
+        Of the keys, uint8 of shape (n, 20): ``NAME.keys.npy`` for ``NAME.npy``. None is there before both are written.
     """
-    path = Path(path)
+    path = Path(expand_home(path))
     keys = path.with_name(f"{path.name.removesuffix('.npy')}.keys.npy")
     dtype = features.dtype.newbyteorder("<")
 
@@ -127,8 +127,7 @@ def export_npy(features: FeatureArray, path: PathLike, *, progress: bool = False
         for part in _parts(features, progress):
             file.write(np.ascontiguousarray(part, dtype).data)
 
-    write_atomically(keys, write_keys)
-    write_atomically(path, write)
+    write_together({keys: write_keys, path: write})
     return keys
 
 
@@ -172,7 +171,7 @@ def import_npy(
     ImageReadError
         If an image cannot be read.
     """
-    features = _open_array(Path(path), spec)
+    features = _open_array(Path(expand_home(path)), spec)
     if (keys is None) == (images is None):
         raise ValueError("expected either keys or images, one for each row of features.")
     wanted = _read_keys(keys) if keys is not None else _digests(images, progress)
@@ -219,7 +218,7 @@ def _shape(features: Any) -> str:
 def _read_keys(keys: Any) -> KeyArray:
     if not isinstance(keys, (str, os.PathLike)):
         return as_keys(keys)
-    path = Path(keys)
+    path = Path(expand_home(keys))
     if path.suffix != ".npy":
         return as_keys(path.read_text().split())
     found = np.load(path, allow_pickle=False)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from frofa._files import TEMPORARY, make_directories, write_atomically
+from frofa._files import TEMPORARY, expand_home, make_directories, warn_not_written, write_atomically
 from frofa._json import read_json
 from frofa.exceptions import DamagedStoreError, StoreError
 from frofa.store.array import FeatureArray
@@ -53,7 +53,7 @@ class FeatureStore:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(path)
+        self.path = Path(expand_home(path))
         self._tables: dict[str, SpecTable] = {}
 
     def __repr__(self) -> str:
@@ -178,6 +178,16 @@ class FeatureStore:
         """The keys of files that were read before."""
         return FileDigests(self.path / FILES)
 
+    def is_writable(self) -> bool:
+        """Whether this process may create files there, or the directory where it is not there yet; a look, no attempt.
+
+        A disk that is full is found out by writing only.
+        """
+        place = self.path.absolute()
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        return os.access(place, os.W_OK)
+
     def forget(self) -> None:
         """Look at the directory anew at the next use."""
         self._tables = {}
@@ -195,15 +205,23 @@ class FeatureStore:
         return self.table(spec).feature_shape()
 
     def index_if_worth_it(self, spec: FeatureSpec) -> None:
-        """Index the keys of a spec, if many are not indexed and no other process is about it."""
+        """Index the keys of a spec, if many are not indexed and no other process is about it.
+
+        What cannot be written of it gives a `StoreNotWrittenWarning`.
+        """
         table = self.table(spec)
         table.refresh()
         if not table.wants_index():
             return
-        with suppress(TimeoutError, NotImplementedError), FileLock(self.path / LOCK, timeout=0):
-            table.refresh()
-            if table.wants_index():
-                table.write_index()
+        try:
+            with suppress(TimeoutError, NotImplementedError), FileLock(self.path / LOCK, timeout=0):
+                table.refresh()
+                if table.wants_index():
+                    table.write_index()
+        except StoreError:
+            raise
+        except OSError as error:
+            warn_not_written(self.path, error, "all features are there, but without an index they are found later.")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
