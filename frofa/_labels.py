@@ -116,6 +116,10 @@ def _is_whole(value: Any) -> bool:
 def _text(value: Any) -> str:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
+    elif isinstance(value, np.datetime64):
+        value = np.datetime_as_string(value, unit="auto")
+    elif isinstance(value, dt.datetime) and value.time() == dt.time.min and value.tzinfo is None:
+        value = value.date()  # a column of dates is one of times in pandas
     elif _is_whole(value):
         value = int(value)  # a column of whole numbers with a gap is one of floats in pandas
     return class_name(str(value))

@@ -82,8 +82,8 @@ def _find_directory(file: BinaryIO) -> _Directory:
     start = max(0, length - _END.size - _LARGEST_COMMENT)
     file.seek(start)
     tail = file.read()
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or len(tail) - at < _END.size:
+    at = _find_end(tail)
+    if at < 0:
         raise DamagedArchiveError("not a zip archive, or a damaged one: there is no directory at its end.")
     _, disk, _, _, _, size, offset, _ = _END.unpack_from(tail, at)
     end, size, offset = _in_zip64(file, start + at) or (start + at, size, offset)
@@ -92,6 +92,17 @@ def _find_directory(file: BinaryIO) -> _Directory:
     if not 0 <= end - size - offset <= length:
         raise DamagedArchiveError(f"damaged: its directory of {size} bytes cannot begin at byte {offset}.")
     return _Directory(end - size, size, end - size - offset)
+
+
+def _find_end(tail: bytes) -> int:
+    """Where the record at the end begins: the last that its comment takes to the file's end, or the last of all."""
+    last = at = tail.rfind(b"PK\x05\x06", 0, len(tail) - _END.size + 4)
+    while at >= 0:
+        *_, n_comment = _END.unpack_from(tail, at)
+        if at + _END.size + n_comment == len(tail):
+            return at
+        at = tail.rfind(b"PK\x05\x06", 0, at)
+    return last
 
 
 def _in_zip64(file: BinaryIO, end: int) -> tuple[int, int, int] | None:
