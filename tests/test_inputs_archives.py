@@ -13,6 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from archive_helpers import PNG
 from PIL import Image
 
 from frofa import load_images
@@ -20,15 +21,6 @@ from frofa.images import content, describe, load_image_folder
 from frofa.inputs import ImageSet, _zip
 from frofa.inputs._samples import LARGEST_LABEL
 from frofa.inputs.archives import ZipMember
-
-
-def _png() -> bytes:
-    encoded = io.BytesIO()
-    Image.new("RGB", (8, 8), (1, 2, 3)).save(encoded, "PNG")
-    return encoded.getvalue()
-
-
-PNG = _png()
 
 
 def zip_folder(folder: Path, archive: Path, method: int = zipfile.ZIP_DEFLATED, prefix: str = "") -> Path:

@@ -8,23 +8,14 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from archive_helpers import PNG
 
 from frofa import load_images
 from frofa.images import content, describe
 from frofa.inputs import _tar
 
 
-def _png() -> bytes:
-    encoded = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(encoded, "PNG")
-    return encoded.getvalue()
-
-
-PNG = _png()
-
-
-def header(name: str, kind: bytes = b"0", size: int = 0, more: int | None = None) -> bytearray:
+def header(name: str, kind: bytes = b"0", size: int = 0, more: int | None = None) -> bytes:
     """One of any size and kind with its right checksum; `more` is a byte to set, as a sparse file's are."""
     block = bytearray(tarfile.TarInfo(name).tobuf(tarfile.GNU_FORMAT))
     block[156:157] = kind
@@ -33,7 +24,7 @@ def header(name: str, kind: bytes = b"0", size: int = 0, more: int | None = None
         block[more] = 1
     block[148:156] = b" " * 8
     block[148:156] = b"%06o\0 " % sum(block)
-    return block
+    return bytes(block)
 
 
 def padded(data: bytes) -> bytes:
@@ -161,7 +152,7 @@ def test_a_damaged_pax_header_costs_its_member(data: bytes, tmp_path: Path) -> N
 def test_maps_of_sparse_files_are_not_followed(tmp_path: Path) -> None:
     keys = "".join(record(f"GNU.sparse.{key}", value).decode() for key, value in [("major", "1"), ("name", "s.png")])
     endless = extended(b"x", keys.encode()) + member("x", b"99999999999\n")
-    chain = bytes(header("t.png", b"S", more=482)) + (bytes(504) + b"\1" + bytes(7)) * 100
+    chain = header("t.png", b"S", more=482) + (bytes(504) + b"\1" + bytes(7)) * 100
     found = read_all(write(tmp_path / "sparse.tar", member("a.png"), endless, chain))
     assert found["a.png"] == "read"
     assert found["s.png"] == found["t.png"] == "a sparse file, which cannot be read in place"

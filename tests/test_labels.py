@@ -104,7 +104,7 @@ def test_a_class_has_one_spelling(tmp_path: Path) -> None:
             Image.new("RGB", (8, 8)).save(tmp_path / root / label / "0.png")
     for load in (load_image_folder, load_images):
         for root, name in (("one", COMPOSED), ("two", DECOMPOSED)):
-            paths, labels = load(tmp_path / root)  # type: ignore[operator]
+            paths, labels = load(tmp_path / root)
             assert labels.tolist() == [COMPOSED, "dog"]
             assert Path(paths[0]).parent.name == name  # paths are as the file system has them
     other = tmp_path / "one" / DECOMPOSED
