@@ -19,7 +19,7 @@ from PIL import Image
 from frofa import load_images
 from frofa.images import content, describe, load_image_folder
 from frofa.inputs import ImageSet, _zip
-from frofa.inputs._samples import LARGEST_LABEL
+from frofa.inputs._webdataset import LARGEST_LABEL
 from frofa.inputs.archives import ZipMember
 
 
