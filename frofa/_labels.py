@@ -93,7 +93,8 @@ def unwrapped(value: Any) -> Any:
     if hasattr(value, "as_py"):
         return value.as_py()
     if hasattr(value, "shape") and hasattr(value, "item") and math.prod(value.shape) == 1:
-        return value if isinstance(value, np.generic) and value.dtype.kind in "mM" else value.item()
+        is_time = getattr(value.dtype, "kind", "") in ("m", "M")  # of nanoseconds, it would become a number
+        return value.reshape(-1)[0] if is_time else value.item()
     return value
 
 
@@ -108,14 +109,18 @@ def _is_label(value: object) -> bool:
 
 
 def _is_whole(value: Any) -> bool:
-    if not isinstance(value, Real) or isinstance(value, bool):
-        return False
-    return (isinstance(value, Integral) or float(value).is_integer()) and int(value) in _INT64
+    if isinstance(value, Integral):
+        return not isinstance(value, bool) and int(value) in _INT64
+    return isinstance(value, (float, np.floating)) and float(value).is_integer() and int(value) in _INT64
 
 
 def _text(value: Any) -> str:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
+    elif isinstance(value, np.datetime64):
+        value = np.datetime_as_string(value, unit="auto")
+    elif isinstance(value, dt.datetime) and value.time() == dt.time.min and value.tzinfo is None:
+        value = value.date()  # a column of dates is one of times in pandas
     elif _is_whole(value):
         value = int(value)  # a column of whole numbers with a gap is one of floats in pandas
     return class_name(str(value))

@@ -112,7 +112,7 @@ def _encode_object(name: str, row: SavedType, value: Any, arrays: Arrays, where:
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
-    return str(Path(path).expanduser().absolute())
+    return str(Path(expand_home(path)).absolute())
 
 
 def _unknown(value: Any, where: str) -> SavedFileError:

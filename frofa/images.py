@@ -158,6 +158,8 @@ def list_images(path: str | os.PathLike[str]) -> list[str]:
 def as_image_list(X: Images) -> Sequence[ImageItem]:
     """Check the input of an extractor and return it as a sequence of paths, PIL images, uint8 arrays and `LazyImage`.
 
+    Columns, and frames of one column, may be those of pandas, polars or pyarrow; of an `ImageSet`, the items are taken.
+
     Raises
     ------
     TypeError, ValueError

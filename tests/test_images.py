@@ -186,7 +186,11 @@ def test_pil_images_arrays_and_mixtures() -> None:
         ),
         (np.zeros((4, 5, 3), np.uint8), ValueError, r"Got uint8, shape \(4, 5, 3\)"),
         (np.zeros((2, 3, 4, 5), np.uint8), ValueError, r"Got uint8, shape \(2, 3, 4, 5\)"),
-        (pd.DataFrame({"path": PATHS, "label": PATHS}), ValueError, r"one column.*\(2, 2\)"),
+        (
+            pd.DataFrame({"path": PATHS, "label": PATHS}),
+            ValueError,
+            "one column of images. Got 2 columns, 'path', 'label'",
+        ),
         (["a.png", 3], TypeError, "Got int .* at position 1"),
         (["a.png", None], TypeError, "Got NoneType .* at position 1"),
         (["a.png", "b.png", np.zeros((4, 5, 3))], ValueError, "float64.* at position 2"),

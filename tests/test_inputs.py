@@ -14,7 +14,6 @@ from PIL import Image
 
 import frofa
 from frofa import load_image_folder, load_images
-from frofa._labels import as_labels
 from frofa.images import as_image_list, content
 from frofa.inputs import ImageSet, join
 
@@ -85,6 +84,14 @@ def test_paths_on_standard_input(separator: str, image_paths: list[str], monkeyp
     assert load_images("-").items == given
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+def test_a_byte_order_mark_is_no_part_of_a_path(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    data = f"{mark}größe.jpg\r\nb.png\r\n".encode(encoding)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+    assert load_images("-").items == ["größe.jpg", "b.png"]
+
+
 def test_names_that_are_not_utf8_keep_their_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = bytes(tmp_path) + b"/b\xe4r.png"
     image = io.BytesIO()
@@ -125,27 +132,6 @@ def test_wrong_sources_are_named(
     Path("one.png").touch()
     with pytest.raises(error, match=message):
         load_images(source, **options)
-
-
-@pytest.mark.parametrize(
-    ("values", "labels"),
-    [
-        (["b", "a"], ["b", "a"]),
-        ([2, np.int64(1)], [2, 1]),
-        ([2.0, float("nan")], ["2", ""]),
-        ([2.5, None], ["2.5", ""]),
-        ([True, False], ["True", "False"]),
-        (["a", pd.NA, None, ""], ["a", "", "", ""]),
-    ],
-)
-def test_labels_become_one_array(values: list[Any], labels: list[Any]) -> None:
-    found = as_labels(values)
-    assert found is not None
-    assert found.tolist() == labels
-
-
-def test_no_label_at_all_is_none() -> None:
-    assert as_labels([None, "", float("nan")]) is None
 
 
 def test_sources_are_joined_in_order(image_folder: Path) -> None:

@@ -3,16 +3,23 @@
 import io
 import json
 import pickle
+import struct
 import tarfile
+import tracemalloc
 import zipfile
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from archive_helpers import PNG
+from PIL import Image
 
 from frofa import load_images
 from frofa.images import content, describe, load_image_folder
+from frofa.inputs import ImageSet, _zip
+from frofa.inputs._webdataset import LARGEST_LABEL
 from frofa.inputs.archives import ZipMember
 
 
@@ -106,25 +113,92 @@ def test_webdataset_layout(image_folder: Path, tmp_path: Path) -> None:
     images = load_images(path)
     assert [name.partition("!/")[2] for name in images.names] == [
         "b/002.png",
-        "a/001.seg.png",
         "a/001.png",
         "a/003.png",
         "a/004.png",
     ]
     assert images.labels is not None
-    assert images.labels.tolist() == ["7", "cat", "cat", "dog", ""]
+    assert images.labels.tolist() == ["7", "cat", "dog", ""]
     coloured = load_images(path, label_column="colour").labels
     assert coloured is not None
-    assert coloured.tolist() == ["7", "red", "red", "dog", ""]
+    assert coloured.tolist() == ["7", "red", "dog", ""]
+    assert images.notes == [f"1 image beside the plain one of a sample is ignored, such as {path}!/a/001.seg.png"]
 
 
-def test_a_damaged_label_is_named(image_folder: Path, tmp_path: Path) -> None:
-    path = tmp_path / "shard.tar"
+def write_samples(path: Path, files: dict[str, bytes]) -> Path:
     with tarfile.open(path, "w") as opened:
-        add_bytes(opened, "001.png", (image_folder / "red" / "1.png").read_bytes())
-        add_bytes(opened, "001.json", b"{")
-    with pytest.raises(ValueError, match=r"cannot read the label .*shard.tar!/001.json"):
+        for name, data in files.items():
+            add_bytes(opened, name, data)
+    return path
+
+
+def members_of(images: ImageSet) -> list[str]:
+    return [name.partition("!/")[2] for name in images.names]
+
+
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        (["0.seg.png", "0.mask.jpg", "0.jpg", "0.depth.png"], ["0.jpg", "1.png"]),
+        (["0.SEG.PNG", "0.JPG"], ["0.JPG", "1.png"]),
+        (["0.jpg", "0.png"], ["0.jpg", "1.png"]),
+        (["0.rgb.png"], ["0.rgb.png", "1.png"]),
+        (["0.left.png", "0.right.png"], ["1.png"]),
+    ],
+)
+def test_a_sample_has_one_image(names: list[str], taken: list[str], tmp_path: Path) -> None:
+    files = dict.fromkeys([*names, "1.png"], PNG) | {"0.cls": b"a", "1.cls": b"b"}
+    images = load_images(write_samples(tmp_path / "shard.tar", files))
+    assert members_of(images) == taken
+    assert images.labels is not None
+    assert images.labels.tolist() == ["a", "b"][-len(taken) :]
+    left_out = len(names) + 1 - len(taken)
+    assert [note.partition(" ")[0] for note in images.notes] == ([str(left_out)] if left_out else [])
+
+
+def test_names_with_dots_are_images_of_their_own_in_class_folders(tmp_path: Path) -> None:
+    names = ["cat/cat.1.jpg", "cat/cat.2.jpg", "dog/photo.2024.png"]
+    images = load_images(write_samples(tmp_path / "folders.tar", dict.fromkeys(names, PNG)))
+    assert members_of(images) == names
+    assert images.notes == []
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("0.json", b"{", "Expecting property name"),
+        ("0.json", b"[" * 100_000, "recursion"),
+        ("0.json", b'{"n": ' + b"9" * 5000 + b"}", "a number of 5000 digits"),
+        ("0.cls", b"\xff", "can't decode byte 0xff"),
+        ("0.txt", bytes(LARGEST_LABEL + 1), "of a label, more than 8388608 are not read"),
+    ],
+)
+def test_a_damaged_label_costs_itself(name: str, data: bytes, reason: str, tmp_path: Path) -> None:
+    path = write_samples(tmp_path / "shard.tar", {"0.png": PNG, name: data, "1.png": PNG, "1.cls": b"b"})
+    images = load_images(path)
+    assert images.labels is not None
+    assert images.labels.tolist() == ["", "b"]
+    [note] = images.notes
+    assert note.startswith(f"1 label file cannot be read and left out, such as {path}!/{name}: ")
+    assert reason in note
+
+
+def test_labels_of_json_are_single_values(tmp_path: Path) -> None:
+    values = ["true", "3.0", "7", "null", '"cafe\\u0301"']
+    files = {f"{row}.json": f'{{"label": {value}}}'.encode() for row, value in enumerate(values)}
+    images = load_images(write_samples(tmp_path / "a.tar", files | {f"{row}.png": PNG for row in range(5)}))
+    assert images.labels is not None
+    assert images.labels.tolist() == ["True", "3", "7", "", "caf\u00e9"]
+    path = write_samples(tmp_path / "b.tar", {"0.png": PNG, "0.json": b'{"label": ["a", "b"]}'})
+    with pytest.raises(ValueError, match=r"Got list \['a', 'b'\] at position 0 \(.*b.tar!/0.png\)"):
         load_images(path)
+
+
+def test_byte_order_marks_are_no_part_of_labels(tmp_path: Path) -> None:
+    files = {"0.png": PNG, "0.cls": "\ufeffcat".encode(), "1.png": PNG, "1.json": '\ufeff{"label": "dog"}'.encode()}
+    labels = load_images(write_samples(tmp_path / "marked.tar", files)).labels
+    assert labels is not None
+    assert labels.tolist() == ["cat", "dog"]
 
 
 def test_a_table_chooses_among_the_members(archive: Path, tmp_path: Path) -> None:
@@ -231,18 +305,132 @@ def test_a_damaged_member_is_one_error(method: int, damage: str, image_folder: P
     content(items[1])
 
 
-def test_what_cannot_be_read_of_a_zip_archive_says_why(image_folder: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_read_of_a_zip_archive_says_why(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = zip_folder(image_folder / "red", tmp_path / "lzma.zip", zipfile.ZIP_LZMA)
     with pytest.raises(OSError, match="method 14; only stored and deflated"):
         content(load_images(path).items[0])
-    path = zip_folder(image_folder / "red", tmp_path / "bomb.zip")
+    path = zip_folder(image_folder / "red", tmp_path / "red.zip")
     member = load_images(path).items[0]
     assert isinstance(member, ZipMember)
-    huge = ZipMember(member.archive, member.name, member.offset, LARGEST + 1, member.packed, member.crc)
-    with pytest.raises(OSError, match="more than 2147483648 are not read"):
-        content(huge)
     data = bytearray(path.read_bytes())
     data[member.offset + 6] |= 1
     path.write_bytes(data)
     with pytest.raises(OSError, match="encrypted"):
         content(member)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    huge = replace(member, size=801)
+    with pytest.raises(OSError, match="it has 801 bytes; more than 800 are not read"):
+        content(huge)
+
+
+def change_last_entry(archive: Path, at: int, data: bytes, at_member: int | None = None) -> Path:
+    """Write into a zip archive's last entry of the directory, and perhaps into the header of its member."""
+    changed = bytearray(archive.read_bytes())
+    entry = changed.rfind(b"PK\x01\x02")
+    [member] = struct.unpack_from("<L", changed, entry + 42)
+    if at_member is not None:
+        changed[member + at_member : member + at_member + len(data)] = data
+    changed[entry + at : entry + at + len(data)] = data
+    archive.write_bytes(changed)
+    return archive
+
+
+@pytest.mark.parametrize(
+    ("at", "data", "at_member", "reason"),
+    [
+        (6, struct.pack("<H", 99), 4, None),  # the version that is said to be needed
+        (10, struct.pack("<H", 99), 8, "method 99"),
+        (8, struct.pack("<H", 0x41), 6, "encrypted"),
+        (8, struct.pack("<H", 0x800), None, None),
+        (16, b"\1\2\3\4", None, "checksum"),
+        (20, struct.pack("<L", 2**31), None, "ends within it"),
+        (24, struct.pack("<L", 30), None, "more than the 30 bytes that it says"),
+        (24, struct.pack("<L", 700 << 20), None, "734003200 bytes; more than 715827880 are not read"),
+        (42, struct.pack("<L", 2**32 - 2), None, "ends within it"),
+        (42, struct.pack("<L", 0), None, None),  # two entries share their data
+        (46, b"\xff.png", None, None),
+    ],
+)
+def test_an_odd_member_of_a_zip_archive_costs_itself(
+    at: int, data: bytes, at_member: int | None, reason: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "some.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("a.png", PNG)
+        opened.writestr("b.png", PNG)
+    items = load_images(change_last_entry(path, at, data, at_member), labels=False).items
+    assert sorted(content(item)[0] == PNG for item in items if describe(item).endswith("a.png")) == [True]
+    [odd] = (item for item in items if not describe(item).endswith("a.png"))
+    if reason is None:
+        assert content(odd)[0] == PNG
+    else:
+        with pytest.raises(OSError, match=reason):
+            content(odd)
+
+
+def test_names_of_zip_members_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "names.zip"
+    with zipfile.ZipFile(path, "w") as opened:
+        opened.writestr("caf\u00e9/0.png", PNG)
+    flagged = path.read_bytes()
+    mac = tmp_path / "mac.zip"  # which writes UTF-8, but does not say so
+    mac.write_bytes(flagged.replace(b"\x14\0\0\x08", bytes([0x14, 0, 0, 0])))
+    assert mac.read_bytes() != flagged
+    dos = tmp_path / "dos.zip"
+    dos.write_bytes(mac.read_bytes().replace("caf\u00e9".encode(), b"caf\x82_"))
+    wrong = tmp_path / "wrong.zip"
+    wrong.write_bytes(flagged.replace("caf\u00e9".encode(), b"caf\x82_"))
+    names = {file.stem: members_of(load_images(file)) for file in (path, mac, dos, wrong)}
+    assert names == {
+        "names": ["caf\u00e9/0.png"],
+        "mac": ["caf\u00e9/0.png"],
+        "dos": ["caf\u00e9_/0.png"],
+        "wrong": ["caf\udc82_/0.png"],
+    }
+
+
+def test_zip_archives_as_zipfile_lists_them(tmp_path: Path) -> None:
+    many = tmp_path / "many.zip"
+    with zipfile.ZipFile(many, "w") as opened:
+        for row in range(65_600):  # of which the directory's end can count 65,535
+            opened.writestr(f"{row}.png", b"")
+        opened.comment = b"a comment"
+    wide = tmp_path / "wide.zip"
+    with zipfile.ZipFile(wide, "w") as opened, opened.open("0.png", "w", force_zip64=True) as member:
+        member.write(PNG)
+    for archive in (many, wide):
+        with zipfile.ZipFile(archive) as opened:
+            expected = [(info.filename, info.header_offset, info.file_size) for info in opened.infolist()]
+        assert [(entry.name, entry.offset, entry.size) for entry in _zip.walk(archive)] == expected
+    behind = tmp_path / "behind.zip"
+    behind.write_bytes(b"#!/bin/sh" * 100 + wide.read_bytes())
+    assert [content(item)[0] for item in load_images(behind).items] == [PNG]
+
+
+@pytest.mark.parametrize("keep", [0, 21, 100, -1, -30])
+def test_a_zip_archive_without_its_directory_is_named(keep: int, image_folder: Path, tmp_path: Path) -> None:
+    whole = zip_folder(image_folder, tmp_path / "whole.zip").read_bytes()
+    (tmp_path / "cut.zip").write_bytes(whole[:keep])
+    with pytest.raises(ValueError, match=r"cut.zip is (not a zip archive|damaged)"):
+        load_images(tmp_path / "cut.zip")
+
+
+def test_what_a_member_decompresses_to_is_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("0.png", bytes(1 << 26))
+    [honest] = load_images(path).items
+    assert isinstance(honest, ZipMember)
+    assert honest.n_bytes == 1 << 26
+    for item, largest in ((replace(honest, size=1000), 2**31), (honest, 1 << 20)):
+        tracemalloc.start()
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Image, "MAX_IMAGE_PIXELS", largest // 8)
+                with pytest.raises(OSError, match=r"more than (the 1000 bytes that it says|1048576 are not read)"):
+                    content(item)
+            assert tracemalloc.get_traced_memory()[1] < 1 << 23
+        finally:
+            tracemalloc.stop()

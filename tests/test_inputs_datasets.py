@@ -143,6 +143,35 @@ def test_columns_of_a_hugging_face_data_set(pets: Any, image_paths: list[str]) -
 
 
 @hugging_face
+def test_labels_of_a_hugging_face_data_set_are_never_lost(pets: Any) -> None:
+    datasets = pytest.importorskip("datasets")
+    pets = pets.rename_column("class", "animal")
+    both = pets.add_column("kind", [1, 0, 1]).cast_column("kind", datasets.ClassLabel(names=["young", "old"]))
+    with pytest.raises(
+        ValueError, match="several columns of class labels, 'animal', 'kind': choose one by label_column"
+    ):
+        load_images(both)
+    assert load_images(both, labels=False).labels is None
+    assert load_images(both, label_column="kind").labels.tolist() == ["old", "young", "old"]  # type: ignore[union-attr]
+    named = pets.remove_columns("animal").add_column("category", ["a", "b", None])
+    assert load_images(named).labels.tolist() == ["a", "b", ""]  # type: ignore[union-attr]
+    lists = pets.remove_columns("animal").add_column("label", [[1], [2], [3]])
+    with pytest.raises(ValueError, match=r"Got list \[1\] at position 0 \(dataset#0\)"):
+        load_images(lists)
+
+
+@pytest.mark.parametrize(
+    "target", [[1, 0], torch.tensor([1, 0]), {"boxes": [1]}, IMAGES[0]], ids=["list", "tensor", "boxes", "mask"]
+)
+def test_targets_that_are_no_labels_are_an_error(target: Any) -> None:
+    pairs = Pairs([(image, target) for image in IMAGES])
+    with pytest.raises(ValueError, match=r"expected one label an image.* at position 0 \(Pairs#0\)"):
+        load_images(pairs)
+    assert load_images(pairs, labels=False).labels is None
+    assert load_images(pairs, labels="abcabc".__iter__()).labels.tolist() == list("abcabc")  # type: ignore[union-attr]
+
+
+@hugging_face
 def test_a_dictionary_of_splits_is_refused(pets: Any) -> None:
     datasets = pytest.importorskip("datasets")
     with pytest.raises(TypeError, match=r"data\['train'\]. Got DatasetDict"):

@@ -49,7 +49,12 @@ def test_columns_gaps_and_tabs(image_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        ("file,label\na.png,x\n", {}, r"no column 'path'. Got columns 'file', 'label': choose one by path_column"),
+        ("photo,label\na.png,x\n", {}, r"no column 'path'. Got columns 'photo', 'label': choose one by path_column"),
+        ("a.png,x,3\n", {}, r"no column 'path'. Got columns 'a.png', 'x', '3'"),
+        ("file,image,label\na,b,x\n", {}, r"several columns that may be the path_column: 'file', 'image'. Got columns"),
+        ("path,class,category\na,b,x\n", {}, r"several columns .* label_column: 'class', 'category'.* by label_column"),
+        ("path,label,label\na,b,x\n", {}, "two columns of one name: 'label', 'label'"),
+        ("path,label\na.png,x,y\n", {}, r"labels.csv, line 2, has 3 fields for 2 columns"),
         ("path\na.png\n", {"label_column": "y"}, r"no column 'y'. Got columns 'path'"),
         ("path,label\na.png,x\n,y\n", {}, r"labels.csv, line 3, has nothing in the column 'path'"),
         ("path,label\n", {}, "labels.csv has no rows"),
@@ -60,6 +65,59 @@ def test_wrong_tables_are_named(text: str, options: dict[str, str], message: str
     (tmp_path / "labels.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
         load_images(tmp_path / "labels.csv", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("path, label\na.png, x\nb.png,y \n", ["x", "y"]),
+        ("Path,Label\na.png,x\nb.png,y\n", ["x", "y"]),
+        ("File Name,class\na.png,x\nb.png,y\n", ["x", "y"]),
+        ("label,class,image\nx,1,a.png\ny,2,b.png\n", ["x", "y"]),
+        ("path;label\na.png;x, y\nb.png;z\n", ["x, y", "z"]),
+        ("path\tlabel\na.png\tx\nb.png\ty\n", ["x", "y"]),
+        ("a.png,x\nb.png,y\n", ["x", "y"]),
+        ("x;a.png\ny;b.png\n", ["x", "y"]),
+        ("a.png\nb.png\n", None),
+        ("path,label\n\na.png,x,,\n,,\nb.png\n", ["x", ""]),
+        ('path,label\na.png,"two\nlines"\nb.png,y\n', ["two\nlines", "y"]),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tables_as_people_write_them(text: str, labels: list[str] | None, encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_bytes(text.encode(encoding))
+    images = load_images(tmp_path / "labels.csv")
+    assert [Path(name).name for name in images.names] == ["a.png", "b.png"]
+    assert (images.labels if images.labels is None else images.labels.tolist()) == labels
+    assert images.notes == []
+
+
+def test_columns_that_are_no_labels_are_noted(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("path,species,width\na.png,x,3\n")
+    images = load_images(tmp_path / "labels.csv")
+    assert images.labels is None
+    [note] = images.notes
+    assert note.startswith(
+        f"{tmp_path / 'labels.csv'} gives no labels: none of its other columns, 'species', 'width', is"
+    )
+    assert load_images(tmp_path / "labels.csv", labels=False).notes == []
+    labels = load_images(tmp_path / "labels.csv", label_column="Species").labels
+    assert labels is not None
+    assert labels.tolist() == ["x"]
+
+
+def test_paths_of_tables_keep_their_bytes_and_blanks(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_bytes(b"label,path\nx,b\xe4r.png\ny, b.png\n")
+    assert [os.fsencode(Path(name).name) for name in load_images(tmp_path / "labels.csv").names] == [
+        b"b\xe4r.png",
+        b" b.png",
+    ]
+
+
+def test_two_columns_of_one_name_are_an_error(image_paths: list[str]) -> None:
+    frame = pd.DataFrame({"path": image_paths, "label": "a"})
+    with pytest.raises(ValueError, match="the DataFrame has two columns of one name: 'label', 'label'"):
+        load_images(pd.concat([frame, frame[["label"]]], axis=1))
 
 
 def test_data_frames(image_paths: list[str]) -> None:

@@ -42,44 +42,61 @@ def load_images(
 
     Parameters
     ----------
-    source : path, list of images, pandas object or data set
+    source : path, list of images, frame or data set
         - A directory: ``DIRECTORY/CLASS/.../IMAGE``, sorted by class and path, where the class is the label; or, if no
           sub-directory has an image, a flat one, which has no labels. Hidden files are left out.
         - A ``.csv`` or ``.tsv`` file with a column of paths, relative to its directory or absolute, and perhaps one of
-          labels, which may have gaps; in its order.
+          labels, which may have gaps; in its order. Columns are separated by commas, semicolons or tabs; the first line
+          names them, unless there are only one or two and it names an image.
         - A ``.zip`` or ``.tar`` archive, which is not unpacked: laid out as a directory, perhaps in one more directory,
           and sorted as one; or in webdataset layout, with ``NAME.cls``, ``NAME.json`` or ``NAME.txt`` beside
-          ``NAME.jpg``, in its own order. A compressed tar archive is an error.
+          ``NAME.jpg``, in its own order. Of each sample, the plain image is taken: not ``NAME.mask.png``, and the first
+          of ``NAME.jpg`` and ``NAME.png``. A compressed or damaged tar archive, and a zip archive without its
+          directory, is an error.
         - A video, which takes ``pip install 'frofa[video]'``: the frames in order, see `every`.
         - An image file.
         - ``"-"``: a list of paths on standard input, separated by newlines or NUL characters.
-        - A pandas DataFrame with such columns as a CSV file, relative to the working directory.
+        - A frame of pandas, polars or pyarrow with such columns as a CSV file, relative to the working directory.
         - A ``datasets.Dataset`` of Hugging Face, with a column of images, or of paths where `path_column` names it.
         - A map-style ``torch.utils.data.Dataset``, torchvision's among them, of ``(image, label)`` with PIL images,
           uint8 arrays or paths. The labels are those of ``targets`` where it has them; else all of it is read once.
-        - A list, array or Series of paths, PIL images or uint8 arrays.
+        - A list, array or column of paths, PIL images or uint8 arrays.
     labels : path, array-like of shape (n,) or False, default=None
         A CSV file for the images of a directory or an archive: only those that it lists are taken, in its order, with
         paths relative to the directory or archive, or else to the file's own directory. False takes all images of a
         directory or archive, sorted by path, without labels; an array has one label for each of these.
     path_column, label_column : str, default=None
-        Columns of a CSV file, DataFrame or data set. By default ``path``, and ``label`` if there is one; of a data set,
-        the column of images and the one of class labels. In webdataset layout, `label_column` is the field of ``.json``
-        files.
+        Columns of a CSV file, frame or data set. By default ``path``, and ``label`` if there is one, in whatever
+        capitals; else the one column with another usual name, such as ``filename``, ``image``, ``class``, ``category``
+        or ``target``. Of a data set, the column of images and the one of class labels. In webdataset layout,
+        `label_column` is the field of ``.json`` files.
     every : int, default=1
         Take every so many-th frame of a video, from the first on.
 
     Returns
     -------
     ImageSet
-        The tuple ``(items, labels, names, notes)``.
+        With ``items``, ``labels``, ``names`` and ``notes``; it unpacks to items and labels.
 
     Raises
     ------
     FileNotFoundError, ValueError, TypeError
-        If there is no such source, or it is not of a kind that can be read, or a column is not there.
+        If there is no such source, or it is not of a kind that can be read, or damaged, or a column is not there or may
+        be one of several, or a label is not a single value: a string, a number, a boolean or a date.
     ImportError
         If a video is given and PyAV is not installed.
+
+    Notes
+    -----
+    What is wrong with one image is found when it is read: it is an item here and an `ImageReadError` of the extractor,
+    which names it. This goes for members of archives too, that are encrypted, damaged, or packed in a way that cannot
+    be read. A file that should have an image's label and cannot be read is a note, and the image has no label.
+
+    No file or member of more than 8 bytes for each of ``PIL.Image.MAX_IMAGE_PIXELS`` is read, by default 716 MB: that
+    is an image of as many pixels with four channels of 16 bits, not compressed. What all threads of a process hold of
+    files while they read and decode them is as much together: larger files wait for each other.
+
+    Names of classes are in Unicode's composed form (NFC), so that those of different file systems are the same.
 
     Examples
     --------

@@ -8,7 +8,7 @@ from frofa._image_set import ImageSet
 from frofa._listing import describe_others, ending, is_hidden, is_image_name
 from frofa.inputs._columns import LABEL
 from frofa.inputs._image_set import image_set
-from frofa.inputs._samples import find_samples, load_samples
+from frofa.inputs._webdataset import find_samples, load_samples
 from frofa.inputs.archives import ArchiveMember, MissingMember, list_archive
 from frofa.inputs.folders import by_class
 from frofa.inputs.tables import label_members

@@ -1,6 +1,6 @@
 """Which columns of a table are paths and labels, by their names."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 PATH, LABEL = "path", "label"
@@ -72,9 +72,12 @@ def has_column(columns: Sequence[object], asked: str | None, known: Sequence[str
 
 def _candidates(columns: Sequence[object], names: Sequence[str]) -> list[object]:
     """The columns of the first name; or of that name in other capitals; or of any of the names."""
-    exact = [name for name in columns if name == names[0]]
-    first = exact or [name for name in columns if _folded(name) == _folded(names[0])]
-    return first or [name for name in columns if _folded(name) in names]
+    rules: list[Callable[[object], bool]] = [
+        lambda column: column == names[0],
+        lambda column: _folded(column) == _folded(names[0]),
+        lambda column: _folded(column) in names,
+    ]
+    return next((found for rule in rules if (found := list(filter(rule, columns)))), [])
 
 
 def _note_unused(what: str, others: Sequence[object]) -> str:

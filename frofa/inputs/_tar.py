@@ -164,7 +164,7 @@ def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             raise ValueError("a record without its length")
         length = int(data[at:space])  # of the whole record
         record = data[space + 1 : at + length]
-        if not record.endswith(b"\n"):
+        if at + length > len(data) or not record.endswith(b"\n"):
             raise ValueError("a record of another length than it says")
         key, _, value = record[:-1].partition(b"=")
         yield key, value

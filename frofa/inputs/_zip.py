@@ -12,10 +12,12 @@ from typing import BinaryIO, NamedTuple
 
 from frofa.inputs._damaged import DamagedArchiveError
 
-_END = struct.Struct("<4s4H2LH")
-_LOCATOR = struct.Struct("<4sLQL")
-_END_64 = struct.Struct("<4sQ2H2L4Q")
-_ENTRY = struct.Struct("<4s6H3L5H2L")
+_END = struct.Struct("<4xH6x2LH")
+"""Number of the disk, size and offset of the directory, length of the comment."""
+_LOCATOR = struct.Struct("<4s4xQ4x")
+_END_64 = struct.Struct("<4s36x2Q")
+_ENTRY = struct.Struct("<8xH6x3L3H8xL")
+"""Flags, CRC, packed size, size, lengths of name, extra field and comment, offset."""
 _LARGEST_COMMENT = 0xFFFF
 _IN_EXTRA = 0xFFFFFFFF
 """Where a number takes more than 32 bits, and stands in the extra field."""
@@ -61,20 +63,18 @@ def walk(archive: Path) -> Iterator[Entry]:
     with archive.open("rb") as file:
         directory = _find_directory(file)
         file.seek(directory.offset)
-        data = file.read(directory.size)
-    at, n_members = 0, 0
-    while at < len(data):
-        if len(data) - at < _ENTRY.size or data[at : at + 4] != b"PK\x01\x02":
-            raise DamagedArchiveError(f"damaged: its directory has no entry after {n_members} members.")
-        _, _, _, flags, _, _, _, crc, packed, size, n_name, n_extra, n_comment, _, _, _, offset = _ENTRY.unpack_from(
-            data, at
-        )
-        at += _ENTRY.size
-        name, extra = data[at : at + n_name], data[at + n_name : at + n_name + n_extra]
-        size, packed, offset = _in_full((size, packed, offset), extra)
-        yield Entry(_decode(name, flags), offset + directory.before, size, packed, crc)
-        at += n_name + n_extra + n_comment
-        n_members += 1
+        left, n_members = directory.size, 0
+        while left > 0:
+            entry = file.read(_ENTRY.size)
+            if len(entry) < _ENTRY.size or entry[:4] != b"PK\x01\x02":
+                raise DamagedArchiveError(f"damaged: its directory has no entry after {n_members} members.")
+            flags, crc, packed, size, n_name, n_extra, n_comment, offset = _ENTRY.unpack(entry)
+            name, extra = file.read(n_name), file.read(n_extra)
+            file.seek(n_comment, os.SEEK_CUR)
+            size, packed, offset = _in_full((size, packed, offset), extra)
+            yield Entry(_decode(name, flags), offset + directory.before, size, packed, crc)
+            left -= _ENTRY.size + n_name + n_extra + n_comment
+            n_members += 1
 
 
 def _find_directory(file: BinaryIO) -> _Directory:
@@ -82,10 +82,10 @@ def _find_directory(file: BinaryIO) -> _Directory:
     start = max(0, length - _END.size - _LARGEST_COMMENT)
     file.seek(start)
     tail = file.read()
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or len(tail) - at < _END.size:
+    at = _find_end(tail)
+    if at < 0:
         raise DamagedArchiveError("not a zip archive, or a damaged one: there is no directory at its end.")
-    _, disk, _, _, _, size, offset, _ = _END.unpack_from(tail, at)
+    disk, size, offset, _ = _END.unpack_from(tail, at)
     end, size, offset = _in_zip64(file, start + at) or (start + at, size, offset)
     if disk not in (0, 0xFFFF):
         raise DamagedArchiveError("one part of an archive in several files: join them.")
@@ -94,20 +94,31 @@ def _find_directory(file: BinaryIO) -> _Directory:
     return _Directory(end - size, size, end - size - offset)
 
 
+def _find_end(tail: bytes) -> int:
+    """Where the record at the end begins: the last that its comment takes to the file's end, or the last of all."""
+    last = at = tail.rfind(b"PK\x05\x06", 0, len(tail) - _END.size + 4)
+    while at >= 0:
+        *_, n_comment = _END.unpack_from(tail, at)
+        if at + _END.size + n_comment == len(tail):
+            return at
+        at = tail.rfind(b"PK\x05\x06", 0, at)
+    return last
+
+
 def _in_zip64(file: BinaryIO, end: int) -> tuple[int, int, int] | None:
     """End, size and offset of the directory of an archive of more than 4 GiB or 65,535 members."""
     at = end - _LOCATOR.size
     if at < _END_64.size:
         return None
     file.seek(at)
-    signature, _, claimed, _ = _LOCATOR.unpack(file.read(_LOCATOR.size))
+    signature, claimed = _LOCATOR.unpack(file.read(_LOCATOR.size))
     if signature != b"PK\x06\x07":
         return None
     for place in (at - _END_64.size, claimed):  # the second, where the record is a longer one
         if not 0 <= place <= at - _END_64.size:
             continue
         file.seek(place)
-        signature, *_, size, offset = _END_64.unpack(file.read(_END_64.size))
+        signature, size, offset = _END_64.unpack(file.read(_END_64.size))
         if signature == b"PK\x06\x06":
             return place, size, offset
     return None

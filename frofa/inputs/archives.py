@@ -123,7 +123,7 @@ class ZipMember(ArchiveMember):
         try:
             while left and not inflater.eof:
                 packed = file.read(min(left, _CHUNK))
-                left -= len(packed)
+                left = left - len(packed) if packed else 0
                 while packed:
                     data.write(inflater.decompress(packed, _CHUNK))
                     if data.tell() > self.size:

@@ -65,14 +65,21 @@ def load_samples(samples: Iterable[Sample], label_field: str) -> ImageSet:
     """
     images, labels = [], []
     others: list[ArchiveMember] = []
+    undecided: list[ArchiveMember] = []
     failures: list[str] = []
     for sample in samples:
         image = sample.image()
-        others += [member for member in sample.images.values() if member is not image]
+        left_out = undecided if image is None else others
+        left_out += [member for member in sample.images.values() if member is not image]
         if image is not None:
             images.append(image)
             labels.append(_read_label(sample, label_field, failures))
-    found = image_set(images, labels, [*_describe_others(others), *_describe_failures(failures)])
+    notes = [
+        *_describe(others, "beside the plain one of a sample"),
+        *_describe(undecided, "of samples that have several, and none that is plain,"),
+        *_describe_failures(failures),
+    ]
+    found = image_set(images, labels, notes)
     if found.labels is None or found.labels.dtype.kind == "U":
         return found
     return ImageSet(found.items, found.labels.astype(str), found.names, found.notes)  # as those of .cls and .txt are
@@ -109,12 +116,11 @@ def _whole_number(digits: str) -> int:
     return int(digits)
 
 
-def _describe_others(others: list[ArchiveMember]) -> list[str]:
-    if not others:
+def _describe(left_out: list[ArchiveMember], which: str) -> list[str]:
+    if not left_out:
         return []
-    verb = "is" if len(others) == 1 else "are"
-    such = f"such as {others[0].describe()}"
-    return [f"{count(len(others), 'image')} beside the plain one of a sample {verb} ignored, {such}"]
+    verb = "is" if len(left_out) == 1 else "are"
+    return [f"{count(len(left_out), 'image')} {which} {verb} ignored, such as {left_out[0].describe()}"]
 
 
 def _describe_failures(failures: list[str]) -> list[str]:
