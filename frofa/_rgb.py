@@ -17,6 +17,8 @@ DRAWN_BY_PROGRAMS = ("EPS", "IPTC")
 MOST = (1 << BITS[-1]) - 1
 PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO = 262, 0
 """TIFF's tag, and its value in files where the largest number is black."""
+GREY_STEPS = {"L;2": 85, "L;4": 17}
+"""By Pillow's name of how a PNG file stores grey pixels of less than 8 bits: what a step becomes."""
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -79,8 +81,12 @@ def flatten(image: Image.Image, background: Colour) -> Image.Image:
 
 def upright(image: Image.Image) -> Image.Image:
     """As `to_rgb`, but RGBA where some of the image is transparent."""
+    hidden = _transparent_value(image)
     _load(image)
     turned = UPRIGHT.get(_orientation(image))
+    if hidden != image.info.get("transparency"):
+        image = image.copy()
+        image.info["transparency"] = hidden
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bits(image)
     if turned is not None:
@@ -130,6 +136,20 @@ def _load(image: Image.Image) -> None:
     image.load()
 
 
+def _transparent_value(image: Image.Image) -> Any:
+    """The value that is transparent, if one is, on the scale of the pixels.
+
+    Pillow scales pixels of PNG files to 8 bits, but not this value; only of one that is not loaded, the scale is known.
+    """
+    hidden, tiles = image.info.get("transparency"), getattr(image, "tile", None)
+    if hidden is None or image.format != "PNG" or not tiles:
+        return hidden
+    stored = tiles[0][3]
+    if stored in GREY_STEPS and isinstance(hidden, int):
+        return hidden * GREY_STEPS[stored]
+    return tuple(part >> 8 for part in hidden) if stored == "RGB;16B" else hidden
+
+
 def _drop_broken_exif(image: Image.Image) -> None:
     try:
         for directory in TiffTags.TAGS_V2_GROUPS:
@@ -167,7 +187,8 @@ def _to_bytes(values: npt.NDArray[Any], mode: str) -> npt.NDArray[np.uint8]:
     low, high = values.min(), values.max()
     is_float = values.dtype.kind == "f"
     if is_float and low >= -HALF_A_STEP and high <= 1 + HALF_A_STEP:
-        return np.rint(values.clip(0, 1) * 255).astype(np.uint8)
+        scaled: npt.NDArray[np.uint8] = np.rint(values.clip(0, 1) * 255).astype(np.uint8)
+        return scaled
     if not (low >= 0 and high <= MOST) or (is_float and (values != np.rint(values)).any()):
         raise OSError(
             f"pixels of mode {mode} {_range_of(values)}; expected whole numbers from 0 to {MOST}, or floats from 0 to 1"

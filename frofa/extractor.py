@@ -111,6 +111,11 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     weights_digest_ : str
         Digest of the weights that `fit` met; other weights under the same name are refused afterwards.
 
+    Notes
+    -----
+    A process that was forked after PyTorch has used several threads hangs when it uses them, too, a limit of PyTorch's:
+    start processes by ``spawn``, or call ``torch.set_num_threads(1)`` in the child first.
+
     Examples
     --------
     >>> import numpy as np

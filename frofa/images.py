@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ __all__ = [
     "content",
     "decode",
     "describe",
+    "is_image_file",
     "list_images",
     "load_image_folder",
     "open_image",
@@ -285,8 +286,8 @@ def _decode(data: bytes, background: Colour) -> Image.Image:
     return _decode(without_exif, background)  # an AVIF image is refused whole if its EXIF data is broken
 
 
-def open_image(data: bytes) -> Image.Image:
-    """Open an image of one of `FORMATS` by Pillow, without decoding its pixels; the one place that does.
+def open_image(source: bytes | BinaryIO) -> Image.Image:
+    """Open an encoded image of one of `FORMATS` by Pillow, without decoding its pixels; the one place that does.
 
     Raises
     ------
@@ -297,8 +298,17 @@ def open_image(data: bytes) -> Image.Image:
         register()
         known = [name for name in FORMATS if name in Image.OPEN]
         with suppress(UnidentifiedImageError):
-            return Image.open(io.BytesIO(data), formats=known)
+            return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=known)
     raise UnidentifiedImageError
+
+
+def is_image_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is an image by its content, whatever its ending."""
+    try:
+        with Path(path).open("rb") as file, open_image(file):
+            return True
+    except Exception:  # Pillow raises a dozen types
+        return False
 
 
 def _why_not(data: bytes) -> str:

@@ -257,15 +257,32 @@ def test_opaque_alpha_changes_nothing() -> None:
     np.testing.assert_array_equal(np.asarray(to_rgb(image, BACKGROUND)), pixels)
 
 
-def test_a_transparent_grey_of_16_bits_in_a_file() -> None:
+@pytest.mark.parametrize(
+    ("colour_type", "depth", "hidden", "pixels", "shown"),
+    [
+        (0, 16, (300,), struct.pack(">2H", 300, 0xFFFF), [255, 255, 255]),
+        (0, 4, (3,), b"\x3f", [255, 255, 255]),
+        (0, 2, (1,), b"\x70", [255, 255, 255]),
+        (0, 1, (0,), b"\x40", [255, 255, 255]),
+        (2, 8, (1, 2, 3), bytes([1, 2, 3, 1, 2, 4]), [1, 2, 4]),
+        (2, 16, (0x0102, 0x0304, 0x0506), struct.pack(">6H", 0x0102, 0x0304, 0x0506, 1, 2, 3), [0, 0, 0]),
+    ],
+)
+def test_the_transparent_value_of_a_png_file(
+    colour_type: int, depth: int, hidden: tuple[int, ...], pixels: bytes, shown: list[int]
+) -> None:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", 2, 1, 16, 0, 0, 0, 0)
-    pixels = zlib.compress(b"\0" + struct.pack(">2H", 300, 0xFFFF))
-    parts = [(b"IHDR", header), (b"tRNS", struct.pack(">H", 300)), (b"IDAT", pixels), (b"IEND", b"")]
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", 2, 1, depth, colour_type, 0, 0, 0)),
+        (b"tRNS", struct.pack(f">{len(hidden)}H", *hidden)),
+        (b"IDAT", zlib.compress(b"\0" + pixels)),
+        (b"IEND", b""),
+    ]
     data = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
-    assert np.asarray(decode(data, BACKGROUND)).tolist() == [[list(BACKGROUND), [255, 255, 255]]]
+    for found in (decode(data, BACKGROUND), to_rgb(open_image(data), BACKGROUND)):
+        assert np.asarray(found).tolist() == [[list(BACKGROUND), shown]]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,23 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def colour(text: str) -> str:
+    """A colour of the command line, as it was given.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is another thing, which argparse makes wrong usage.
+    """
+    from frofa._rgb import parse_colour
+
+    try:
+        parse_colour(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def add_extractor_options(parser: argparse.ArgumentParser) -> None:
     """Add what says which features: model, store, image size; and the options of speed."""
     parser.add_argument(
@@ -42,6 +59,7 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-size", type=positive, help="side in pixels (default: the model's own)")
     parser.add_argument(
         "--background",
+        type=colour,
         default="white",
         metavar="COLOUR",
         help="what shows where an image is transparent: a name, or #RRGGBB (default: %(default)s)",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from frofa._formats import EXTENSIONS
-from frofa.images import Images, as_image_list
+from frofa.images import Images, as_image_list, is_image_file
 from frofa.inputs import datasets
 from frofa.inputs._archive_labels import load_archive
 from frofa.inputs._image_set import ImageSet, image_set, join
@@ -126,6 +126,8 @@ def _kind_of(source: str) -> str:
     for kind, endings in KINDS.items():
         if source.lower().endswith(endings):
             return kind
+    if path.is_file() and is_image_file(path):
+        return "image"
     raise ValueError(
         f"cannot read images from {source}: expected a directory, or a file ending in one of "
         f"{', '.join(ending for endings in KINDS.values() for ending in endings)}."
