@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from frofa._geometry import Geometry
-from frofa._rgb import WHITE, Colour
+from frofa._rgb import SILVER, Colour
 from frofa.exceptions import ImageReadError
 from frofa.images import ImageItem, content, decode, read_error
 
@@ -34,7 +34,7 @@ class Task(NamedTuple):
     item: ImageItem
     expected: str | None
     row: int = -1
-    background: Colour = WHITE
+    background: Colour = SILVER
 
 
 def upright(task: Task) -> Any:

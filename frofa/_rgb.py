@@ -8,7 +8,8 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageColor, TiffTags
 
 Colour: TypeAlias = "tuple[int, int, int]"
-WHITE: Colour = (255, 255, 255)
+SILVER: Colour = (192, 192, 192)
+"""The default background: drawings in black and in white can be seen on it, see docs/images.md."""
 BITS = (8, 10, 12, 14, 16)
 """Of grey pixels that are whole numbers: the first of these that the largest of a picture's needs."""
 HALF_A_STEP = 0.5 / 255
@@ -31,7 +32,7 @@ UPRIGHT = {
 """What turns an image of an EXIF orientation upright."""
 
 
-def to_rgb(image: Image.Image, background: Colour = WHITE) -> Image.Image:
+def to_rgb(image: Image.Image, background: Colour = SILVER) -> Image.Image:
     """Turn a PIL image of any mode upright and to RGB.
 
     EXIF orientation is applied where it can be read; the rest of the EXIF data is not looked at. Grey, palette, CMYK
@@ -48,8 +49,8 @@ def to_rgb(image: Image.Image, background: Colour = WHITE) -> Image.Image:
     Parameters
     ----------
     image : PIL.Image.Image
-    background : (int, int, int), default=(255, 255, 255)
-        Red, green and blue.
+    background : (int, int, int), default=(192, 192, 192)
+        Red, green and blue; silver.
 
     Returns
     -------

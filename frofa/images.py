@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from frofa._formats import EXTENSIONS, FORMATS
 from frofa._listing import is_hidden, scan, warn_of_parts
-from frofa._rgb import WHITE, Colour, flatten, to_rgb, upright
+from frofa._rgb import SILVER, Colour, flatten, to_rgb, upright
 from frofa.exceptions import ImageReadError, ItemError
 
 __all__ = [
@@ -250,7 +250,7 @@ def read_file(path: Path) -> bytes:
         raise
 
 
-def decode(image: Image.Image | bytes, background: Colour = WHITE) -> Image.Image:
+def decode(image: Image.Image | bytes, background: Colour = SILVER) -> Image.Image:
     """Decode what `content` returned to an upright RGB image; of an animation, the first frame.
 
     What is transparent shows the background.

@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 
 import frofa
 from frofa import FeatureStore, FrozenFeatureExtractor, FunctionEncoder, extract_many
+from frofa._rgb import parse_colour, to_rgb
 from frofa.cli import main
 from frofa.doctor.subject import Subject
 from frofa.estimators import PrototypeClassifier
@@ -75,6 +76,15 @@ def test_files_and_images_in_memory_are_laid_on_it(
 def test_opaque_images_are_the_same_on_every_background(small_vit: str, image_paths: list[str]) -> None:
     expected = extractor(small_vit).transform(image_paths)
     np.testing.assert_array_equal(extractor(small_vit, background="black").transform(image_paths), expected)
+
+
+@pytest.mark.parametrize("ink", ["black", "white"])
+def test_by_default_drawings_in_black_and_in_white_can_be_seen(ink: str) -> None:
+    drawing = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
+    drawing.paste(ink, (10, 10, 30, 30))
+    shown = np.asarray(to_rgb(drawing))
+    assert np.ptp(shown) > 50
+    assert tuple(shown[0, 0]) == parse_colour(FrozenFeatureExtractor().background)
 
 
 def test_a_store_keeps_backgrounds_apart(

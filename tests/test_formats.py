@@ -81,7 +81,7 @@ def test_a_file_that_is_named_is_taken_by_its_content(folder: Path, tmp_path: Pa
     file.write_bytes((folder / "class" / "0.jpg").read_bytes())
     assert list_images(file) == list(load_images(file).items) == [str(file)]
     file.write_text("no image")
-    with pytest.raises(ValueError, match="cannot read images from .*photo.unknown"):
+    with pytest.raises(ValueError, match=r"cannot read images from .*photo\.unknown"):
         load_images(file)
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from frofa._rgb import parse_colour, to_rgb
+from frofa._rgb import SILVER, parse_colour, to_rgb
 from frofa.images import decode, open_image
 
 RAMP = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1))
@@ -239,7 +239,7 @@ CLEAR = {
 @pytest.mark.parametrize(("image", "kind"), CLEAR.values(), ids=CLEAR)
 def test_what_is_transparent_shows_the_background(image: Image.Image, kind: str | None) -> None:
     before = (image.mode, image.tobytes(), dict(image.info))
-    assert to_rgb(image).getpixel((0, 0)) == (255, 255, 255)
+    assert to_rgb(image).getpixel((0, 0)) == SILVER
     assert to_rgb(image, BACKGROUND).getpixel((0, 0)) == BACKGROUND
     assert (image.mode, image.tobytes(), dict(image.info)) == before
     if kind is not None:
@@ -288,7 +288,7 @@ def test_the_transparent_value_of_a_png_file(
 @pytest.mark.parametrize(
     ("given", "colour"),
     [
-        ("white", (255, 255, 255)),
+        ("silver", SILVER),
         ("#0064C8", BACKGROUND),
         ("rgb(0, 100, 200)", BACKGROUND),
         (BACKGROUND, BACKGROUND),

@@ -60,7 +60,7 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--background",
         type=colour,
-        default="white",
+        default="silver",
         metavar="COLOUR",
         help="what shows where an image is transparent: a name, or #RRGGBB (default: %(default)s)",
     )
