@@ -18,6 +18,7 @@ DRAWN_BY_PROGRAMS = ("EPS", "IPTC")
 MOST = (1 << BITS[-1]) - 1
 PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO = 262, 0
 """TIFF's tag, and its value in files where the largest number is black."""
+SAY_ORIENTATION = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 GREY_STEPS = {"L;2": 85, "L;4": 17}
 """By Pillow's name of how a PNG file stores grey pixels of less than 8 bits: what a step becomes."""
 UPRIGHT = {
@@ -92,6 +93,8 @@ def upright(image: Image.Image) -> Image.Image:
         image = _eight_bits(image)
     if turned is not None:
         image = image.transpose(turned)
+        for name in SAY_ORIENTATION:  # which is right no longer
+            image.info.pop(name, None)
     if not image.has_transparency_data:
         return image if image.mode == "RGB" else image.convert("RGB")
     if image.mode == "La":  # which Pillow converts to no other mode

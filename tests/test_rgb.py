@@ -80,6 +80,18 @@ def test_of_exif_data_only_the_orientation_counts(block: bytes, size: tuple[int,
         assert decode(data).size == to_rgb(open_image(data)).size == size
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        *((kind, {"exif": exif_block()}) for kind in ("JPEG", "PNG", "WEBP", "TIFF")),
+        ("WEBP", {"xmp": b'<rdf tiff:Orientation="6"/>'}),
+    ],
+)
+def test_what_is_upright_is_not_turned_again(kind: str, options: dict[str, bytes]) -> None:
+    once = decode(encoded(Image.fromarray(RAMP).convert("RGB"), kind, **options))
+    assert once.size == to_rgb(once).size == decode(encoded(once, "PNG")).size == (48, 64)
+
+
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
 @pytest.mark.parametrize(("tag", "value"), [(GPS, 12), (0x8769, 1 << 30)])
 def test_broken_exif_data_of_tiff_files(tag: int, value: int, compression: str) -> None:
