@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from frofa._geometry import Geometry
 from frofa._memory import hold
-from frofa._rgb import WHITE, Colour
+from frofa._rgb import SILVER, Colour
 from frofa.exceptions import ImageReadError
 from frofa.images import ImageItem, content, decode, n_bytes, read_error
 
@@ -35,7 +35,7 @@ class Task(NamedTuple):
     item: ImageItem
     expected: str | None
     row: int = -1
-    background: Colour = WHITE
+    background: Colour = SILVER
 
 
 def upright(task: Task) -> Any:

@@ -8,7 +8,8 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageColor, TiffTags
 
 Colour: TypeAlias = "tuple[int, int, int]"
-WHITE: Colour = (255, 255, 255)
+SILVER: Colour = (192, 192, 192)
+"""The default background: drawings in black and in white can be seen on it, see docs/images.md."""
 BITS = (8, 10, 12, 14, 16)
 """Of grey pixels that are whole numbers: the first of these that the largest of a picture's needs."""
 HALF_A_STEP = 0.5 / 255
@@ -17,6 +18,9 @@ DRAWN_BY_PROGRAMS = ("EPS", "IPTC")
 MOST = (1 << BITS[-1]) - 1
 PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO = 262, 0
 """TIFF's tag, and its value in files where the largest number is black."""
+SAY_ORIENTATION = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
+GREY_STEPS = {"L;2": 85, "L;4": 17}
+"""By Pillow's name of how a PNG file stores grey pixels of less than 8 bits: what a step becomes."""
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -29,7 +33,7 @@ UPRIGHT = {
 """What turns an image of an EXIF orientation upright."""
 
 
-def to_rgb(image: Image.Image, background: Colour = WHITE) -> Image.Image:
+def to_rgb(image: Image.Image, background: Colour = SILVER) -> Image.Image:
     """Turn a PIL image of any mode upright and to RGB.
 
     EXIF orientation is applied where it can be read; the rest of the EXIF data is not looked at. Grey, palette, CMYK
@@ -46,8 +50,8 @@ def to_rgb(image: Image.Image, background: Colour = WHITE) -> Image.Image:
     Parameters
     ----------
     image : PIL.Image.Image
-    background : (int, int, int), default=(255, 255, 255)
-        Red, green and blue.
+    background : (int, int, int), default=(192, 192, 192)
+        Red, green and blue; silver.
 
     Returns
     -------
@@ -79,12 +83,18 @@ def flatten(image: Image.Image, background: Colour) -> Image.Image:
 
 def upright(image: Image.Image) -> Image.Image:
     """As `to_rgb`, but RGBA where some of the image is transparent."""
+    hidden = _transparent_value(image)
     _load(image)
     turned = UPRIGHT.get(_orientation(image))
+    if hidden != image.info.get("transparency"):
+        image = image.copy()
+        image.info["transparency"] = hidden
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bits(image)
     if turned is not None:
         image = image.transpose(turned)
+        for name in SAY_ORIENTATION:  # which is right no longer
+            image.info.pop(name, None)
     if not image.has_transparency_data:
         return image if image.mode == "RGB" else image.convert("RGB")
     if image.mode == "La":  # which Pillow converts to no other mode
@@ -130,6 +140,20 @@ def _load(image: Image.Image) -> None:
     image.load()
 
 
+def _transparent_value(image: Image.Image) -> Any:
+    """The value that is transparent, if one is, on the scale of the pixels.
+
+    Pillow scales pixels of PNG files to 8 bits, but not this value; only of one that is not loaded, the scale is known.
+    """
+    hidden, tiles = image.info.get("transparency"), getattr(image, "tile", None)
+    if hidden is None or image.format != "PNG" or not tiles:
+        return hidden
+    stored = tiles[0][3]
+    if stored in GREY_STEPS and isinstance(hidden, int):
+        return hidden * GREY_STEPS[stored]
+    return tuple(part >> 8 for part in hidden) if stored == "RGB;16B" else hidden
+
+
 def _drop_broken_exif(image: Image.Image) -> None:
     try:
         for directory in TiffTags.TAGS_V2_GROUPS:
@@ -167,7 +191,8 @@ def _to_bytes(values: npt.NDArray[Any], mode: str) -> npt.NDArray[np.uint8]:
     low, high = values.min(), values.max()
     is_float = values.dtype.kind == "f"
     if is_float and low >= -HALF_A_STEP and high <= 1 + HALF_A_STEP:
-        return np.rint(values.clip(0, 1) * 255).astype(np.uint8)
+        scaled: npt.NDArray[np.uint8] = np.rint(values.clip(0, 1) * 255).astype(np.uint8)
+        return scaled
     if not (low >= 0 and high <= MOST) or (is_float and (values != np.rint(values)).any()):
         raise OSError(
             f"pixels of mode {mode} {_range_of(values)}; expected whole numbers from 0 to {MOST}, or floats from 0 to 1"

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection._search import BaseSearchCV
 
+from frofa._files import expand_home
 from frofa._saved_encoder import AbsentEncoder, saved_model
 from frofa._saved_types import SavedType, saved_functions, saved_types
 from frofa._saved_use import try_out

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from frofa._image_set import ImageSet
 from frofa._labels import class_name
 from frofa._listing import is_hidden, scan, warn_of_parts
 from frofa._memory import refuse_large
-from frofa._rgb import WHITE, Colour, flatten, to_rgb, upright
+from frofa._rgb import SILVER, Colour, flatten, to_rgb, upright
 from frofa.exceptions import ImageReadError, ItemError
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "content",
     "decode",
     "describe",
+    "is_image_file",
     "list_images",
     "load_image_folder",
     "open_image",
@@ -282,7 +283,7 @@ def read_file(path: Path) -> bytes:
         raise
 
 
-def decode(image: Image.Image | bytes, background: Colour = WHITE) -> Image.Image:
+def decode(image: Image.Image | bytes, background: Colour = SILVER) -> Image.Image:
     """Decode what `content` returned to an upright RGB image; of an animation, the first frame.
 
     What is transparent shows the background.
@@ -318,8 +319,8 @@ def _decode(data: bytes, background: Colour) -> Image.Image:
     return _decode(without_exif, background)  # an AVIF image is refused whole if its EXIF data is broken
 
 
-def open_image(data: bytes) -> Image.Image:
-    """Open an image of one of `FORMATS` by Pillow, without decoding its pixels; the one place that does.
+def open_image(source: bytes | BinaryIO) -> Image.Image:
+    """Open an encoded image of one of `FORMATS` by Pillow, without decoding its pixels; the one place that does.
 
     Raises
     ------
@@ -330,8 +331,17 @@ def open_image(data: bytes) -> Image.Image:
         register()
         known = [name for name in FORMATS if name in Image.OPEN]
         with suppress(UnidentifiedImageError):
-            return Image.open(io.BytesIO(data), formats=known)
+            return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=known)
     raise UnidentifiedImageError
+
+
+def is_image_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is an image by its content, whatever its ending."""
+    try:
+        with Path(path).open("rb") as file, open_image(file):
+            return True
+    except Exception:  # Pillow raises a dozen types
+        return False
 
 
 def _why_not(data: bytes) -> str:

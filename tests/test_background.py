@@ -1,5 +1,6 @@
 """FrozenFeatureExtractor(background=...): what shows where an image is transparent, the same on every path."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 
 import frofa
 from frofa import FeatureStore, FrozenFeatureExtractor, FunctionEncoder, extract_many
+from frofa._rgb import parse_colour, to_rgb
 from frofa.cli import main
 from frofa.doctor.subject import Subject
 from frofa.estimators import PrototypeClassifier
@@ -76,6 +78,15 @@ def test_opaque_images_are_the_same_on_every_background(small_vit: str, image_pa
     np.testing.assert_array_equal(extractor(small_vit, background="black").transform(image_paths), expected)
 
 
+@pytest.mark.parametrize("ink", ["black", "white"])
+def test_by_default_drawings_in_black_and_in_white_can_be_seen(ink: str) -> None:
+    drawing = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
+    drawing.paste(ink, (10, 10, 30, 30))
+    shown = np.asarray(to_rgb(drawing))
+    assert np.ptp(shown) > 50
+    assert tuple(shown[0, 0]) == parse_colour(FrozenFeatureExtractor().background)
+
+
 def test_a_store_keeps_backgrounds_apart(
     small_vit: str, drawings: list[Image.Image], files: list[str], tmp_path: Path
 ) -> None:
@@ -122,7 +133,9 @@ def test_saved_pipelines_and_clones_keep_it(small_vit: str, files: list[str], tm
         np.testing.assert_array_equal(loaded.predict_proba(files), model.predict_proba(files))
 
 
-def test_the_command_line_has_it(small_vit: str, files: list[str], tmp_path: Path) -> None:
+def test_the_command_line_has_it(
+    small_vit: str, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = ["--model", small_vit, "--store", str(tmp_path / "store"), "--device", "cpu", "--output", "mean"]
     out = tmp_path / "features.npz"
     for colour in ("white", "#0000ff"):
@@ -130,12 +143,17 @@ def test_the_command_line_has_it(small_vit: str, files: list[str], tmp_path: Pat
         with np.load(out) as arrays:
             expected = extractor(small_vit, background=colour).transform(files)
             np.testing.assert_allclose(arrays["features"], expected, rtol=1e-4, atol=1e-6)
+    with pytest.raises(SystemExit, match="2"):
+        main(["extract", *files, *options, "--background", "whit"])
+    assert "argument --background: The 'background' parameter must be" in capsys.readouterr().err
 
 
 def test_what_is_no_colour_is_refused_before_any_work(files: list[str]) -> None:
-    for call in (lambda make: make.fit(), lambda make: make.transform(files), lambda make: make.feature_spec()):
+    make = extractor("no-such-model", background="whit")
+    calls: list[Callable[[], object]] = [make.fit, make.feature_spec, lambda: make.transform(files)]
+    for call in calls:
         with pytest.raises(ValueError, match=r"'background' parameter must be the name of a colour.* Got 'whit'"):
-            call(extractor("no-such-model", background="whit"))
+            call()
 
 
 def test_custom_encoders_have_none() -> None:

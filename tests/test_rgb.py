@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from frofa._rgb import parse_colour, to_rgb
+from frofa._rgb import SILVER, parse_colour, to_rgb
 from frofa.images import decode, open_image
 
 RAMP = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1))
@@ -78,6 +78,18 @@ def test_of_exif_data_only_the_orientation_counts(block: bytes, size: tuple[int,
     else:
         data = encoded(image, kind, exif=block)
         assert decode(data).size == to_rgb(open_image(data)).size == size
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        *((kind, {"exif": exif_block()}) for kind in ("JPEG", "PNG", "WEBP", "TIFF")),
+        ("WEBP", {"xmp": b'<rdf tiff:Orientation="6"/>'}),
+    ],
+)
+def test_what_is_upright_is_not_turned_again(kind: str, options: dict[str, bytes]) -> None:
+    once = decode(encoded(Image.fromarray(RAMP).convert("RGB"), kind, **options))
+    assert once.size == to_rgb(once).size == decode(encoded(once, "PNG")).size == (48, 64)
 
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
@@ -239,7 +251,7 @@ CLEAR = {
 @pytest.mark.parametrize(("image", "kind"), CLEAR.values(), ids=CLEAR)
 def test_what_is_transparent_shows_the_background(image: Image.Image, kind: str | None) -> None:
     before = (image.mode, image.tobytes(), dict(image.info))
-    assert to_rgb(image).getpixel((0, 0)) == (255, 255, 255)
+    assert to_rgb(image).getpixel((0, 0)) == SILVER
     assert to_rgb(image, BACKGROUND).getpixel((0, 0)) == BACKGROUND
     assert (image.mode, image.tobytes(), dict(image.info)) == before
     if kind is not None:
@@ -257,21 +269,38 @@ def test_opaque_alpha_changes_nothing() -> None:
     np.testing.assert_array_equal(np.asarray(to_rgb(image, BACKGROUND)), pixels)
 
 
-def test_a_transparent_grey_of_16_bits_in_a_file() -> None:
+@pytest.mark.parametrize(
+    ("colour_type", "depth", "hidden", "pixels", "shown"),
+    [
+        (0, 16, (300,), struct.pack(">2H", 300, 0xFFFF), [255, 255, 255]),
+        (0, 4, (3,), b"\x3f", [255, 255, 255]),
+        (0, 2, (1,), b"\x70", [255, 255, 255]),
+        (0, 1, (0,), b"\x40", [255, 255, 255]),
+        (2, 8, (1, 2, 3), bytes([1, 2, 3, 1, 2, 4]), [1, 2, 4]),
+        (2, 16, (0x0102, 0x0304, 0x0506), struct.pack(">6H", 0x0102, 0x0304, 0x0506, 1, 2, 3), [0, 0, 0]),
+    ],
+)
+def test_the_transparent_value_of_a_png_file(
+    colour_type: int, depth: int, hidden: tuple[int, ...], pixels: bytes, shown: list[int]
+) -> None:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", 2, 1, 16, 0, 0, 0, 0)
-    pixels = zlib.compress(b"\0" + struct.pack(">2H", 300, 0xFFFF))
-    parts = [(b"IHDR", header), (b"tRNS", struct.pack(">H", 300)), (b"IDAT", pixels), (b"IEND", b"")]
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", 2, 1, depth, colour_type, 0, 0, 0)),
+        (b"tRNS", struct.pack(f">{len(hidden)}H", *hidden)),
+        (b"IDAT", zlib.compress(b"\0" + pixels)),
+        (b"IEND", b""),
+    ]
     data = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
-    assert np.asarray(decode(data, BACKGROUND)).tolist() == [[list(BACKGROUND), [255, 255, 255]]]
+    for found in (decode(data, BACKGROUND), to_rgb(open_image(data), BACKGROUND)):
+        assert np.asarray(found).tolist() == [[list(BACKGROUND), shown]]
 
 
 @pytest.mark.parametrize(
     ("given", "colour"),
     [
-        ("white", (255, 255, 255)),
+        ("silver", SILVER),
         ("#0064C8", BACKGROUND),
         ("rgb(0, 100, 200)", BACKGROUND),
         (BACKGROUND, BACKGROUND),

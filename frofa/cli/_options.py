@@ -84,6 +84,23 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def colour(text: str) -> str:
+    """A colour of the command line, as it was given.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is another thing, which argparse makes wrong usage.
+    """
+    from frofa._rgb import parse_colour
+
+    try:
+        parse_colour(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def add_extractor_options(parser: argparse.ArgumentParser) -> None:
     """Add what says which features: model, store, image size; and the options of speed."""
     parser.add_argument(
@@ -98,7 +115,8 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-size", type=positive, help="side in pixels (default: the model's own)")
     parser.add_argument(
         "--background",
-        default="white",
+        type=colour,
+        default="silver",
         metavar="COLOUR",
         help="what shows where an image is transparent: a name, or #RRGGBB (default: %(default)s)",
     )

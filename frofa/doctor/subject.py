@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from frofa._native_backbone import NativeBackbone
-from frofa._rgb import WHITE, Colour, parse_colour
+from frofa._rgb import SILVER, Colour, parse_colour
 from frofa.backbone import Backbone, Output, Request
 from frofa.extractor import FrozenFeatureExtractor
 from frofa.images import ImageItem, content, decode, read_error
@@ -55,7 +55,7 @@ class Subject:
             return self.backbone.module.forward_features(self.pixels.to(self.backbone.device))  # type: ignore[operator]
 
 
-def pixels_of(backbone: Backbone, items: Sequence[ImageItem], background: Colour = WHITE) -> Tensor:
+def pixels_of(backbone: Backbone, items: Sequence[ImageItem], background: Colour = SILVER) -> Tensor:
     """Preprocess images as an extraction does; rows of a grid and its patches, uint8, for a `NativeBackbone`.
 
     Raises

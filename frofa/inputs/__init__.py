@@ -10,7 +10,7 @@ from frofa._files import expand_home
 from frofa._formats import EXTENSIONS
 from frofa._frames import is_frame
 from frofa._image_set import ImageSet
-from frofa.images import Images, as_image_list
+from frofa.images import Images, as_image_list, is_image_file
 from frofa.inputs import datasets
 from frofa.inputs._archive_labels import load_archive
 from frofa.inputs._image_set import image_set, join
@@ -149,6 +149,8 @@ def _kind_of(source: str) -> str:
     for kind, endings in KINDS.items():
         if source.lower().endswith(endings):
             return kind
+    if path.is_file() and is_image_file(path):
+        return "image"
     raise ValueError(
         f"cannot read images from {source}: expected a directory, or a file ending in one of "
         f"{', '.join(ending for endings in KINDS.values() for ending in endings)}."
