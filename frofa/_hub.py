@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 SECONDS = 1.5
 """How long the hub may take to answer, unless HF_HUB_ETAG_TIMEOUT says otherwise."""
 _OVERLOADED, _PROXY_REFUSES = 500, 407
@@ -78,6 +76,8 @@ def may_be_cached(name: str) -> bool:
     folders = [folder.name for folder in Path(constants.HF_HUB_CACHE).glob("models--*")]
     if any(part in folder or not (is_repository or folder.startswith("models--timm--")) for folder in folders):
         return True
+    import torch
+
     return not is_repository and any(Path(torch.hub.get_dir(), "checkpoints").glob("*"))
 
 

@@ -49,8 +49,8 @@ class Layout(NamedTuple):
     n_prefix: int = 0
     grid: tuple[int, int] | None = None
     channels_last: bool = False
-    widths: Mapping[str, int] = {}  # noqa: RUF012 (never written to)
-    lacking: Mapping[str, str] = {}  # noqa: RUF012
+    widths: Mapping[str, int] = {}
+    lacking: Mapping[str, str] = {}
     prefix_in_blocks: bool = False
 
     def split(self, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,6 +59,10 @@ class Layout(NamedTuple):
             tokens = features.flatten(1, 2) if self.channels_last else features.flatten(2).transpose(1, 2)
             return tokens[:, :0], tokens
         return features[:, : self.n_prefix], features[:, self.n_prefix :]
+
+
+UNCHECKED = Layout()
+"""Of what is no model of timm's."""
 
 
 class _BrokenContractError(Exception):
@@ -116,7 +120,8 @@ def read_layout(name: str, module: nn.Module, shape: tuple[int, int, int], devic
         except _BrokenContractError as error:
             lacking["pooled"] = str(error)
     if not widths:
-        raise ValueError(f"{name} ({type(module).__name__}) returns no features that can be read: {'; '.join(lacking.values())}")
+        why = "; ".join(lacking.values())
+        raise ValueError(f"{name} ({type(module).__name__}) returns no features that can be read: {why}")
     return found._replace(widths=widths, lacking=lacking)
 
 
@@ -166,7 +171,9 @@ def _find_prefix(module: nn.Module, features: Tensor, size: tuple[int, int], lay
     if not scores:
         raise _BrokenContractError(f"its {n} tokens are not a grid of patches, with or without a class token")
     n_prefix, grid = best = max(scores, key=lambda key: scores[key])
-    if scores[best] <= 1 or (n_prefix and _locality(changes[:-n_prefix], grid) > scores[best]):
+    is_all_grid = len(scores) == 1 and n_prefix == 0  # LeViT, before training, changes everywhere alike
+    is_last = n_prefix > 0 and _locality(changes[:-n_prefix], grid) > scores[best]
+    if is_last or scores[best] <= (1 / 2 if is_all_grid else 1):
         raise _BrokenContractError(
             f"of its {n} tokens, those of a part of the image are not where a grid of {grid[0]} x {grid[1]} has them"
         )
@@ -174,13 +181,13 @@ def _find_prefix(module: nn.Module, features: Tensor, size: tuple[int, int], lay
 
 
 def _locality(changes: Tensor, grid: tuple[int, int]) -> float:
-    """How much more the tokens (N,) of the changed part change than the others do; 0 where the grid has no such part."""
+    """How much more the tokens (N,) of the changed part change than others do; 1 if the grid has no such part."""
     (top, bottom), (left, right) = _CHANGED
     rows, columns = ((torch.arange(side) + 0.5) / side for side in grid)
     inside = ((rows >= top) & (rows <= bottom))[:, None] & ((columns >= left) & (columns <= right))
     inside = inside.flatten().to(changes.device)
     if not inside.any() or inside.all():
-        return 0.0
+        return 1.0
     return float(changes[inside].mean() / changes[~inside].mean().clamp(min=torch.finfo(torch.float64).tiny))
 
 

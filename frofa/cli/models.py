@@ -1,8 +1,13 @@
 """``frofa models``: which backbones there are."""
 
 import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from frofa.cli._options import Commands
+
+if TYPE_CHECKING:
+    from frofa._embedded import EmbeddedModel
 
 
 def add(commands: Commands) -> None:
@@ -18,20 +23,12 @@ def add(commands: Commands) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from frofa._embedded import embedded_models
-    from frofa._registered import naming_fault, origin, registered, registered_encoder
-    from frofa.encoders import canonical
+    from frofa._hub import cached_models
+    from frofa._registered import naming_fault, origin, registered
 
     models = embedded_models()
     if args.name:
-        for model in models:
-            if model.name == args.name:
-                print(model.card)
-                return 0
-        encoder = registered_encoder(args.name)
-        if encoder is not None:
-            print(f"{encoder!r}\nspec: {canonical(encoder.spec, args.name)}")
-            return 0
-        raise ValueError(f"no embedded model is called {args.name!r}. There is: {', '.join(m.name for m in models)}.")
+        return _show(args.name, models)
     print("Embedded, offline:")
     for model in models:
         print(f"  {model.name}\n      {model.summary}")
@@ -41,9 +38,31 @@ def _run(args: argparse.Namespace) -> int:
     for point in points:
         fault = naming_fault(point)
         print(f"  {point.name}\n      {origin(point)}" + (f": not to be used, {fault}" if fault else ""))
+    cached = cached_models()
+    if cached:
+        print("\nIn the cache of the Hugging Face hub, offline:")
+    for name in cached:
+        print(f"  {name.removeprefix('timm/') if name.startswith('timm/') else f'hf-hub:{name}'}")
     print("\nOthers:")
     print("  local-dir:PATH          a folder with config.json and model.safetensors (timm.models.save_for_hf)")
     print("  hf-dir:PATH             a Hugging Face folder of SigLIP, SigLIP 2 or PaliGemma (its vision tower)")
     print("  hf-hub:OWNER/NAME       from the Hugging Face hub, or its cache on this machine")
     print("  a timm name             such as vit_base_patch16_siglip_224.webli; timm.list_models(pretrained=True)")
+    return 0
+
+
+def _show(name: str, models: Sequence["EmbeddedModel"]) -> int:
+    """Print the card of an embedded model, or what another package registers."""
+    for model in models:
+        if model.name == name:
+            print(model.card)
+            return 0
+    from frofa._registered import registered_encoder
+
+    encoder = registered_encoder(name)
+    if encoder is None:
+        raise ValueError(f"no embedded model is called {name!r}. There is: {', '.join(m.name for m in models)}.")
+    from frofa.encoders import canonical
+
+    print(f"{encoder!r}\nspec: {canonical(encoder.spec, name)}")
     return 0

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from frofa.doctor.finding import Outcome, failed, note, ok, skipped
+from frofa.doctor.finding import Outcome, failed, note, ok
 from frofa.doctor.subject import Subject, relative_difference
 
 MOST = 1e-4
