@@ -21,8 +21,10 @@ class Reachability:
     """
 
     def __init__(self) -> None:
-        self._fault: str | None = None
         self._seconds = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or SECONDS)
+        self._fault: str | None = (
+            f"no answer within {self._seconds:g} seconds (HF_HUB_ETAG_TIMEOUT=30 waits longer, for a slow network)"
+        )
         # No timeout of a client bounds the time that a name server takes.
         self._thread = threading.Thread(target=self._ask, daemon=True)
         self._thread.start()
@@ -30,10 +32,6 @@ class Reachability:
     def fault(self) -> str | None:
         """Why the hub cannot be reached; None if it can."""
         self._thread.join(self._seconds)
-        if self._thread.is_alive():
-            return (
-                f"no answer within {self._seconds:g} seconds (HF_HUB_ETAG_TIMEOUT=30 waits longer, for a slow network)"
-            )
         return self._fault
 
     def _ask(self) -> None:
@@ -45,10 +43,11 @@ class Reachability:
         try:
             status = get_session().head(constants.ENDPOINT, timeout=self._seconds).status_code
         except Exception as error:  # the client's own, of one library or another
-            self._fault = f"{type(error).__name__}: {error}"
+            if "Timeout" not in type(error).__name__:
+                self._fault = f"{type(error).__name__}: {error}"
             return
-        if status >= _OVERLOADED or status == _PROXY_REFUSES:
-            self._fault = f"it answers with status {status}"
+        refused = status >= _OVERLOADED or status == _PROXY_REFUSES
+        self._fault = f"it answers with status {status}" if refused else None
 
 
 @contextmanager

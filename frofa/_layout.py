@@ -147,8 +147,8 @@ def _read_tokens(module: nn.Module, features: Any, size: tuple[int, int], layout
         raise _BrokenContractError("forward_features gives the same for two different images")
     if features.ndim == 4:
         last = _is_channels_last(module, features)
-        grid = features.shape[1:3] if last else features.shape[2:4]
-        return layout._replace(grid=tuple(grid), channels_last=last)
+        height, width = features.shape[1:3] if last else features.shape[2:4]
+        return layout._replace(grid=(height, width), channels_last=last)
     declared = getattr(module, "num_prefix_tokens", None)
     if declared is not None:
         grid_ = _grid(module, features.shape[1] - declared, size)

@@ -119,7 +119,7 @@ def test_a_model_that_returns_class_tokens_only(save_backbone: Callable[..., str
 @torch.inference_mode()
 def test_volos_class_token_is_no_patch(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.random.fork_rng(devices=[]):
-        module = timm.models.volo.VOLO([1] * 4, img_size=64, embed_dims=[16] * 4, num_heads=[2] * 4, num_classes=0)
+        module: Any = timm.models.volo.VOLO([1] * 4, img_size=64, embed_dims=[16] * 4, num_heads=[2] * 4, num_classes=0)
     module.pretrained_cfg = {"input_size": (3, 64, 64)}
     monkeypatch.setattr("frofa.backbone.create_module", lambda *_: module)
     backbone = _load.__wrapped__("volo", "volo", (), None, "cpu", "dense")
