@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 SECONDS = 1.5
 """How long the hub may take to answer, unless HF_HUB_ETAG_TIMEOUT says otherwise."""
 _OVERLOADED, _PROXY_REFUSES = 500, 407
@@ -23,8 +21,10 @@ class Reachability:
     """
 
     def __init__(self) -> None:
-        self._fault: str | None = None
         self._seconds = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or SECONDS)
+        self._fault: str | None = (
+            f"no answer within {self._seconds:g} seconds (HF_HUB_ETAG_TIMEOUT=30 waits longer, for a slow network)"
+        )
         # No timeout of a client bounds the time that a name server takes.
         self._thread = threading.Thread(target=self._ask, daemon=True)
         self._thread.start()
@@ -32,10 +32,6 @@ class Reachability:
     def fault(self) -> str | None:
         """Why the hub cannot be reached; None if it can."""
         self._thread.join(self._seconds)
-        if self._thread.is_alive():
-            return (
-                f"no answer within {self._seconds:g} seconds (HF_HUB_ETAG_TIMEOUT=30 waits longer, for a slow network)"
-            )
         return self._fault
 
     def _ask(self) -> None:
@@ -47,10 +43,11 @@ class Reachability:
         try:
             status = get_session().head(constants.ENDPOINT, timeout=self._seconds).status_code
         except Exception as error:  # the client's own, of one library or another
-            self._fault = f"{type(error).__name__}: {error}"
+            if "Timeout" not in type(error).__name__:
+                self._fault = f"{type(error).__name__}: {error}"
             return
-        if status >= _OVERLOADED or status == _PROXY_REFUSES:
-            self._fault = f"it answers with status {status}"
+        refused = status >= _OVERLOADED or status == _PROXY_REFUSES
+        self._fault = f"it answers with status {status}" if refused else None
 
 
 @contextmanager
@@ -78,6 +75,8 @@ def may_be_cached(name: str) -> bool:
     folders = [folder.name for folder in Path(constants.HF_HUB_CACHE).glob("models--*")]
     if any(part in folder or not (is_repository or folder.startswith("models--timm--")) for folder in folders):
         return True
+    import torch
+
     return not is_repository and any(Path(torch.hub.get_dir(), "checkpoints").glob("*"))
 
 

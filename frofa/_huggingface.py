@@ -143,9 +143,7 @@ def _common_arguments(vision: Mapping[str, Any]) -> dict[str, Any]:
 def _image_size(vision: Mapping[str, Any], *, naflex: bool) -> int:
     for name in ("patch_size", "num_patches" if naflex else "image_size"):
         if not isinstance(vision[name], int) or vision[name] < 1:
-            raise ValueError(
-                f"{name} must be an int, 1 or more: towers of square images and patches. Got {vision[name]!r}"
-            )
+            raise ValueError(f"{name} must be an int above 0, of square images and patches. Got {shown(vision[name])}")
     if not naflex:
         return int(vision["image_size"])
     grid = round(vision["num_patches"] ** 0.5)

@@ -61,6 +61,10 @@ class Layout(NamedTuple):
         return features[:, : self.n_prefix], features[:, self.n_prefix :]
 
 
+UNCHECKED = Layout()
+"""Of what is no model of timm's."""
+
+
 class _BrokenContractError(Exception):
     """The message says how."""
 
@@ -116,9 +120,8 @@ def read_layout(name: str, module: nn.Module, shape: tuple[int, int, int], devic
         except _BrokenContractError as error:
             lacking["pooled"] = str(error)
     if not widths:
-        raise ValueError(
-            f"{name} ({type(module).__name__}) returns no features that can be read: {'; '.join(lacking.values())}"
-        )
+        why = "; ".join(lacking.values())
+        raise ValueError(f"{name} ({type(module).__name__}) returns no features that can be read: {why}")
     return found._replace(widths=widths, lacking=lacking)
 
 
@@ -144,8 +147,8 @@ def _read_tokens(module: nn.Module, features: Any, size: tuple[int, int], layout
         raise _BrokenContractError("forward_features gives the same for two different images")
     if features.ndim == 4:
         last = _is_channels_last(module, features)
-        grid = features.shape[1:3] if last else features.shape[2:4]
-        return layout._replace(grid=tuple(grid), channels_last=last)
+        height, width = features.shape[1:3] if last else features.shape[2:4]
+        return layout._replace(grid=(height, width), channels_last=last)
     declared = getattr(module, "num_prefix_tokens", None)
     if declared is not None:
         grid_ = _grid(module, features.shape[1] - declared, size)
@@ -168,7 +171,9 @@ def _find_prefix(module: nn.Module, features: Tensor, size: tuple[int, int], lay
     if not scores:
         raise _BrokenContractError(f"its {n} tokens are not a grid of patches, with or without a class token")
     n_prefix, grid = best = max(scores, key=lambda key: scores[key])
-    if scores[best] <= 1 or (n_prefix and _locality(changes[:-n_prefix], grid) > scores[best]):
+    is_all_grid = len(scores) == 1 and n_prefix == 0  # LeViT, before training, changes everywhere alike
+    is_last = n_prefix > 0 and _locality(changes[:-n_prefix], grid) > scores[best]
+    if is_last or scores[best] <= (1 / 2 if is_all_grid else 1):
         raise _BrokenContractError(
             f"of its {n} tokens, those of a part of the image are not where a grid of {grid[0]} x {grid[1]} has them"
         )
@@ -176,13 +181,13 @@ def _find_prefix(module: nn.Module, features: Tensor, size: tuple[int, int], lay
 
 
 def _locality(changes: Tensor, grid: tuple[int, int]) -> float:
-    """How much more the tokens (N,) of the changed part change than the others do; 0 where the grid has no such part."""
+    """How much more the tokens (N,) of the changed part change than others do; 1 if the grid has no such part."""
     (top, bottom), (left, right) = _CHANGED
     rows, columns = ((torch.arange(side) + 0.5) / side for side in grid)
     inside = ((rows >= top) & (rows <= bottom))[:, None] & ((columns >= left) & (columns <= right))
     inside = inside.flatten().to(changes.device)
     if not inside.any() or inside.all():
-        return 0.0
+        return 1.0
     return float(changes[inside].mean() / changes[~inside].mean().clamp(min=torch.finfo(torch.float64).tiny))
 
 

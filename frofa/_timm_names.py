@@ -37,5 +37,7 @@ def may_be_known(name: str) -> bool:
     if "timm" in sys.modules:  # somebody may have registered models of their own
         import timm
 
+        import frofa.soft_moe  # noqa: F401 (registers ours)
+
         return bool(timm.is_model(name.partition(".")[0]))
     return any(text in _sources() for text in (f"def {name.partition('.')[0]}(", f"'{name}'", f'"{name}"'))

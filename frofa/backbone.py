@@ -18,7 +18,7 @@ from frofa._digests import architecture_digest, weights_digest
 from frofa._embedded import PREFIX, embedded_models
 from frofa._files import expand_home
 from frofa._huggingface import HF_PREFIX
-from frofa._layout import Layout, check_block, has_cls_token, patch_size, probing_images, read_layout
+from frofa._layout import UNCHECKED, Layout, check_block, has_cls_token, patch_size, probing_images, read_layout
 from frofa._loading import create_module, not_found
 from frofa._low_precision import low_precision, low_precision_key, prune_2_4, rest_precision
 from frofa._preprocessing import Preprocessing, of_channels, split
@@ -71,7 +71,7 @@ class Backbone:
     architecture_digest: str
     device: torch.device
     weights: str = "dense"
-    layout: Layout = Layout()
+    layout: Layout = UNCHECKED
 
     is_custom = False  # the user's own encoder: frofa._custom
     unit = "img"  # what a progress bar counts
@@ -329,9 +329,9 @@ def _load(
     model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, int] | None, device: str, weights: str
 ) -> Backbone:
     del fingerprint  # only part of the key: a folder whose files changed is loaded again
-    from timm.data import resolve_data_config
-
     module: Any = create_module(model, name)
+    from timm.data import resolve_data_config  # whose import takes seconds, which an unknown name need not wait for
+
     if weights == "2:4":
         prune_2_4(model, module)
     digest = weights_digest(module)  # before position embeddings are resized: the checkpoint's, at every image size

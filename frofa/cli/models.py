@@ -30,17 +30,18 @@ def _run(args: argparse.Namespace) -> int:
     if args.name:
         emit(_card(args.name))
         return 0
-    emit("\n".join([*_embedded(), *_of_other_packages(), *OTHERS]))
+    emit("\n".join([*_embedded(), *_of_other_packages(), *_cached(), *OTHERS]))
     return 0
 
 
 def _card(name: str) -> str:
     from frofa._embedded import embedded_models
-    from frofa._registered import registered_encoder
 
     models = {model.name: model for model in embedded_models()}
     if name in models:
         return models[name].card
+    from frofa._registered import registered_encoder
+
     encoder = registered_encoder(name)
     if encoder is None:
         raise ValueError(f"no embedded model is called {name!r}. There is: {', '.join(models)}.")
@@ -63,3 +64,10 @@ def _of_other_packages() -> list[str]:
         fault = naming_fault(point)
         lines.append(f"  {point.name}\n      {origin(point)}" + (f": not to be used, {fault}" if fault else ""))
     return ["\nEncoders of other packages:", *lines] if lines else []
+
+
+def _cached() -> list[str]:
+    from frofa._hub import cached_models
+
+    names = [name.removeprefix("timm/") if name.startswith("timm/") else f"hf-hub:{name}" for name in cached_models()]
+    return ["\nIn the cache of the Hugging Face hub, offline:", *(f"  {name}" for name in names)] if names else []
