@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 def open_store(args: argparse.Namespace) -> "FeatureStore":
     """The store of the option, which must be there."""
+    if not args.store.is_dir():  # known without PyTorch, which the store imports
+        raise FileNotFoundError(f"there is no feature store {args.store}.")
     from frofa.store import FeatureStore
 
-    if not args.store.is_dir():
-        raise FileNotFoundError(f"there is no feature store {args.store}.")
     return FeatureStore(args.store)
 
 
