@@ -46,6 +46,7 @@ def add(commands: Commands) -> None:
 def _run(args: argparse.Namespace) -> int:
     from frofa._optional import require
     from frofa.study import Study, n_skipped, report_study, run_study
+    from frofa.study.data import printable
 
     require("matplotlib", "plot")  # before the work, not after it
     study = Study(
@@ -59,7 +60,7 @@ def _run(args: argparse.Namespace) -> int:
         augmentations=args.augmentations,
         device=args.device,
         n_jobs=args.n_jobs,
-        command=f"frofa {shlex.join(args.arguments)}",
+        command=printable(f"frofa {shlex.join(args.arguments)}"),
     )
     run_study(study, say)
     say(f"report: {report_study(study)}")
