@@ -39,6 +39,13 @@ print(json.dumps([code, [name for name in sys.argv[1].split() if name in sys.mod
         (["predict", "here.frofa", "absent"], 1),
         (["evaluate", "absent.frofa", "photos"], 1),
         (["store", "info", "--store", "absent"], 1),
+        (["store", "verify", "--store", "absent"], 1),
+        (["store", "export", "--npy", "f.npy", "--store", "absent"], 1),
+        (["store", "import", "absent.npy", "--paths", "photos", "--fields", "f.json"], 1),
+        (["doctor", "frofa/vit_tiny_tin200", "absent"], 1),
+        (["bench-backbone", "frofa/vit_tiny_tin200", "absent"], 1),
+        (["study", "photos", "absent"], 1),
+        (["convert", "hf-dir:absent", "out"], 1),
     ],
 )
 def test_quick_answers_import_little(arguments: list[str], code: int, tmp_path: Path) -> None:

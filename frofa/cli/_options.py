@@ -107,6 +107,12 @@ def add_speed_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fail-fast", action="store_true", help="stop at an image that cannot be read")
 
 
+def check_in(path: Path, what: str = "file") -> None:
+    """Refuse a file or directory that is not there, before anything heavy is imported."""
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {what} {path}.")
+
+
 def check_out(path: Path, option: str = "--out", *, suffix: str = "") -> None:
     """Refuse a file that cannot be written, or ends in another suffix, before the work, not after it."""
     if suffix and path.suffix != suffix:
