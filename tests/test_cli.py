@@ -5,6 +5,7 @@ import csv
 import io
 import re
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,10 +125,13 @@ def test_values_that_cannot_be_are_wrong_usage(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
 def test_a_gpu_on_a_machine_without_one_is_wrong_usage(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    platform: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("frofa.cli._options._may_have_cuda", lambda: False)
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr("frofa.cli._options.DRIVERS", {"linux": "libabsent.so.1"})
+    monkeypatch.setattr("frofa.cli._options.AMD", Path("absent"))
     with pytest.raises(SystemExit) as stop:
         main(["extract", "flowers", "--device", "cuda:1"])
     assert stop.value.code == 2
