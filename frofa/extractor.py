@@ -106,7 +106,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         `SkippedImagesWarning`. To drop the labels of those left out, use `extract`.
     verbose : bool, default=False
         Show a progress bar: images a second and the time left, and how many came from the store, repeat others or
-        were skipped.
+        were skipped. Where standard error is neither a terminal nor a notebook's, it is a line now and then.
 
     Attributes
     ----------

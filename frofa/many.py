@@ -31,6 +31,8 @@ def extract_many(extractors: Mapping[str, FrozenFeatureExtractor], X: Images, y:
 
     Raises
     ------
+    TypeError
+        If these are no extractors by name.
     ValueError
         If there are no extractors, or they differ in anything else.
 
@@ -43,8 +45,16 @@ def extract_many(extractors: Mapping[str, FrozenFeatureExtractor], X: Images, y:
     >>> {name: extraction.features.shape for name, extraction in extract_many(outputs, images).items()}
     {'tokens': (2, 64, 192), 'cls': (2, 192)}
     """
+    if not isinstance(extractors, Mapping):
+        raise TypeError(
+            f"expected extractors by name, such as {{'cls': FrozenFeatureExtractor(output='cls')}}. "
+            f"Got {type(extractors).__name__}."
+        )
     if not extractors:
         raise ValueError("expected at least one extractor. Got none.")
+    for name, extractor in extractors.items():
+        if not isinstance(extractor, FrozenFeatureExtractor):
+            raise TypeError(f"expected a FrozenFeatureExtractor for {name!r}. Got {type(extractor).__name__}.")
     [(name, first), *others] = extractors.items()
     shared = _shared(first)
     for other, extractor in others:

@@ -1,10 +1,13 @@
 """The command line: what it writes, its exit codes, and errors on one line."""
 
+import argparse
 import csv
 import io
 import re
 import shutil
+import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -92,18 +95,47 @@ def test_one_shot_needs_a_head(flowers: Path, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "message"),
     [
-        ["extract", "flowers", "--batch-size", "0"],
-        ["fit", "flowers", "--out", "m.frofa", "--image-size", "-1"],
-        ["doctor", "frofa/vit_tiny_tin200", "--max-tokens", "0"],
+        (["extract", "flowers", "--batch-size", "0"], "a positive whole number. Got '0'"),
+        (["extract", "flowers", "--every", "1.5"], "a positive whole number. Got '1.5'"),
+        (["fit", "flowers", "--out", "m.frofa", "--image-size", "-1"], "a positive whole number. Got '-1'"),
+        (["fit", "flowers", "--out", "m.frofa", "--shots", "0"], "a positive whole number. Got '0'"),
+        (["fit", "flowers", "--out", "m.frofa", "--shots", "9" * 5000], "a positive whole number. Got '999"),
+        (["fit", "flowers", "--out", "m.frofa", "--cv", "1"], "a whole number, 2 or more. Got '1'"),
+        (["fit", "flowers", "--out", "m.frofa", "--seed", "-1"], "from 0 to 4294967295. Got '-1'"),
+        (["fit", "flowers", "--out", "m.frofa", "--seed", str(2**32)], "from 0 to 4294967295. Got '4294967296'"),
+        (["fit", "flowers", "--out", "m.frofa", "--n-jobs", "0"], "a number of threads, or -1 for one a core. Got '0'"),
+        (["predict", "m.frofa", "flowers", "--device", "gpu"], "expected auto, cpu, cuda, "),
+        (["evaluate", "m.frofa", "flowers", "--device", "cuda:"], "Got 'cuda:'"),
+        (["study", "flowers", "--shots", "1", "0"], "a positive whole number. Got '0'"),
+        (["study", "flowers", "--seeds", "none"], "a positive whole number. Got 'none'"),
+        (["demo", "--seeds", "0"], "a positive whole number. Got '0'"),
+        (["bench-backbone", "frofa/vit_tiny_tin200", "flowers", "--shots", "0"], "a positive whole number. Got '0'"),
+        (["doctor", "frofa/vit_tiny_tin200", "--max-tokens", "0"], "a positive whole number. Got '0'"),
+        (["extract", "flowers", "--quiet", "--progress"], "not allowed with argument --quiet"),
     ],
 )
-def test_wrong_numbers_are_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_values_that_cannot_be_are_wrong_usage(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
-    assert "expected a positive whole number. Got " in capsys.readouterr().err
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_a_gpu_on_a_machine_without_one_is_wrong_usage(
+    platform: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr("frofa.cli._options.DRIVERS", {"linux": "libabsent.so.1"})
+    monkeypatch.setattr("frofa.cli._options.AMD", Path("absent"))
+    with pytest.raises(SystemExit) as stop:
+        main(["extract", "flowers", "--device", "cuda:1"])
+    assert stop.value.code == 2
+    assert "this machine has no driver of a GPU. Got 'cuda:1'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -114,12 +146,15 @@ def test_wrong_numbers_are_wrong_usage(arguments: list[str], capsys: pytest.Capt
         (["extract", "flowers", "--out", "f.npz", "--model", "no_such_model"], "frofa/vit_tiny_tin200"),
         (["fit", "flowers", "--out", "m", "--shots", "99"], "at least 99 samples"),
         (["fit", "flowers/rose", "--out", "m"], "DIRECTORY/CLASS/IMAGE"),
-        (["predict", "absent.frofa", "flowers"], "absent.frofa"),
+        (["predict", "absent.frofa", "flowers"], "there is no model absent.frofa"),
+        (["predict", "flowers", "flowers"], "Got the directory flowers"),
+        (["predict", "flowers/rose/0.png", "flowers"], "flowers/rose/0.png is not a file that frofa.save wrote"),
+        (["evaluate", "absent.frofa", "flowers"], "there is no model absent.frofa"),
+        (["fit", "absent", "--out", "m"], "no such file or directory: absent"),
         (["models", "absent"], "frofa/vit_tiny_tin200"),
         (["fit", "flowers", "--out", "absent/m"], "there is no directory absent"),
         (["extract", "flowers", "--out", "absent/f.npz"], "there is no directory absent"),
         (["fit", "flowers", "--out", "flowers"], "Got the directory flowers"),
-        (["fit", "flowers", "--out", "m", "--cv", "1"], "--cv must be 2 or more"),
         (["fit", "one", "--out", "m"], "one has one, daisy"),
         (["extract", "one/daisy", "--out", "f.npz"], "found no image in one/daisy. Known endings: .jpg"),
         (["extract", "flowers", "--out", "f.npz", "--store", "flowers/rose/0.png"], "a feature store is a directory"),
@@ -170,30 +205,33 @@ def test_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert "What it is not for" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        [],
-        ["demo"],
-        ["models"],
-        ["extract"],
-        ["fit"],
-        ["predict"],
-        ["study"],
-        ["store"],
-        ["store", "gc"],
-        ["store", "import"],
-    ],
-    ids=" ".join,
-)
-def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        main([*command, "--help"])
-    assert exit_.value.code == 0
-    assert "usage: frofa" in capsys.readouterr().out
-    with pytest.raises(SystemExit) as exit_:
-        build_parser().parse_args(["--nonsense"])
-    assert exit_.value.code == 2
+def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """All commands below a parser that have none below them."""
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not below:
+        yield parser
+    for action in below:
+        for command in action.choices.values():
+            yield from commands(command)
+
+
+@pytest.mark.parametrize("parser", list(commands(build_parser())), ids=lambda parser: parser.prog)
+def test_help(parser: argparse.ArgumentParser, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*parser.prog.split()[1:], "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: {parser.prog} ")
+    assert "--quiet" in text
+    assert "--progress" in text
+    assert not re.search(r"%%|%\(|(?<!\d )%(?!\w)", text)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--nonsense"], ["nonsense"], ["store"], ["models", "--nonsense"]])
+def test_unknown_arguments_are_wrong_usage(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
 
 
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -137,3 +137,18 @@ def test_extractors_must_share_the_rest(
         extract_many(make, image_paths)
     with pytest.raises(ValueError, match="at least one extractor"):
         extract_many({}, image_paths)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "extractors by name, .* Got list"),
+        (FrozenFeatureExtractor(), "extractors by name, .* Got FrozenFeatureExtractor"),
+        (None, "Got NoneType"),
+        ({"a": FrozenFeatureExtractor(), "b": "cls"}, "a FrozenFeatureExtractor for 'b'. Got str"),
+        ({"a": FrozenFeatureExtractor}, "a FrozenFeatureExtractor for 'a'. Got type"),
+    ],
+)
+def test_what_is_no_extractor_is_named(given: Any, message: str, image_paths: list[str]) -> None:
+    with pytest.raises(TypeError, match=message):
+        extract_many(given, image_paths)

@@ -83,7 +83,7 @@ def test_shell_examples_run(
             command, *arguments = shlex.split(line, comments=True)
             assert command == "frofa"
             assert main(arguments) == 0, line
-    assert re.search(r"images/new.jpg,rose,\d", capsys.readouterr().out)
+    assert re.search(r"images/new.jpg,rose,[\d.]+,\n", capsys.readouterr().out)
     with np.load(user_directory / "features.npz") as features:
         assert features["features_tokens"].shape == (8, 64, 192)
     assert "patch dropout" in (user_directory / "study" / "report.md").read_text()

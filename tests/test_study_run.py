@@ -1,5 +1,6 @@
 """A small study from images to report, killed and resumed; and the heads it trains at once."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -193,11 +194,17 @@ def test_predictions_of_all_heads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_command_line(images: Path, small_vit: str, capsys: pytest.CaptureFixture[str]) -> None:
+    images = images.rename(os.fsdecode(bytes(images.parent) + b"/caf\xe9"))
     out = images.parent / "study"
     options = ["--backbone", small_vit, "--shots", "1", "--seeds", "2", "--quick", "--augmentations", "brightness"]
     arguments = ["study", str(images), *options, "--out", str(out), "--device", "cpu", "--n-jobs", "1"]
     assert frofa(*arguments) == 0
-    assert f"report: {out / 'report.md'}" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert f"report: {out / 'report.md'}" in captured.out
+    assert captured.out.count("MAP heads of 12 steps: about") == 1
+    assert captured.err == ""
+    assert {result.dataset for result in read_results(out / "results.csv")} == {r"caf\xe9"}
+    assert r"caf\xe9" in (out / "report.md").read_text("utf-8")
     assert frofa("study", images, "--augmentations", "blur") == 1
     assert "unknown augmentations: blur" in capsys.readouterr().err
 

@@ -75,11 +75,8 @@ def _percent(share: dict[str, Any]) -> str:
 
 def _class_lines(names: Sequence[str], shares: Sequence[dict[str, Any]]) -> list[str]:
     width = max(map(len, names))
-    return ["of each class:"] + [
-        f"{name:<{width}}  "
-        + (f"{_percent(share)}, {share['n_correct']} of {share['n']}" if share["n"] else "no image")
-        for name, share in zip(names, shares, strict=True)
-    ]
+    found = [f"{_percent(one)}, {one['n_correct']} of {one['n']}" if one["n"] else "no image" for one in shares]
+    return ["of each class:", *(f"{name:<{width}}  {text}" for name, text in zip(names, found, strict=True))]
 
 
 def _table_lines(names: Sequence[str], table: Sequence[Sequence[int]]) -> list[str]:

@@ -66,7 +66,7 @@ def load_model(args: argparse.Namespace) -> Any:
     from frofa.extractor import FrozenFeatureExtractor
     from frofa.persistence import load
 
-    model = load(args.model, device=None if args.device == "auto" else args.device)
+    model = load(args.model, device=args.device)
     if not isinstance(model, Pipeline) or not isinstance(model[0], FrozenFeatureExtractor):
         raise ValueError(f"{args.model} does not start with an extractor, so that it cannot classify images.")
     if not hasattr(model, "classes_"):

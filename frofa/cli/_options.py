@@ -14,6 +14,11 @@ EXIT_ERROR, EXIT_SKIPPED, EXIT_INTERRUPTED = 1, 3, 130
 EPILOG = """exit codes: 0 done; 1 failed, with one line on standard error; 2 wrong usage, such as an unknown option or a
 value that it cannot have; 3 done, but some images could not be read and were skipped; 130 interrupted."""
 DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "npu")
+"""PyTorch's names of devices that something can be computed on."""
+DRIVERS = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}
+"""The library without which a platform has no GPU of NVIDIA."""
+AMD = Path("/dev/kfd")
+"""Without it, Linux has no GPU of AMD that computes; PyTorch calls those cuda, too."""
 DIGITS = 18
 """Of the largest number that an option takes."""
 
@@ -39,8 +44,7 @@ seed = whole(0, 2**32 - 1)
 
 def jobs(text: str) -> int:
     """A number of threads, or -1 for one a core, -2 for one less, and so on."""
-    number = re.fullmatch(r"-?0*[1-9]\d{0,8}", text, re.ASCII)
-    if number is None:
+    if not re.fullmatch(r"-?0*[1-9]\d{0,8}", text, re.ASCII):
         raise argparse.ArgumentTypeError(f"expected a number of threads, or -1 for one a core. Got {text!r}.")
     return int(text)
 
@@ -56,11 +60,12 @@ def device(text: str) -> str:
 
 def _may_have_cuda() -> bool:
     """False where there is certainly no GPU that PyTorch calls cuda: of NVIDIA, or of AMD."""
-    library = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}.get(sys.platform)
-    if library is None or Path("/dev/kfd").exists():
-        return library is not None
+    if sys.platform not in DRIVERS:
+        return False
+    if AMD.exists():
+        return True
     try:
-        ctypes.CDLL(library)
+        ctypes.CDLL(DRIVERS[sys.platform])
     except OSError:
         return False
     return True
@@ -129,6 +134,12 @@ def add_speed_options(parser: argparse.ArgumentParser) -> None:
     add_device_option(parser)
     parser.add_argument("--n-jobs", type=jobs, default=-1, help="threads that decode images (default: one a core)")
     parser.add_argument("--fail-fast", action="store_true", help="stop at an image that cannot be read")
+
+
+def check_in(path: Path, what: str = "file") -> None:
+    """Refuse a file or directory that is not there, before anything heavy is imported."""
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {what} {path}.")
 
 
 def check_out(path: Path, option: str = "--out", *, suffix: str = "") -> None:

@@ -39,12 +39,12 @@ def add(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    check_skipped(args.skipped)
+    paths, labels, skipped = _readable(args.images)
     from frofa.doctor.bench import compare_sides, sides_for, table
     from frofa.estimators._device import resolve_device
     from frofa.extractor import FrozenFeatureExtractor
 
-    check_skipped(args.skipped)
-    paths, labels, skipped = _readable(args.images)
     extractor = FrozenFeatureExtractor(
         args.model,
         device=args.device,

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from frofa.cli._console import say
-from frofa.cli._options import Commands, add_message_options
+from frofa.cli._options import Commands, add_message_options, check_in
 
 
 def add(commands: Commands) -> None:
@@ -29,9 +29,19 @@ def add(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    _check_source(args.source)
     from frofa._convert import convert
 
     tower = convert(args.source, args.out, architecture=args.architecture, gelu=args.gelu)
     sizes = ", ".join(f"{name}={value}" for name, value in tower.model_args.items())
     say(f"{args.out}: {tower.architecture} ({sizes}); the model is called local-dir:{args.out}")
     return 0
+
+
+def _check_source(source: str) -> None:
+    """Refuse a folder or file that is not there; what is in it is seen later."""
+    if source.endswith(".npz"):
+        check_in(Path(source).expanduser())
+    folder = Path(source.removeprefix("hf-dir:")).expanduser()
+    if source.startswith("hf-dir:") and not folder.is_dir():
+        check_in(folder / "config.json")

@@ -9,6 +9,8 @@ from frofa.cli._options import (
     Commands,
     add_device_option,
     add_message_options,
+    check_in,
+    check_out,
     list_some_images,
     positive,
 )
@@ -51,12 +53,13 @@ def add(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from frofa.cli._options import check_out
+    if args.write_golden is not None:
+        check_out(args.write_golden, "--write-golden")
+    for path in (*args.images, *([args.golden] if args.golden else ())):
+        check_in(path, "file or directory")
     from frofa.doctor import examine, write_golden
     from frofa.extractor import FrozenFeatureExtractor
 
-    if args.write_golden is not None:
-        check_out(args.write_golden, "--write-golden")
     extractor = FrozenFeatureExtractor(
         args.model,
         device=args.device,

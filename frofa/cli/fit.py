@@ -1,6 +1,7 @@
 """``frofa fit``: from labelled images to a classifier."""
 
 import argparse
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,10 +60,9 @@ def _run(args: argparse.Namespace) -> int:
     check_out(args.out)
     check_skipped(args.skipped)
     images = _load(args)
+    unreadable: list[ImageReadError] = []
     if args.shots is not None:
         images, unreadable = _sample_readable(images, args)
-    else:
-        unreadable = []
     choices = _choices(args, images.labels)
     extractors: dict[str, FrozenFeatureExtractor] = {
         choice.output: make_extractor(args, choice.output).fit() for choice in choices.values()
@@ -83,8 +83,6 @@ def _run(args: argparse.Namespace) -> int:
 
 def _load(args: argparse.Namespace) -> LabelledImages:
     """Labelled images of two classes at least, which are not the parts of a data set."""
-    import warnings
-
     from frofa._listing import are_parts
 
     with warnings.catch_warnings():

@@ -65,27 +65,29 @@ def _table(images: "ImageSet", found: Predictions, classes: Any, *, all_classes:
     columns = ["path", "label", "probability", "error"]
     columns += ["true_label"] if images.labels is not None else []
     columns += [f"probability_{label}" for label in classes] if all_classes else []
+    numbers = {position: number for number, position in enumerate(found.kept)}
+    reasons = {error.position: error.reason for error in found.skipped}
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    rows: list[dict[str, object]] = [{"path": name} for name in images.names]
-    for position, row in enumerate(rows):
+    writer.writeheader()
+    for position, name in enumerate(images.names):
+        row: dict[str, object] = {"path": name, "error": reasons.get(position, "")}
         if images.labels is not None:
             row["true_label"] = images.labels[position]
-    for number, position in enumerate(found.kept):
-        rows[position]["label"] = found.labels[number]
-        if found.probabilities is not None:
-            rows[position]["probability"] = f"{found.probabilities[number].max():.4f}"
-            if all_classes:
-                rows[position] |= _each_class(classes, found.probabilities[number])
-    for error in found.skipped:
-        rows[error.position]["error"] = error.reason
-    writer.writeheader()
-    writer.writerows(rows)
+        if position in numbers:
+            row |= _classified(found, numbers[position], classes if all_classes else ())
+        writer.writerow(row)
     return text.getvalue().encode("utf-8", KEEP_BYTES)
 
 
-def _each_class(classes: Any, probabilities: Any) -> dict[str, str]:
-    return {f"probability_{label}": f"{value:.6f}" for label, value in zip(classes, probabilities, strict=True)}
+def _classified(found: Predictions, number: int, classes: Any) -> dict[str, object]:
+    """What the model says of one image, with the probability of each of the classes."""
+    row: dict[str, object] = {"label": found.labels[number]}
+    if found.probabilities is not None:
+        probabilities = found.probabilities[number]
+        row["probability"] = f"{probabilities.max():.4f}"
+        row |= {f"probability_{label}": f"{value:.6f}" for label, value in zip(classes, probabilities, strict=False)}
+    return row
 
 
 def _accuracy(found: Predictions, labels: Any, classes: Any) -> str:

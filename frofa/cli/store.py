@@ -58,9 +58,10 @@ def _add(
 
 
 def _info(args: argparse.Namespace) -> int:
+    store = open_store(args)
     from frofa.store.parts import is_pages
 
-    found = open_store(args).info()
+    found = store.info()
     for part in found:
         size = f"{part.n_bytes / 1e6:.1f} MB, {_counted(part.n_shards, 'shard')}"
         emit(f"{part.digest}  {part.n_images} {part.unit}, {size}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from frofa.cli._console import say
-from frofa.cli._options import check_out
+from frofa.cli._options import check_in, check_out
 
 if TYPE_CHECKING:
     from frofa.store import FeatureSpec, FeatureStore
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 def open_store(args: argparse.Namespace) -> "FeatureStore":
     """The store of the option, which must be there."""
+    if not args.store.is_dir():  # known without PyTorch, which the store imports
+        raise FileNotFoundError(f"there is no feature store {args.store}.")
     from frofa.store import FeatureStore
 
-    if not args.store.is_dir():
-        raise FileNotFoundError(f"there is no feature store {args.store}.")
     return FeatureStore(args.store)
 
 
@@ -42,11 +42,11 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from frofa.store import exchange
-
     [(kind, path)] = [(kind, value) for kind in ("parquet", "safetensors", "npy") if (value := getattr(args, kind))]
     check_out(path, f"--{kind}")
     store = open_store(args)
+    from frofa.store import exchange
+
     export = getattr(exchange, f"export_{kind}")
     export(store.features(choose_spec(store, args.spec)), path, progress=True)
     say(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
@@ -70,6 +70,8 @@ def add_import(parser: argparse.ArgumentParser) -> None:
 
 
 def _import(args: argparse.Namespace) -> int:
+    for path in (args.features, args.fields, *([args.keys] if args.keys else ())):
+        check_in(path)
     from frofa._json import read_json
     from frofa.inputs import load_images
     from frofa.store import FeatureSpec, FeatureStore

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 from frofa.cli._console import say
-from frofa.cli._options import EXIT_SKIPPED, Commands, add_device_option, add_message_options, jobs, positive
+from frofa.cli._options import EXIT_SKIPPED, Commands, add_device_option, add_message_options, check_in, jobs, positive
 
 
 def add(commands: Commands) -> None:
@@ -44,8 +44,11 @@ def add(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    for directory in args.images:
+        check_in(directory, "directory")
     from frofa._optional import require
     from frofa.study import Study, n_skipped, report_study, run_study
+    from frofa.study.data import printable
 
     require("matplotlib", "plot")  # before the work, not after it
     study = Study(
@@ -59,7 +62,7 @@ def _run(args: argparse.Namespace) -> int:
         augmentations=args.augmentations,
         device=args.device,
         n_jobs=args.n_jobs,
-        command=f"frofa {shlex.join(args.arguments)}",
+        command=printable(f"frofa {shlex.join(args.arguments)}"),
     )
     run_study(study, say)
     say(f"report: {report_study(study)}")

@@ -117,7 +117,7 @@ def load_study_data(
     content = [(str(Path(path).relative_to(directory)), Path(path).stat().st_size) for path in paths]
     identity = json.dumps([content, kept.tolist(), model.weights_digest])
     return StudyData(
-        directory.resolve().name,
+        printable(directory.resolve().name),
         short_name(backbone),
         features,
         labels[kept],
@@ -141,4 +141,15 @@ def _check_shots(labels: Array, shots: int, directory: Path) -> None:
 
 def short_name(backbone: str) -> str:
     """The last part of a backbone's name: no directory of this machine."""
-    return re.sub("^(local-dir|hf-dir|hf-hub):", "", backbone.rstrip("/").rsplit("/", 1)[-1])
+    return printable(re.sub("^(local-dir|hf-dir|hf-hub):", "", backbone.rstrip("/").rsplit("/", 1)[-1]))
+
+
+def printable(name: str) -> str:
+    r"""A name of the file system as text that every file can hold: bytes that are not UTF-8 become escapes.
+
+    Examples
+    --------
+    >>> printable("caf\udce9")
+    'caf\\xe9'
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
