@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from frofa.augmentations._base import Augmentation, Params, uniform
 from frofa.augmentations._batch import TokenBatch
+from frofa.augmentations._pointwise import fusible
 from frofa.augmentations._stylistic import UNIT
 
 Self = TypeVar("Self", bound="Composition")
@@ -213,11 +214,17 @@ class Choice(Composition):
         images = torch.zeros(size * len(options), dtype=torch.int64, device=device)
         images.scatter_(0, places, torch.arange(n, device=device))
         shares = zip(options, images.split(size), strict=True)
-        parts = [(option, option.make_params(batch.select(share), generator)) for option, share in shares]
+        parts = [(option, option.make_params(_outline(batch, share), generator)) for option, share in shares]
         return {"places": places, "images": images, "parts": parts}
 
     def transform(self, batch: TokenBatch, /, params: Params) -> TokenBatch:
         """Apply each augmentation to its share, and put the images back in order."""
+        if fusible(batch.patches):
+            from frofa.augmentations._triton_choice import fused_choice  # loads Triton
+
+            patches = fused_choice(batch, params)
+            if patches is not None:
+                return batch.replace(patches=patches)
         parts = params["parts"]
         shares = params["images"].split(len(params["images"]) // len(parts))
         done = [
@@ -266,6 +273,13 @@ class RandomChoice(Choice):
     def at_level(self, level: float) -> "RandomChoice":
         """All choices at that level."""
         return RandomChoice([option.at_level(level) for option in self.choices])
+
+
+def _outline(batch: TokenBatch, images: Tensor) -> TokenBatch:
+    """A batch like that of some images, to draw parameters for: without a copy of their tokens where that will do."""
+    if batch.mask is None and not isinstance(batch.grid, Tensor):
+        return batch.select(slice(len(images)))
+    return batch.select(images)
 
 
 def host_uniform(generator: Generator, n: int) -> list[float]:
