@@ -15,7 +15,7 @@ from torch import Tensor
 from frofa.augmentations._base import Augmentation, Params
 from frofa.augmentations._batch import TokenBatch
 from frofa.augmentations._stylistic import PointwiseAugmentation
-from frofa.augmentations._triton import CODES, PARTS, POSITIONS, changed, image_range, rows, to_pixels
+from frofa.augmentations._triton import CODES, PARTS, changed, image_range, rows, to_pixels
 from frofa.augmentations.compose import Sequential
 from frofa.augmentations.geometric import Rotate, ShearX, ShearY, TranslateX, TranslateY
 from frofa.augmentations.pointwise import Brightness, Contrast, Invert, Posterize, Solarize
@@ -25,9 +25,10 @@ POINTWISE = (Brightness, Contrast, Invert, Posterize, Solarize)
 MOTIONS: dict[type[Augmentation], int] = {Rotate: 8, ShearX: 9, ShearY: 10, TranslateX: 11, TranslateY: 12}
 IDENTITY, SHARPNESS, EQUALIZE = 5, 6, 7
 FILLS = {"zero": 0, "mean": 1, "edge": 2}
-CHANNELS, WARPS = 32, 4
-ELEMENTS = 1024
-"""Of a tile that is counted at a time."""
+POSITIONS, CHANNELS, WARPS = 32, 64, 4
+"""Of a tile: small enough for the neighbours of each of its tokens to be in registers."""
+COUNTED, ELEMENTS = 64, 1024
+"""Parts of an image whose values are counted apart, and values that are counted at a time."""
 
 
 class Step(NamedTuple):
@@ -93,12 +94,12 @@ def fused_choice(batch: TokenBatch, params: Params) -> Tensor | None:
     with torch.cuda.device_of(x):
         lookup = values
         if any(step is not None and step.code == EQUALIZE for step in steps):
-            counts = torch.empty((n_places, PARTS, BINS), dtype=torch.int32, device=x.device)
+            counts = torch.empty((n_places, COUNTED, BINS), dtype=torch.int32, device=x.device)
             lookup = torch.empty((n_places, BINS), device=x.device)
-            _count_kernel[(n_places, PARTS)](
+            _count_kernel[(n_places, COUNTED)](
                 x, counts, images, table, low, high, *where, CODE=EQUALIZE, BINS=BINS, RANGES=PARTS, BLOCK=ELEMENTS
             )
-            _lookup_kernel[(n_places,)](counts, lookup, table, where[2], CODE=EQUALIZE, BINS=BINS, RANGES=PARTS)
+            _lookup_kernel[(n_places,)](counts, lookup, table, where[2], CODE=EQUALIZE, BINS=BINS, COUNTED=COUNTED)
         _choice_kernel[(n_places, triton.cdiv(channels, CHANNELS))](
             x, out, images, places, table, values, low, high, lookup, *where, *batch.grid,
             BINS=BINS, RANGES=PARTS, BLOCK_N=block_n, BLOCK_C=CHANNELS, num_warps=WARPS,
@@ -148,14 +149,14 @@ def _count_kernel(
 
 @triton.jit
 def _lookup_kernel(
-    counts_ptr, lookup_ptr, table_ptr, share, CODE: tl.constexpr, BINS: tl.constexpr, RANGES: tl.constexpr
+    counts_ptr, lookup_ptr, table_ptr, share, CODE: tl.constexpr, BINS: tl.constexpr, COUNTED: tl.constexpr
 ):
     """One program a place: what each bin is mapped to, in units of the range."""
     place = tl.program_id(0)
     if tl.load(table_ptr + place // share * 4) != CODE:
         return
-    bins, part = tl.arange(0, BINS), tl.arange(0, RANGES)
-    counts = tl.load(counts_ptr + (place * RANGES + part[:, None]) * BINS + bins[None, :])
+    bins, part = tl.arange(0, BINS), tl.arange(0, COUNTED)
+    counts = tl.load(counts_ptr + (place * COUNTED + part[:, None]) * BINS + bins[None, :])
     counts = tl.sum(counts, 0)
     top = tl.sum(tl.where(bins == BINS - 1, counts, 0), 0)
     lower = tl.cumsum(counts, 0) - counts

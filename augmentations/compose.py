@@ -213,8 +213,13 @@ class Choice(Composition):
         places = torch.randperm(size * len(options), generator=generator, device=device)[:n]
         images = torch.zeros(size * len(options), dtype=torch.int64, device=device)
         images.scatter_(0, places, torch.arange(n, device=device))
-        shares = zip(options, images.split(size), strict=True)
-        parts = [(option, option.make_params(_outline(batch, share), generator)) for option, share in shares]
+        if batch.mask is None and not isinstance(batch.grid, Tensor):  # all images have one outline, and none is copied
+            outlines = [batch.select(slice(size))] * len(options)
+        else:
+            outlines = [batch.select(share) for share in images.split(size)]
+        parts = [
+            (option, option.make_params(outline, generator)) for option, outline in zip(options, outlines, strict=True)
+        ]
         return {"places": places, "images": images, "parts": parts}
 
     def transform(self, batch: TokenBatch, /, params: Params) -> TokenBatch:
@@ -273,13 +278,6 @@ class RandomChoice(Choice):
     def at_level(self, level: float) -> "RandomChoice":
         """All choices at that level."""
         return RandomChoice([option.at_level(level) for option in self.choices])
-
-
-def _outline(batch: TokenBatch, images: Tensor) -> TokenBatch:
-    """A batch like that of some images, to draw parameters for: without a copy of their tokens where that will do."""
-    if batch.mask is None and not isinstance(batch.grid, Tensor):
-        return batch.select(slice(len(images)))
-    return batch.select(images)
 
 
 def host_uniform(generator: Generator, n: int) -> list[float]:

@@ -6,15 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import PIL
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from frofa._listing import EXTENSIONS, is_hidden, scan, warn_of_parts
 from frofa.exceptions import ImageReadError, ItemError
+
+if TYPE_CHECKING:  # NumPy is imported where it is used: processes that decode start sooner
+    import numpy as np
+    import numpy.typing as npt
 
 DECODER = f"Pillow {PIL.__version__}"
 """Part of every stored feature's key: decoders differ in the last bits."""
@@ -52,7 +54,7 @@ Images: TypeAlias = Any
 ImageItem: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8] | LazyImage"
 
 
-def load_image_folder(directory: str | os.PathLike[str]) -> tuple[list[str], npt.NDArray[np.str_]]:
+def load_image_folder(directory: str | os.PathLike[str]) -> "tuple[list[str], npt.NDArray[np.str_]]":
     """List the images of a directory in ImageFolder layout, ``DIRECTORY/CLASS/.../IMAGE``.
 
     Parameters
@@ -81,6 +83,8 @@ def load_image_folder(directory: str | os.PathLike[str]) -> tuple[list[str], npt
     >>> sorted(set(labels))  # doctest: +SKIP
     ['daisy', 'rose']
     """
+    import numpy as np
+
     root = Path(directory)
     if not root.is_dir():
         raise NotADirectoryError(f"expected a directory of class directories, DIRECTORY/CLASS/IMAGE. Got {root}.")
@@ -127,6 +131,8 @@ def as_image_list(X: Images) -> Sequence[ImageItem]:
     TypeError, ValueError
         If `X` is not one of the accepted forms; the message lists them.
     """
+    import numpy as np
+
     if isinstance(X, (str, bytes, os.PathLike, Image.Image)):
         raise TypeError(
             f"expected several images. Got {X!r}: pass a list, [image], or the paths that "
@@ -157,6 +163,8 @@ def as_image_list(X: Images) -> Sequence[ImageItem]:
 
 
 def _check_item(position: int, item: object) -> None:
+    import numpy as np
+
     if isinstance(item, np.ndarray):
         if item.dtype != np.uint8 or item.ndim != 3 or item.shape[2] != 3:
             raise ValueError(
@@ -176,9 +184,9 @@ def describe(item: ImageItem) -> str:
         return item.describe()
     if isinstance(item, Image.Image):
         return getattr(item, "filename", "") or f"PIL image, mode {item.mode}, size {item.size}"
-    if isinstance(item, np.ndarray):
-        return f"array, shape {item.shape}"
-    return os.fspath(item)
+    if isinstance(item, (str, os.PathLike)):
+        return os.fspath(item)
+    return f"array, shape {item.shape}"
 
 
 def content(item: ImageItem) -> tuple[Image.Image | bytes, str]:
@@ -282,6 +290,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I"):
+        import numpy as np
+
         high = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255)
         image = Image.fromarray(high.astype(np.uint8))
     if image.mode in ("P", "PA"):
