@@ -100,7 +100,7 @@ def fused_choice(batch: TokenBatch, params: Params) -> Tensor | None:
                 x, counts, images, table, low, high, *where, CODE=EQUALIZE, BINS=BINS, RANGES=PARTS, BLOCK=ELEMENTS
             )
             _lookup_kernel[(n_places,)](counts, lookup, table, where[2], CODE=EQUALIZE, BINS=BINS, COUNTED=COUNTED)
-        _choice_kernel[(n_places, triton.cdiv(channels, CHANNELS))](
+        _choice_kernel[(triton.cdiv(channels, CHANNELS), n_places)](
             x, out, images, places, table, values, low, high, lookup, *where, *batch.grid,
             BINS=BINS, RANGES=PARTS, BLOCK_N=block_n, BLOCK_C=CHANNELS, num_warps=WARPS,
         )  # fmt: skip
@@ -171,14 +171,14 @@ def _choice_kernel(
     BINS: tl.constexpr, RANGES: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """One program a place and block of channels. The tile is read twice, once for its range and means."""
-    place = tl.program_id(0)
+    place = tl.program_id(1)
     image = tl.load(images_ptr + place)
     if tl.load(places_ptr + image) != place:  # a copy
         return
     table_ptr += place // share * 4
     code, own_range = tl.load(table_ptr), tl.load(table_ptr + 1)
     clip, fill = tl.load(table_ptr + 2), tl.load(table_ptr + 3)
-    channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    channel = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     in_channels = channel < channels
     position = tl.arange(0, BLOCK_N)
     x_ptr += image * x_image + channel[None, :]

@@ -5,10 +5,10 @@ the same files in the file cache and as many threads and workers; uncached, and 
 alternate, and ratios are of medians. Bars: 1.0 or more uncached, more than 50 for the second run.
 
 On a CUDA device: ViT-B/16 at 224 px with random weights, JPEG files of about 500 x 375 px. Decoding alone on all cores,
-in processes and in threads; the forward pass alone in bfloat16, compiled and not; then both together, from JPEG files to
-a finished store, in a process that has the model: the first files (`--few`) and all, as a fraction of the slower of the two
-(`of_the_smaller`), in processes and threads, compiled and not; and the naive loop: float32, batches of 64, no workers.
-Threads share Python's lock, so that theirs is a fraction of what they decode alone.
+in processes and in threads; the forward pass alone in bfloat16, compiled and not; then both together, from JPEG files
+to a finished store, in a process that has the model: the first files (--few) and all, in processes and in threads,
+compiled and not, as a fraction of the slower of the two alone (`of_the_smaller`; threads share Python's lock, and are
+compared with what they decode alone); and the naive loop: float32, batches of 64, no workers.
 
 With --memory: peak memory of a process that extracts 1,000 images, and of one that extracts 50,000, into a store.
 
@@ -271,9 +271,7 @@ def main() -> None:
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--images", type=int, help="files (default: 400 on a CPU, 40000 on a GPU, 50000 for --memory)")
-    parser.add_argument(
-        "--few", type=int, default=6000, help="on a GPU, those of the short runs (default: %(default)s)"
-    )
+    parser.add_argument("--few", type=int, default=6000, help="files of short runs on a GPU (default: %(default)s)")
     parser.add_argument("--threads", type=int, help="cores to use (default: all)")
     parser.add_argument("--batch-size", type=int, default=256, help="on a GPU (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="of each run on a CPU (default: %(default)s)")
@@ -287,10 +285,13 @@ def main() -> None:
         return
     records = memory(args) if args.memory else on_cuda(args) if args.device == "cuda" else on_cpu(args)
     if args.out:
-        about = {"frofa": frofa.__version__, "torch": torch.__version__, "python": platform.python_version()}
-        args.out.write_text(
-            json.dumps({"command": "python " + " ".join(sys.argv), **about, "measurements": records}, indent=1) + "\n"
-        )
+        about = {
+            "command": "python " + " ".join(sys.argv),
+            "frofa": frofa.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        }
+        args.out.write_text(json.dumps({**about, "measurements": records}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
