@@ -23,10 +23,12 @@ from frofa.augmentations.sharpness import BINS, Equalize, Sharpness
 
 POINTWISE = (Brightness, Contrast, Invert, Posterize, Solarize)
 MOTIONS: dict[type[Augmentation], int] = {Rotate: 8, ShearX: 9, ShearY: 10, TranslateX: 11, TranslateY: 12}
-IDENTITY, SHARPNESS, EQUALIZE = 5, 6, 7
+IDENTITY, EQUALIZE, SHARPNESS = 5, 6, 7
 FILLS = {"zero": 0, "mean": 1, "edge": 2}
-POSITIONS, CHANNELS, WARPS = 32, 64, 4
-"""Of a tile: small enough for the neighbours of each of its tokens to be in registers."""
+VALUES, NEIGHBOURS, MOVED = 0, 1, 2
+"""What a kernel does: look at each value alone, at those around it, or at those of another place."""
+TILES = {VALUES: (256, 32, 4), NEIGHBOURS: (32, 64, 4), MOVED: (64, 64, 4)}
+"""Positions, channels and warps of each kernel: what it looks at is to be in registers."""
 COUNTED, ELEMENTS = 64, 1024
 """Parts of an image whose values are counted apart, and values that are counted at a time."""
 
@@ -79,32 +81,41 @@ def fused_choice(batch: TokenBatch, params: Params) -> Tensor | None:
     Tensor of shape (n, N, C) or None
         None where an augmentation has no step, or tokens are hidden or without a grid of one size.
     """
-    steps = [step_of(option) for option, _ in params["parts"]]
-    if batch.mask is not None or not isinstance(batch.grid, tuple) or None in steps:
+    steps = [step for option, _ in params["parts"] if (step := step_of(option)) is not None]
+    if batch.mask is not None or not isinstance(batch.grid, tuple) or len(steps) < len(params["parts"]):
         return None
     x, places, images = rows(batch.patches), params["places"], params["images"]
     _, n_tokens, channels = x.shape
     n_places, out = len(images), torch.empty(x.shape, dtype=x.dtype, device=x.device)
     table = _table(tuple(steps), x.device)
-    values = _values([drawn for _, drawn in params["parts"]], n_places // len(steps), channels, x.device)
-    shared = any(step is not None and not step.own_range and step.code < MOTIONS[Rotate] for step in steps)
-    low, high = image_range(x, None) if shared else (values, values)
-    where = (n_tokens, channels, n_places // len(steps), x.stride(0), x.stride(1))
-    block_n = min(POSITIONS, max(16, triton.next_power_of_2(n_tokens)))
+    share = n_places // len(steps)
+    values = _values([drawn for _, drawn in params["parts"]], share, channels, x.device)
+    codes = {step.code for step in steps}
+    ranged = any(step.code < MOTIONS[Rotate] and not step.own_range for step in steps)
+    low, high = image_range(x, None) if ranged else (values, values)
+    tokens = n_tokens, channels, share, x.stride(0), x.stride(1)
     with torch.cuda.device_of(x):
         lookup = values
-        if any(step is not None and step.code == EQUALIZE for step in steps):
+        if EQUALIZE in codes:
             counts = torch.empty((n_places, COUNTED, BINS), dtype=torch.int32, device=x.device)
             lookup = torch.empty((n_places, BINS), device=x.device)
+            options: dict[str, int] = {"CODE": EQUALIZE, "BINS": BINS}
             _count_kernel[(n_places, COUNTED)](
-                x, counts, images, table, low, high, *where, CODE=EQUALIZE, BINS=BINS, RANGES=PARTS, BLOCK=ELEMENTS
+                x, counts, images, table, low, high, *tokens, RANGES=PARTS, BLOCK=ELEMENTS, **options
             )
-            _lookup_kernel[(n_places,)](counts, lookup, table, where[2], CODE=EQUALIZE, BINS=BINS, COUNTED=COUNTED)
-        _choice_kernel[(triton.cdiv(channels, CHANNELS), n_places)](
-            x, out, images, places, table, values, low, high, lookup, *where, *batch.grid,
-            BINS=BINS, RANGES=PARTS, BLOCK_N=block_n, BLOCK_C=CHANNELS, num_warps=WARPS,
-        )  # fmt: skip
+            _lookup_kernel[(n_places,)](counts, lookup, table, share, COUNTED=COUNTED, **options)
+        for kind in sorted({_kind(code) for code in codes}):
+            block_n, block_c, warps = TILES[kind]
+            _choice_kernel[(triton.cdiv(channels, block_c), n_places)](
+                x, out, images, places, table, values, low, high, lookup, *tokens, *batch.grid,
+                KIND=kind, BINS=BINS, RANGES=PARTS, BLOCK_N=min(block_n, max(16, triton.next_power_of_2(n_tokens))),
+                BLOCK_C=block_c, num_warps=warps,
+            )  # fmt: skip
     return out
+
+
+def _kind(code: int) -> int:
+    return VALUES if code < SHARPNESS else NEIGHBOURS if code == SHARPNESS else MOVED
 
 
 @lru_cache(maxsize=64)
@@ -168,15 +179,17 @@ def _lookup_kernel(
 def _choice_kernel(
     x_ptr, out_ptr, images_ptr, places_ptr, table_ptr, value_ptr, low_ptr, high_ptr, lookup_ptr,
     n_tokens, channels, share, x_image, x_token, height, width,
-    BINS: tl.constexpr, RANGES: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
+    KIND: tl.constexpr, BINS: tl.constexpr, RANGES: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """One program a place and block of channels. The tile is read twice, once for its range and means."""
     place = tl.program_id(1)
+    table_ptr += place // share * 4
+    code, own_range = tl.load(table_ptr), tl.load(table_ptr + 1)
+    if tl.minimum(tl.maximum(code - 6, 0), 2) != KIND:
+        return
     image = tl.load(images_ptr + place)
     if tl.load(places_ptr + image) != place:  # a copy
         return
-    table_ptr += place // share * 4
-    code, own_range = tl.load(table_ptr), tl.load(table_ptr + 1)
     clip, fill = tl.load(table_ptr + 2), tl.load(table_ptr + 3)
     channel = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     in_channels = channel < channels
@@ -191,32 +204,35 @@ def _choice_kernel(
     for start in range(0, n_tokens, BLOCK_N):
         inside = (start + position < n_tokens)[:, None] & in_channels[None, :]
         x = tl.load(x_ptr + (start + position)[:, None] * x_token, mask=inside, other=0.0).to(tl.float32)
-        lows = tl.minimum(lows, tl.min(tl.where(inside, x, float("inf")), 0))
-        highs = tl.maximum(highs, tl.max(tl.where(inside, x, float("-inf")), 0))
+        if KIND != 2:
+            lows = tl.minimum(lows, tl.min(tl.where(inside, x, float("inf")), 0))
+            highs = tl.maximum(highs, tl.max(tl.where(inside, x, float("-inf")), 0))
         total += tl.sum(x, 0)
-    ranges = image * RANGES + tl.arange(0, RANGES)
-    if own_range == 0 and code < 8:
+    if KIND != 2 and own_range == 0:
+        ranges = image * RANGES + tl.arange(0, RANGES)
         lows = tl.zeros([BLOCK_C], tl.float32) + tl.min(tl.load(low_ptr + ranges), 0)
         highs = tl.zeros([BLOCK_C], tl.float32) + tl.max(tl.load(high_ptr + ranges), 0)
     low, high, mean = lows[None, :], highs[None, :], (total / n_tokens)[None, :]
     for start in range(0, n_tokens, BLOCK_N):
         at = start + position
         inside = (at < n_tokens)[:, None] & in_channels[None, :]
-        x = tl.load(x_ptr + at[:, None] * x_token, mask=inside, other=0.0).to(tl.float32)
-        y = x
-        for operation in tl.static_range(5):
-            if code == operation:
-                y = changed(x, value, low, high, mean, operation)
-        if code == 6:
-            y = (_smoothed(x_ptr, at, inside, x_token, height, width) - x) * (1 - value) + x
-        if code == 7:
-            pixel = to_pixels(x, low, high).to(tl.int32)
-            mapped = tl.load(lookup_ptr + place * BINS + pixel, mask=inside, other=0.0) * (high - low) + low
-            y = tl.where((value > 0) & (high > low), mapped, x)
-        if code >= 8:
+        if KIND == 2:
             y = _moved(x_ptr, at, inside, x_token, height, width, code, tl.load(value_ptr), fill, mean)
-        if clip != 0:
-            y = tl.minimum(tl.maximum(y, low), high)
+        else:
+            x = tl.load(x_ptr + at[:, None] * x_token, mask=inside, other=0.0).to(tl.float32)
+            if KIND == 1:
+                y = (_smoothed(x_ptr, at, inside, x_token, height, width) - x) * (1 - value) + x
+            else:
+                y = x
+                for operation in tl.static_range(5):
+                    if code == operation:
+                        y = changed(x, value, low, high, mean, operation)
+                if code == 6:
+                    pixel = to_pixels(x, low, high).to(tl.int32)
+                    mapped = tl.load(lookup_ptr + place * BINS + pixel, mask=inside, other=0.0) * (high - low) + low
+                    y = tl.where((value > 0) & (high > low), mapped, x)
+            if clip != 0:
+                y = tl.minimum(tl.maximum(y, low), high)
         tl.store(out_ptr + at[:, None] * channels, y, mask=inside)
 
 

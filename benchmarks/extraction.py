@@ -285,12 +285,8 @@ def main() -> None:
         return
     records = memory(args) if args.memory else on_cuda(args) if args.device == "cuda" else on_cpu(args)
     if args.out:
-        about = {
-            "command": "python " + " ".join(sys.argv),
-            "frofa": frofa.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        }
+        versions = {"frofa": frofa.__version__, "torch": torch.__version__, "python": platform.python_version()}
+        about = {"command": "python " + " ".join(sys.argv), **versions}
         args.out.write_text(json.dumps({**about, "measurements": records}, indent=1) + "\n")
 
 
