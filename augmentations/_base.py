@@ -93,6 +93,11 @@ class Augmentation(BaseEstimator, ABC):
         """Turn the parameters drawn for one image into those of n images that are treated alike."""
         return {name: _broadcast(value, n) for name, value in params.items()}
 
+    def __copy__(self: Self) -> Self:
+        other = object.__new__(type(self))  # scikit-learn's way takes as long as a kernel's launch
+        other.__dict__.update(self.__dict__)
+        return other
+
     def at_level(self: Self, level: float) -> Self:
         """A copy of another strength, with all other parameters as they are.
 

@@ -19,6 +19,34 @@ PARTS = 16
 
 
 @triton.jit
+def changed(x, value, low, high, mean, OPERATION: tl.constexpr):
+    """Values after a pointwise operation; what it does not ask for may be anything."""
+    if OPERATION == 0:
+        y = x + value * (high - low)
+    elif OPERATION == 1:
+        y = (x - mean) * (value - 1) + x
+    elif OPERATION == 2:
+        y = tl.where(value > 0, (low + high) - x, x)
+    elif OPERATION == 3:
+        step = tl.exp2(value)
+        coarse = tl.floor(to_pixels(x, low, high) * (1 / step)) * step  # exact: steps are powers of two
+        y = tl.where(value > 0, coarse / 255 * (high - low) + low, x)
+    elif OPERATION == 4:
+        y = tl.where(x > low + value * (high - low), (low + high) - x, x)
+    else:
+        y = x * value
+    return y
+
+
+@triton.jit
+def to_pixels(x, low, high):
+    """Whole numbers from 0 to 255, from the lowest value of a range to the highest."""
+    span = high - low
+    pixel = (x - low) / tl.where(span > 0, span, 1.0) * 255
+    return (pixel + 12582912.0) - 12582912.0  # 1.5 * 2**23: rounds to the nearest, halves to even
+
+
+@triton.jit
 def _pointwise_kernel(
     x_ptr, out_ptr, value_ptr, low_ptr, high_ptr, mask_ptr,
     n_tokens, channels, x_image, x_token, out_image, value_image, value_token, value_channel, mask_image,
@@ -36,6 +64,7 @@ def _pointwise_kernel(
     if not ELEMENTWISE:
         value = tl.load(value_ptr, mask=in_channels[None, :], other=0.0).to(tl.float32)
     out_ptr += image * out_image + channel[None, :]
+    low, high, mean = 0.0, 0.0, 0.0
     if IMAGE_RANGE:
         part = tl.arange(0, RANGES)
         low = tl.min(tl.load(low_ptr + image * RANGES + part), 0)
@@ -73,23 +102,7 @@ def _pointwise_kernel(
             x = tl.load(x_ptr + at[:, None] * x_token, mask=inside, other=0.0).to(tl.float32)
         if ELEMENTWISE:
             value = tl.load(value_ptr + at[:, None] * value_token, mask=inside, other=0.0).to(tl.float32)
-        if OPERATION == 0:
-            y = x + value * (high - low)
-        elif OPERATION == 1:
-            y = (x - mean) * (value - 1) + x
-        elif OPERATION == 2:
-            y = tl.where(value > 0, (low + high) - x, x)
-        elif OPERATION == 3:
-            span = high - low
-            step = tl.exp2(value)
-            pixel = (x - low) / tl.where(span > 0, span, 1.0) * 255
-            pixel = (pixel + 12582912.0) - 12582912.0  # 1.5 * 2**23: rounds to the nearest, halves to even
-            coarse = tl.floor(pixel * (1 / step)) * step  # exact: steps are powers of two
-            y = tl.where(value > 0, coarse / 255 * span + low, x)
-        elif OPERATION == 4:
-            y = tl.where(x > low + value * (high - low), (low + high) - x, x)
-        else:
-            y = x * value
+        y = changed(x, value, low, high, mean, OPERATION)
         if CLIP:
             y = tl.minimum(tl.maximum(y, low), high)
         tl.store(out_ptr + at[:, None] * channels, y, mask=inside)
@@ -99,11 +112,11 @@ def fused_pointwise(
     features: Tensor, operation: Operation, value: Tensor, variant: Variant, *, clip: bool, mask: Tensor | None
 ) -> Tensor:
     """`frofa.augmentations._pointwise.pointwise` on a GPU."""
-    x = _rows(features)
+    x = rows(features)
     n, n_tokens, channels = x.shape
     own_range = needs_range(operation, clip=clip) and variant == "c2"
-    image_range = needs_range(operation, clip=clip) and variant != "c2"
-    low, high = _image_range(x, mask) if image_range else (x, x)
+    of_image = needs_range(operation, clip=clip) and variant != "c2"
+    low, high = image_range(x, mask) if of_image else (x, x)
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     value = value.expand(n, n_tokens, channels)
     block_n = min(POSITIONS, max(16, triton.next_power_of_2(n_tokens)))
@@ -112,7 +125,7 @@ def fused_pointwise(
             x, out, value, low, high, _bytes(mask, x),
             n_tokens, channels, x.stride(0), x.stride(1), out.stride(0), *value.stride(),
             0 if mask is None else mask.stride(0),
-            OPERATION=CODES[operation], OWN_RANGE=own_range, IMAGE_RANGE=image_range, CLIP=clip,
+            OPERATION=CODES[operation], OWN_RANGE=own_range, IMAGE_RANGE=of_image, CLIP=clip,
             MASKED=mask is not None, ELEMENTWISE=value.stride(1) != 0, SINGLE=n_tokens <= block_n, RANGES=PARTS,
             BLOCK_N=block_n, BLOCK_C=CHANNELS, num_warps=WARPS,
         )  # fmt: skip
@@ -144,7 +157,7 @@ def _range_kernel(
     tl.store(high_ptr + image * n_parts + part, tl.max(tl.max(high, 1), 0))
 
 
-def _image_range(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+def image_range(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Minima and maxima of the parts of each image, (n, PARTS): those of the image are the extremes of them."""
     n, n_tokens, channels = x.shape
     low, high = (torch.empty((n, PARTS), device=x.device) for _ in range(2))
@@ -216,7 +229,7 @@ def fused_resample(
     bounds : pair of Tensor of shape (n, 1, 1 or C), default=None
         To clip to.
     """
-    x = _rows(x)
+    x = rows(x)
     n, n_tokens, channels = x.shape
     taps = index.shape[2]
     index, weight = (part if part.stride()[1:] == (taps, 1) else part.contiguous() for part in (index, weight.float()))
@@ -236,7 +249,7 @@ def fused_resample(
     return out
 
 
-def _rows(x: Tensor) -> Tensor:
+def rows(x: Tensor) -> Tensor:
     """Features whose channels lie side by side."""
     return x if x.stride(2) == 1 else x.contiguous()
 

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from frofa.augmentations._base import Augmentation, Params, uniform
 from frofa.augmentations._batch import TokenBatch
+from frofa.augmentations._pointwise import fusible
 from frofa.augmentations._stylistic import UNIT
 
 Self = TypeVar("Self", bound="Composition")
@@ -212,12 +213,23 @@ class Choice(Composition):
         places = torch.randperm(size * len(options), generator=generator, device=device)[:n]
         images = torch.zeros(size * len(options), dtype=torch.int64, device=device)
         images.scatter_(0, places, torch.arange(n, device=device))
-        shares = zip(options, images.split(size), strict=True)
-        parts = [(option, option.make_params(batch.select(share), generator)) for option, share in shares]
+        if batch.mask is None and not isinstance(batch.grid, Tensor):  # all images have one outline, and none is copied
+            outlines = [batch.select(slice(size))] * len(options)
+        else:
+            outlines = [batch.select(share) for share in images.split(size)]
+        parts = [
+            (option, option.make_params(outline, generator)) for option, outline in zip(options, outlines, strict=True)
+        ]
         return {"places": places, "images": images, "parts": parts}
 
     def transform(self, batch: TokenBatch, /, params: Params) -> TokenBatch:
         """Apply each augmentation to its share, and put the images back in order."""
+        if fusible(batch.patches):
+            from frofa.augmentations._triton_choice import fused_choice  # loads Triton
+
+            patches = fused_choice(batch, params)
+            if patches is not None:
+                return batch.replace(patches=patches)
         parts = params["parts"]
         shares = params["images"].split(len(params["images"]) // len(parts))
         done = [

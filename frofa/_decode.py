@@ -1,18 +1,14 @@
-"""Decoding, as threads and processes do it: an image becomes a row of pixels. No torch here: see `frofa._geometry`."""
+"""Decoding, as threads and processes do it: an image becomes a row of pixels. No torch, no NumPy: see `_worker`."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
 
 from frofa._geometry import Geometry
 from frofa._memory import hold
 from frofa._rgb import SILVER, Colour
 from frofa.exceptions import ImageReadError
 from frofa.images import ImageItem, content, decode, n_bytes, read_error
-
-Pixels = npt.NDArray[np.uint8]
 
 
 class Task(NamedTuple):
@@ -53,12 +49,13 @@ def upright(task: Task) -> Any:
         return decode(image, task.background)
 
 
-def decode_into(rows: Pixels, geometry: Geometry, tasks: Sequence[Task]) -> list[ImageReadError | None]:
-    """Write the pixels of each image to its row of `rows`, (n, H, W, 3); return what could not be read."""
+def decode_into(rows: memoryview, geometry: Geometry, tasks: Sequence[Task]) -> list[ImageReadError | None]:
+    """Write the pixels of each image to its row of `rows`, n * H * W * 3 bytes; return what could not be read."""
     failures: list[ImageReadError | None] = []
+    size = prod(geometry.shape)
     for task in tasks:
         try:
-            rows[task.row] = np.asarray(geometry(upright(task)))
+            rows[task.row * size : (task.row + 1) * size] = geometry(upright(task)).tobytes()
             failures.append(None)
         except Exception as error:  # decoders raise a dozen types
             failures.append(failure(task, error))

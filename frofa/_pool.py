@@ -52,10 +52,11 @@ class Decoders:
         """Rows of pixels (n_rows, H, W, 3) for `decode`."""
         self._geometry = geometry
         if self._processes is not None:
-            self._rows = self._processes.allocate(n_rows, geometry)
+            rows = self._processes.allocate(n_rows, geometry)
         else:
-            self._rows = np.empty((n_rows, *geometry.shape), np.uint8)
-        return self._rows
+            rows = np.empty((n_rows, *geometry.shape), np.uint8)
+        self._rows = rows.data.cast("B")
+        return rows
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
         """Run something else in these threads."""

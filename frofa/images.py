@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import PIL
 from PIL import Image, UnidentifiedImageError
 
@@ -23,6 +21,10 @@ from frofa._listing import is_hidden, scan, warn_of_parts
 from frofa._memory import refuse_large
 from frofa._rgb import SILVER, Colour, flatten, to_rgb, upright
 from frofa.exceptions import ImageReadError, ItemError
+
+if TYPE_CHECKING:  # NumPy is imported where it is used: processes that decode start sooner
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = [
     "LazyImage",
@@ -87,7 +89,7 @@ Images: TypeAlias = Any
 ImageItem: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8] | LazyImage"
 
 
-def load_image_folder(directory: str | os.PathLike[str]) -> tuple[list[str], npt.NDArray[np.str_]]:
+def load_image_folder(directory: str | os.PathLike[str]) -> "tuple[list[str], npt.NDArray[np.str_]]":
     """List the images of a directory in ImageFolder layout, ``DIRECTORY/CLASS/.../IMAGE``.
 
     Parameters
@@ -117,6 +119,8 @@ def load_image_folder(directory: str | os.PathLike[str]) -> tuple[list[str], npt
     >>> sorted(set(labels))  # doctest: +SKIP
     ['daisy', 'rose']
     """
+    import numpy as np
+
     root = Path(expand_home(directory))
     if not root.is_dir():
         raise NotADirectoryError(f"expected a directory of class directories, DIRECTORY/CLASS/IMAGE. Got {root}.")
@@ -166,6 +170,8 @@ def as_image_list(X: Images) -> Sequence[ImageItem]:
     TypeError, ValueError
         If `X` is not one of the accepted forms; the message lists them.
     """
+    import numpy as np
+
     if isinstance(X, (str, bytes, os.PathLike, Image.Image)):
         raise TypeError(
             f"expected several images. Got {X!r}: pass a list, [image], or the paths that "
@@ -200,6 +206,8 @@ def as_image_list(X: Images) -> Sequence[ImageItem]:
 
 
 def _check_item(position: int, item: object) -> None:
+    import numpy as np
+
     if isinstance(item, np.ndarray):
         _check_array(item, f", at position {position}")
     elif not isinstance(item, (str, os.PathLike, Image.Image, LazyImage)):
@@ -226,9 +234,9 @@ def describe(item: ImageItem) -> str:
         return item.describe()
     if isinstance(item, Image.Image):
         return getattr(item, "filename", "") or f"PIL image, mode {item.mode}, size {item.size}"
-    if isinstance(item, np.ndarray):
-        return f"array, shape {item.shape}"
-    return os.fspath(item)
+    if isinstance(item, (str, os.PathLike)):
+        return os.fspath(item)
+    return f"array, shape {item.shape}"
 
 
 def content(item: ImageItem) -> tuple[Image.Image | bytes, str]:

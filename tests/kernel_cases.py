@@ -13,6 +13,7 @@ from frofa.augmentations import TokenBatch, _triton
 from frofa.augmentations._mapping import feature_range
 from frofa.augmentations._pointwise import masked_mean, pointwise
 from frofa.augmentations._resample import Taps, expand_taps, resample, sum_taps
+from frofa.augmentations._triton_choice import fused_choice, step_of
 from frofa.augmentations.sharpness import _smoothing_taps
 from frofa.estimators._schedule import Rule
 from frofa.estimators._sgd import plain_update
@@ -63,6 +64,35 @@ def resample_cases() -> None:
         assert not torch.equal(found, sum_taps(x, taps))
 
 
+def choice_cases() -> None:
+    """Also with more images than tiles of positions hold, fewer than options, and values that are all the same."""
+    moves: tuple[Any, ...] = (A.Rotate, A.ShearX, A.ShearY, A.TranslateX, A.TranslateY)
+    stylistic: tuple[Any, ...] = (A.Brightness, A.Contrast, A.Sharpness, A.Posterize, A.Solarize, A.Invert)
+    every = [kind(variant=variant) for kind in stylistic for variant in ("default", "c", "c2")]
+    every += [kind(clip=False) for kind in stylistic[:3]] + [A.Sequential([])]
+    every += [A.Equalize(0.7, variant) for variant in ("default", "c")]
+    choices = {
+        "random": (A.RandomChoice(every), (30, (4, 5), 40)),
+        "moved": (A.RandomChoice([kind(fill=f) for kind in moves for f in ("mean", "edge", "zero")]), (20, (3, 7), 33)),
+        "large": (A.RandAugment(1, 1.0), (3, (17, 18), 20)),
+        "trivial": (A.TrivialAugment(), (7, (7, 7), 35)),
+        "view": (A.RandomChoice([A.Sharpness()]), (3, (5, 5), 8)),
+    }
+    for name, (augment, (n, grid, channels)) in choices.items():
+        x = torch.randn((n, grid[0] * grid[1], channels), generator=generator)
+        x[-1, :, ::2] = 3
+        batch = TokenBatch.from_tokens(x, grid=grid)
+        params = (augment.make_view if name == "view" else augment.make_params)(batch, generator)
+        params = params["0"] if name == "large" else params
+        found = fused_choice(batch, params)
+        assert found is not None
+        compare(f"choice {name}", found, A.RandomChoice(()).transform(batch, params).patches)
+    hidden = torch.rand(x.shape[:2], generator=generator) < 0.5
+    assert fused_choice(TokenBatch.from_tokens(x, grid=grid, mask=hidden), params) is None
+    for other in (A.Equalize(0.5, "c2"), A.JPEG(), A.Sequential([A.Brightness()]), A.MixUp()):
+        assert step_of(other) is None
+
+
 def sgd_case() -> None:
     value, velocity, gradient = (torch.randn(3, 2400, generator=generator) for _ in range(3))
     rule = Rule(*torch.tensor([[0.1, 0.2, 0.3], [0.0, 0.1, 0.2], [0.9, 0.5, 0.0], [torch.inf] * 3]))
@@ -99,6 +129,7 @@ def product_sgd_cases() -> None:
 if __name__ == "__main__":
     pointwise_cases()
     resample_cases()
+    choice_cases()
     sgd_case()
     product_sgd_cases()
     print(json.dumps(errors))

@@ -96,8 +96,7 @@ def test_searches_on_a_gpu_are_those_on_a_cpu() -> None:
         for device in ("cpu", "cuda"):
             jobs = [Job(LogisticProbeClassifier(C, tol=1e-9, device=device), train) for C in CS for train in rows]
             heads[device] = fit_many(X, y, jobs)
-        [shelf] = _SHELVES[torch.device("cuda", 0)]
-        assert shelf.kept
+        assert any(shelf.kept for shelf in _SHELVES[torch.device("cuda", 0)])
         for ours, expected in zip(heads["cuda"], heads["cpu"], strict=True):
             # `tol` is on the gradient, from which weights differ by as much divided by the penalty, 1 / (C n).
             np.testing.assert_allclose(ours.predict_proba(X), expected.predict_proba(X), rtol=0, atol=1e-5)

@@ -1,0 +1,292 @@
+"""One of several augmentations for each image of a batch, fused for NVIDIA GPUs: each image is read and written once.
+
+The images of a `Choice` lie on places, as many for each augmentation; places left over hold copies, and write nothing.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from frofa.augmentations._base import Augmentation, Params
+from frofa.augmentations._batch import TokenBatch
+from frofa.augmentations._stylistic import PointwiseAugmentation
+from frofa.augmentations._triton import CODES, PARTS, changed, image_range, rows, to_pixels
+from frofa.augmentations.compose import Sequential
+from frofa.augmentations.geometric import Rotate, ShearX, ShearY, TranslateX, TranslateY
+from frofa.augmentations.pointwise import Brightness, Contrast, Invert, Posterize, Solarize
+from frofa.augmentations.sharpness import BINS, Equalize, Sharpness
+
+POINTWISE = (Brightness, Contrast, Invert, Posterize, Solarize)
+MOTIONS: dict[type[Augmentation], int] = {Rotate: 8, ShearX: 9, ShearY: 10, TranslateX: 11, TranslateY: 12}
+IDENTITY, EQUALIZE, SHARPNESS = 5, 6, 7
+FILLS = {"zero": 0, "mean": 1, "edge": 2}
+VALUES, NEIGHBOURS, MOVED = 0, 1, 2
+"""What a kernel does: look at each value alone, at those around it, or at those of another place."""
+TILES = {VALUES: (256, 32, 4), NEIGHBOURS: (32, 64, 4), MOVED: (64, 64, 4)}
+"""Positions, channels and warps of each kernel: what it looks at is to be in registers."""
+COUNTED, ELEMENTS = 64, 1024
+"""Parts of an image whose values are counted apart, and values that are counted at a time."""
+
+
+class Step(NamedTuple):
+    """What a kernel is told of an augmentation.
+
+    Attributes
+    ----------
+    code : int
+        Of pointwise ones, that of `_triton.CODES`.
+    own_range, clip : bool
+        Whether the range is that of each channel, and whether it is kept to.
+    fill : int
+        Of `FILLS`: what comes from outside of the grid.
+    """
+
+    code: int
+    own_range: bool = False
+    clip: bool = False
+    fill: int = 0
+
+
+def step_of(option: Augmentation) -> Step | None:
+    """The step that does what an augmentation does; None where there is none."""
+    if type(option) in MOTIONS:
+        return Step(MOTIONS[type(option)], fill=FILLS[getattr(option, "fill")])  # noqa: B009 (all of these have it)
+    if isinstance(option, Sequential):
+        return None if option.steps else Step(IDENTITY)
+    if isinstance(option, PointwiseAugmentation) and type(option) in POINTWISE:
+        return Step(CODES[option.operation], option.variant == "c2", option.clip)
+    if type(option) is Sharpness:
+        return Step(SHARPNESS, option.variant == "c2", option.clip)
+    if type(option) is Equalize and option.variant != "c2":
+        return Step(EQUALIZE)
+    return None
+
+
+def fused_choice(batch: TokenBatch, params: Params) -> Tensor | None:
+    """The patches that `Choice.transform` makes, all at once.
+
+    Parameters
+    ----------
+    batch : TokenBatch
+    params : dict
+        Drawn by `Choice`.
+
+    Returns
+    -------
+    Tensor of shape (n, N, C) or None
+        None where an augmentation has no step, or tokens are hidden or without a grid of one size.
+    """
+    steps = [step for option, _ in params["parts"] if (step := step_of(option)) is not None]
+    if batch.mask is not None or not isinstance(batch.grid, tuple) or len(steps) < len(params["parts"]):
+        return None
+    x, places, images = rows(batch.patches), params["places"], params["images"]
+    _, n_tokens, channels = x.shape
+    n_places, out = len(images), torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    table = _table(tuple(steps), x.device)
+    share = n_places // len(steps)
+    values = _values([drawn for _, drawn in params["parts"]], share, channels, x.device)
+    codes = {step.code for step in steps}
+    ranged = any(step.code < MOTIONS[Rotate] and not step.own_range for step in steps)
+    low, high = image_range(x, None) if ranged else (values, values)
+    tokens = n_tokens, channels, share, x.stride(0), x.stride(1)
+    with torch.cuda.device_of(x):
+        lookup = values
+        if EQUALIZE in codes:
+            counts = torch.empty((n_places, COUNTED, BINS), dtype=torch.int32, device=x.device)
+            lookup = torch.empty((n_places, BINS), device=x.device)
+            options: dict[str, int] = {"CODE": EQUALIZE, "BINS": BINS}
+            _count_kernel[(n_places, COUNTED)](
+                x, counts, images, table, low, high, *tokens, RANGES=PARTS, BLOCK=ELEMENTS, **options
+            )
+            _lookup_kernel[(n_places,)](counts, lookup, table, share, COUNTED=COUNTED, **options)
+        for kind in sorted({_kind(code) for code in codes}):
+            block_n, block_c, warps = TILES[kind]
+            _choice_kernel[(triton.cdiv(channels, block_c), n_places)](
+                x, out, images, places, table, values, low, high, lookup, *tokens, *batch.grid,
+                KIND=kind, BINS=BINS, RANGES=PARTS, BLOCK_N=min(block_n, max(16, triton.next_power_of_2(n_tokens))),
+                BLOCK_C=block_c, num_warps=warps,
+            )  # fmt: skip
+    return out
+
+
+def _kind(code: int) -> int:
+    return VALUES if code < SHARPNESS else NEIGHBOURS if code == SHARPNESS else MOVED
+
+
+@lru_cache(maxsize=64)
+def _table(steps: tuple[Step, ...], device: torch.device) -> Tensor:
+    """The steps on a device, copied there once: the host waits for every such copy."""
+    return torch.tensor(steps, dtype=torch.int32, device=device)
+
+
+def _values(drawn: Sequence[Params], size: int, channels: int, device: torch.device) -> Tensor:
+    """What was drawn for each place and channel, float32; of the identity, anything."""
+    values: list[Any] = [next(iter(one.values()), None) for one in drawn]
+    filled = [torch.empty((size, 1), device=device) if value is None else value.float() for value in values]
+    return torch.cat([value.reshape(size, -1).expand(size, channels) for value in filled])
+
+
+@triton.jit
+def _count_kernel(
+    x_ptr, counts_ptr, images_ptr, table_ptr, low_ptr, high_ptr, n_tokens, channels, share, x_image, x_token,
+    CODE: tl.constexpr, BINS: tl.constexpr, RANGES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One program a place and part of its image: how many values lie in each bin of the range."""
+    place, part, n_parts = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
+    if tl.load(table_ptr + place // share * 4) != CODE:
+        return
+    image = tl.load(images_ptr + place)
+    ranges = image * RANGES + tl.arange(0, RANGES)
+    low, high = tl.min(tl.load(low_ptr + ranges), 0), tl.max(tl.load(high_ptr + ranges), 0)
+    counts = tl.zeros([BINS], tl.int32)
+    beyond = 0
+    size = n_tokens * channels
+    for start in range(part * BLOCK, size, n_parts * BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        inside = at < size
+        x = tl.load(x_ptr + image * x_image + at // channels * x_token + at % channels, mask=inside, other=0.0)
+        pixel = to_pixels(x.to(tl.float32), low, high).to(tl.int32)
+        counts += tl.histogram(tl.where(inside, pixel, 0), BINS)
+        beyond += tl.sum((at >= size).to(tl.int32), 0)
+    bins = tl.arange(0, BINS)
+    counts -= tl.where(bins == 0, beyond, 0)
+    tl.store(counts_ptr + (place * n_parts + part) * BINS + bins, counts)
+
+
+@triton.jit
+def _lookup_kernel(
+    counts_ptr, lookup_ptr, table_ptr, share, CODE: tl.constexpr, BINS: tl.constexpr, COUNTED: tl.constexpr
+):
+    """One program a place: what each bin is mapped to, in units of the range."""
+    place = tl.program_id(0)
+    if tl.load(table_ptr + place // share * 4) != CODE:
+        return
+    bins, part = tl.arange(0, BINS), tl.arange(0, COUNTED)
+    counts = tl.load(counts_ptr + (place * COUNTED + part[:, None]) * BINS + bins[None, :])
+    counts = tl.sum(counts, 0)
+    top = tl.sum(tl.where(bins == BINS - 1, counts, 0), 0)
+    lower = tl.cumsum(counts, 0) - counts
+    outside = tl.maximum(tl.sum(counts, 0) - top, 1)
+    tl.store(lookup_ptr + place * BINS + bins, lower.to(tl.float32) / outside.to(tl.float32))
+
+
+@triton.jit
+def _choice_kernel(
+    x_ptr, out_ptr, images_ptr, places_ptr, table_ptr, value_ptr, low_ptr, high_ptr, lookup_ptr,
+    n_tokens, channels, share, x_image, x_token, height, width,
+    KIND: tl.constexpr, BINS: tl.constexpr, RANGES: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """One program a place and block of channels. The tile is read twice, once for its range and means."""
+    place = tl.program_id(1)
+    table_ptr += place // share * 4
+    code, own_range = tl.load(table_ptr), tl.load(table_ptr + 1)
+    if tl.minimum(tl.maximum(code - 6, 0), 2) != KIND:
+        return
+    image = tl.load(images_ptr + place)
+    if tl.load(places_ptr + image) != place:  # a copy
+        return
+    clip, fill = tl.load(table_ptr + 2), tl.load(table_ptr + 3)
+    channel = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    in_channels = channel < channels
+    position = tl.arange(0, BLOCK_N)
+    x_ptr += image * x_image + channel[None, :]
+    out_ptr += image * n_tokens * channels + channel[None, :]
+    value_ptr += place * channels
+    value = tl.load(value_ptr + channel, mask=in_channels, other=0.0)[None, :]
+    lows = tl.full([BLOCK_C], float("inf"), tl.float32)
+    highs = tl.full([BLOCK_C], float("-inf"), tl.float32)
+    total = tl.zeros([BLOCK_C], tl.float32)
+    for start in range(0, n_tokens, BLOCK_N):
+        inside = (start + position < n_tokens)[:, None] & in_channels[None, :]
+        x = tl.load(x_ptr + (start + position)[:, None] * x_token, mask=inside, other=0.0).to(tl.float32)
+        if KIND != 2:
+            lows = tl.minimum(lows, tl.min(tl.where(inside, x, float("inf")), 0))
+            highs = tl.maximum(highs, tl.max(tl.where(inside, x, float("-inf")), 0))
+        total += tl.sum(x, 0)
+    if KIND != 2 and own_range == 0:
+        ranges = image * RANGES + tl.arange(0, RANGES)
+        lows = tl.zeros([BLOCK_C], tl.float32) + tl.min(tl.load(low_ptr + ranges), 0)
+        highs = tl.zeros([BLOCK_C], tl.float32) + tl.max(tl.load(high_ptr + ranges), 0)
+    low, high, mean = lows[None, :], highs[None, :], (total / n_tokens)[None, :]
+    for start in range(0, n_tokens, BLOCK_N):
+        at = start + position
+        inside = (at < n_tokens)[:, None] & in_channels[None, :]
+        if KIND == 2:
+            y = _moved(x_ptr, at, inside, x_token, height, width, code, tl.load(value_ptr), fill, mean)
+        else:
+            x = tl.load(x_ptr + at[:, None] * x_token, mask=inside, other=0.0).to(tl.float32)
+            if KIND == 1:
+                y = (_smoothed(x_ptr, at, inside, x_token, height, width) - x) * (1 - value) + x
+            else:
+                y = x
+                for operation in tl.static_range(5):
+                    if code == operation:
+                        y = changed(x, value, low, high, mean, operation)
+                if code == 6:
+                    pixel = to_pixels(x, low, high).to(tl.int32)
+                    mapped = tl.load(lookup_ptr + place * BINS + pixel, mask=inside, other=0.0) * (high - low) + low
+                    y = tl.where((value > 0) & (high > low), mapped, x)
+            if clip != 0:
+                y = tl.minimum(tl.maximum(y, low), high)
+        tl.store(out_ptr + at[:, None] * channels, y, mask=inside)
+
+
+@triton.jit
+def _smoothed(x_ptr, at, inside, x_token, height, width):
+    """Sums of the 3 x 3 neighbours, of which the one in the middle weighs 5; at the border, the token alone."""
+    row, column = at // width, at % width
+    within = (row > 0) & (row < height - 1) & (column > 0) & (column < width - 1)
+    y = tl.zeros(inside.shape, tl.float32)
+    for tap in tl.static_range(9):
+        neighbour = at + (tap // 3 - 1) * width + tap % 3 - 1
+        alone, weight = (1.0, 5 / 13) if tap == 4 else (0.0, 1 / 13)
+        weights = tl.where(within, weight, alone)
+        index = tl.where(within, neighbour, at)
+        y += (
+            tl.load(x_ptr + index[:, None] * x_token, mask=inside & (weights != 0)[:, None], other=0.0).to(tl.float32)
+            * weights[:, None]
+        )
+    return y
+
+
+@triton.jit
+def _moved(x_ptr, at, inside, x_token, height, width, code, value, fill, mean):
+    """Tokens from where they come from, between four places; see `frofa.augmentations.geometric`."""
+    middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
+    y, x = (at // width).to(tl.float32) - middle_y, (at % width).to(tl.float32) - middle_x
+    source_y, source_x = y, x
+    if code == 8:
+        angle = value * 0.017453292519943295
+        source_y, source_x = tl.cos(angle) * y + tl.sin(angle) * x, tl.cos(angle) * x - tl.sin(angle) * y
+    if code == 9:
+        source_x = x + value * y
+    if code == 10:
+        source_y = y + value * x
+    if code == 11:
+        source_x = x - value * width
+    if code == 12:
+        source_y = y - value * height
+    source_y, source_x = source_y + middle_y, source_x + middle_x
+    if fill == 2:
+        source_y = tl.minimum(tl.maximum(source_y, 0.0), height - 1.0)
+        source_x = tl.minimum(tl.maximum(source_x, 0.0), width - 1.0)
+    top, left = tl.floor(source_y), tl.floor(source_x)
+    down, right = source_y - top, source_x - left
+    summed = tl.zeros(inside.shape, tl.float32)
+    missing = tl.full(at.shape, 1.0, tl.float32)
+    for tap in tl.static_range(4):
+        row, column = top + tap // 2, left + tap % 2
+        weight = (down if tap // 2 == 1 else 1 - down) * (right if tap % 2 == 1 else 1 - right)
+        weight = tl.where((row >= 0) & (row < height) & (column >= 0) & (column < width), weight, 0.0)
+        index = (row * width + column).to(tl.int32)
+        read = inside & (weight != 0)[:, None]
+        summed += tl.load(x_ptr + index[:, None] * x_token, mask=read, other=0.0).to(tl.float32) * weight[:, None]
+        missing -= weight
+    if fill == 1:
+        summed += missing[:, None] * mean
+    return summed
