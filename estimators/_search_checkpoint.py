@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from frofa._files import expand_home
+from frofa._json import Fail, check_fields, parse_json
 from frofa.estimators._search_errors import CheckpointError
 
 FORMAT = 1
@@ -47,13 +48,15 @@ class Checkpoint:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         os.close(self._descriptor)
 
-    def begin(self, search: Mapping[str, str]) -> None:
+    def begin(self, search: Mapping[str, str], scores: Mapping[str, Sequence[str] | None]) -> None:
         """Read what is there of this search, or start the file.
 
         Parameters
         ----------
         search : dict of str to str
             A digest of each thing that makes the search what it is, under its name.
+        scores : dict of str to list of str, or None
+            The fields of scores that each result has, and the names of the scores in them; None is a single number.
 
         Raises
         ------
@@ -75,6 +78,8 @@ class Checkpoint:
         self._check_header(_read(lines[0], self.path, 1), search)
         for number, line in enumerate(lines[1:], 2):
             entry = _read(line, self.path, number)
+            check_fields(entry, {"fit": str, "result": dict}, _failing(self.path, number))
+            _check_result(entry["result"], scores, _failing(self.path, number))
             self.results[entry["fit"]] = entry["result"]
         os.ftruncate(self._descriptor, whole)
 
@@ -93,7 +98,7 @@ class Checkpoint:
             raise CheckpointError(
                 f"{self.path} is not a checkpoint of a search of format {FORMAT}; it is left as it is."
             )
-        before = header["search"]
+        before = check_fields(header, {"search": dict}, _failing(self.path, 1))["search"]
         if changed := [name for name in search if before.get(name) != search[name]]:
             raise CheckpointError(
                 f"{self.path} is the checkpoint of another search, which differs in: {', '.join(changed)}. Give "
@@ -111,12 +116,32 @@ def _line(entry: dict[str, Any]) -> bytes:
 
 
 def _read(line: bytes, path: Path, number: int) -> dict[str, Any]:
-    text = "{" + line[LENGTH:].decode(errors="replace")
+    text, fail = "{" + line[LENGTH:].decode(errors="replace"), _failing(path, number)
     if line[:LENGTH] != b"%s%s%s" % (SUM[0], _sum(text), SUM[1]):
-        what = "not a checkpoint of a search" if number == 1 else f"damaged in line {number}"
-        raise CheckpointError(f"{path} is {what}; it is left as it is.")
-    entry: dict[str, Any] = json.loads(text)
-    return entry
+        raise fail("its sum is wrong")
+    return check_fields(parse_json(text, fail), {}, fail)
+
+
+def _failing(path: Path, number: int) -> Fail:
+    """Makes the error about a line."""
+    what = "not a checkpoint of a search" if number == 1 else f"damaged in line {number}"
+    return lambda why: CheckpointError(f"{path} is {what} ({why}); it is left as it is.")
+
+
+def _check_result(result: Result, scores: Mapping[str, Sequence[str] | None], fail: Fail) -> None:
+    """Check that a result has all that a search makes its own results of."""
+    check_fields(result, {"fit_error": (str, type(None)), "n_test_samples": int}, fail)
+    times: dict[str, Sequence[str] | None] = {"fit_time": None, "score_time": None}
+    for field, names in {**times, **scores}.items():
+        found = result.get(field)
+        if names is not None and (not isinstance(found, dict) or set(found) != set(names)):
+            raise fail(f"expected scores {', '.join(names)} as {field!r}")
+        if not all(_is_number(value) for value in (found.values() if isinstance(found, dict) and names else [found])):
+            raise fail(f"expected numbers as {field!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
 
 
 def _sum(text: str) -> bytes:

@@ -10,6 +10,7 @@ from types import FunctionType
 from typing import Any
 
 from joblib import effective_n_jobs
+from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils.parallel import Parallel
 
@@ -92,7 +93,7 @@ class SearchRun:
             return [""] * len(tasks)
         splits = {task.split: digest(task.train, task.test) for task in {task.split: task for task in tasks}.values()}
         if not self.checkpoint.begun:
-            self.checkpoint.begin(_identity(tasks, splits))
+            self.checkpoint.begin(_identity(tasks, splits), _scores_of(tasks[0]))
         return [digest(task.options["parameters"], splits[task.split]) for task in tasks]
 
     def _fits(self, tasks: Sequence[Task], on_done: OnDone) -> Iterator[Done]:
@@ -151,6 +152,18 @@ def _identity(tasks: Sequence[Task], splits: dict[int, str]) -> dict[str, str]:
         "splits": digest(list(splits.values())),
         "scoring": digest(options["scorer"], options["return_train_score"], options["error_score"]),
     }
+
+
+def _scores_of(task: Task) -> dict[str, list[str] | None]:
+    """The fields of scores in a result, and the names of the scores in them; None is one score without a name."""
+    scorer = task.options["scorer"]
+    if isinstance(scorer, _MultimetricScorer):
+        names = list(scorer._scorers)
+    elif asks_for_predictions(scorer):
+        names = None
+    else:  # a function of the user's, which may return the one or the other
+        return {}
+    return {"test_scores": names} | ({"train_scores": names} if task.options["return_train_score"] else {})
 
 
 def _notify(task: Task) -> None:

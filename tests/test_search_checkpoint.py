@@ -27,9 +27,19 @@ from frofa.estimators import (
     PrototypeClassifier,
 )
 from frofa.estimators._batch_fit import Job, fit_many
+from frofa.estimators._search_checkpoint import SUM, _line, _sum
 
 KILLS = int(os.environ.get("FROFA_KILLS", "3"))
 GRID = {"center": [True, False], "normalize": [True, False], "temperature": [0.1, 1.0, 10.0]}
+
+RESULT = {
+    "fit_error": None,
+    "n_test_samples": 12,
+    "fit_time": 0.1,
+    "score_time": 0.1,
+    "test_scores": 1.0,
+    "train_scores": 1.0,
+}
 
 
 def search(path: Path | None, **arguments: Any) -> BatchedSearchCV:
@@ -290,3 +300,58 @@ def test_a_killed_search_gives_the_undisturbed_result(tmp_path: Path) -> None:
     assert sorted(one) == sorted(other)
     for key in one:
         np.testing.assert_allclose(one[key], other[key], atol=1e-4, rtol=0)
+
+
+def two_scores(estimator: Any, X: Any, y: Any) -> dict[str, float]:
+    return {"right": estimator.score(X, y), "wrong": 1 - estimator.score(X, y)}
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"scoring": ["accuracy", "neg_log_loss"]}, {"scoring": two_scores}, {"return_train_score": False}]
+)
+def test_scores_of_every_form_come_back(arguments: dict[str, Any], tmp_path: Path, fitted: list[int]) -> None:
+    path = tmp_path / "search.jsonl"
+    first = search(path, refit=False, **arguments).fit(FEATURES, LABELS)
+    fitted.clear()
+    assert_same_results(search(path, refit=False, **arguments).fit(FEATURES, LABELS), first, atol=0)
+    assert fitted == []
+
+
+@pytest.mark.parametrize(
+    ("number", "entry", "message"),
+    [
+        (0, {"frofa search": 1}, "not a checkpoint of a search .it has no 'search'"),
+        (0, {"frofa search": 1, "search": ["X"]}, "expected dict as 'search'"),
+        (0, {"frofa search": 1, "search": None}, "expected dict as 'search'"),
+        (0, {"search": {}}, "not a checkpoint of a search of format 1"),
+        (1, {}, "damaged in line 2 .it has no 'fit'"),
+        (1, {"fit": [1], "result": {}}, "expected str as 'fit'"),
+        (1, {"fit": "x", "result": [1]}, "expected dict as 'result'"),
+        (1, {"fit": "x", "result": {}}, "no 'fit_error'"),
+        (1, {"fit": "x", "result": {"fit_error": None, "n_test_samples": 3}}, "expected numbers as 'fit_time'"),
+        (1, {"fit": "x", "result": {**RESULT, "test_scores": {"a": 1.0}}}, "expected numbers as 'test_scores'"),
+        (1, {"fit": "x", "result": {**RESULT, "test_scores": 10**400}}, "expected numbers as 'test_scores'"),
+        (1, {"fit": "x", "result": {**RESULT, "train_scores": None}}, "expected numbers as 'train_scores'"),
+        (1, {"fit": 200 * [0]}, "expected str as 'fit'"),
+        (1, {"fit": json.loads(200 * "[" + 200 * "]")}, "more than 100 lists"),
+    ],
+)
+def test_forged_lines_are_refused(number: int, entry: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "search.jsonl"
+    search(path).fit(FEATURES, LABELS)
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[number] = _line(entry)
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(CheckpointError, match=message):
+        search(path).fit(FEATURES, LABELS)
+    assert path.read_bytes() == b"".join(lines)
+
+
+def test_a_line_nested_too_deeply_for_python_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "search.jsonl"
+    search(path).fit(FEATURES, LABELS)
+    text = '{"fit": ' + 100_000 * "[" + 100_000 * "]" + "}"
+    with path.open("ab") as file:
+        file.write(b"%s%s%s%s\n" % (SUM[0], _sum(text), SUM[1], text[1:].encode()))
+    with pytest.raises(CheckpointError, match=r"line 38 \(more than 100 lists"):
+        search(path).fit(FEATURES, LABELS)
