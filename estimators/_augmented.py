@@ -74,7 +74,7 @@ def with_copies(
         with threads_for(batch.patches.numel()):
             for k in range(1, 1 + n_copies):
                 copies[chunk, k] = mean_of_seen(augment.apply(batch, generator)).numpy()
-    return copies
+    return check_augmented(copies, augment)
 
 
 def sum_over_views(
@@ -114,7 +114,14 @@ def sum_over_views(
 
     batches = _batches(np.arange(len(tokens)), tokens, n_prefix, grid)
     rows, sums = zip(*((chunk, of_chunk(batch)) for chunk, batch in batches), strict=True)
-    return _in_order(rows, sums)
+    return check_augmented(_in_order(rows, sums), augment)
+
+
+def check_augmented(values: Array, augment: Augmentation) -> Array:
+    """Return what comes of augmented features, and raise a ValueError if features were too large to be augmented."""
+    if not np.isfinite(values).all():
+        raise ValueError(f"features are augmented in float32, in which they are too large for {augment!r}.")
+    return values
 
 
 def check_grid(grid: Any, name: str) -> None:

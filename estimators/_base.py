@@ -1,7 +1,7 @@
 """What all heads share: the boundary where features, labels and weights come in, and prediction."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
@@ -9,7 +9,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import assert_all_finite, check_array, check_consistent_length, check_random_state
@@ -19,6 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 
 from frofa.augmentations import Augmentation
 from frofa.estimators._augmented import check_grid, sum_over_views, with_copies
+from frofa.estimators._inputs import as_features, as_labels, check_magnitude, check_not_empty, check_weights
 from frofa.estimators._lazy import LazyFeatures, check_finite, mean_over_tokens
 from frofa.estimators._padding import check_ragged, mean_over_images
 from frofa.estimators.ragged import RaggedTokens
@@ -103,14 +103,6 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
     _fit_many: ClassVar[Callable[..., list["FeatureClassifier | Exception"]] | None] = None
     """The batched engine, where there is one: see `frofa.estimators._batch_fit`."""
 
-    # parameters of those heads that have them
-    class_weight: Any = None
-    augment: Any = None
-    n_views: int = 0
-    n_prefix: int = 0
-    grid: tuple[int, int] | None = None
-    random_state: Any = None
-
     @classmethod
     @cache
     def _get_param_names(cls) -> list[str]:
@@ -136,6 +128,44 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         """
         self._fit(self._check_support(X, y, sample_weight))
         return self
+
+    def set_params(self, **params: Any) -> "FeatureClassifier":
+        """Set parameters.
+
+        Parameters
+        ----------
+        **params : dict of str to object
+            Those of the augmentation are ``augment__level`` and the like.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter, or parameters of the augmentation are set where there is none.
+        """
+        nested = [name for name in params if name.startswith("augment__")]
+        if nested and "augment" in self._get_param_names():
+            augment = self._default_of(params.get("augment", self._given("augment")))
+            if augment is None:
+                raise ValueError(
+                    f"{nested[0]} needs an augmentation. Got augment=None. A search over features without augmentation "
+                    "and with it has a list of grids: [{'augment': [None]}, {'augment': [Brightness()], "
+                    "'augment__level': [0.1, 0.3]}]."
+                )
+            params["augment"] = augment
+        super().set_params(**params)
+        return self
+
+    def _default_of(self, augment: Any) -> Any:
+        """The augmentation that a value of `augment` stands for."""
+        return augment
+
+    def _given(self, name: str, otherwise: Any = None) -> Any:
+        """A parameter, or what stands for it in heads that do not take it."""
+        return getattr(self, name, otherwise)
 
     @abstractmethod
     def _fit(self, support: Support) -> None:
@@ -191,6 +221,10 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         probabilities: Array = softmax(self._checked_scores(X) * self._probability_scale(), axis=1)
         return probabilities
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy on samples (n, C), (n, N, C) or RaggedTokens and their labels (n,), which may be weighted."""
+        return float(super().score(X, as_labels(y), sample_weight))
+
     def _probability_scale(self) -> float:
         """What scores are multiplied with before the softmax."""
         return 1.0
@@ -200,39 +234,40 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         check_is_fitted(self)
         tokens = self._tokens(self._check_features(X, reset=False))
         scores = self._scores(self._prepare(tokens))
-        if not self.n_views:
+        n_views = self._given("n_views", 0)
+        if not n_views:
             return scores
-        return (scores + self._sum_over_views(tokens)) / (1 + self.n_views)
+        return (scores + self._sum_over_views(tokens, n_views)) / (1 + n_views)
 
-    def _sum_over_views(self, tokens: Array) -> Array:
+    def _sum_over_views(self, tokens: Array, n_views: int) -> Array:
         augment = self._check_augment()
         check_is_fitted(self, "augment_seed_", msg="This %(name)s was fitted without augment, and has no views.")
         return sum_over_views(
             lambda view: self._scores(self._prepare(view)),
             tokens,
             augment,
-            self.n_views,
+            n_views,
             self.augment_seed_,
-            n_prefix=self.n_prefix,
-            grid=self.grid,
+            n_prefix=self._given("n_prefix", 0),
+            grid=self._given("grid"),
         )
 
     def _check_augment(self) -> Augmentation:
         """Return the augmentation, if there is one and it can be had at prediction."""
-        augment = self._augmentation()
+        augment, n_views = self._augmentation(), self._given("n_views", 0)
         if augment is None:
-            raise ValueError(f"n_views={self.n_views} needs an augmentation. Got augment=None.")
+            raise ValueError(f"n_views={n_views} needs an augmentation. Got augment=None.")
         augment.validate()
-        check_grid(self.grid, type(self).__name__)
-        if self.n_views and augment.mixes_labels:
+        check_grid(self._given("grid"), type(self).__name__)
+        if n_views and augment.mixes_labels:
             raise ValueError(
-                f"n_views={self.n_views} needs an augmentation of single images, and this one mixes them: {augment!r}."
+                f"n_views={n_views} needs an augmentation of single images, and this one mixes them: {augment!r}."
             )
         return augment
 
     def _augmentation(self) -> Augmentation | None:
         """The augmentation, if there is one."""
-        augment: Augmentation | None = self.augment
+        augment: Augmentation | None = self._given("augment")
         return augment
 
     def _check_support(self, X: Any, y: Any, sample_weight: Any) -> Support:
@@ -242,7 +277,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     def _check_parameters(self) -> None:
         self._validate_params()
-        if self.augment is not None or self.n_views:
+        if self._given("augment") is not None or self._given("n_views"):
             self._check_augment()
 
     def _check_data(self, X: Any, y: Any, sample_weight: Any) -> CheckedData:
@@ -260,7 +295,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     def _check_labels(self, X: Any, y: Any, sample_weight: Any) -> Labels:
         """Check labels and weights of samples, of which X has one each."""
-        y = column_or_1d(y, warn=True)
+        y = column_or_1d(as_labels(y), warn=True)
         assert_all_finite(y, input_name="y")
         check_consistent_length(X, y)
         check_classification_targets(y)
@@ -283,52 +318,42 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
     def _adopt_labels(self, labels: Labels) -> npt.NDArray[np.float64]:
         """Set ``classes_`` and the seed of views; return the weights of samples, those of their classes included."""
         self.classes_, weights = labels.classes.copy(), labels.weights
-        if self.class_weight is not None:
-            weights = weights * compute_sample_weight(self.class_weight, labels.y)
-        if not weights.any():
-            raise ValueError("expected at least one positive sample weight. Got none.")
+        class_weight = self._given("class_weight")
+        if class_weight is not None:
+            weights = weights * compute_sample_weight(class_weight, labels.y)
+        check_weights(weights)
         self.__dict__.pop("augment_seed_", None)
-        if self.augment is not None:
-            self.augment_seed_ = self._draw_seed(check_random_state(self.random_state))
+        if self._given("augment") is not None:
+            self.augment_seed_ = self._draw_seed(check_random_state(self._given("random_state")))
         return weights
 
     def _check_features(self, X: Any, *, reset: bool) -> Array:
-        if isinstance(X, torch.Tensor):
-            X = X.detach().cpu().float().numpy()
-        elif isinstance(X, (list, tuple)):
-            X = _stacked(X)
+        X, name = as_features(X), type(self).__name__
         if getattr(X, "ndim", 2) != 3:
-            features: Array = validate_data(self, X, reset=reset, dtype=self._dtype)
+            with np.errstate(over="ignore"):  # what becomes infinite is an error
+                features: Array = validate_data(self, X, reset=reset, dtype=self._dtype)
+            check_magnitude(features, self._dtype, name)
             return features
         # scikit-learn would take the number of tokens for the number of features.
+        check_not_empty(X.shape, name)
         tokens: Any = X
         if isinstance(X, RaggedTokens):
-            check_ragged(X, self)
+            check_ragged(X, self, self._dtype)
         elif isinstance(X, LazyFeatures):
-            check_finite(X, self)
+            check_finite(X, self, self._dtype)
         else:
             tokens = check_array(X, allow_nd=True, dtype=[np.float32, np.float64], estimator=self, input_name="X")
+            check_magnitude(tokens, self._dtype, name)
         if reset:
             self.n_features_in_ = tokens.shape[2]
             self.__dict__.pop("feature_names_in_", None)
         elif tokens.shape[2] != self.n_features_in_:
             raise ValueError(
-                f"X has {tokens.shape[2]} features a token, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input."
+                f"X has {tokens.shape[2]} features a token, but {name} is expecting {self.n_features_in_} features as "
+                "input."
             )
         checked: Array = tokens
         return checked
-
-
-def _stacked(samples: Sequence[Any]) -> Array:
-    """Samples that come one by one, as an array."""
-    try:
-        return np.asarray(samples)
-    except ValueError as error:
-        raise ValueError(
-            "expected samples of one shape. Got a list of arrays of different shapes: tokens of images of different "
-            f"sizes are given as frofa.RaggedTokens. ({error})"
-        ) from error
 
 
 class LinearClassifier(FeatureClassifier):
@@ -342,7 +367,10 @@ class LinearClassifier(FeatureClassifier):
     coef_: Array
     intercept_: Array
     _opposite = 0.0
+    augment: Augmentation | None
     n_augmented: int
+    n_prefix: int
+    grid: tuple[int, int] | None
 
     def decision_function(self, X: Any) -> Array:
         """Score samples.

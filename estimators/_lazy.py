@@ -14,6 +14,7 @@ from sklearn.utils import assert_all_finite, check_array
 from torch import Tensor
 
 from frofa.estimators._device import as_tensor
+from frofa.estimators._inputs import check_magnitude
 from frofa.estimators._padding import PaddedTokens
 from frofa.estimators.ragged import RaggedTokens
 
@@ -67,17 +68,18 @@ def blocks(features: LazyFeatures) -> Iterator[Array]:
         yield np.asarray(features[start : start + size], dtype)
 
 
-def check_finite(features: LazyFeatures, estimator: Any) -> None:
-    """Check what `sklearn.utils.check_array` checks of an array, block by block.
+def check_finite(features: LazyFeatures, estimator: Any, dtype: npt.DTypeLike) -> None:
+    """Check what is checked of an array, block by block.
 
     Raises
     ------
     ValueError
-        If there is no sample, or a value is not finite.
+        If there is no sample, or a value is not finite, or too large to compute with in a dtype.
     """
     check_array(np.asarray(features[:1]), allow_nd=True, estimator=estimator, input_name="X")
     for block in blocks(features):
         assert_all_finite(block, estimator_name=type(estimator).__name__, input_name="X")
+        check_magnitude(block, dtype, type(estimator).__name__)
 
 
 def mean_over_tokens(features: LazyFeatures) -> Array:

@@ -12,6 +12,12 @@ OWN = 256
 DENSE = 512
 """Weights of a problem up to which its Hessian is inverted as it is."""
 
+LEAST, MOST = 1e-20, 1e16
+"""Bounds of the penalty of the mean cross-entropy, the second one in units of the features: beyond them, nothing that
+it changes in probabilities is more than rounding."""
+RIDGES = (1e-9, 1e-7, 1e-5, 1e-3)
+"""Added to the unit diagonal of a Hessian, one after another, until it has a Cholesky factor."""
+
 
 class Batch:
     """B problems of one shape: ``sum_i share_i * cross_entropy_i + penalty * |coef|^2 / 2`` each.
@@ -27,23 +33,30 @@ class Batch:
     weights : Tensor of float64, shape (B, n)
         Zero for rows that only fill up the shape.
     n_classes : int
+    units : Tensor of float64, shape (B,), default=None
+        What features were divided by, which were too large or too small for float32: weights are as many times those
+        that are penalised, and all is in float64. None is 1.
     """
 
-    def __init__(self, features: Tensor, codes: Tensor, weights: Tensor, n_classes: int):
+    def __init__(
+        self, features: Tensor, codes: Tensor, weights: Tensor, n_classes: int, units: Tensor | None = None
+    ):
         self.exact = features
         self.fast = features.float()
         self.rough = True  # whether float32 does for scores and weights, too, at first
         self.n_scores = 1 if n_classes == 2 else n_classes
         self.total = weights.sum(1)
+        self.squared_units = torch.ones_like(self.total) if units is None else units**2
         self.share = (weights / self.total[:, None]).unsqueeze(2)
         classes = torch.arange(n_classes - self.n_scores, n_classes, device=codes.device)
         self.targets = (codes.unsqueeze(2) == classes).float()
         self._codes = codes.unsqueeze(2)
-        self.scales = torch.einsum("bn,bnd->bd", self.share[:, :, 0].to(self.fast.dtype), self.fast**2).unsqueeze(1)
+        known = self.fast if units is None else self.exact
+        self.scales = torch.einsum("bn,bnd->bd", self.share[:, :, 0].to(known.dtype), known**2).unsqueeze(1)
         self.dense = self.n_scores * features.shape[2] <= DENSE and features.shape[1] <= 2**14
         self._own = None if self.dense or self.n_scores == 1 else _own_rows(codes, self.share, n_classes)
         self._gather_members()
-        if self.dense:
+        if self.dense or units is not None:
             self.use_float64()
 
     @property
@@ -59,7 +72,7 @@ class Batch:
     def tensors(self) -> tuple[Tensor, ...]:
         """All that depends on the samples; float64 is in use."""
         members = () if self._own is None else (*self._own, self._members)
-        return self.exact, self.total, self.share, self.targets, self._codes, self.scales, *members
+        return self.exact, self.total, self.squared_units, self.share, self.targets, self._codes, self.scales, *members
 
     def use_float64(self) -> None:
         """Compute products with the features in float64 from now on."""
@@ -77,9 +90,18 @@ class Batch:
 
     def penalty(self, C: float) -> Tensor:
         """Penalty (B, 1, D) that makes C times the summed cross-entropy of the mean one."""
-        penalty = (1 / (C * self.total))[:, None, None].repeat(1, 1, self.exact.shape[2])
+        penalty = ((1 / (C * self.total)).clamp(min=LEAST) / self.squared_units).clamp(max=MOST)
+        penalty = penalty[:, None, None].repeat(1, 1, self.exact.shape[2])
         penalty[:, :, -1] = 0
         return penalty
+
+    def unbound(self, coef: Tensor, C: float) -> Tensor:
+        """Weights (B, n_scores, D) for that C from those of the largest penalty, where its own is larger.
+
+        There, they are too small to change a probability, and inversely proportional to it.
+        """
+        share = (MOST * C * self.total * self.squared_units).clamp(max=1)[:, None, None]
+        return torch.cat([coef[:, :, :-1] * share, coef[:, :, -1:]], 2)
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """Of the scored classes, shape (B, n, n_scores)."""
@@ -198,11 +220,14 @@ class Batch:
             rows = (weights.unsqueeze(3) * self.exact.unsqueeze(2)).flatten(2)
             hessian[:, k] = self.exact.transpose(1, 2) @ rows
         hessian = hessian.view(n_problems, n_scores * width, -1)
-        diagonal = hessian.diagonal(dim1=1, dim2=2)
-        diagonal += penalty.expand(self.shape).flatten(1)
-        diagonal += 1e-9 * diagonal.mean(1, keepdim=True)
-        factor = torch.linalg.cholesky(hessian)
-        return lambda v: torch.cholesky_solve(v.double().flatten(1).unsqueeze(2), factor).view(v.shape).to(v.dtype)
+        hessian.diagonal(dim1=1, dim2=2).add_(penalty.expand(self.shape).flatten(1))
+        factor, unit = _factorised(hessian)
+
+        def invert(v: Tensor) -> Tensor:
+            rows = v.double().flatten(1) * unit
+            return (torch.cholesky_solve(rows.unsqueeze(2), factor).squeeze(2) * unit).view(v.shape).to(v.dtype)
+
+        return invert
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -210,6 +235,23 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     if a.is_cuda:  # where a product of a row and a column is the work of a single block
         return (a * b).sum(-1).reshape(len(a), -1).sum(1)[:, None, None]  # in one go, few blocks would do all of it
     return a.flatten(1).unsqueeze(1) @ b.flatten(1).unsqueeze(2)
+
+
+def _factorised(hessian: Tensor) -> tuple[Tensor, Tensor]:
+    """Cholesky factors of Hessians (B, m, m) in units (B, m) that make their diagonals one; and these units.
+
+    Weights on features of whatever scale then count alike in what is added to the diagonal: little, and more where
+    rounding has left a Hessian that is not positive definite.
+    """
+    unit = hessian.diagonal(dim1=1, dim2=2).clamp(min=torch.finfo(hessian.dtype).tiny).rsqrt()
+    scaled = hessian * unit.unsqueeze(1) * unit.unsqueeze(2)
+    diagonal = scaled.diagonal(dim1=1, dim2=2)
+    for ridge in RIDGES:
+        diagonal += ridge
+        factor, failed = torch.linalg.cholesky_ex(scaled)
+        if not failed.any():
+            return factor, unit
+    return torch.eye(scaled.shape[1], dtype=scaled.dtype, device=scaled.device).expand_as(scaled), unit
 
 
 class _Own(NamedTuple):

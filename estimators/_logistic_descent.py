@@ -115,7 +115,7 @@ class Descent:
     """
 
     def __init__(self, batch: Batch, state: State, penalty: Tensor, stage: Stage):
-        self.batch, self.penalty, self.stage = batch, penalty, stage
+        self.batch, self.penalty, self.stage, self.start = batch, penalty, stage, state
         self.value = self._objective(state)
         self.exact = stage.tol is not None and stage.tol < SAFE * batch.size
         self.rough, self.checked = batch.rough, stage.tol is None
@@ -145,6 +145,14 @@ class Descent:
                 break
             else:
                 self._advance(direction, slope, distance > 1)
+        return self._end()
+
+    def _end(self) -> tuple[State, Solution]:
+        """The best that was found, or where it all began, if steps that rounding misled have led uphill."""
+        if self.stage.tol is not None and not self.done.all():
+            found, start = (state.check(self.batch, exact=False) for state in (self.best, self.start))
+            uphill = (self._objective(found) > self._objective(start))[:, None, None]
+            self.best = State(*(torch.where(uphill, *pair) for pair in zip(start, found, strict=True)))
         return self.best, Solution(self.best.coef.double(), self.n_iter, self.done)
 
     def _check(self, stalled: bool) -> bool:
@@ -173,8 +181,7 @@ class Descent:
 
     def _objective(self, state: State) -> Tensor:
         """Of each problem, shape (B,), in float64."""
-        square = dot(state.coef, state.coef) - dot(state.coef[:, :, -1:], state.coef[:, :, -1:])
-        return self.batch.losses(state.scores).double() + 0.5 * (self.penalty[:, :, :1] * square)[:, 0, 0]
+        return self.batch.losses(state.scores).double() + 0.5 * _penalised(self.penalty, state.coef)[:, 0, 0]
 
     def _distance(self, slope: Tensor) -> Tensor:
         """How far from solved problems (B,) are."""
@@ -198,7 +205,7 @@ def _step(
     moving, dtype = active[:, None, None], state.coef.dtype
     direction = torch.where(moving, direction, 0)  # of solved problems, it may be anything
     change = batch.scores(direction)
-    wide, square = change.to(dtype), penalty[:, :, :1] * (dot(direction, direction) - dot(*[direction[:, :, -1:]] * 2))
+    wide, square = change.to(dtype), _penalised(penalty, direction)
     low, high = torch.zeros_like(slope), torch.full_like(slope, torch.inf)
     tiny = torch.finfo(slope.dtype).tiny
 
@@ -224,6 +231,15 @@ def _step(
     pulled = batch.pull_back(moved).to(dtype)
     there = State(state.coef + step, scores, probabilities, errors, state.gradient + pulled)
     return there, step, torch.addcmul(pulled, penalty.to(dtype), step)
+
+
+def _penalised(penalty: Tensor, coef: Tensor) -> Tensor:
+    """Square (B, 1, 1) of the weights (B, n_scores, D) without the intercepts, times the penalty.
+
+    The square of all less that of the intercepts would be rounding where a large penalty makes the others small.
+    """
+    rows = coef[:, :, :-1].contiguous()
+    return penalty[:, :, :1] * dot(rows, rows)
 
 
 class _Memory:

@@ -22,6 +22,13 @@ from frofa.estimators._logistic_replay import replay_path
 Array = npt.NDArray[np.float64]
 STRIDE = 10.0
 """Ratio of one C to the next that is solved on the way to it, at most."""
+FREE = 1e18
+"""Curvature of the loss in units of the penalty beyond which the way to a larger C has no more steps: what is left of
+the penalty there is rounding."""
+HEAVY = 1e10
+"""Penalty of the mean cross-entropy from which weights are too small to be squared in float32."""
+SPAN = 2.0**10
+"""Root mean square of the largest channel up to which, and down to the inverse of which, features stay as they are."""
 GPU_SHARE = 0.5
 """Of the free memory of a GPU, for a batch."""
 SHORT = 2**32
@@ -158,23 +165,27 @@ def _solve_batch(chains: Sequence[Chain], device: torch.device) -> Iterator[list
     x = torch.zeros(len(chains), n, width, dtype=torch.float64, device=device)
     codes = torch.zeros(len(chains), n, dtype=torch.int64, device=device)
     weights = torch.zeros(len(chains), n, dtype=torch.float64, device=device)
-    spans = []
+    units, spans = torch.ones(len(chains), dtype=torch.float64, device=device), []
     for i, chain in enumerate(chains):
         rows, span = _centre(torch.as_tensor(np.require(chain.features, None, "W"), device=device))
+        units[i] = span.unit
         x[i, : len(rows), : rows.shape[1]] = rows
         x[i, : len(rows), -1] = 1
         codes[i, : len(rows)] = torch.tensor(chain.codes, device=device)
         weights[i, : len(rows)] = torch.tensor(chain.weights, device=device)
         spans.append(span)
-    batch = Batch(x, codes, weights, chains[0].n_classes)
-    path = _steps_to(chains[0].stages, float((batch.scales[:, :, :-1].sum((1, 2)) * batch.total).max()), batch.n_scores)
+    batch = Batch(x, codes, weights, chains[0].n_classes, units if (units != 1).any() else None)
+    curvature = float((batch.scales[:, :, :-1].sum((1, 2)) * batch.total * batch.squared_units).max())
+    path = _steps_to(chains[0].stages, curvature, batch.n_scores)
+    if float(batch.penalty(path[0].C).max()) > HEAVY:
+        batch.use_float64()
     small = not batch.dense and x.numel() * batch.n_scores <= SHORT
     solve = replay_path if small and device.type == "cuda" else solve_path
     # One array for all stages: memory that is new costs more by the piece than the copy does.
     kept = iter(np.empty((len(chains[0].stages), len(chains), batch.n_scores, chains[0].features.shape[1])))
     for stage, solution in zip(path, solve(batch, path), strict=True):
         if stage.tol is not None:
-            coefs, intercepts = _restore(spans, solution.coef, next(kept))
+            coefs, intercepts = _restore(spans, batch.unbound(solution.coef, stage.C), next(kept))
             ends = zip(solution.n_iter.tolist(), solution.converged.tolist(), strict=True)
             yield [Fit(coefs[i], intercepts[i], *end) for i, end in enumerate(ends)]
 
@@ -186,8 +197,9 @@ def _steps_to(stages: Sequence[Stage], curvature: float, n_scores: int) -> list[
     """
     path: list[Stage] = []
     C = STRIDE * (n_scores + 1) / curvature if curvature > 0 else stages[0].C
+    most = C * FREE
     for stage in stages:
-        while C * STRIDE < stage.C * 0.999:
+        while C * STRIDE < min(stage.C * 0.999, most):
             C *= STRIDE
             path.append(Stage(C, None, stage.max_iter))
         path.append(stage)
@@ -196,16 +208,20 @@ def _steps_to(stages: Sequence[Stage], curvature: float, n_scores: int) -> list[
 
 
 class _Span(NamedTuple):
-    """Where the problem lies: centred features, in the span of the samples where they are fewer than the channels."""
+    """Where the problem lies: centred features, in the span of the samples where they are fewer than the channels.
+
+    They are divided by `unit`.
+    """
 
     mean: Tensor
     basis: Tensor | None
     width: int
+    unit: float
 
 
 def _restore(spans: Sequence[_Span], solved: Tensor, coefs: Array) -> tuple[Array, Array]:
     """Fill in the weights (B, n_scores, C) for features as given; also returned are the intercepts (B, n_scores)."""
-    parts = [solved[i, :, : span.width] for i, span in enumerate(spans)]
+    parts = [solved[i, :, : span.width] / span.unit for i, span in enumerate(spans)]
     parts = [part if span.basis is None else part @ span.basis.T for part, span in zip(parts, spans, strict=True)]
     restored = torch.stack(parts)
     shift = restored @ torch.stack([span.mean for span in spans]).unsqueeze(2)
@@ -220,7 +236,22 @@ def _centre(features: Tensor) -> tuple[Tensor, _Span]:
     """Centre, and rotate into the span, which is exact: the solution lies there, and the penalty knows no rotation."""
     mean = features.mean(0)
     centred = features - mean
+    unit = _unit_of(centred)
+    if unit != 1:
+        centred = centred / unit
     if len(features) >= features.shape[1]:
-        return centred, _Span(mean, None, features.shape[1])
+        return centred, _Span(mean, None, features.shape[1], unit)
     basis, triangle = torch.linalg.qr(centred.T)
-    return triangle.T, _Span(mean, basis, len(features))
+    return triangle.T, _Span(mean, basis, len(features), unit)
+
+
+def _unit_of(centred: Tensor) -> float:
+    """The power of two near the root mean square of the largest channel, where that is far from 1; and 1 elsewhere.
+
+    Squares and products of what is divided by it are what float32 holds, whatever features are measured in.
+    """
+    largest = float(centred.abs().max())
+    if not largest:
+        return 1.0
+    size = largest * float((centred / largest).square().mean(0).max().sqrt())
+    return 1.0 if 1 / SPAN <= size <= SPAN else 2.0 ** round(math.log2(size))

@@ -13,6 +13,8 @@ PREDICTORS = 3
 """Solutions at smaller C that the next one is predicted from."""
 MAX_STEPS = 20
 """Steps towards a prediction, at most."""
+ROUNDED = 32
+"""Units of relative rounding: what a solution adds to the span of others is no less, or it is rounding alone."""
 PREDICTED = 1e-3
 """Relative distance from the best prediction that will do."""
 
@@ -70,7 +72,7 @@ def _predict(batch: Batch, before: Sequence[State], penalty: Tensor, last_mix: T
         slope, hessian = slope + (gram @ mix.unsqueeze(2))[:, :, 0], hessian + gram
         diagonal = 1e-6 * hessian.diagonal(dim1=1, dim2=2)
         ridge = torch.diag_embed(diagonal.clamp(min=torch.finfo(diagonal.dtype).tiny))  # of a single class, all is zero
-        step = torch.linalg.solve(hessian + ridge, slope)
+        step, _ = torch.linalg.solve_ex(hessian + ridge, slope)  # where it has none, no step is better
         last = not bool(((step * slope).sum(1) > PREDICTED * best).any())
         start, before_step, length = mix, best, 1.0
         while length > 1e-2:
@@ -105,12 +107,15 @@ def _orthogonal(states: Sequence[State]) -> Tensor:
     squares: list[Tensor] = []
     for state in reversed(states):
         vector = torch.cat([state.scores.flatten(1), state.coef.flatten(1)], 1)
+        whole = dot(*[vector[:, :n_scores]] * 2)[:, 0]
         for known, square in zip(basis, squares, strict=True):
             shared = dot(known[:, :n_scores], vector[:, :n_scores])[:, 0] / square
             vector = torch.addcmul(vector, known, -shared)
-        square = dot(*[vector[:, :n_scores]] * 2)[:, 0].clamp(min=torch.finfo(vector.dtype).tiny)
+        limits = torch.finfo(vector.dtype)
+        square = dot(*[vector[:, :n_scores]] * 2)[:, 0].clamp(min=limits.tiny)
         if basis:
-            vector, square = vector * (squares[0] / square).sqrt(), squares[0]
+            adds = square > (ROUNDED * limits.eps) ** 2 * whole
+            vector, square = torch.where(adds, vector * (squares[0] / square).sqrt(), 0), squares[0]
         basis.append(vector)
         squares.append(square)
     return torch.stack(basis, 1)

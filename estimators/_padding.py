@@ -10,6 +10,7 @@ from sklearn.utils import assert_all_finite
 from torch import Tensor
 
 from frofa.augmentations import TokenBatch
+from frofa.estimators._inputs import check_magnitude
 from frofa.estimators.ragged import RaggedTokens
 
 Array = npt.NDArray[Any]
@@ -135,20 +136,22 @@ def mean_over_images(features: RaggedTokens) -> Array:
     return means
 
 
-def check_ragged(features: RaggedTokens, estimator: Any) -> None:
-    """Check what `sklearn.utils.check_array` checks of an array, block by block.
+def check_ragged(features: RaggedTokens, estimator: Any, dtype: npt.DTypeLike) -> None:
+    """Check what is checked of an array, block by block.
 
     Raises
     ------
     ValueError
-        If there is no image, or a value is not finite.
+        If there is no image, or a value is not finite, or too large to compute with in a dtype.
     """
     name = type(estimator).__name__
     if not len(features):
         raise ValueError(f"Found RaggedTokens with 0 sample(s) while a minimum of 1 is required by {name}.")
     step = max(1, BLOCK // features.shape[2])
     for start in range(0, len(features.values), step):
-        assert_all_finite(features.values[start : start + step], estimator_name=name, input_name="X")
+        block = features.values[start : start + step]
+        assert_all_finite(block, estimator_name=name, input_name="X")
+        check_magnitude(block, dtype, name)
 
 
 def refuse_prefix(n_prefix: int, grid: Any) -> None:

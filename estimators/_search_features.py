@@ -11,6 +11,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
 from frofa.estimators._base import Array, FeatureClassifier
+from frofa.estimators._inputs import as_features
 from frofa.estimators._padding import mean_over_images
 from frofa.estimators._search_plan import Plan, Rows, Task
 from frofa.estimators.ragged import RaggedTokens
@@ -111,7 +112,7 @@ class FeatureCache:
 def averages_only(head: FeatureClassifier) -> bool:
     """Whether tokens and their average are the same to a head."""
     plain = all(getattr(type(head), name) is getattr(FeatureClassifier, name) for name in ("_prepare", "_tokens"))
-    return plain and head.augment is None and not head.n_views
+    return plain and head._given("augment") is None and not head._given("n_views")
 
 
 def as_array(features: Any) -> Any:
@@ -119,7 +120,7 @@ def as_array(features: Any) -> Any:
     if hasattr(features, "iloc"):
         return features.to_numpy()
     try:
-        return np.asarray(features) if isinstance(features, (list, tuple)) else features
+        return as_features(features) if isinstance(features, (list, tuple)) else features
     except ValueError:  # ragged: each fit says so
         return features
 

@@ -5,7 +5,6 @@ from itertools import groupby
 from typing import Any, TypeAlias
 
 import numpy as np
-from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.metrics._scorer import _PassthroughScorer, _Scorer
 
@@ -54,7 +53,7 @@ def _products(heads: Sequence[Any], fold: FoldFeatures) -> Iterator[Array | None
 
 
 def _is_linear(head: Fitted) -> bool:
-    if not isinstance(head, LinearClassifier) or head.n_views:
+    if not isinstance(head, LinearClassifier) or head._given("n_views"):
         return False
     return all(getattr(type(head), name) is getattr(LinearClassifier, name) for name in LINEAR)
 
@@ -64,7 +63,7 @@ def accuracy(scorer: Any, head: FeatureClassifier, scores: Array, y: Any) -> flo
 
     It is the same number as scikit-learn's, whose checks take longer than all else here.
     """
-    passed = isinstance(scorer, _PassthroughScorer) and type(head).score is ClassifierMixin.score
+    passed = isinstance(scorer, _PassthroughScorer) and type(head).score is FeatureClassifier.score
     named = (
         isinstance(scorer, _Scorer)
         and scorer._score_func is accuracy_score

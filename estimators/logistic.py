@@ -30,9 +30,10 @@ class LogisticProbeClassifier(LinearClassifier):
     Parameters
     ----------
     C : float, default=1.0
-        Inverse strength of the penalty.
+        Inverse strength of the penalty; ``np.inf`` is none.
     tol : float, default=1e-6
-        On the largest element of the gradient of the mean objective, features centred. The objective's distance from
+        On the largest element of the gradient of the mean objective, features centred (and divided by a power of two
+        near the root mean square of the largest channel, where that is beyond 1024). The objective's distance from
         its minimum, as estimated and relative to it, is at most a hundredth of that: 1e-8 by default, at any `C`. Steps
         are in float32 where that suffices and in float64 where it does not, and every fit is checked from its weights
         in float64. Some 1e-10 can be asked for.
@@ -79,7 +80,7 @@ class LogisticProbeClassifier(LinearClassifier):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "C": [Interval(Real, 0, None, closed="neither")],
+        "C": [Interval(Real, 0, None, closed="right")],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "class_weight": [dict, str, None],

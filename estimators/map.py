@@ -207,7 +207,7 @@ class MAPClassifier(FeatureClassifier):
         self.verbose = verbose
 
     def _check_parameters(self) -> None:
-        if self.init == "pretrained":  # type: ignore[comparison-overlap]
+        if self._given("init") == "pretrained":
             raise ValueError("init='pretrained' does not say whose head it is: init=frofa.PretrainedHead('NAME') does.")
         super()._check_parameters()
 
@@ -246,7 +246,7 @@ class MAPClassifier(FeatureClassifier):
             Samples without weight are left out.
         channels : int
         """
-        start = resolve_start(self.init, channels, self.num_heads, self.mlp_ratio)
+        start = resolve_start(self._given("init", "random"), channels, self._given("num_heads"), self.mlp_ratio)
         random_state = check_random_state(self.random_state)
         first, second, third = (int(seed) for seed in random_state.randint(2**31 - 1, size=3))
         used, held_out = np.flatnonzero(weights), None
@@ -274,17 +274,12 @@ class MAPClassifier(FeatureClassifier):
             initial=start.initial,
         )
 
-    def set_params(self, **params: Any) -> "MAPClassifier":
-        """Set parameters; those of the augmentation, ``augment__level``, also where it is ``"auto"``."""
-        nested = any(name.startswith("augment__") for name in params)
-        if nested and "augment" not in params and isinstance(self.augment, str) and self.augment == "auto":
-            self.augment = clone(AUTO)
-        super().set_params(**params)
-        return self
-
     def _augmentation(self) -> Augmentation | None:
         """The augmentation, ``"auto"`` resolved."""
         return AUTO if isinstance(self.augment, str) else self.augment
+
+    def _default_of(self, augment: Any) -> Any:
+        return clone(AUTO) if isinstance(augment, str) and augment == "auto" else augment
 
     def _schedule(self) -> Schedule:
         return Schedule(

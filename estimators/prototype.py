@@ -11,6 +11,9 @@ from frofa.estimators._base import Array, FeatureClassifier, Support
 from frofa.estimators._batch_fit import Fitted, Job
 from frofa.estimators._shared_data import Shared, fit_sharing, once
 
+FAR = 1e150
+"""Where on the first axis the prototype of a class without samples is: scores of all features are finite, and least."""
+
 
 class PrototypeClassifier(FeatureClassifier):
     """Nearest class mean, after centring and L2-normalisation: the baseline that few-shot gains often vanish against.
@@ -28,7 +31,8 @@ class PrototypeClassifier(FeatureClassifier):
     Attributes
     ----------
     prototypes_ : ndarray of shape (n_classes, C)
-        Weighted mean of each class, after centring and normalisation.
+        Weighted mean of each class, after centring and normalisation. That of a class whose samples all have weight
+        zero, as ensembles make them, is too far away for the class to be predicted, and its probability is zero.
     mean_ : ndarray of shape (C,)
         What is subtracted; zero without centring.
     classes_ : ndarray of shape (n_classes,)
@@ -77,10 +81,11 @@ class PrototypeClassifier(FeatureClassifier):
         mean = mean if self.center else np.zeros_like(mean)
         membership = np.eye(len(self.classes_))[support.codes] * support.weights[:, None]
         totals = membership.sum(0)
-        if not totals.all():
-            missing = self.classes_[totals == 0].tolist()
-            raise ValueError(f"expected samples of positive weight of every class. Got none of {missing}.")
-        return mean, membership.T @ self._normalised(support.features, mean) / totals[:, None]
+        absent = totals == 0
+        sums = membership.T @ self._normalised(support.features, mean)
+        prototypes = sums / np.where(absent, 1, totals)[:, None]
+        prototypes[absent, 0] = FAR
+        return mean, prototypes
 
     def _normalised(self, features: Array, mean: Array) -> Array:
         x: Array = features - mean

@@ -148,6 +148,8 @@ class SoftMoEClassifier(MAPClassifier):
             random_state=random_state,
             verbose=verbose,
         )
+        for name in OF_MAP_HEADS:
+            delattr(self, name)
         self.num_experts = num_experts
         self.slots_per_expert = slots_per_expert
         self.router_scale = router_scale

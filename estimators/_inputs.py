@@ -1,0 +1,152 @@
+"""The boundary of the heads: features, labels and weights of whatever kind as arrays, and what no head computes with."""
+
+from collections.abc import Iterator, Mapping, Set
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Array = npt.NDArray[Any]
+LEAST_WEIGHT, MOST_WEIGHT = 1e-100, 1e100
+"""Weights of samples that are not zero: sums, products and quotients of these are far from the ends of float64."""
+
+
+def largest(dtype: npt.DTypeLike) -> float:
+    """The largest magnitude of features that a head computes with in a floating-point format.
+
+    Its square, and the square of that, of which norms of gradients are made, are finite: 4.3e9 in float32, 1.2e77 in
+    float64.
+    """
+    return float(np.finfo(np.dtype(dtype)).max) ** 0.25
+
+
+def check_magnitude(values: Array, dtype: npt.DTypeLike, name: str) -> None:
+    """Raise a ValueError in the name of an estimator if finite features are too large to compute with in a dtype."""
+    bound = largest(dtype)
+    if not values.size or float(np.finfo(values.dtype).max) <= bound:
+        return
+    worst = max(float(values.max()), -float(values.min()))
+    if worst > bound:
+        raise ValueError(
+            f"{name} computes in {np.dtype(dtype)}: features must be between -{bound:.1e} and {bound:.1e}. Got a "
+            f"magnitude of {worst:.3g}: scale them first."
+        )
+
+
+def check_not_empty(shape: tuple[int, ...], name: str) -> None:
+    """Raise a ValueError in the name of an estimator if tokens of a shape (n, N, C) are none, or have no features."""
+    if not all(shape[1:]):
+        raise ValueError(f"{name} needs one token or more of one feature or more. Got tokens of shape {shape}.")
+
+
+def check_weights(weights: npt.NDArray[np.float64]) -> None:
+    """Raise a ValueError if weights of samples, class weights included, are none that can be computed with."""
+    positive = weights[weights != 0]
+    if not positive.size:
+        raise ValueError("expected at least one positive sample weight. Got none.")
+    wrong = positive[~((positive >= LEAST_WEIGHT) & (positive <= MOST_WEIGHT))]
+    if wrong.size:
+        raise ValueError(
+            f"weights of samples, times those of their classes, must be zero or between {LEAST_WEIGHT:g} and "
+            f"{MOST_WEIGHT:g}. Got {wrong[0]:g}."
+        )
+
+
+def as_features(X: Any) -> Any:
+    """Tensors, and samples that come one by one, as an array; all else as it is.
+
+    Raises
+    ------
+    TypeError
+        If a tensor is sparse, or X cannot be features.
+    ValueError
+        If samples differ in shape.
+    """
+    if isinstance(X, Tensor):
+        return _values(X)
+    if X is None or isinstance(X, (str, bytes, Mapping, Set, Iterator)):
+        raise TypeError(
+            "expected features of shape (n, C) or tokens of shape (n, N, C): an array, a tensor, a data frame, a list "
+            f"of samples or RaggedTokens. Got {type(X).__name__}."
+        )
+    if hasattr(X, "to_numpy") and not hasattr(X, "columns"):  # a column of a data frame, which may hold arrays
+        X = list(X)
+    if not isinstance(X, (list, tuple)):
+        return X
+    try:
+        return np.asarray(_plain(X))
+    except ValueError as error:
+        raise ValueError(
+            "expected samples of one shape. Got a list of arrays of different shapes: tokens of images of different "
+            f"sizes are given as frofa.RaggedTokens. ({error})"
+        ) from error
+
+
+def as_labels(y: Any) -> Any:
+    """Labels as an array that NumPy can sort; what has no such labels, such as a data frame, is left to be refused.
+
+    Raises
+    ------
+    ValueError
+        If a label is missing, or labels are of several kinds.
+    """
+    labels = np.asarray(_plain(y))
+    if labels.dtype.kind == "T":  # NumPy's StringDType, of which other libraries know nothing
+        labels = labels.astype(object)
+        return _one_kind(labels).astype(str)
+    if labels.dtype.kind == "M" and np.isnat(labels).any():
+        _refuse(labels, int(np.flatnonzero(np.isnat(labels).ravel())[0]))
+    if labels.dtype.kind == "O":
+        return _one_kind(labels)
+    return labels
+
+
+def _one_kind(labels: Array) -> Array:
+    """Labels that are objects, all of them strings, or numbers as such."""
+    for i, label in enumerate(labels.ravel()):
+        if _is_missing(label):
+            _refuse(labels, i)
+    kinds = {type(label) for label in labels.ravel()}
+    if all(issubclass(kind, str) for kind in kinds):
+        return labels
+    if all(issubclass(kind, (Real, np.bool_)) for kind in kinds):
+        return np.array(labels.tolist())
+    names = ", ".join(sorted(kind.__name__ for kind in kinds))
+    raise ValueError(
+        f"expected labels of one kind: strings, whole numbers, booleans or NumPy's datetime64. Got objects: {names}."
+    )
+
+
+def _is_missing(label: Any) -> bool:
+    try:
+        return label is None or bool(label != label)  # NaN and NaT
+    except (TypeError, ValueError):  # pandas' NA is neither equal nor not
+        return type(label).__name__ == "NAType"
+
+
+def _refuse(labels: Array, position: int) -> None:
+    raise ValueError(f"expected a label of every sample. Got {labels.ravel()[position]!r} at position {position} of y.")
+
+
+def _plain(values: Any) -> Any:
+    """Lists without tensors, which NumPy cannot read where they need gradients, are on a GPU or in bfloat16."""
+    if isinstance(values, Tensor):
+        return _values(values)
+    if isinstance(values, (list, tuple)) and values and isinstance(values[0], (Tensor, list, tuple)):
+        return [_plain(value) for value in values]
+    return values
+
+
+def _values(tensor: Tensor) -> Array:
+    """What a tensor holds; NumPy has no half precision but float16."""
+    plain = tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_quantized
+    if not plain or tensor.is_meta:
+        kind = "quantised" if tensor.is_quantized else "nested" if tensor.is_nested else "meta" if plain else "sparse"
+        raise TypeError(f"expected a dense tensor of numbers. Got a {kind} one.")
+    tensor = tensor.detach().cpu()
+    narrow = tensor.is_floating_point() and tensor.element_size() <= 2
+    values: Array = (tensor.float() if narrow else tensor).resolve_conj().resolve_neg().numpy()
+    return values
