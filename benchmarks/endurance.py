@@ -108,7 +108,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    ending, rounds = time.monotonic() + 60 * args.minutes, []
+    ending = time.monotonic() + 60 * args.minutes
+    rounds: list[dict[str, float]] = []
     while time.monotonic() < ending or len(rounds) < 4:
         with tempfile.TemporaryDirectory() as directory:
             one_round(Path(directory), len(rounds))

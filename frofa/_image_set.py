@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy.typing as npt
-
 from frofa._listing import count
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from frofa.images import ImageItem
 
 
@@ -44,7 +44,7 @@ class ImageSet:
     """
 
     items: "Sequence[ImageItem]"
-    labels: npt.NDArray[Any] | None
+    labels: "npt.NDArray[Any] | None"
     names: list[str]
     notes: list[str]
 

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import math
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence, Set
 from enum import Enum
 from numbers import Integral, Number, Real
@@ -13,22 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from frofa._frames import is_frame, only_column, values_of
+from frofa._text import class_name
 
 _INT64 = range(-(2**63), 2**63)
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
 _SCALARS = (str, bytes, Number, np.generic, dt.date, dt.time, dt.timedelta, Enum)
-
-
-def class_name(text: str) -> str:
-    r"""The one spelling of a class: Unicode's composed form (NFC), whatever file system or editor wrote it.
-
-    Examples
-    --------
-    >>> class_name("cafe\u0301") == class_name("caf\u00e9")
-    True
-    """
-    return unicodedata.normalize("NFC", text)
 
 
 def as_labels(values: Iterable[object], names: Sequence[str] | None = None) -> npt.NDArray[Any] | None:

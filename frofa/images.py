@@ -16,10 +16,10 @@ from frofa._files import expand_home
 from frofa._formats import EXTENSIONS, FORMATS
 from frofa._frames import is_column, is_frame, only_column, values_of
 from frofa._image_set import ImageSet
-from frofa._labels import class_name
 from frofa._listing import is_hidden, scan, warn_of_parts
 from frofa._memory import refuse_large
 from frofa._rgb import SILVER, Colour, flatten, to_rgb, upright
+from frofa._text import class_name
 from frofa.exceptions import ImageReadError, ItemError
 
 if TYPE_CHECKING:  # NumPy is imported where it is used: processes that decode start sooner
@@ -218,12 +218,12 @@ def _check_item(position: int, item: object) -> None:
         )
 
 
-def _check_array(array: npt.NDArray[Any], where: str = "") -> None:
+def _check_array(array: "npt.NDArray[Any]", where: str = "") -> None:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
         raise ValueError(f"expected uint8 images of shape (H, W, 3), {OTHERWISE}. Got {_describe_array(array)}{where}.")
 
 
-def _describe_array(array: npt.NDArray[Any]) -> str:
+def _describe_array(array: "npt.NDArray[Any]") -> str:
     values = f", values from {array.min()} to {array.max()}" if array.size and array.dtype.kind in "biuf" else ""
     return f"{array.dtype}, shape {array.shape}{values}"
 
