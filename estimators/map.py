@@ -115,6 +115,11 @@ class MAPClassifier(FeatureClassifier):
     n_features_in_ : int
         Channels of a token; columns of 2-D input.
 
+    Notes
+    -----
+    A process that was forked after PyTorch has used several threads hangs when it uses them, too, a limit of PyTorch's:
+    start processes by ``spawn``, or call ``torch.set_num_threads(1)`` in the child first.
+
     References
     ----------
     big_vision, ``models/vit.py: MAPHead``; Bär et al., CVPR 2024, sections 3 and 4.

@@ -315,7 +315,11 @@ def _colours(tokens: Array) -> Callable[[Array], Array]:
 def _pixels(image: ImageItem, model: str, image_size: ImageSize) -> Array:
     """The image as the backbone sees it, (H, W, 3) in [0, 1]."""
     backbone = load_backbone(model, image_size, "auto")
-    normalised = backbone.preprocess(decode(content(image)[0])).permute(1, 2, 0).double().numpy()
+    upright, geometry = decode(content(image)[0]), backbone.preprocessing.geometry
+    if geometry is not None:  # of a very long image, it computes the middle alone
+        shown: Array = np.asarray(geometry(upright)) / 255
+        return shown
+    normalised = backbone.preprocess(upright).permute(1, 2, 0).double().numpy()
     pixels: Array = normalised * backbone.data_config["std"] + backbone.data_config["mean"]
     return pixels.clip(0, 1)
 
