@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from frofa._files import expand_home
 from frofa._json import Fail, check_fields, parse_json
 from frofa.estimators._search_errors import CheckpointError
 
@@ -31,7 +30,7 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(expand_home(path))
+        self.path = Path(os.path.expanduser(path))  # noqa: PTH111 (pathlib's raises a RuntimeError for unknown users)
         self.results: dict[str, Result] = {}
         self.begun = False
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)

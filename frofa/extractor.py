@@ -99,8 +99,9 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     store : path or FeatureStore, default=None
         Keep features there, and take from there what is there already.
     rehash : bool, default=False
-        With a store: read every file again. Otherwise a file that was read before counts as the same if its path, size,
-        time of modification and inode are.
+        With a store: read every file again. Otherwise a file that was read before counts as the same if its path,
+        device, inode, size and times are, and its first, middle and last block; a change in the middle of a large file
+        through a memory map that was open before leaves all of these as they are.
     on_error : {"raise", "skip"}, default="raise"
         What to do about an image that cannot be read: raise an `ImageReadError` that names it, or leave it out with a
         `SkippedImagesWarning`. To drop the labels of those left out, use `extract`.

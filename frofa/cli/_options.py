@@ -114,9 +114,7 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store", type=Path, default=Path("frofa-store"), help="feature store (default: ./%(default)s)"
     )
-    parser.add_argument(
-        "--rehash", action="store_true", help="read every file again, also those of unchanged size and times"
-    )
+    parser.add_argument("--rehash", action="store_true", help="read every file again, also those that look unchanged")
     parser.add_argument("--image-size", type=positive, help="side in pixels (default: the model's own)")
     parser.add_argument(
         "--background",
