@@ -44,12 +44,11 @@ def add(commands: Commands) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from frofa.cli._options import check_out
-    from frofa.doctor import examine, write_golden
-    from frofa.extractor import FrozenFeatureExtractor
+    from frofa.doctor import examine, extractor_for, write_golden
 
     if args.write_golden is not None:
         check_out(args.write_golden, "--write-golden")
-    extractor = FrozenFeatureExtractor(
+    extractor = extractor_for(
         args.model,
         device=args.device,
         image_size=args.image_size,
