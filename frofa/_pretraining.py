@@ -67,14 +67,14 @@ def pretraining_vector(module: nn.Module) -> Vector | None:
     2508.10104), though timm pools DINOv3 by the average. CLIP projects the class token of its ViTs, the attention pool
     of its ResNets (Radford et al., 2021, arXiv 2103.00020), and in OpenCLIP the normalised average of ConvNeXts. MAE,
     FCMAE, BEiT and EVA before fine-tuning, I-JEPA and AIMv2 predict patches (arXiv 2111.06377, 2301.00808, 2211.07636,
-    2301.08243, 2411.14402). The last layers of timm's models, classifiers or projections, read what `forward_head` gives
-    before them.
+    2301.08243, 2411.14402). The last layers of timm's models, classifiers or projections, read what `forward_head`
+    gives before them.
 
     Examples
     --------
-    >>> import timm
     >>> from frofa._pretraining import pretraining_vector
-    >>> pretraining_vector(timm.create_model("test_vit", pretrained_cfg="r160_in1k"))
+    >>> from frofa.backbone import load_backbone
+    >>> pretraining_vector(load_backbone("frofa/vit_tiny_tin200", None, "cpu").module)
     'pooled'
     """
     family = pretraining(module)
