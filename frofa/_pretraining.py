@@ -28,8 +28,8 @@ class Family(NamedTuple):
 
 _FAMILIES = (  # the first that matches
     Family(r"ijepa|\.mae$|\.fcmae$|\.mim_\w*\d+[km]$(?<!_in1k)|^aimv2", None, "reconstruction of single patches"),
-    Family(r"_siglip_gap_|\.pali", None, "an image-text loss or a language model behind parts that are not there"),
     Family(r"\.(\w+_)?in(1|12|21|22)k(_\d+)?$", "pooled", "classification of labelled images"),
+    Family(r"_siglip_gap_|\.pali", None, "an image-text loss or a language model behind parts that are not there"),
     Family(r"_tiny_tin200$", "pooled", "labels, or captions, of Tiny ImageNet"),
     Family(r"siglip", "pooled", "the image-text loss of SigLIP"),
     Family(r"^vit_pe_core_", "pooled", "the image-text loss of Perception Encoder"),
@@ -47,7 +47,7 @@ def pretraining(module: nn.Module) -> Family | None:
         if re.search(family.pattern, name):
             return family
     if config.get("num_classes"):
-        return Family("", "pooled", f"a classifier of {config['num_classes']} outputs, which the checkpoint has")
+        return Family("", "pooled", f"a last layer of {config['num_classes']} outputs, which reads it")
     return None
 
 
@@ -67,13 +67,14 @@ def pretraining_vector(module: nn.Module) -> Vector | None:
     2508.10104), though timm pools DINOv3 by the average. CLIP projects the class token of its ViTs, the attention pool
     of its ResNets (Radford et al., 2021, arXiv 2103.00020), and in OpenCLIP the normalised average of ConvNeXts. MAE,
     FCMAE, BEiT and EVA before fine-tuning, I-JEPA and AIMv2 predict patches (arXiv 2111.06377, 2301.00808, 2211.07636,
-    2301.08243, 2411.14402). Classifiers of timm read what `forward_head` gives before them.
+    2301.08243, 2411.14402). The last layers of timm's models, classifiers or projections, read what `forward_head`
+    gives before them.
 
     Examples
     --------
-    >>> import timm
     >>> from frofa._pretraining import pretraining_vector
-    >>> pretraining_vector(timm.create_model("test_vit", pretrained_cfg="r160_in1k"))
+    >>> from frofa.backbone import load_backbone
+    >>> pretraining_vector(load_backbone("frofa/vit_tiny_tin200", None, "cpu").module)
     'pooled'
     """
     family = pretraining(module)

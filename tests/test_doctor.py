@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from encoder_helpers import SIGNALS, Counting, moments
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from test_pretrained_config import rewritten
 from torch import nn
 from tower_helpers import SMALL, naflex, paligemma, save, siglip
 
@@ -104,6 +106,36 @@ def test_random_weights_of_other_families_pass_with_a_note(
     assert findings["loaded weights"].status == "note"
     assert "random weights?" in findings["loaded weights"].message
     assert "4 x 4 patch tokens of 16" in findings["tokens and grid"].message
+
+
+@pytest.mark.parametrize(
+    ("architecture", "tag", "status", "expected"),
+    [
+        ("vit_small_patch16_dinov3", "lvd1689m", "note", "the average of the patch tokens; .* to output='cls' instead"),
+        ("vit_small_patch14_dinov2", "lvd142m", "ok", r"the class token; .* was applied to it \(the DINO loss\)"),
+        ("vit_base_patch16_siglip_224", "webli", "ok", "an attention-pooling head; .* was applied to it"),
+        ("vit_base_patch16_siglip_gap_224", "webli", "note", "the average of the patch tokens; .* was not applied"),
+        ("vit_base_patch16_224", "mae", "note", r"class token; .* not applied to it \(reconstruction of single"),
+        ("vit_base_patch16_clip_224", "openai", "ok", r"the class token; .* applied to it \(.* CLIP\)"),
+        ("vit_base_patch16_224", "augreg_in21k", "ok", r"the class token; .* applied to it \(classification of"),
+        ("beit_base_patch16_224", "in22k_ft_in22k", "ok", "the average of the patch tokens, normalised; .* applied"),
+        ("vit_tiny_patch16_224", "of_somebody", "ok", "the class token; which vector .* is not known"),
+    ],
+)
+def test_what_the_pooled_vector_is(
+    architecture: str, tag: str, status: str, expected: str, save_backbone: Callable[..., str], tmp_path: Path
+) -> None:
+    model = save_backbone(architecture, img_size=32, patch_size=8, embed_dim=16, depth=2, num_heads=2)
+    finding = by_name(check_extractor(rewritten(model, tmp_path, tag=tag)))["pooled vector"]
+    assert re.search(f"^pooled is .*{expected}", finding.message)
+    assert finding.status == status
+
+
+def test_models_without_tokens_pass(save_backbone: Callable[..., str]) -> None:
+    findings = by_name(check_extractor(save_backbone("crossvit_tiny_240", img_size=240)))
+    assert {finding.status for finding in findings.values()} == {"ok", "note", "skipped"}
+    assert findings["tokens and grid"].message.startswith("none: forward_features gives 2 parts")
+    assert "tokens" not in findings["store size"].message
 
 
 @pytest.mark.parametrize("options", [{"image_size": 48}, {"precision": "int8"}, {"weights": "2:4"}])

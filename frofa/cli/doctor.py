@@ -57,10 +57,9 @@ def _run(args: argparse.Namespace) -> int:
         check_out(args.write_golden, "--write-golden")
     for path in (*args.images, *([args.golden] if args.golden else ())):
         check_in(path, "file or directory")
-    from frofa.doctor import examine, write_golden
-    from frofa.extractor import FrozenFeatureExtractor
+    from frofa.doctor import examine, extractor_for, write_golden
 
-    extractor = FrozenFeatureExtractor(
+    extractor = extractor_for(
         args.model,
         device=args.device,
         image_size=args.image_size,

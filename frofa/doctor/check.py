@@ -165,9 +165,24 @@ def _items_of(extractor: FrozenFeatureExtractor, images: Any) -> Sequence[Any]:
     return [sample.array if isinstance(sample, ArraySample) else os.fspath(sample) for sample in samples]
 
 
+def extractor_for(model: str, **options: Any) -> FrozenFeatureExtractor:
+    """An extractor to examine a model by: of its pooled vector, as some models return no tokens.
+
+    Parameters
+    ----------
+    model : str
+        As in `FrozenFeatureExtractor`.
+    **options
+        Its other parameters.
+    """
+    extractor = FrozenFeatureExtractor(model, **options)
+    is_special = extractor._encoder() is not None or extractor.max_tokens is not None
+    return extractor if is_special else extractor.set_params(output="pooled")
+
+
 def _as_extractor(extractor_or_model: FrozenFeatureExtractor | str) -> FrozenFeatureExtractor:
     if isinstance(extractor_or_model, str):
-        return FrozenFeatureExtractor(extractor_or_model)
+        return extractor_for(extractor_or_model)
     if not isinstance(extractor_or_model, FrozenFeatureExtractor):
         raise TypeError(
             f"expected a FrozenFeatureExtractor or the name of a model. Got {type(extractor_or_model).__name__}."

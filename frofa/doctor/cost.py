@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 
 from frofa._engine import CPU_PASS
-from frofa.backbone import Backbone, Output, Request
+from frofa.backbone import Backbone, Request
 from frofa.doctor.finding import Outcome, ok
 from frofa.doctor.subject import Subject
 
@@ -95,9 +95,8 @@ def check_memory(subject: Subject) -> Outcome:
 
 def check_store(subject: Subject) -> Outcome:
     """How much disk the features of a million images take, before compression by the file system."""
-    outputs: tuple[Output, ...] = ("tokens", "pooled")
     parts = []
-    for output in outputs:
+    for output in subject.outputs:
         n_values = subject.features(output).numel() / len(subject.items)
         sizes = ", ".join(f"{name} {n_values * size / 1e3:.4g} GB" for name, size in SIZES.items())
         parts.append(f"{output} {sizes}")

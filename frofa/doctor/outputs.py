@@ -51,7 +51,7 @@ def check_pooling(subject: Subject) -> Outcome:
         sequence = subject.raw()
         head = module.forward_head(sequence, pre_logits=True).float().cpu()
     pairs = {"pooled": (head, "the model's forward_head")}
-    if "tokens" in subject.backbone.layout.widths:
+    if "tokens" in subject.outputs:
         pairs["mean"] = subject.features("tokens").mean(1), "the mean of the tokens"
     if subject.backbone.has_cls_token and isinstance(sequence, Tensor) and sequence.ndim == 3:
         pairs["cls"] = sequence[:, 0].float().cpu(), "the first token"

@@ -14,8 +14,9 @@ def check_batch(subject: Subject) -> Outcome:
     """An image has the same features alone and among others."""
     if len(subject.items) < 2:
         return skipped("takes two images at least")
-    together = subject.features("tokens")
-    alone = [subject.features("tokens", pixels=pixels[None])[0] for pixels in subject.pixels[:4]]
+    output = subject.outputs[0]
+    together = subject.features(output)
+    alone = [subject.features(output, pixels=pixels[None])[0] for pixels in subject.pixels[:4]]
     difference = max(
         relative_difference(one[None], expected[None]) for one, expected in zip(alone, together, strict=False)
     )

@@ -45,6 +45,12 @@ class Subject:
         """The images as the model takes them: float32 (n, 3, H, W), or rows of patches (see `pixels_of`)."""
         return pixels_of(self.backbone, self.items, parse_colour(self.extractor.background))
 
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """Tokens and the pooled vector, as far as the model has them."""
+        both: tuple[Output, ...] = ("tokens", "pooled")
+        return tuple(output for output in both if output in self.backbone.layout.widths)
+
     def features(self, output: Output = "pooled", precision: str = "float32", pixels: Tensor | None = None) -> Tensor:
         """Of the last layer with its norm, float32 on the CPU."""
         return features_of(self.backbone, self.pixels if pixels is None else pixels, output, precision)
