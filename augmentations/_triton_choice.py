@@ -28,9 +28,9 @@ IDENTITY, EQUALIZE, SHARPNESS = 5, 6, 7
 FILLS = {"zero": 0, "mean": 1, "edge": 2}
 VALUES, NEIGHBOURS, MOVED = 0, 1, 2
 """What a kernel does: look at each value alone, at those around it, or at those of another place."""
-TILES = {VALUES: (256, 32, 1, 4), NEIGHBOURS: (32, 64, 8, 4), MOVED: (64, 64, 1, 4)}
+TILES = {VALUES: (64, 64, 1, 4), NEIGHBOURS: (32, 64, 8, 4), MOVED: (64, 64, 1, 4)}
 """Positions and channels of a tile of each kernel, parts of an image, and warps: the fastest of some on an H200."""
-COUNTED, ELEMENTS = 64, 1024
+COUNTED, ELEMENTS = 32, 4096
 """Parts of an image whose values are counted apart, and values that are counted at a time."""
 
 
