@@ -249,7 +249,7 @@ def _choice_kernel(
                 for operation in tl.static_range(5):
                     if code == operation:
                         y = changed(x, value, low, high, mean, operation)
-                if code == 6:
+                if code == 6:  # equalize
                     pixel = to_pixels(x, low, high).to(tl.int32)
                     mapped = tl.load(lookup_ptr + place * BINS + pixel, mask=inside, other=0.0) * (high - low) + low
                     y = tl.where((value > 0) & (high > low), mapped, x)
@@ -282,19 +282,19 @@ def _moved(x_ptr, at, inside, x_token, height, width, code, value, fill, mean):
     middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
     y, x = (at // width).to(tl.float32) - middle_y, (at % width).to(tl.float32) - middle_x
     source_y, source_x = y, x
-    if code == 8:
+    if code == 8:  # rotate
         angle = value * 0.017453292519943295
         source_y, source_x = tl.cos(angle) * y + tl.sin(angle) * x, tl.cos(angle) * x - tl.sin(angle) * y
-    if code == 9:
+    if code == 9:  # shear x
         source_x = x + value * y
-    if code == 10:
+    if code == 10:  # shear y
         source_y = y + value * x
-    if code == 11:
+    if code == 11:  # translate x
         source_x = x - value * width
-    if code == 12:
+    if code == 12:  # translate y
         source_y = y - value * height
     source_y, source_x = source_y + middle_y, source_x + middle_x
-    if fill == 2:
+    if fill == 2:  # edge
         source_y = tl.minimum(tl.maximum(source_y, 0.0), height - 1.0)
         source_x = tl.minimum(tl.maximum(source_x, 0.0), width - 1.0)
     top, left = tl.floor(source_y), tl.floor(source_x)
@@ -309,6 +309,6 @@ def _moved(x_ptr, at, inside, x_token, height, width, code, value, fill, mean):
         read = inside & (weight != 0)[:, None]
         summed += tl.load(x_ptr + index[:, None] * x_token, mask=read, other=0.0).to(tl.float32) * weight[:, None]
         missing -= weight
-    if fill == 1:
+    if fill == 1:  # mean
         summed += missing[:, None] * mean
     return summed
