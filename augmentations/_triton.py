@@ -134,11 +134,15 @@ def fused_pointwise(
 
 @triton.jit
 def _range_kernel(
-    x_ptr, low_ptr, high_ptr, mask_ptr, n_tokens, channels, x_image, x_token, mask_image,
-    MASKED: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
+    x_ptr, low_ptr, high_ptr, mask_ptr, images_ptr, wanted_ptr, n_tokens, channels, share, x_image, x_token, mask_image,
+    MASKED: tl.constexpr, CHOSEN: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """One program an image and part of its positions: the smallest and the largest value of all channels."""
     image, part, n_parts = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
+    if CHOSEN:
+        if tl.load(wanted_ptr + image // share) == 0:
+            return
+        image = tl.load(images_ptr + image)
     low = tl.full([BLOCK_N, BLOCK_C], float("inf"), tl.float32)
     high = tl.full([BLOCK_N, BLOCK_C], float("-inf"), tl.float32)
     for start in range(part * BLOCK_N, n_tokens, n_parts * BLOCK_N):
@@ -157,14 +161,27 @@ def _range_kernel(
     tl.store(high_ptr + image * n_parts + part, tl.max(tl.max(high, 1), 0))
 
 
-def image_range(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Minima and maxima of the parts of each image, (n, PARTS): those of the image are the extremes of them."""
+def image_range(
+    x: Tensor, mask: Tensor | None = None, chosen: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Minima and maxima of the parts of each image, (n, PARTS): those of the image are the extremes of them.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, N, C)
+    mask : Tensor of bool, shape (n, N), default=None
+    chosen : (images, wanted), default=None
+        Images on places that are shared out among some, and which of those want the ranges of theirs: the rest of what
+        is returned is not written. None is all images.
+    """
     n, n_tokens, channels = x.shape
     low, high = (torch.empty((n, PARTS), device=x.device) for _ in range(2))
+    images, wanted = (x, x) if chosen is None else chosen
     with torch.cuda.device_of(x):
-        _range_kernel[(n, PARTS)](
-            x, low, high, _bytes(mask, x), n_tokens, channels, x.stride(0), x.stride(1),
-            0 if mask is None else mask.stride(0), MASKED=mask is not None, BLOCK_N=4, BLOCK_C=512,
+        _range_kernel[(len(images), PARTS)](
+            x, low, high, _bytes(mask, x), images, wanted, n_tokens, channels, len(images) // len(wanted),
+            x.stride(0), x.stride(1), 0 if mask is None else mask.stride(0),
+            MASKED=mask is not None, CHOSEN=chosen is not None, BLOCK_N=4, BLOCK_C=512,
         )  # fmt: skip
     return low, high
 

@@ -22,14 +22,15 @@ from frofa.augmentations.pointwise import Brightness, Contrast, Invert, Posteriz
 from frofa.augmentations.sharpness import BINS, Equalize, Sharpness
 
 POINTWISE = (Brightness, Contrast, Invert, Posterize, Solarize)
+# Codes are ordered by the kernel that knows them; below 5, they are those of `_triton.changed`.
 MOTIONS: dict[type[Augmentation], int] = {Rotate: 8, ShearX: 9, ShearY: 10, TranslateX: 11, TranslateY: 12}
 IDENTITY, EQUALIZE, SHARPNESS = 5, 6, 7
 FILLS = {"zero": 0, "mean": 1, "edge": 2}
 VALUES, NEIGHBOURS, MOVED = 0, 1, 2
 """What a kernel does: look at each value alone, at those around it, or at those of another place."""
-TILES = {VALUES: (256, 32, 4), NEIGHBOURS: (32, 64, 4), MOVED: (64, 64, 4)}
-"""Positions, channels and warps of each kernel: what it looks at is to be in registers."""
-COUNTED, ELEMENTS = 64, 1024
+TILES = {VALUES: (64, 64, 1, 4), NEIGHBOURS: (32, 64, 8, 4), MOVED: (64, 64, 1, 4)}
+"""Positions and channels of a tile of each kernel, parts of an image, and warps: the fastest of some on an H200."""
+COUNTED, ELEMENTS = 32, 4096
 """Parts of an image whose values are counted apart, and values that are counted at a time."""
 
 
@@ -87,41 +88,53 @@ def fused_choice(batch: TokenBatch, params: Params) -> Tensor | None:
     x, places, images = rows(batch.patches), params["places"], params["images"]
     _, n_tokens, channels = x.shape
     n_places, out = len(images), torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    table = _table(tuple(steps), x.device)
+    table, wanted = _table(tuple(steps), x.device)
     share = n_places // len(steps)
     values = _values([drawn for _, drawn in params["parts"]], share, channels, x.device)
     codes = {step.code for step in steps}
-    ranged = any(step.code < MOTIONS[Rotate] and not step.own_range for step in steps)
-    low, high = image_range(x, None) if ranged else (values, values)
+    bounds = image_range(x, chosen=(images, wanted)) if any(map(_has_range, steps)) else (values, values)
     tokens = n_tokens, channels, share, x.stride(0), x.stride(1)
     with torch.cuda.device_of(x):
-        lookup = values
-        if EQUALIZE in codes:
-            counts = torch.empty((n_places, COUNTED, BINS), dtype=torch.int32, device=x.device)
-            lookup = torch.empty((n_places, BINS), device=x.device)
-            options: dict[str, int] = {"CODE": EQUALIZE, "BINS": BINS}
-            _count_kernel[(n_places, COUNTED)](
-                x, counts, images, table, low, high, *tokens, RANGES=PARTS, BLOCK=ELEMENTS, **options
-            )
-            _lookup_kernel[(n_places,)](counts, lookup, table, share, COUNTED=COUNTED, **options)
+        lookup = _lookup(x, images, table, bounds, tokens) if EQUALIZE in codes else values
         for kind in sorted({_kind(code) for code in codes}):
-            block_n, block_c, warps = TILES[kind]
-            _choice_kernel[(triton.cdiv(channels, block_c), n_places)](
-                x, out, images, places, table, values, low, high, lookup, *tokens, *batch.grid,
+            block_n, block_c, parts, warps = TILES[kind]
+            _choice_kernel[(triton.cdiv(channels, block_c), n_places, parts)](
+                x, out, images, places, table, values, *bounds, lookup, *tokens, *batch.grid,
                 KIND=kind, BINS=BINS, RANGES=PARTS, BLOCK_N=min(block_n, max(16, triton.next_power_of_2(n_tokens))),
                 BLOCK_C=block_c, num_warps=warps,
             )  # fmt: skip
     return out
 
 
+def _lookup(
+    x: Tensor, images: Tensor, table: Tensor, bounds: tuple[Tensor, Tensor], tokens: tuple[int, int, int, int, int]
+) -> Tensor:
+    """What `Equalize` maps each bin to, in units of the range, for the places that have it; shape (n_places, BINS)."""
+    n_places, (_, channels, share, *_) = len(images), tokens
+    counts = torch.empty((n_places, COUNTED, BINS), dtype=torch.int32, device=x.device)
+    lookup = torch.empty((n_places, BINS), device=x.device)
+    _count_kernel[(n_places, COUNTED)](
+        x, counts, images, table, *bounds, *tokens,
+        CODE=EQUALIZE, BINS=BINS, RANGES=PARTS, FLAT=x.stride(1) == channels, BLOCK=ELEMENTS,
+    )  # fmt: skip
+    _lookup_kernel[(n_places,)](counts, lookup, table, share, CODE=EQUALIZE, BINS=BINS, COUNTED=COUNTED)
+    return lookup
+
+
 def _kind(code: int) -> int:
     return VALUES if code < SHARPNESS else NEIGHBOURS if code == SHARPNESS else MOVED
 
 
+def _has_range(step: Step) -> bool:
+    """Whether a step looks at the range of whole images."""
+    return step.code < MOTIONS[Rotate] and step.code != IDENTITY and not step.own_range
+
+
 @lru_cache(maxsize=64)
-def _table(steps: tuple[Step, ...], device: torch.device) -> Tensor:
-    """The steps on a device, copied there once: the host waits for every such copy."""
-    return torch.tensor(steps, dtype=torch.int32, device=device)
+def _table(steps: tuple[Step, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Steps on a device, and which have a range; copied there once, since the host waits for every such copy."""
+    wanted = [_has_range(step) for step in steps]
+    return tuple(torch.tensor(part, dtype=torch.int32, device=device) for part in (steps, wanted))  # type: ignore[return-value]
 
 
 def _values(drawn: Sequence[Params], size: int, channels: int, device: torch.device) -> Tensor:
@@ -134,7 +147,7 @@ def _values(drawn: Sequence[Params], size: int, channels: int, device: torch.dev
 @triton.jit
 def _count_kernel(
     x_ptr, counts_ptr, images_ptr, table_ptr, low_ptr, high_ptr, n_tokens, channels, share, x_image, x_token,
-    CODE: tl.constexpr, BINS: tl.constexpr, RANGES: tl.constexpr, BLOCK: tl.constexpr,
+    CODE: tl.constexpr, BINS: tl.constexpr, RANGES: tl.constexpr, FLAT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One program a place and part of its image: how many values lie in each bin of the range."""
     place, part, n_parts = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
@@ -146,10 +159,14 @@ def _count_kernel(
     counts = tl.zeros([BINS], tl.int32)
     beyond = 0
     size = n_tokens * channels
+    x_ptr += image * x_image
     for start in range(part * BLOCK, size, n_parts * BLOCK):
         at = start + tl.arange(0, BLOCK)
         inside = at < size
-        x = tl.load(x_ptr + image * x_image + at // channels * x_token + at % channels, mask=inside, other=0.0)
+        offset = at
+        if not FLAT:
+            offset = at // channels * x_token + at % channels
+        x = tl.load(x_ptr + offset, mask=inside, other=0.0)
         pixel = to_pixels(x.to(tl.float32), low, high).to(tl.int32)
         counts += tl.histogram(tl.where(inside, pixel, 0), BINS)
         beyond += tl.sum((at >= size).to(tl.int32), 0)
@@ -181,7 +198,7 @@ def _choice_kernel(
     n_tokens, channels, share, x_image, x_token, height, width,
     KIND: tl.constexpr, BINS: tl.constexpr, RANGES: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """One program a place and block of channels. The tile is read twice, once for its range and means."""
+    """One program a place, block of channels and part of the image, which is read before for its range or mean."""
     place = tl.program_id(1)
     table_ptr += place // share * 4
     code, own_range = tl.load(table_ptr), tl.load(table_ptr + 1)
@@ -201,7 +218,12 @@ def _choice_kernel(
     lows = tl.full([BLOCK_C], float("inf"), tl.float32)
     highs = tl.full([BLOCK_C], float("-inf"), tl.float32)
     total = tl.zeros([BLOCK_C], tl.float32)
-    for start in range(0, n_tokens, BLOCK_N):
+    seen = n_tokens
+    if KIND == 2:
+        seen = tl.where(fill == 1, n_tokens, 0)  # for the mean
+    elif own_range == 0:
+        seen = tl.where(code == 1, n_tokens, 0)  # contrast
+    for start in range(0, seen, BLOCK_N):
         inside = (start + position < n_tokens)[:, None] & in_channels[None, :]
         x = tl.load(x_ptr + (start + position)[:, None] * x_token, mask=inside, other=0.0).to(tl.float32)
         if KIND != 2:
@@ -213,7 +235,7 @@ def _choice_kernel(
         lows = tl.zeros([BLOCK_C], tl.float32) + tl.min(tl.load(low_ptr + ranges), 0)
         highs = tl.zeros([BLOCK_C], tl.float32) + tl.max(tl.load(high_ptr + ranges), 0)
     low, high, mean = lows[None, :], highs[None, :], (total / n_tokens)[None, :]
-    for start in range(0, n_tokens, BLOCK_N):
+    for start in range(tl.program_id(2) * BLOCK_N, n_tokens, tl.num_programs(2) * BLOCK_N):
         at = start + position
         inside = (at < n_tokens)[:, None] & in_channels[None, :]
         if KIND == 2:
@@ -227,7 +249,7 @@ def _choice_kernel(
                 for operation in tl.static_range(5):
                     if code == operation:
                         y = changed(x, value, low, high, mean, operation)
-                if code == 6:
+                if code == 6:  # equalize
                     pixel = to_pixels(x, low, high).to(tl.int32)
                     mapped = tl.load(lookup_ptr + place * BINS + pixel, mask=inside, other=0.0) * (high - low) + low
                     y = tl.where((value > 0) & (high > low), mapped, x)
@@ -260,19 +282,19 @@ def _moved(x_ptr, at, inside, x_token, height, width, code, value, fill, mean):
     middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
     y, x = (at // width).to(tl.float32) - middle_y, (at % width).to(tl.float32) - middle_x
     source_y, source_x = y, x
-    if code == 8:
+    if code == 8:  # rotate
         angle = value * 0.017453292519943295
         source_y, source_x = tl.cos(angle) * y + tl.sin(angle) * x, tl.cos(angle) * x - tl.sin(angle) * y
-    if code == 9:
+    if code == 9:  # shear x
         source_x = x + value * y
-    if code == 10:
+    if code == 10:  # shear y
         source_y = y + value * x
-    if code == 11:
+    if code == 11:  # translate x
         source_x = x - value * width
-    if code == 12:
+    if code == 12:  # translate y
         source_y = y - value * height
     source_y, source_x = source_y + middle_y, source_x + middle_x
-    if fill == 2:
+    if fill == 2:  # edge
         source_y = tl.minimum(tl.maximum(source_y, 0.0), height - 1.0)
         source_x = tl.minimum(tl.maximum(source_x, 0.0), width - 1.0)
     top, left = tl.floor(source_y), tl.floor(source_x)
@@ -287,6 +309,6 @@ def _moved(x_ptr, at, inside, x_token, height, width, code, value, fill, mean):
         read = inside & (weight != 0)[:, None]
         summed += tl.load(x_ptr + index[:, None] * x_token, mask=read, other=0.0).to(tl.float32) * weight[:, None]
         missing -= weight
-    if fill == 1:
+    if fill == 1:  # mean
         summed += missing[:, None] * mean
     return summed

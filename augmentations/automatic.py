@@ -49,9 +49,9 @@ class RandAugment(Composition):
     Notes
     -----
     Several of the operations need tokens on a grid, so that pooled features take `operations` of their own. The images
-    of a batch are shared out among the operations, as in `RandomChoice`. A dozen operations on a dozenth of
-    the batch each are many small kernels: on a GPU they take as long as their launches do, about a dozen times one
-    operation on the whole batch.
+    of a batch are shared out among the operations, as in `RandomChoice`. On a GPU, a round takes about as long as one
+    geometric operation on the whole batch, if tokens lie on one grid, none is hidden and all operations are among the
+    default ones (in any variant, but for equalize in c2); otherwise each operation takes kernels of its own.
 
     References
     ----------

@@ -44,7 +44,9 @@ EVERY += [A.Rotate(fill="edge"), A.Rotate(fill="zero"), A.InceptionCrop(), A.Pat
 EVERY += [A.ChannelDropout(), A.RandomApply([A.Crop()]), A.RandomChoice([A.Crop(), A.Brightness()])]
 EVERY += [
     RandAugment(operations=[Brightness(), Rotate()]),
+    RandAugment(1, level=0.9),
     A.TrivialAugment(),
+    A.RandomChoice([A.Sharpness(variant="c2", clip=False), A.Equalize(), A.Rotate(fill="edge"), A.ShearX(fill="zero")]),
     A.Sequential([A.Brightness(), A.Posterize()]),
 ]
 
