@@ -246,7 +246,8 @@ def test_the_store_and_the_number_of_jobs_come_back(
     image_paths: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for store in ("features", tmp_path / "features", FeatureStore("features")):
+    stores: list[Any] = ["features", tmp_path / "features", FeatureStore("features")]
+    for store in stores:
         extractor = FrozenFeatureExtractor(output="pooled", store=store, n_jobs=2, batch_size=5)
         frofa.save(make_pipeline(extractor, PCA(2)).fit(image_paths), "model.frofa")
         monkeypatch.chdir(tmp_path.parent)
