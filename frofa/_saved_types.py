@@ -110,12 +110,12 @@ def _own_types() -> dict[str, type]:
     from frofa.pretrained import PretrainedHead
 
     abstract = {"Augmentation", "FeatureImage", "TokenBatch", "Variant"}
-    other = {"BatchFallbackWarning", "BatchedSearchCV", "CheckpointError", "RaggedTokens"}
+    heads = {name: getattr(estimators, name) for name in estimators.__all__}
     types: dict[str, type] = {
         "frofa.FrozenFeatureExtractor": FrozenFeatureExtractor,
         "frofa.PretrainedHead": PretrainedHead,
     }
-    types |= {f"frofa.estimators.{name}": getattr(estimators, name) for name in estimators.__all__ if name not in other}
+    types |= {f"frofa.estimators.{name}": kind for name, kind in heads.items() if _is_head(kind)}
     return types | {
         f"frofa.augmentations.{name}": getattr(augmentations, name)
         for name in augmentations.__all__
