@@ -6,6 +6,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+SKLEARN = "sklearn."
 TRANSFORMED = "_sklearn_output_config"
 """What `set_output` chose; any scikit-learn transformer may have it."""
 
@@ -63,15 +64,34 @@ class SavedType:
 
 
 @cache
-def saved_types() -> Mapping[str, SavedType]:
-    """All types, by the names that they have in files."""
-    types = {name: SavedType(kind, numeric=_is_head(kind)) for name, kind in _own_types().items()}
-    for module, rows in _SKLEARN.items():
-        found = import_module(f"sklearn.{module}")
-        for name, row in rows.items():
-            if hasattr(found, name):  # not all are in every version
-                types[f"sklearn.{name}"] = SavedType(getattr(found, name), **row)
-    return types
+def saved_type(name: str) -> SavedType | None:
+    """The type of this name in files, imported now if it was not; None if there is none."""
+    if name in _own_types():
+        kind = _own_types()[name]
+        return SavedType(kind, numeric=_is_head(kind))
+    module, row = _rows().get(name, (None, {}))
+    found = getattr(import_module(f"sklearn.{module}"), name.removeprefix(SKLEARN), None) if module else None
+    return None if found is None else SavedType(found, **row)  # not all are in every version
+
+
+def name_of(kind: type) -> str | None:
+    """The name of a type in files; None if it cannot be saved."""
+    own = (f"{package}.{kind.__name__}" for package in ("frofa", "frofa.estimators", "frofa.augmentations"))
+    for name in (*own, SKLEARN + kind.__name__):
+        if (found := saved_type(name)) is not None and found.kind is kind:
+            return name
+    return None
+
+
+def sklearn_names() -> list[str]:
+    """The public types of scikit-learn that may be saved."""
+    names = (name.removeprefix(SKLEARN) for name in _rows())
+    return sorted(name for name in names if not name.startswith("_"))
+
+
+@cache
+def _rows() -> dict[str, tuple[str, dict[str, Any]]]:
+    return {SKLEARN + name: (module, row) for module, rows in _SKLEARN.items() for name, row in rows.items()}
 
 
 @cache
@@ -83,18 +103,19 @@ def saved_functions() -> Mapping[str, Callable[..., Any]]:
     return {f"sklearn.{name}": getattr(feature_selection, name) for name in names}
 
 
+@cache
 def _own_types() -> dict[str, type]:
     from frofa import augmentations, estimators
     from frofa.extractor import FrozenFeatureExtractor
     from frofa.pretrained import PretrainedHead
 
     abstract = {"Augmentation", "FeatureImage", "TokenBatch", "Variant"}
-    other = {"BatchFallbackWarning", "BatchedSearchCV", "CheckpointError", "RaggedTokens"}
+    heads = {name: getattr(estimators, name) for name in estimators.__all__}
     types: dict[str, type] = {
         "frofa.FrozenFeatureExtractor": FrozenFeatureExtractor,
         "frofa.PretrainedHead": PretrainedHead,
     }
-    types |= {f"frofa.estimators.{name}": getattr(estimators, name) for name in estimators.__all__ if name not in other}
+    types |= {f"frofa.estimators.{name}": kind for name, kind in heads.items() if _is_head(kind)}
     return types | {
         f"frofa.augmentations.{name}": getattr(augmentations, name)
         for name in augmentations.__all__

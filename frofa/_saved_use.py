@@ -40,19 +40,29 @@ def try_out(estimator: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     if not np.isfinite(getattr(estimator, "coef_", 0)).all():
         raise SavedFileError(f"the coefficients of {name} are not finite")
     try:
-        _use(estimator, np.ones((1, int(width))))
+        _use(estimator, _row(estimator, int(width)))
     except Exception as error:  # NumPy's, PyTorch's, scikit-learn's
         raise SavedFileError(f"the parts of {name} do not fit together: {type(error).__name__}: {error}") from error
 
 
-def _use(estimator: Any, row: npt.NDArray[np.float64]) -> None:
+def _row(estimator: Any, width: int) -> Any:
+    """One row of ones, with the names of columns where the estimator was fitted to a data frame."""
+    ones = np.ones((1, width))
+    if not hasattr(estimator, "feature_names_in_"):
+        return ones
+    import pandas as pd
+
+    return pd.DataFrame(ones, columns=estimator.feature_names_in_)
+
+
+def _use(estimator: Any, row: Any) -> None:
     from frofa.estimators._base import FeatureClassifier
 
     copied = copy(estimator)
     if isinstance(copied, FeatureClassifier):
         copied.n_views = 0  # views are of tokens
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of names of columns, and of what was so when it was fitted
+        warnings.simplefilter("ignore")  # of what was so when it was fitted
         for method in METHODS:
             if hasattr(copied, method):
                 with suppress(NotImplementedError):  # of a solver that does not transform

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
+from types import FunctionType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.model_selection._search import BaseSearchCV
 
 from frofa._files import expand_home
 from frofa._saved_encoder import AbsentEncoder, saved_model
-from frofa._saved_types import SavedType, saved_functions, saved_types
+from frofa._saved_types import SavedType, name_of, saved_functions, saved_type, sklearn_names
 from frofa._saved_use import try_out
 from frofa.estimators._device import resolve_device
 from frofa.exceptions import SavedFileError
@@ -53,10 +54,11 @@ def encode(value: Any, arrays: Arrays, where: str) -> Any:
         return plain
     if isinstance(value, BaseSearchCV) and hasattr(value, "best_estimator_"):
         return encode(value.best_estimator_, arrays, where)
-    for name, row in saved_types().items():
-        if type(value) is row.kind:
-            return _encode_object(name, row, value, arrays, where)
-    raise _unknown(value, where)
+    name = name_of(type(value))
+    row = None if name is None else saved_type(name)
+    if name is None or row is None:
+        raise _unknown(value, where)
+    return _encode_object(name, row, value, arrays, where)
 
 
 def _encode_plain(value: Any) -> Any:
@@ -74,9 +76,10 @@ def _encode_plain(value: Any) -> Any:
     if isinstance(value, date):
         kind = "timestamp" if type(value).__module__.startswith("pandas") else type(value).__name__
         return {kind: value.isoformat()}
-    for name, function in saved_functions().items():
-        if value is function:
-            return {"function": name}
+    if isinstance(value, FunctionType):
+        for name, function in saved_functions().items():
+            if value is function:
+                return {"function": name}
     return None
 
 
@@ -120,8 +123,7 @@ def _unknown(value: Any, where: str) -> SavedFileError:
     name = type(value).__name__
     if isinstance(value, BaseSearchCV):
         return SavedFileError(f"cannot save {where}, a {name} without a best_estimator_: fit it, with refit=True.")
-    known = sorted(kind.removeprefix("sklearn.") for kind in saved_types() if kind.startswith("sklearn."))
-    listed = ", ".join(kind for kind in known if not kind.startswith("_"))
+    listed = ", ".join(sklearn_names())
     return SavedFileError(
         f"cannot save {where}, a {name}: expected frofa's own estimators and augmentations, or scikit-learn's {listed}."
     )
@@ -202,7 +204,7 @@ class Reader:
 
     def _object(self, value: dict[str, Any]) -> Any:
         name = value["type"]
-        row = saved_types().get(name) if isinstance(name, str) else None
+        row = saved_type(name) if isinstance(name, str) else None
         if row is None:
             raise SavedFileError(f"the file names an unknown type, {name!r:.80}")
         params = {key: self.read(item) for key, item in value["params"].items()}

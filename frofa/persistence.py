@@ -29,22 +29,26 @@ READABLE = (1, 2)
 def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     """Save an estimator, or a pipeline that starts with the extractor.
 
-    The file holds parameters, fitted state and frofa's version; of an extractor, its model's name and the digest of its
-    weights, but neither the weights nor the store. Of a custom encoder it holds the spec, and `load`
-    takes the encoder. The estimator is not changed.
+    The file holds parameters, fitted state and the versions of frofa and scikit-learn; of an extractor, its model's
+    name, the digest of its weights and the path of its store, but neither the weights nor the store. Of a custom
+    encoder it holds the spec, and `load` takes the encoder. The estimator is not changed.
+
+    What can be saved are frofa's own estimators and augmentations, and of scikit-learn: linear models, discriminant
+    analysis, naive Bayes and neighbours; scalers, `PCA` and selections of features; calibration, voting, stacking and
+    one-versus-rest; `Pipeline`, `FeatureUnion` and `ColumnTransformer`. Of a search, at the top or inside, its
+    ``best_estimator_`` is saved, and `load` returns that. Labels may be text, numbers, truth values and dates.
 
     Parameters
     ----------
     estimator : estimator
-        A head, an augmentation, an extractor, or a pipeline of these and scikit-learn's `StandardScaler` and
-        `Normalizer`. Of a search, save its ``best_estimator_``.
+        Fitted or not.
     path : path
         A file, by custom ``*.frofa``; an existing one is replaced, at once or not at all.
 
     Raises
     ------
     SavedFileError
-        If the estimator, or something in it, is of another type; the message names it.
+        If the estimator, or something in it, is of another type; the message names it and lists what can be saved.
 
     Examples
     --------
@@ -74,6 +78,9 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
 def load(path: str | os.PathLike[str], *, device: str | None = None, encoder: "Encoder | None" = None) -> Any:
     """Load what `save` wrote. Nothing in the file is executed: types are taken from a fixed list.
 
+    Files of frofa 0.1.0 are read, too. The store of an extractor comes back if its directory is on this machine or can
+    be made there; otherwise the extractor has none. Every fitted part is tried on one row of numbers.
+
     Parameters
     ----------
     path : path
@@ -92,8 +99,9 @@ def load(path: str | os.PathLike[str], *, device: str | None = None, encoder: "E
     Raises
     ------
     SavedFileError
-        If the file is damaged or was changed, is of another format version, or names an unknown type; or if it needs a
-        custom encoder, and `encoder` is not given or has another spec, or is given and not needed.
+        If the file is damaged or was changed, is of another format version, names an unknown type or does not fit
+        together, as what another scikit-learn wrote may not; or if it needs a custom encoder, and `encoder` is not
+        given or has another spec, or is given and not needed.
     FileNotFoundError
         If there is no such file.
     """

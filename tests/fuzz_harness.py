@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 import numpy as np
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.strategies import SearchStrategy
 from PIL import UnidentifiedImageError
@@ -32,6 +32,7 @@ from frofa.exceptions import FrofaError
 MINUTES = float(os.environ.get("FROFA_FUZZ_MINUTES", "0"))
 LIMIT = 30
 """Seconds after which an example counts as one that hangs."""
+PHASES = (Phase.generate, Phase.shrink)
 PUBLIC = (FrofaError, ValueError, TypeError, OSError)
 RAW = (json.JSONDecodeError, UnicodeError, np.linalg.LinAlgError, UnidentifiedImageError)
 """Errors of other libraries that are public ones only by descent."""
@@ -88,6 +89,7 @@ class Fuzz:
             max_examples=examples,
             derandomize=not self.seconds,
             database=None,
+            phases=PHASES,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         )
@@ -118,7 +120,7 @@ def _limited(example: object) -> Iterator[None]:
         return
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, LIMIT)
-    faulthandler.dump_traceback_later(5 * LIMIT, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(5 * LIMIT, exit=True, file=sys.__stderr__ or 2)
     try:
         yield
     finally:

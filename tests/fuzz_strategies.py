@@ -368,7 +368,7 @@ def arrays(draw: st.DrawFn, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     rng = np.random.default_rng(draw(st.integers(0, 3)))
     values = rng.normal(size=shape) * draw(st.sampled_from(SCALES))
     if values.size and draw(st.booleans()):
-        place = tuple(draw(st.sampled_from([0, -1, slice(None)])) for _ in shape)
+        place: Any = tuple(draw(st.sampled_from([0, -1, slice(None)])) for _ in shape)
         values[place] = draw(st.sampled_from([0.0, 1.0, 5e7, 1e20, 1e300, np.nan, np.inf, -np.inf]))
     kind = draw(
         st.sampled_from(

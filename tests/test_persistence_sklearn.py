@@ -44,7 +44,8 @@ from sklearn.svm import LinearSVC
 
 import frofa
 from frofa import FeatureStore, FrozenFeatureExtractor
-from frofa.estimators import BatchedSearchCV, PrototypeClassifier, RidgeProbeClassifier
+from frofa.augmentations import Brightness, Rotate, Sequential
+from frofa.estimators import BatchedSearchCV, MAPClassifier, PrototypeClassifier, RaggedTokens, RidgeProbeClassifier
 from frofa.exceptions import SavedFileError
 
 RNG = np.random.default_rng(0)
@@ -192,6 +193,9 @@ def test_categories_and_named_columns(tmp_path: Path) -> None:
     assert loaded[0].transform(frame).equals(pipeline[0].transform(frame))
     np.testing.assert_array_equal(loaded.predict_proba(frame), pipeline.predict_proba(frame))
     assert loaded.feature_names_in_.tolist() == list("abcdef")
+    columns = ColumnTransformer([("pca", PCA(2), ["b", "d"])], remainder="passthrough")
+    calibrated = CalibratedClassifierCV(make_pipeline(columns, GaussianNB()), cv=3).fit(frame, LABELS)
+    np.testing.assert_array_equal(again(calibrated, tmp_path).predict_proba(frame), calibrated.predict_proba(frame))
 
 
 @pytest.mark.parametrize("kind", [GridSearchCV, BatchedSearchCV])
@@ -202,6 +206,26 @@ def test_of_a_search_the_best_estimator_is_saved(kind: Any, tmp_path: Path) -> N
     np.testing.assert_array_equal(loaded.predict_proba(X), search.predict_proba(X))
     inside = again(make_pipeline(StandardScaler(), search).fit(X, LABELS), tmp_path)
     assert isinstance(inside[-1], PrototypeClassifier)
+
+
+def test_heads_on_tokens_are_saved_with_all_that_they_do_to_views(tmp_path: Path) -> None:
+    tokens = RNG.normal(size=(36, 5, 6)).astype(np.float32)
+    augment = Sequential([Rotate(), Brightness(0.2)])
+    options: dict[str, Any] = {
+        "n_steps": 2,
+        "n_prefix": 1,
+        "grid": (2, 2),
+        "n_views": 2,
+        "random_state": 0,
+        "device": "cpu",
+        "num_heads": 2,
+    }
+    head = MAPClassifier(augment, **options).fit(tokens, LABELS)
+    np.testing.assert_array_equal(again(head, tmp_path).predict_proba(tokens), head.predict_proba(tokens))
+    ragged = RaggedTokens(tokens.reshape(-1, 6), np.tile([[5, 1]], (36, 1)))
+    for kind in (PrototypeClassifier(), MAPClassifier(n_steps=2, random_state=0, device="cpu", num_heads=2)):
+        kind.fit(ragged, LABELS)
+        np.testing.assert_array_equal(again(kind, tmp_path).predict_proba(ragged), kind.predict_proba(ragged))
 
 
 def test_arrays_keep_the_order_of_their_values(tmp_path: Path) -> None:
@@ -246,7 +270,8 @@ def test_the_store_and_the_number_of_jobs_come_back(
     image_paths: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for store in ("features", tmp_path / "features", FeatureStore("features")):
+    stores: list[Any] = ["features", tmp_path / "features", FeatureStore("features")]
+    for store in stores:
         extractor = FrozenFeatureExtractor(output="pooled", store=store, n_jobs=2, batch_size=5)
         frofa.save(make_pipeline(extractor, PCA(2)).fit(image_paths), "model.frofa")
         monkeypatch.chdir(tmp_path.parent)
