@@ -67,10 +67,12 @@ class Goal(NamedTuple):
     def distance(self, gradient: Tensor, slope: Tensor, value: Tensor) -> Tensor:
         """How far from solved problems (B,) are, at most 1 where they are: by the gradient, and then by the objective.
 
-        Along the Newton direction, half the slope (B, 1, 1) is the distance from the minimum.
+        Along the Newton direction, half the slope (B, 1, 1) is the distance from the minimum; which is no more than the
+        objective itself, as that is never negative.
         """
         steepness = gradient.abs().amax((1, 2)).double() / self.gradient
-        return torch.maximum(steepness, -0.5 * slope[:, 0, 0] / (self.relative * value).clamp(min=self.least))
+        left = torch.minimum(-0.5 * slope[:, 0, 0], value)
+        return torch.maximum(steepness, left / (self.relative * value).clamp(min=self.least))
 
 
 class State(NamedTuple):
