@@ -38,9 +38,7 @@ class Batch:
         that are penalised, and all is in float64. None is 1.
     """
 
-    def __init__(
-        self, features: Tensor, codes: Tensor, weights: Tensor, n_classes: int, units: Tensor | None = None
-    ):
+    def __init__(self, features: Tensor, codes: Tensor, weights: Tensor, n_classes: int, units: Tensor | None = None):
         self.exact = features
         self.fast = features.float()
         self.rough = True  # whether float32 does for scores and weights, too, at first

@@ -151,7 +151,7 @@ class Descent:
 
     def _end(self) -> tuple[State, Solution]:
         """The best that was found, or where it all began, if steps that rounding misled have led uphill."""
-        if self.stage.tol is not None and not self.done.all():
+        if not self.done.all():
             found, start = (state.check(self.batch, exact=False) for state in (self.best, self.start))
             uphill = (self._objective(found) > self._objective(start))[:, None, None]
             self.best = State(*(torch.where(uphill, *pair) for pair in zip(start, found, strict=True)))
