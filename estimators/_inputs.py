@@ -1,6 +1,6 @@
 """The boundary of the heads: features, labels and weights of whatever kind as arrays, and what no head computes with."""
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator
 from numbers import Real
 from typing import Any
 
@@ -38,7 +38,7 @@ def check_magnitude(values: Array, dtype: npt.DTypeLike, name: str) -> None:
 
 def check_not_empty(shape: tuple[int, ...], name: str) -> None:
     """Raise a ValueError in the name of an estimator if tokens of a shape (n, N, C) are none, or have no features."""
-    if not all(shape[1:]):
+    if shape[0] and not all(shape[1:]):
         raise ValueError(f"{name} needs one token or more of one feature or more. Got tokens of shape {shape}.")
 
 
@@ -67,7 +67,7 @@ def as_features(X: Any) -> Any:
     """
     if isinstance(X, Tensor):
         return _values(X)
-    if X is None or isinstance(X, (str, bytes, Mapping, Set, Iterator)):
+    if X is None or isinstance(X, (str, bytes, dict, set, Iterator)):
         raise TypeError(
             "expected features of shape (n, C) or tokens of shape (n, N, C): an array, a tensor, a data frame, a list "
             f"of samples or RaggedTokens. Got {type(X).__name__}."

@@ -13,8 +13,8 @@ DENSE = 512
 """Weights of a problem up to which its Hessian is inverted as it is."""
 
 LEAST, MOST = 1e-20, 1e16
-"""Bounds of the penalty of the mean cross-entropy, the second one in units of the features: beyond them, nothing that
-it changes in probabilities is more than rounding."""
+"""Bounds of the penalty of the mean cross-entropy: beyond them, nothing that it changes in probabilities is more than
+rounding. Where features were divided by something large, some may be small now, and the first is as much smaller."""
 RIDGES = (1e-9, 1e-7, 1e-5, 1e-3)
 """Added to the unit diagonal of a Hessian, one after another, until it has a Cholesky factor."""
 
@@ -88,7 +88,8 @@ class Batch:
 
     def penalty(self, C: float) -> Tensor:
         """Penalty (B, 1, D) that makes C times the summed cross-entropy of the mean one."""
-        penalty = ((1 / (C * self.total)).clamp(min=LEAST) / self.squared_units).clamp(max=MOST)
+        least = LEAST / self.squared_units.clamp(min=1)
+        penalty = torch.maximum(1 / (C * self.total * self.squared_units), least).clamp(max=MOST)
         penalty = penalty[:, None, None].repeat(1, 1, self.exact.shape[2])
         penalty[:, :, -1] = 0
         return penalty

@@ -67,10 +67,12 @@ class Goal(NamedTuple):
     def distance(self, gradient: Tensor, slope: Tensor, value: Tensor) -> Tensor:
         """How far from solved problems (B,) are, at most 1 where they are: by the gradient, and then by the objective.
 
-        Along the Newton direction, half the slope (B, 1, 1) is the distance from the minimum.
+        Along the Newton direction, half the slope (B, 1, 1) is the distance from the minimum; which is no more than the
+        objective itself, as that is never negative.
         """
         steepness = gradient.abs().amax((1, 2)).double() / self.gradient
-        return torch.maximum(steepness, -0.5 * slope[:, 0, 0] / (self.relative * value).clamp(min=self.least))
+        left = torch.minimum(-0.5 * slope[:, 0, 0], value)
+        return torch.maximum(steepness, left / (self.relative * value).clamp(min=self.least))
 
 
 class State(NamedTuple):
@@ -149,7 +151,7 @@ class Descent:
 
     def _end(self) -> tuple[State, Solution]:
         """The best that was found, or where it all began, if steps that rounding misled have led uphill."""
-        if self.stage.tol is not None and not self.done.all():
+        if not self.done.all():
             found, start = (state.check(self.batch, exact=False) for state in (self.best, self.start))
             uphill = (self._objective(found) > self._objective(start))[:, None, None]
             self.best = State(*(torch.where(uphill, *pair) for pair in zip(start, found, strict=True)))

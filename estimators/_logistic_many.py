@@ -25,8 +25,9 @@ STRIDE = 10.0
 FREE = 1e18
 """Curvature of the loss in units of the penalty beyond which the way to a larger C has no more steps: what is left of
 the penalty there is rounding."""
-HEAVY = 1e10
-"""Penalty of the mean cross-entropy from which weights are too small to be squared in float32."""
+LIGHT, HEAVY = 1e-11, 1e10
+"""Penalties of the mean cross-entropy beyond which float32 misleads: below the first, the loss may be all rounding;
+above the second, weights are too small to be squared."""
 SPAN = 2.0**10
 """Root mean square of the largest channel up to which, and down to the inverse of which, features stay as they are."""
 GPU_SHARE = 0.5
@@ -177,7 +178,7 @@ def _solve_batch(chains: Sequence[Chain], device: torch.device) -> Iterator[list
     batch = Batch(x, codes, weights, chains[0].n_classes, units if (units != 1).any() else None)
     curvature = float((batch.scales[:, :, :-1].sum((1, 2)) * batch.total * batch.squared_units).max())
     path = _steps_to(chains[0].stages, curvature, batch.n_scores)
-    if float(batch.penalty(path[0].C).max()) > HEAVY:
+    if float(batch.penalty(path[0].C).max()) > HEAVY or float(batch.penalty(path[-1].C)[:, :, 0].min()) < LIGHT:
         batch.use_float64()
     small = not batch.dense and x.numel() * batch.n_scores <= SHORT
     solve = replay_path if small and device.type == "cuda" else solve_path
@@ -221,6 +222,8 @@ class _Span(NamedTuple):
 
 def _restore(spans: Sequence[_Span], solved: Tensor, coefs: Array) -> tuple[Array, Array]:
     """Fill in the weights (B, n_scores, C) for features as given; also returned are the intercepts (B, n_scores)."""
+    if solved.shape[1] > 1:
+        solved = solved - solved.mean(1, keepdim=True)  # which changes no probability, and has the least square
     parts = [solved[i, :, : span.width] / span.unit for i, span in enumerate(spans)]
     parts = [part if span.basis is None else part @ span.basis.T for part, span in zip(parts, spans, strict=True)]
     restored = torch.stack(parts)

@@ -12,7 +12,7 @@ BIAS = 100.0
 """Value of the constant feature: the intercept is penalised, but 10^4 times less than a weight."""
 EPSILON = 1e-5
 """Added to standard deviations."""
-ROUNDING = np.finfo(np.float64).eps
+ROUNDING = 1e-12
 """The least that is left of a sample, where a penalty near zero lets a fit go through all samples."""
 
 

@@ -39,7 +39,7 @@ def expected_failures(estimator: Any) -> dict[str, str]:
             "check_sample_weight_equivalence_on_dense_data": "trained in float32: probabilities agree to 1e-6, the "
             "check asks for 1e-7 (test_map.py holds them to 1e-5)"
         }
-    if estimator.augment is not None:
+    if estimator.get_params().get("augment") is not None:
         return {
             "check_sample_weight_equivalence_on_dense_data": "a sample that comes twice gets twice as many random "
             "copies, one that weighs twice does not (test_probe_augmentation.py asks for what holds)"

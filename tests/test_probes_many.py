@@ -97,13 +97,11 @@ def test_what_one_job_raises_harms_no_other() -> None:
         check_is_fitted(head)
 
 
-def test_classes_without_weight_are_errors_of_their_rows_only() -> None:
+def test_rows_without_weight_are_errors_of_their_jobs_only() -> None:
     X, y = gaussian(60, 20)
     weights = np.where(np.arange(60) < 57, 0.0, 1.0)
-    weights[:3] = 1, 1, 0
-    weights[57:] = 1
     jobs = [Job(PrototypeClassifier(), np.arange(57)), Job(PrototypeClassifier(), np.arange(60))]
     poor, rich = fit_many(X, y, jobs, sample_weight=weights)
     assert isinstance(poor, ValueError)
-    assert "[2]" in str(poor)
+    assert "at least one" in str(poor)
     check_is_fitted(rich)

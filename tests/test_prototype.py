@@ -68,10 +68,17 @@ def test_sample_weights_equal_repetition() -> None:
     np.testing.assert_allclose(weighted.mean_, repeated.mean_, atol=1e-12)
 
 
-def test_class_without_positive_weight_is_named() -> None:
+def test_class_without_positive_weight_is_kept_and_never_predicted() -> None:
     X, y = support()
-    with pytest.raises(ValueError, match=rf"positive weight of every class\. Got none of \['{CLASSES[1]}'\]"):
-        PrototypeClassifier().fit(X, y, np.where(y == CLASSES[1], 0.0, 1.0))
+    rest = y != CLASSES[1]
+    head = PrototypeClassifier().fit(X, y, rest.astype(float))
+    without = PrototypeClassifier().fit(X[rest], y[rest])
+    kept = head.classes_ != CLASSES[1]
+    assert head.classes_.tolist() == sorted(CLASSES)
+    np.testing.assert_allclose(head.predict_proba(X)[:, kept], without.predict_proba(X), rtol=1e-12)
+    assert not head.predict_proba(X)[:, ~kept].any()
+    assert np.isfinite(head.decision_function(X)).all()
+    np.testing.assert_array_equal(head.predict(X), without.predict(X))
 
 
 def test_two_classes_have_one_score_that_of_the_second() -> None:

@@ -81,7 +81,7 @@ HEADS = [
 @pytest.mark.parametrize("head", HEADS, ids=lambda head: type(head).__name__)
 def test_equal_grids_give_exactly_what_an_array_gives(head: Any, dtype: Any) -> None:
     tokens = dense(dtype)
-    params = {"grid": (3, 4)} if head.augment is not None else {}
+    params = {"grid": (3, 4)} if head.get_params().get("augment") is not None else {}
     expected = clone(head).set_params(**params).fit(tokens, LABELS, WEIGHTS)
     found = clone(head).fit(as_ragged(tokens, 3, 4), LABELS, WEIGHTS)
     assert np.array_equal(found.predict_proba(as_ragged(tokens, 3, 4)), expected.predict_proba(tokens))
