@@ -1,23 +1,16 @@
 """From a Pillow image of any mode to an upright one of 8 bits a channel."""
 
 from contextlib import suppress
+from numbers import Integral
 from typing import Any, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 from PIL import ExifTags, Image, ImageColor, TiffTags
 
 Colour: TypeAlias = "tuple[int, int, int]"
 SILVER: Colour = (192, 192, 192)
 """The default background: drawings in black and in white can be seen on it, see docs/images.md."""
-BITS = (8, 10, 12, 14, 16)
-"""Of grey pixels that are whole numbers: the first of these that the largest of a picture's needs."""
-HALF_A_STEP = 0.5 / 255
 DRAWN_BY_PROGRAMS = ("EPS", "IPTC")
 """Formats for which Pillow starts a program when pixels are asked for; the second may hold the first."""
-MOST = (1 << BITS[-1]) - 1
-PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO = 262, 0
-"""TIFF's tag, and its value in files where the largest number is black."""
 SAY_ORIENTATION = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 GREY_STEPS = {"L;2": 85, "L;4": 17}
 """By Pillow's name of how a PNG file stores grey pixels of less than 8 bits: what a step becomes."""
@@ -90,7 +83,9 @@ def upright(image: Image.Image) -> Image.Image:
         image = image.copy()
         image.info["transparency"] = hidden
     if image.mode.startswith("I") or image.mode == "F":
-        image = _eight_bits(image)
+        from frofa._grey import eight_bits  # NumPy is imported for such images alone: see frofa._worker
+
+        image = eight_bits(image)
     if turned is not None:
         image = image.transpose(turned)
         for name in SAY_ORIENTATION:  # which is right no longer
@@ -118,7 +113,7 @@ def parse_colour(value: Any) -> Colour:
             found = ImageColor.getrgb(value)
     elif isinstance(value, (tuple, list)):
         found = tuple(value)
-    whole = all(isinstance(part, (int, np.integer)) and not isinstance(part, bool) for part in found)
+    whole = all(isinstance(part, Integral) and not isinstance(part, bool) for part in found)
     if len(found) != 3 or not whole or not all(0 <= part <= 255 for part in found):
         raise ValueError(
             "The 'background' parameter must be the name of a colour ('white'), an HTML code ('#ffffff'), or red, "
@@ -171,39 +166,3 @@ def _orientation(image: Image.Image) -> int:
         return int(found) if found in UPRIGHT else 1
     except Exception:  # broken data raises a dozen types
         return 1
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey pixels of another type as 8 bits, by the rule of `to_rgb`; mode L, or LA where one value is transparent."""
-    values = np.asarray(image)
-    grey = _to_bytes(values, image.mode)
-    tags = getattr(image, "tag_v2", None)
-    if tags is not None and tags.get(PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO) == WHITE_IS_ZERO:
-        grey = 255 - grey
-    shown = Image.fromarray(grey)
-    hidden = image.info.get("transparency")
-    if isinstance(hidden, int):
-        shown.putalpha(Image.fromarray(np.where(values == hidden, 0, 255).astype(np.uint8)))
-    return shown
-
-
-def _to_bytes(values: npt.NDArray[Any], mode: str) -> npt.NDArray[np.uint8]:
-    low, high = values.min(), values.max()
-    is_float = values.dtype.kind == "f"
-    if is_float and low >= -HALF_A_STEP and high <= 1 + HALF_A_STEP:
-        scaled: npt.NDArray[np.uint8] = np.rint(values.clip(0, 1) * 255).astype(np.uint8)
-        return scaled
-    if not (low >= 0 and high <= MOST) or (is_float and (values != np.rint(values)).any()):
-        raise OSError(
-            f"pixels of mode {mode} {_range_of(values)}; expected whole numbers from 0 to {MOST}, or floats from 0 to 1"
-        )
-    bits = next(bits for bits in BITS if high < 1 << bits)
-    return (values.astype(np.uint16) >> (bits - 8)).astype(np.uint8)
-
-
-def _range_of(values: npt.NDArray[Any]) -> str:
-    finite = values[np.isfinite(values)]
-    parts = [f"from {finite.min():g} to {finite.max():g}"] if finite.size else []
-    if n_others := values.size - finite.size:
-        parts.append(f"of which {n_others} are NaN or infinite")
-    return ", ".join(parts)

@@ -37,7 +37,6 @@ from frofa.augmentations import (
 from frofa.estimators import (
     LogisticProbeClassifier,
     MAPClassifier,
-    PrototypeClassifier,
     RidgeProbeClassifier,
     _augmented,
 )
