@@ -133,13 +133,25 @@ def _name_members(ensemble: Any) -> None:
     """``named_estimators_`` of an ensemble: of its fitted members, those that were not dropped."""
     from sklearn.utils import Bunch
 
+    if not hasattr(ensemble, "estimators_"):
+        return
     kept = [name for name, estimator in ensemble.estimators if not isinstance(estimator, str)]
     ensemble.named_estimators_ = Bunch(**dict(zip(kept, ensemble.estimators_, strict=True)))
 
 
 def _interpolate(regression: Any) -> None:
     """The function of a fitted isotonic regression."""
-    regression._build_f(regression.X_thresholds_, regression.y_thresholds_)
+    if hasattr(regression, "X_thresholds_"):
+        regression._build_f(regression.X_thresholds_, regression.y_thresholds_)
+
+
+def _check_steps(pipeline: Any) -> None:
+    """Refuse steps that are no pairs of a name and an estimator."""
+    for step in pipeline.steps:
+        if not isinstance(step, tuple) or len(step) != 2 or not isinstance(step[0], str):
+            raise ValueError(f"expected pairs of a name and an estimator as steps. Got {step!r:.80}")
+    if not pipeline.steps:
+        raise ValueError("a pipeline without steps")
 
 
 def _index(neighbours: Any) -> None:
@@ -202,7 +214,7 @@ _SKLEARN: dict[str, dict[str, dict[str, Any]]] = {
         "KNeighborsClassifier": {**_NUMERIC, "private": ("_fit_X", "_y", "_fit_method"), "finish": _index},
         "NearestCentroid": _NUMERIC,
     },
-    "pipeline": {"FeatureUnion": {}, "Pipeline": {"local": ("memory",)}},
+    "pipeline": {"FeatureUnion": {}, "Pipeline": {"local": ("memory",), "finish": _check_steps}},
     "preprocessing": {
         "FunctionTransformer": {},  # of no function: what "passthrough" becomes
         "LabelBinarizer": {},

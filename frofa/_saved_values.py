@@ -215,7 +215,7 @@ class Reader:
         vars(made).update({key: item for key, item in state.items() if not row.is_computed(key)})
         if isinstance(params.get("model"), AbsentEncoder):
             self.encoders.append(made)
-        if row.finish is not None and state:
+        if row.finish is not None:
             row.finish(made)
         if row.numeric:
             try_out(made, self.arrays)
