@@ -1,6 +1,6 @@
 """What heads take for features, labels and weights, and how they refuse the rest."""
 
-import datetime
+import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
@@ -156,7 +156,7 @@ def test_class_weights_are_refused_alike(class_weight: dict[str, float]) -> None
         (np.array([True, False] * 12, dtype=object), [False, True]),
         (np.array([3, 1, 2] * 8, dtype=object), [1, 2, 3]),
         (LABELS.astype(object), ["a", "b", "c"]),
-        (np.array(["2020-01-01", "2021-01-01"] * 12, "M8[D]"), [datetime.date(2020, 1, 1), datetime.date(2021, 1, 1)]),
+        (np.array(["2020-01-01", "2021-01-01"] * 12, "M8[D]"), [dt.date(2020, 1, 1), dt.date(2021, 1, 1)]),
     ],
 )
 def test_labels_of_all_kinds(labels: Any, classes: list[Any]) -> None:
@@ -183,7 +183,7 @@ def test_labels_of_numpys_string_type() -> None:
         (["a", "b", None] * 8, "Got None at position 2 of y"),
         (np.array(["a", np.nan, "b"] * 8, dtype=object), "Got nan at position 1 of y"),
         (np.array(["NaT", "2020", "2021"] * 8, "M8[Y]"), "NaT"),
-        (np.array([datetime.date(2020, 1, 1 + i % 3) for i in range(24)]), "datetime64. Got objects: date"),
+        (np.array([dt.date(2020, 1, 1 + i % 3) for i in range(24)]), "datetime64. Got objects: date"),
     ],
 )
 def test_labels_that_are_none_are_named(labels: Any, message: str) -> None:
