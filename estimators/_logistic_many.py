@@ -200,7 +200,7 @@ def _steps_to(stages: Sequence[Stage], curvature: float, n_scores: int) -> list[
     C = STRIDE * (n_scores + 1) / curvature if curvature > 0 else stages[0].C
     most = C * FREE
     for stage in stages:
-        while C * STRIDE < min(stage.C * 0.999, most):
+        while min(stage.C * 0.999, most) > C * STRIDE:
             C *= STRIDE
             path.append(Stage(C, None, stage.max_iter))
         path.append(stage)
