@@ -1,4 +1,4 @@
-"""The boundary of the heads: features, labels and weights of whatever kind as arrays, and what no head computes with."""
+"""The boundary of the heads: features, labels and weights of any kind as arrays, and what no head computes with."""
 
 from collections.abc import Iterator
 from numbers import Real
