@@ -237,7 +237,8 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         n_views = self._given("n_views", 0)
         if not n_views:
             return scores
-        return (scores + self._sum_over_views(tokens, n_views)) / (1 + n_views)
+        averaged: Array = (scores + self._sum_over_views(tokens, n_views)) / (1 + n_views)
+        return averaged
 
     def _sum_over_views(self, tokens: Array, n_views: int) -> Array:
         augment = self._check_augment()

@@ -20,7 +20,8 @@ def largest(dtype: npt.DTypeLike) -> float:
     Its square, and the square of that, of which norms of gradients are made, are finite: 4.3e9 in float32, 1.2e77 in
     float64.
     """
-    return float(np.finfo(np.dtype(dtype)).max) ** 0.25
+    bound: float = float(np.finfo(np.dtype(dtype)).max) ** 0.25
+    return bound
 
 
 def check_magnitude(values: Array, dtype: npt.DTypeLike, name: str) -> None:

@@ -12,7 +12,7 @@ BIAS = 100.0
 """Value of the constant feature: the intercept is penalised, but 10^4 times less than a weight."""
 EPSILON = 1e-5
 """Added to standard deviations."""
-ROUNDING = 1e-12
+NOTHING = 1e-12
 """The least that is left of a sample, where a penalty near zero lets a fit go through all samples."""
 
 
@@ -63,7 +63,7 @@ class RidgePath:
             return self._leave_groups_out(targets, fitted, alpha, group_size)
         leverage = self.squares @ (1 / (self.eigenvalues + alpha))
         leverage += self.root_weights**2 * BIAS**2 / (BIAS**2 * (self.root_weights**2).sum() + alpha)
-        predicted: Array = targets - (targets - fitted) / np.maximum(1 - leverage, ROUNDING)[:, None]
+        predicted: Array = targets - (targets - fitted) / np.maximum(1 - leverage, np.finfo(np.float64).eps)[:, None]
         return predicted
 
     def _leave_groups_out(self, targets: Array, fitted: Array, alpha: float, size: int) -> Array:
@@ -76,7 +76,11 @@ class RidgePath:
         left = (self.projected / (self.eigenvalues + alpha)).reshape(len(root), size, -1)
         hat = left @ self.dual.reshape(left.shape).swapaxes(1, 2)
         hat += root @ root.swapaxes(1, 2) * (BIAS**2 / (BIAS**2 * (self.root_weights**2).sum() + alpha))
-        inverse_row = np.linalg.solve((1 + ROUNDING) * np.eye(size) - hat, np.eye(size)[None, :, :1]).swapaxes(1, 2)
+        rest, first = np.eye(size) - hat, np.eye(size)[None, :, :1]
+        try:
+            inverse_row = np.linalg.solve(rest, first).swapaxes(1, 2)
+        except np.linalg.LinAlgError:  # the fit goes through all samples
+            inverse_row = np.linalg.solve(rest + NOTHING * np.eye(size), first).swapaxes(1, 2)
         residuals = root * (targets[:, None] - fitted.reshape(len(root), size, -1))
         predicted: Array = targets - (inverse_row @ residuals / root[:, :1])[:, 0]
         return predicted

@@ -47,9 +47,7 @@ def scikit_learn(X: Array, y: Array, C: float) -> LogisticRegression:
 
 def assert_no_worse(X: Array, y: Array, C: float = 1.0) -> LogisticProbeClassifier:
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", ConvergenceWarning
-        )  # of what is all rounding, as where the loss is next to zero
+        warnings.simplefilter("ignore", ConvergenceWarning)  # where the loss is next to zero, all is rounding
         ours = LogisticProbeClassifier(C).fit(X, y)
     theirs = mean_loss(scikit_learn(X, y, C), X, y, C)
     assert mean_loss(ours, X, y, C) <= theirs * (1 + 1e-6) + 1e-8
