@@ -15,7 +15,7 @@ PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO = 262, 0
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """Grey pixels of another type as 8 bits, by the rule of `frofa.images.to_rgb`; mode L, or LA where one value is transparent."""
+    """Grey pixels of another type as 8 bits, by the rule of `to_rgb`; mode L, or LA where one value is transparent."""
     values = np.asarray(image)
     grey = _to_bytes(values, image.mode)
     tags = getattr(image, "tag_v2", None)
