@@ -29,7 +29,7 @@ from frofa.estimators._inputs import as_features, as_labels, largest
 Array = npt.NDArray[Any]
 TOKENS = np.random.default_rng(0).normal(size=(24, 4, 6)).astype(np.float32)
 LABELS = np.array(["a", "b", "c"] * 8)
-QUICK = {"n_steps": 3, "random_state": 0, "device": "cpu"}
+QUICK: dict[str, Any] = {"n_steps": 3, "random_state": 0, "device": "cpu"}
 PROBES = [RidgeProbeClassifier(), LogisticProbeClassifier(), PrototypeClassifier()]
 TRAINED = [MAPClassifier(**QUICK), SoftMoEClassifier(**QUICK)]
 HEADS = [*PROBES, *TRAINED]

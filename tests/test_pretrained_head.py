@@ -94,7 +94,7 @@ def test_clone_pickle_and_files_carry_the_name_only(tower: str, tokens: Any, tmp
     loaded = frofa.load(tmp_path / "head.frofa")
     assert loaded.init.model == tower
     np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
-    assert MAPClassifier(init=PretrainedHead("a")).set_params(init__model="b").init.model == "b"  # type: ignore[union-attr]
+    assert MAPClassifier(init=PretrainedHead("a")).set_params(init__model="b").init.model == "b"
 
 
 def test_searches_choose_where_to_start(tower: str, tokens: Any) -> None:
