@@ -120,7 +120,6 @@ class Run:
         tasks = [Task(position, item, None) for position, item in enumerate(self.items)]
         sink = NativeSink(len(self.items)) if isinstance(self.backbone, NativeBackbone) else ArraySink(len(self.items))
         with closing(self._decoders()) as decoders:
-            decoders.start(len(tasks))
             self._compute(tasks, self.targets, decoders, sink)
         kept = self._kept(range(len(self.items)))
         self.n_computed, self.n_from_store = [len(kept)] * len(self.targets), [0] * len(self.targets)
@@ -212,6 +211,7 @@ class Run:
                 bar.update(len(chunk))
 
     def _compute(self, tasks: Sequence[Task], targets: Sequence[Target], decoders: Decoders, sink: Sink) -> None:
+        decoders.start(len(tasks))
         unit, hidden = self.backbone.unit, not (self.settings.progress and tasks)
         with tqdm(total=len(tasks), unit=unit, desc="extract", disable=hidden) as bar:
 
