@@ -105,7 +105,3 @@ class ExtractorCheckError(FrofaError, AssertionError):
 
 class SkippedImagesWarning(UserWarning):
     """Images were left out because of ``on_error="skip"``."""
-
-
-class RecordingWarning(UserWarning):
-    """Work on a GPU could not be recorded as a CUDA graph, and is done step by step: slower, with the same results."""

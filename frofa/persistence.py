@@ -130,7 +130,7 @@ def _types() -> Mapping[str, Callable[..., Any]]:
     from frofa.pretrained import PretrainedHead
 
     abstract = {"Augmentation", "FeatureImage", "TokenBatch", "Variant"}
-    other = {"BatchFallbackWarning", "BatchedSearchCV", "CheckpointError"}
+    other = {"BatchFallbackWarning", "BatchedSearchCV", "CheckpointError", "RecordingWarning"}
     types: dict[str, Callable[..., Any]] = {
         "frofa.FrozenFeatureExtractor": FrozenFeatureExtractor,
         "frofa.PretrainedHead": PretrainedHead,
