@@ -1,5 +1,6 @@
 """Heads on frozen features: scikit-learn classifiers that take pooled features (n, C) or tokens (n, N, C)."""
 
+from frofa.estimators._capture import RecordingWarning
 from frofa.estimators._search_errors import BatchFallbackWarning, CheckpointError
 from frofa.estimators.logistic import LogisticProbeClassifier
 from frofa.estimators.map import MAPClassifier
@@ -17,6 +18,7 @@ __all__ = [
     "MAPClassifier",
     "PrototypeClassifier",
     "RaggedTokens",
+    "RecordingWarning",
     "RidgeProbeClassifier",
     "SoftMoEClassifier",
 ]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Generator, Tensor
 
-from frofa._capture import CAPTURES
+from frofa.estimators._capture import CAPTURES
 from frofa.estimators._device import keep_freed_memory
 from frofa.estimators._gather import layout_of
 from frofa.estimators._lazy import Tokens

@@ -6,8 +6,8 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
-from frofa._capture import CAPTURES, Pool, Recording, side_stream
 from frofa.augmentations import TokenBatch
+from frofa.estimators._capture import CAPTURES, Pool, Recording, side_stream
 from frofa.estimators._schedule import Rule
 
 TENSORS = ("patches", "grid", "mask", "targets", "prefix")

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from frofa._capture import CAPTURES
 from frofa.backbone import Backbone, Request
+from frofa.estimators._capture import CAPTURES
 
 Computed: TypeAlias = npt.NDArray[Any] | Tensor
 """An array, or a tensor of bfloat16, which NumPy does not have."""

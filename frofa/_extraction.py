@@ -130,7 +130,6 @@ class Run:
         tasks = [Task(position, item, None, background=background) for position, item in enumerate(self.items)]
         sink = NativeSink(len(self.items)) if isinstance(self.backbone, NativeBackbone) else ArraySink(len(self.items))
         with closing(self._decoders()) as decoders:
-            decoders.start(len(tasks))
             self._compute(tasks, self.targets, decoders, sink)
         kept = self._kept(range(len(self.items)))
         self.n_computed, self.n_from_store = [len(kept)] * len(self.targets), [0] * len(self.targets)
@@ -252,6 +251,7 @@ class Run:
                 bar.update(len(chunk))
 
     def _compute(self, tasks: Sequence[Task], targets: Sequence[Target], decoders: Decoders, sink: Sink) -> None:
+        decoders.start(len(tasks))
         shown = self.settings.progress and bool(tasks)
         with progress_bar(total=len(tasks), unit=self.backbone.unit, desc="extract", shown=shown) as bar:
 

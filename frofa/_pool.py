@@ -43,7 +43,7 @@ class Decoders:
 
         They are ready a moment later: there is something else to do meanwhile.
         """
-        if self._processes is not None and not self._started:
+        if self._processes is not None and n_images and not self._started:
             self._started = True
             for _ in range(min(self.n_jobs, n_images)):
                 self._threads.submit(self._processes.start)

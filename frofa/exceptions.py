@@ -109,7 +109,3 @@ class StoreNotWrittenWarning(UserWarning):
 
 class SkippedImagesWarning(UserWarning):
     """Images were left out because of ``on_error="skip"``."""
-
-
-class RecordingWarning(UserWarning):
-    """Work on a GPU could not be recorded as a CUDA graph, and is done step by step: slower, with the same results."""

@@ -13,14 +13,12 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from frofa import _capture
-from frofa._capture import MOST_FAILURES, Captures, Pool, Recording
 from frofa.augmentations import TokenBatch
-from frofa.estimators import _logistic_replay, _record
+from frofa.estimators import RecordingWarning, _capture, _logistic_replay, _record
+from frofa.estimators._capture import MOST_FAILURES, Captures, Pool, Recording
 from frofa.estimators._logistic_replay import MOST_KEPT, _Shelf
 from frofa.estimators._record import Recorded, Replays
 from frofa.estimators._schedule import Rule
-from frofa.exceptions import RecordingWarning
 
 GPU = torch.device("cuda", 0)
 HANDLE = (0, 1)
@@ -171,7 +169,7 @@ def test_a_failure_is_told_once_and_a_few_in_a_row_end_it(captures: Captures) ->
     assert captures.record(lambda: None, GPU, Pool()) is None
 
 
-@pytest.mark.filterwarnings("ignore::frofa.exceptions.RecordingWarning")
+@pytest.mark.filterwarnings("ignore::frofa.estimators.RecordingWarning")
 def test_the_allocator_is_told_of_failures_that_it_does_not_know(
     captures: Captures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,7 +223,7 @@ def rule() -> Rule:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-@pytest.mark.filterwarnings("ignore::frofa.exceptions.RecordingWarning")
+@pytest.mark.filterwarnings("ignore::frofa.estimators.RecordingWarning")
 def test_a_step_that_cannot_be_recorded_goes_on_as_it_is(fails: bool) -> None:
     seen: list[float] = []
 
@@ -275,7 +273,7 @@ def test_works_are_recorded_at_the_second_call() -> None:
     assert Graph.destroyed == 1
 
 
-@pytest.mark.filterwarnings("ignore::frofa.exceptions.RecordingWarning")
+@pytest.mark.filterwarnings("ignore::frofa.estimators.RecordingWarning")
 def test_works_of_which_one_cannot_be_recorded_go_on_as_they_are() -> None:
     replay, worker = Replays(GPU, Pool()), Worker(fails=True)
     for _ in range(4):

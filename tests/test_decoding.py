@@ -227,6 +227,7 @@ def test_batches_that_are_given_back_in_turn_stay_whole() -> None:
 
 def test_processes_are_started_before_there_is_work(image_paths: list[str]) -> None:
     with closing(Decoders(3, processes=True)) as decoders:
+        decoders.start(0)
         decoders.start(2)
         decoders.start(3)  # they were
         decoders.submit(int).result()

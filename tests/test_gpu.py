@@ -19,11 +19,17 @@ from sklearn.base import clone
 import frofa
 from frofa import FrozenFeatureExtractor, extract_many
 from frofa import augmentations as A
-from frofa._capture import CAPTURES, Pool
 from frofa._engine import Engine, automatic_batch_size
 from frofa.augmentations import Augmentation, Brightness, RandAugment, RandomChoice, Rotate, TokenBatch, TrivialAugment
 from frofa.backbone import Request, load_backbone
-from frofa.estimators import LogisticProbeClassifier, MAPClassifier, RaggedTokens, SoftMoEClassifier
+from frofa.estimators import (
+    LogisticProbeClassifier,
+    MAPClassifier,
+    RaggedTokens,
+    RecordingWarning,
+    SoftMoEClassifier,
+)
+from frofa.estimators._capture import CAPTURES, Pool
 from frofa.estimators._flat import Heads, Layout
 from frofa.estimators._gradient import Gradient
 from frofa.estimators._map_gradients import MapModel
@@ -31,7 +37,6 @@ from frofa.estimators._map_head import init_map_head
 from frofa.estimators._schedule import Rule
 from frofa.estimators._sgd import factor_dtype, update
 from frofa.estimators._training import Step
-from frofa.exceptions import RecordingWarning
 from frofa.store import FeatureSpec, FeatureStore, transfer
 
 VARIED: tuple[Any, ...] = (
@@ -355,7 +360,7 @@ def test_a_recording_that_fails_leaves_nothing_behind(monkeypatch: pytest.Monkey
     assert torch.equal(first, 2 * x.uniform_(generator=other))
 
 
-@pytest.mark.filterwarnings("ignore::frofa.exceptions.RecordingWarning")
+@pytest.mark.filterwarnings("ignore::frofa.estimators.RecordingWarning")
 def test_heads_train_without_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
     class Waiting(Brightness):
         """Asks the device, although it says that it does not."""

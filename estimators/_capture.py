@@ -11,12 +11,14 @@ from typing import TypeAlias
 import torch
 from torch import Generator, Tensor
 
-from frofa.exceptions import RecordingWarning
-
 Grave: TypeAlias = "list[torch.cuda.CUDAGraph]"
 """Holds a graph alone, so that it is known when that is destroyed: when this list is emptied."""
 MOST_FAILURES = 3
 """In a row, after which a process records no more."""
+
+
+class RecordingWarning(UserWarning):
+    """Work on a GPU could not be recorded as a CUDA graph, and is done step by step: slower, with the same results."""
 
 
 class Pool:
