@@ -219,7 +219,7 @@ def _check_item(position: int, item: object) -> None:
 
 
 def _check_array(array: "npt.NDArray[Any]", where: str = "") -> None:
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+    if array.dtype != "uint8" or array.ndim != 3 or array.shape[2] != 3:
         raise ValueError(f"expected uint8 images of shape (H, W, 3), {OTHERWISE}. Got {_describe_array(array)}{where}.")
 
 
