@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any, NamedTuple
 
+from frofa._blocks import sample
 from frofa._geometry import Geometry
 from frofa._memory import hold
 from frofa._rgb import SILVER, Colour
@@ -62,13 +63,29 @@ def decode_into(rows: memoryview, geometry: Geometry, tasks: Sequence[Task]) -> 
     return failures
 
 
-def digests(tasks: Sequence[Task]) -> list[str | ImageReadError]:
+class Digest(NamedTuple):
+    """What identifies the content of an image.
+
+    Attributes
+    ----------
+    key : str
+        As of `frofa.images.content`.
+    sample : bytes or None
+        Of the bytes of a file, see `frofa._blocks`.
+    """
+
+    key: str
+    sample: bytes | None
+
+
+def digests(tasks: Sequence[Task]) -> list[Digest | ImageReadError]:
     """The digest of each image's content, or why it could not be read."""
-    found: list[str | ImageReadError] = []
+    found: list[Digest | ImageReadError] = []
     for task in tasks:
         try:
             with hold(n_bytes(task.item)):
-                found.append(content(task.item)[1])
+                image, key = content(task.item)
+                found.append(Digest(key, sample(image) if isinstance(image, bytes) else getattr(image, "blocks", None)))
         except Exception as error:
             found.append(failure(task, error))
     return found

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from frofa._decode import Task
+from frofa._decode import Digest, Task
 from frofa._engine import CPU_PASS, Computed, CudaTransfers, Engine, NoTransfers, automatic_batch_size
 from frofa._lookup import KnownFiles
 from frofa._native_backbone import NativeBackbone
@@ -145,14 +145,15 @@ class Run:
             if self.settings.rehash or not (store.path / MANIFEST).exists():  # all will be read
                 decoders.start(len(self.items))
             known = None if self.settings.rehash else KnownFiles(store, self.items)
-            digests = self._digests(decoders, known.digests if known else {})
+            samples: dict[int, bytes] = {}
+            digests = self._digests(decoders, known.digests if known else {}, samples)
             first: dict[str, int] = {}
             for position, digest in digests.items():
                 first.setdefault(digest, position)
             self.n_duplicates = len(digests) - len(first)
             self._fill(store, digests, first, decoders)
         if known is not None:
-            known.remember({position: key for position, key in digests.items() if position not in self.skipped})
+            known.remember({i: key for i, key in digests.items() if i not in self.skipped}, samples)
         for position, digest in digests.items():  # copies of an image that could not be decoded
             failed = self.skipped.get(first[digest])
             if failed is not None and position != failed.position:
@@ -219,13 +220,13 @@ class Run:
             self.not_kept[index] = writer.rows
         return [*writers]
 
-    def _digests(self, decoders: Decoders, known: Mapping[int, str]) -> dict[int, str]:
-        """The digest of each image that could be read, by position."""
+    def _digests(self, decoders: Decoders, known: Mapping[int, str], samples: dict[int, bytes]) -> dict[int, str]:
+        """The digest of each image that could be read, by position; to `samples` go those of files that were read."""
         unknown = [position for position in range(len(self.items)) if position not in known]
         few = len(unknown) < FEW
         decoders.start(len(unknown))
         starts = iter(range(0, len(unknown), DIGEST_CHUNK))
-        waiting: deque[tuple[list[int], Future[list[str | ImageReadError]]]] = deque()
+        waiting: deque[tuple[list[int], Future[list[Digest | ImageReadError]]]] = deque()
         digests = dict(known)
         with progress_bar(
             total=len(unknown),
@@ -247,7 +248,9 @@ class Run:
                     if isinstance(found, ImageReadError):
                         self._fail(found)
                     else:
-                        digests[position] = found
+                        digests[position] = found.key
+                        if found.sample is not None:
+                            samples[position] = found.sample
                 bar.update(len(chunk))
 
     def _compute(self, tasks: Sequence[Task], targets: Sequence[Target], decoders: Decoders, sink: Sink) -> None:

@@ -32,17 +32,19 @@ class KnownFiles:
         found = store.file_digests().find(list(self._files.values()))
         self.digests = {position: key for position, key in zip(self._files, found, strict=True) if key is not None}
 
-    def remember(self, digests: Mapping[int, str]) -> None:
+    def remember(self, digests: Mapping[int, str], samples: Mapping[int, bytes]) -> None:
         """Keep the digests of files that were read, by position, unless there is no store yet.
+
+        With the digest goes a sample of what was read, see `frofa._blocks`.
 
         A store that cannot be written gives a `StoreNotWrittenWarning`: the files are read again then.
         """
-        read = [position for position in self._files if position in digests and position not in self.digests]
+        read = [position for position in self._files if position in digests and position in samples]
         if not read or not (self._store.path / MANIFEST).exists():
             return
         files, keys = [self._files[position] for position in read], [digests[position] for position in read]
         try:
-            self._store.file_digests().remember(files, keys, self._read_at)
+            self._store.file_digests().remember(files, keys, [samples[row] for row in read], self._read_at)
         except OSError as error:
             consequence = f"no feature is lost, but the next run will read {len(read)} files again, too."
             warn_not_written(self._store.path, error, consequence)

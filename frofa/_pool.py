@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from frofa._decode import Task, decode_into, digests
+from frofa._decode import Digest, Task, decode_into, digests
 from frofa._geometry import Geometry
 from frofa._process import DecodingProcess
 from frofa._shared import SharedMemory
@@ -62,7 +62,7 @@ class Decoders:
         """Run something else in these threads."""
         return self._threads.submit(function, *arguments)
 
-    def digests(self, tasks: Sequence[Task], *, here: bool) -> "Future[list[str | ImageReadError]]":
+    def digests(self, tasks: Sequence[Task], *, here: bool) -> "Future[list[Digest | ImageReadError]]":
         """Digests of images' contents; with `here`, of this process, which is quicker for few."""
         if here or self._processes is None:
             return self._threads.submit(digests, tasks)
@@ -118,7 +118,7 @@ class Processes:
         shape = n_rows, *geometry.shape
         return np.frombuffer(self._pixels.allocate(prod(shape)), np.uint8).reshape(shape)
 
-    def digests(self, tasks: Sequence[Task]) -> list[str | ImageReadError]:
+    def digests(self, tasks: Sequence[Task]) -> list[Digest | ImageReadError]:
         """As `frofa._decode.digests`."""
         return self._ask(Request(tasks, None))
 

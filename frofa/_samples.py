@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from frofa._blocks import sample
 from frofa._image_set import ImageSet
 from frofa.images import Sample, read_file
 
@@ -69,8 +70,9 @@ class FileSample(Sample, os.PathLike[str]):
     def content(self) -> tuple["Loaded", str]:
         """What will load it, and the digest of the file's bytes."""
         before = _state(self._path)
-        digest = blake2b(read_file(Path(self._path)), digest_size=20, person=b"frofa-file").hexdigest()
-        return Loaded(self, before), digest
+        data = read_file(Path(self._path))
+        digest = blake2b(data, digest_size=20, person=b"frofa-file").hexdigest()
+        return Loaded(self, before, sample(data)), digest
 
     def read(self) -> Any:
         """What the encoder's `load` returns."""
@@ -78,10 +80,16 @@ class FileSample(Sample, os.PathLike[str]):
 
 
 class Loaded:
-    """A file whose digest is known; to be read while it is the same."""
+    """A file whose digest is known; to be read while it is the same.
 
-    def __init__(self, sample: FileSample, state: tuple[int, ...]):
-        self._sample, self._state = sample, state
+    Attributes
+    ----------
+    blocks : bytes
+        A sample of what was read, see `frofa._blocks`.
+    """
+
+    def __init__(self, file: FileSample, state: tuple[int, ...], blocks: bytes):
+        self._file, self._state, self.blocks = file, state, blocks
 
     def read(self) -> Any:
         """As `FileSample.read`.
@@ -91,8 +99,8 @@ class Loaded:
         OSError
             If the file changed since its digest was taken.
         """
-        found = self._sample.read()
-        if _state(os.fspath(self._sample)) != self._state:
+        found = self._file.read()
+        if _state(os.fspath(self._file)) != self._state:
             raise OSError("the file changed while it was being read")
         return found
 

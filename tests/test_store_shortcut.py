@@ -16,8 +16,9 @@ from PIL import Image
 from store_helpers import filled, key
 
 from frofa import FeatureStore, FrozenFeatureExtractor
+from frofa._blocks import BLOCK, sample
 from frofa._lookup import KnownFiles
-from frofa.store.files import BLOCK, SETTLED, STATUS, UNKNOWN_LAG, UNSAMPLED, SeenFile
+from frofa.store.files import SETTLED, STATUS, UNKNOWN_LAG, UNSAMPLED, SeenFile
 
 LARGE = 10 * BLOCK
 
@@ -34,7 +35,8 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def remember(store: FeatureStore, *paths: Path) -> None:
-    KnownFiles(store, paths).remember({i: key(i) for i in range(len(paths))})
+    digests = {i: key(i) for i in range(len(paths))}
+    KnownFiles(store, paths).remember(digests, {i: sample(path.read_bytes()) for i, path in enumerate(paths)})
     assert known(store, *paths) == [key(i) for i in range(len(paths))]
 
 
@@ -186,7 +188,7 @@ def test_a_file_that_changed_just_before_it_was_read_is_read_again(
         (0.0, file.status.st_dev + 1, SETTLED + UNKNOWN_LAG + 0.1, True),
     ):
         monkeypatch.setattr("frofa.store.files.clock_behind", lambda _, found=(device, lag): found)
-        digests.remember([file], [key(0)], changed + after)
+        digests.remember([file], [key(0)], [sample(b"a")], changed + after)
         assert digests.find([file]) == [key(0) if remembered else None]
         shutil.rmtree(digests.directory, ignore_errors=True)
 
@@ -198,7 +200,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(store: FeatureSt
         path.write_bytes(b"a")
     before = KnownFiles(store, paths)
     paths[0].write_bytes(b"b")
-    before.remember({0: key(0), 1: key(1)})
+    before.remember({0: key(0), 1: key(1)}, {0: sample(b"a"), 1: sample(b"a")})
     assert known(store, *paths) == [None, key(1)]
 
 
@@ -212,7 +214,7 @@ def test_odd_files(store: FeatureStore, tmp_path: Path) -> None:
         os.mkfifo(fifo)  # which nobody writes to: opening it would wait for ever
     remember(store, old, empty)
     assert known(store, old, tmp_path, fifo, tmp_path / "nothing", Path("a\0b"), empty) == [key(0), *4 * [None], key(1)]
-    KnownFiles(store, [future]).remember({0: key(0)})
+    KnownFiles(store, [future]).remember({0: key(0)}, {0: sample(b"a")})
 
 
 def test_tables_without_samples_are_not_read(store: FeatureStore, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Digests of files that were read before, so that they need not be read again.
 
 A shortcut, never the truth: a file counts as the same if path, device, inode, size and times of modification and change
-are, its first, middle and last block are what they were, and it was not changed in the last seconds before it was read.
+are, its first, middle and last block are what was read, and it was not changed in the last seconds before that.
 What that misses is a change between these blocks of a large file that leaves its times as they are, as a write through
 a memory map does that stays open. Whoever does not trust that reads the files.
 """
@@ -12,13 +12,13 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from frofa._blocks import SAMPLE_BYTES, sample_file
 from frofa._files import clock_behind, make_directory, write_atomically
 from frofa.exceptions import StoreError
 from frofa.store.format import Array, header_bytes, open_npy, write_npy
@@ -27,7 +27,6 @@ from frofa.store.keys import KEY_BYTES, as_keys, prefixes, to_hex
 FILES = "sampled"
 UNSAMPLED = "files"
 """Where versions before kept such tables without samples, which nothing reads."""
-SAMPLE_BYTES = 16
 STATUS = {"device": "st_dev", "inode": "st_ino", "size": "st_size", "mtime": "st_mtime_ns", "ctime": "st_ctime_ns"}
 RECORD = np.dtype(
     [
@@ -39,8 +38,6 @@ RECORD = np.dtype(
     ]
 )
 """Digest of the absolute path, status, digest of some blocks, key, and the CRC-32 of all that."""
-BLOCK = 2**12
-"""Bytes of each of the three blocks that are compared; a file of no more than three is compared as a whole."""
 SETTLED = 2.0
 """Seconds after which a file's times tell one content from another."""
 UNKNOWN_LAG = 60.0
@@ -56,35 +53,36 @@ class SeenFile:
     ----------
     path : str
     status : os.stat_result
-    sample : bytes
-        Digest of its first, middle and last block, or of all of a small file.
     """
 
     path: str
     status: os.stat_result
-    sample: bytes
 
     @classmethod
     def look(cls, path: str | os.PathLike[str]) -> "SeenFile | None":
-        """See what a file is now; None if it is no regular file or cannot be read."""
+        """See what a file is now; None if it is no regular file or cannot be looked at."""
         name = os.fspath(path)
         try:
             status = os.stat(name)  # noqa: PTH116 (one call, of a path of any kind)
-            if not stat.S_ISREG(status.st_mode):
-                return None
-            with open(name, "rb", buffering=0) as file:  # noqa: PTH123
-                return cls(name, status, _sample(file, status.st_size))
         except (OSError, ValueError):  # reading it will say what is wrong
             return None
+        return cls(name, status) if stat.S_ISREG(status.st_mode) else None
 
     def is_settled(self, now: float) -> bool:
         """Whether a change after this moment, in seconds since the epoch, will show in the file's times."""
         return max(self.status.st_mtime, self.status.st_ctime) < now - SETTLED
 
     def is_unchanged(self) -> bool:
-        """Whether it still looks the same."""
+        """Whether it still looks the same, but for its content."""
         again = SeenFile.look(self.path)
-        return again is not None and again.sample == self.sample and _status(again) == _status(self)
+        return again is not None and _status(again) == _status(self)
+
+    def has_blocks(self, sample: bytes) -> bool:
+        """Whether some blocks of its content have this digest, see `frofa._blocks`."""
+        try:
+            return sample_file(self.path, self.status.st_size) == sample
+        except OSError:
+            return False
 
 
 class FileDigests:
@@ -102,7 +100,7 @@ class FileDigests:
     def find(self, files: Sequence[SeenFile]) -> list[str | None]:
         """The key of each file; None for those that are not known, or changed."""
         found: list[str | None] = [None] * len(files)
-        wanted = _records(files, np.zeros((len(files), KEY_BYTES), np.uint8))
+        wanted = _records(files)
         heads = prefixes(wanted["path"])
         for values, records in reversed(self._load()):  # the newest first
             todo = np.array([i for i, key in enumerate(found) if key is None], np.intp)
@@ -113,14 +111,17 @@ class FileDigests:
             same = np.ones(len(todo), bool)
             for name in STATUS:
                 same &= candidates[name] == wanted[name][todo]
-            for name in ("path", "sample"):
-                same &= (candidates[name] == wanted[name][todo]).all(1)
+            same &= (candidates["path"] == wanted["path"][todo]).all(1)
             same &= whole_digests(candidates)
-            for i, key in zip(todo[same], to_hex(candidates["key"][same]), strict=True):
-                found[i] = key
+            keys = to_hex(candidates["key"][same])
+            for i, key, sample in zip(todo[same], keys, candidates["sample"][same], strict=True):
+                if files[i].has_blocks(sample.tobytes()):
+                    found[i] = key
         return found
 
-    def remember(self, files: Sequence[SeenFile], keys: Sequence[str], read_at: float) -> None:
+    def remember(
+        self, files: Sequence[SeenFile], keys: Sequence[str], samples: Sequence[bytes], read_at: float
+    ) -> None:
         """Keep the keys of files that were read after `read_at`, in seconds since the epoch.
 
         Parameters
@@ -128,6 +129,8 @@ class FileDigests:
         files : sequence of SeenFile
             As they were before they were read; those that are not the same now are left out.
         keys : sequence of str
+        samples : sequence of bytes
+            Of the same content as the keys, see `frofa._blocks`.
         read_at : float
 
         Raises
@@ -137,13 +140,16 @@ class FileDigests:
         """
         device, lag = clock_behind(self.directory.parent)
         kept = [
-            (file, key)
-            for file, key in zip(files, keys, strict=True)
+            row
+            for row, file in enumerate(files)
             if file.is_settled(read_at - (lag if file.status.st_dev == device else UNKNOWN_LAG)) and file.is_unchanged()
         ]
         if not kept:
             return
-        records = _records([file for file, _ in kept], as_keys([key for _, key in kept]))
+        records = _records([files[row] for row in kept])
+        records["key"] = as_keys([keys[row] for row in kept])
+        records["sample"] = np.frombuffer(b"".join(samples[row] for row in kept), np.uint8).reshape(-1, SAMPLE_BYTES)
+        records["crc32"] = _crc32(records)
         make_directory(self.directory)
         names = _names(self.directory)
         if len(names) >= MAX_FILES:
@@ -199,32 +205,19 @@ def _names(directory: Path) -> list[str]:
     return sorted(file.name for file in directory.glob("*.npy") if not file.name.startswith("."))
 
 
-def _sample(file: FileIO, size: int) -> bytes:
-    digest = blake2b(digest_size=SAMPLE_BYTES, person=b"frofa-sample")
-    if size <= 3 * BLOCK:
-        digest.update(file.read(3 * BLOCK))
-        return digest.digest()
-    for start in (0, (size - BLOCK) // 2, size - BLOCK):
-        file.seek(start)
-        digest.update(file.read(BLOCK))
-    return digest.digest()
-
-
 def _status(file: SeenFile) -> list[int]:
     """Numbers of 64 bits; a time before 1970 is negative, and some systems number files by more."""
     return [getattr(file.status, field) & (2**64 - 1) for field in STATUS.values()]
 
 
-def _records(files: Sequence[SeenFile], keys: Array) -> Array:
+def _records(files: Sequence[SeenFile]) -> Array:
+    """Rows of a table that say which files these are, and nothing of their content yet."""
     records: Array = np.zeros(len(files), RECORD)
     digests = [blake2b(os.fsencode(Path(file.path).absolute()), digest_size=20).digest() for file in files]
     records["path"] = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 20)
-    records["sample"] = np.frombuffer(b"".join(file.sample for file in files), np.uint8).reshape(-1, SAMPLE_BYTES)
     statuses = np.array([_status(file) for file in files], np.uint64).reshape(-1, len(STATUS))
     for column, name in enumerate(STATUS):
         records[name] = statuses[:, column]
-    records["key"] = keys
-    records["crc32"] = _crc32(records)
     return records
 
 
