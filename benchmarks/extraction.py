@@ -102,11 +102,14 @@ def plain_loop(backbone: Backbone, paths: Sequence[str], workers: int) -> Any:
     return np.concatenate(found)
 
 
-def on_cpu(args: argparse.Namespace) -> list[Record]:
+def on_cpu(args: argparse.Namespace) -> None:
     n_threads = args.threads or len(os.sched_getaffinity(0))
     workers = max(1, n_threads // 2)
     torch.set_num_threads(max(1, n_threads - workers))
-    return [compare("frofa/vit_tiny_tin200", args, ending, workers) for ending in ("jpg", "png")]
+    records: list[Record] = []
+    for ending in ("jpg", "png"):
+        records.append(compare("frofa/vit_tiny_tin200", args, ending, workers))
+        show(records, args.out)
 
 
 def compare(name: str, args: argparse.Namespace, ending: str, workers: int) -> Record:
@@ -131,7 +134,6 @@ def compare(name: str, args: argparse.Namespace, ending: str, workers: int) -> R
     record |= {f"seconds_{which}": round(value, 3) for which, value in middle.items()}
     record |= {f"ratio_{which}": round(middle["plain"] / middle[which], 3) for which in ("ours", "first", "second")}
     record["largest_difference"] = float(np.abs(expected - found).max())
-    show(record)
     return record
 
 
@@ -183,7 +185,7 @@ def forward_rate(backbone: Backbone, size: int, *, compiled: bool, passes: int =
     return passes * size / timed(lambda: run(passes))
 
 
-def on_cuda(args: argparse.Namespace) -> list[Record]:
+def on_cuda(args: argparse.Namespace) -> None:
     n = args.images or 40_000
     n_jobs = args.threads or len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(dir=args.scratch) as temporary:
@@ -199,10 +201,10 @@ def on_cuda(args: argparse.Namespace) -> list[Record]:
         rates = {"forward": forward[False], "forward_compiled": forward[True]}
         rates |= {f"decode_{kind}": rate for kind, rate in decoding.items()}
         records = [about | {f"{name}_images_per_s": round(rate, 1) for name, rate in rates.items()}]
-        show(records[0])
+        show(records, args.out)
         shared: Any = {"device": "cuda", "n_jobs": n_jobs, "batch_size": args.batch_size}
 
-        def whole(part: Sequence[str], **own: Any) -> Record:
+        def whole(part: Sequence[str], **own: Any) -> None:
             parameters: Any = {**shared, "output": "cls", **own}
             FrozenFeatureExtractor(model, **parameters).transform(part[: args.batch_size])  # compiles
             extractor = FrozenFeatureExtractor(model, store=folder / f"store{len(records)}", **parameters)
@@ -211,8 +213,7 @@ def on_cuda(args: argparse.Namespace) -> list[Record]:
             record: Record = {"files": len(part), **own, "images_per_s": round(rates[0], 1)}
             record |= {"of_the_smaller": round(rates[0] / smaller, 3), "second_run_images_per_s": round(rates[1], 1)}
             records.append(record)
-            show(record)
-            return record
+            show(records, args.out)
 
         for part in (few, paths):
             for decode in ("process", "thread"):
@@ -224,13 +225,12 @@ def on_cuda(args: argparse.Namespace) -> list[Record]:
         rate = len(naive) / timed(lambda: plain_loop(backbone, naive, 0))
         best = max(record["images_per_s"] for record in records[1:])
         records.append({"naive_images_per_s": round(rate, 1), "times_naive": round(best / rate, 1)})
-        show(records[-1])
-    return records
+        show(records, args.out)
 
 
-def memory(args: argparse.Namespace) -> list[Record]:
+def memory(args: argparse.Namespace) -> None:
     """Peak resident memory of a child process, with few and with many images."""
-    records = []
+    records: list[Record] = []
     with tempfile.TemporaryDirectory(dir=args.scratch) as temporary:
         folder = Path(temporary) / "images"
         folder.mkdir()
@@ -243,11 +243,10 @@ def memory(args: argparse.Namespace) -> list[Record]:
             command = [sys.executable, __file__, "--memory-child", str(folder), str(n), str(Path(temporary) / f"s{n}")]
             ran = subprocess.run(command, check=True, capture_output=True, text=True)
             records.append({"measurement": "memory", "images": n, **json.loads(ran.stdout)})
-            show(records[-1])
+            show(records, args.out)
     ratio = records[1]["peak_mib"] / records[0]["peak_mib"]
     records.append({"measurement": "memory ratio", "ratio": round(ratio, 4)})
-    show(records[-1])
-    return records
+    show(records, args.out)
 
 
 def memory_child(folder: str, n: str, store: str) -> None:
@@ -260,8 +259,13 @@ def memory_child(folder: str, n: str, store: str) -> None:
     print(json.dumps({"peak_mib": round(peak, 1), "seconds": round(seconds, 1)}))
 
 
-def show(record: Record) -> None:
-    print(json.dumps(record), flush=True)
+def show(records: Sequence[Record], out: Path | None) -> None:
+    """Print the last measurement, and write all of them, so that a run that is cut short leaves what it has."""
+    print(json.dumps(records[-1]), flush=True)
+    if out:
+        versions = {"frofa": frofa.__version__, "torch": torch.__version__, "python": platform.python_version()}
+        about = {"command": "python " + " ".join(sys.argv), **versions}
+        out.write_text(json.dumps({**about, "measurements": records}, indent=1) + "\n")
 
 
 def main() -> None:
@@ -283,11 +287,8 @@ def main() -> None:
     if args.memory_child:
         memory_child(*args.memory_child)
         return
-    records = memory(args) if args.memory else on_cuda(args) if args.device == "cuda" else on_cpu(args)
-    if args.out:
-        versions = {"frofa": frofa.__version__, "torch": torch.__version__, "python": platform.python_version()}
-        about = {"command": "python " + " ".join(sys.argv), **versions}
-        args.out.write_text(json.dumps({**about, "measurements": records}, indent=1) + "\n")
+    measure = memory if args.memory else on_cuda if args.device == "cuda" else on_cpu
+    measure(args)
 
 
 if __name__ == "__main__":
