@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.sparse import issparse
 from torch import Tensor
 
 Array = npt.NDArray[Any]
@@ -68,6 +69,8 @@ def as_features(X: Any) -> Any:
     """
     if isinstance(X, Tensor):
         return _values(X)
+    if issparse(X):  # one kind of which is a dictionary
+        return X
     if X is None or isinstance(X, (str, bytes, dict, set, Iterator)):
         raise TypeError(
             "expected features of shape (n, C) or tokens of shape (n, N, C): an array, a tensor, a data frame, a list "

@@ -19,15 +19,29 @@ from frofa.demo import write_sample
 KILLS = 4
 CODE = """
 import sys
+from frofa import _progress
 from frofa.cli import main
 from frofa.store import writer
+_progress.SECONDS = 0.0  # a line for each batch
 writer.COMMIT_SECONDS = 0.0  # after each batch: the whole run takes less time than there is between two commits
 sys.exit(main())
 """
 
 
 def command(images: Path, out: Path, store: Path) -> list[str]:
-    arguments = ["extract", images, "--out", out, "--store", store, "--output", "tokens", "--batch-size", 8]
+    arguments = [
+        "extract",
+        images,
+        "--out",
+        out,
+        "--store",
+        store,
+        "--output",
+        "tokens",
+        "--batch-size",
+        8,
+        "--progress",
+    ]
     return [sys.executable, "-c", CODE, *map(str, arguments)]
 
 
