@@ -4,6 +4,7 @@ The client tries each file several times, which takes a minute where there is no
 """
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,9 +76,15 @@ def may_be_cached(name: str) -> bool:
     folders = [folder.name for folder in Path(constants.HF_HUB_CACHE).glob("models--*")]
     if any(part in folder or not (is_repository or folder.startswith("models--timm--")) for folder in folders):
         return True
-    import torch
+    return not is_repository and any(_torch_cache().glob("*"))
 
-    return not is_repository and any(Path(torch.hub.get_dir(), "checkpoints").glob("*"))
+
+def _torch_cache() -> Path:
+    """Where PyTorch keeps what timm downloads from other places; it takes long to import only to be asked."""
+    if "torch" in sys.modules:
+        return Path(sys.modules["torch"].hub.get_dir()) / "checkpoints"
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("TORCH_HOME") or f"{cache}/torch").expanduser() / "hub" / "checkpoints"
 
 
 def cached_models() -> list[str]:

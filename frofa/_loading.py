@@ -1,25 +1,19 @@
 """A backbone's module with its weights, or an error that says which would work."""
 
 import contextlib
-import difflib
-import os
-import sys
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from frofa._embedded import PREFIX, embedded_models
-from frofa._hub import Reachability, cached_models, may_be_cached, offline
+from frofa._hub import offline
 from frofa._huggingface import HF_PREFIX, load_tower
+from frofa._model_names import ask_hub, not_found, unreachable
 from frofa._pretrained_config import check_model_config, check_preprocessing, read_json
 from frofa._text import one_line
-from frofa._timm_names import may_be_known, pretrained_names
 from frofa.exceptions import ModelNotFoundError
 
 LOCAL_PREFIX = "local-dir:"
-_MOST_CACHED = 5
-"""Models of the hub's cache that a message names."""
 
 
 def create_module(model: str, name: str) -> nn.Module:
@@ -90,13 +84,7 @@ def _create(name: str) -> nn.Module:
 
 
 def _from_hub(model: str, name: str) -> nn.Module:
-    if ":" not in name and not may_be_known(name):
-        raise ModelNotFoundError(not_found(model, f"Unknown model ({name})"))
-    hub = Reachability()
-    if "timm" not in sys.modules and not may_be_cached(name):  # to import it takes as long as to find this out
-        fault = hub.fault()
-        if fault is not None:
-            raise ModelNotFoundError(not_found(model, _unreachable(fault)))
+    hub = ask_hub(model, name)
     import timm  # noqa: F401 (while the hub answers)
 
     fault = hub.fault()
@@ -104,12 +92,8 @@ def _from_hub(model: str, name: str) -> nn.Module:
         with contextlib.nullcontext() if fault is None else offline():
             return _create(name)
     except Exception as error:  # timm, the hub's client and safetensors raise a dozen types
-        reason = error if fault is None or not _is_of_cache(error) else _unreachable(fault)
+        reason = error if fault is None or not _is_of_cache(error) else unreachable(fault)
         raise ModelNotFoundError(not_found(model, reason)) from error
-
-
-def _unreachable(fault: str) -> str:
-    return f"its weights are not on this machine, and the Hugging Face Hub cannot be reached: {one_line(fault)}"
 
 
 def _is_of_cache(error: Exception) -> bool:
@@ -117,36 +101,3 @@ def _is_of_cache(error: Exception) -> bool:
     from huggingface_hub import errors
 
     return isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled))
-
-
-def not_found(model: str, reason: object) -> str:
-    """The message for a backbone that is not to be had: what would work.
-
-    Parameters
-    ----------
-    model : str
-        As the user gave it.
-    reason : error or str
-    """
-    lines = [f"the backbone {model!r} could not be loaded: {one_line(reason)}."]
-    bare = model.removeprefix("hf-hub:").removeprefix("timm/")
-    if ":" not in model and ("." in bare or not may_be_known(bare)):
-        names = pretrained_names()
-        close = [] if bare in names else difflib.get_close_matches(bare, names, n=3)
-        lines += [f"Close timm names: {', '.join(close)}."] if close else []
-    if "/" in model and ":" not in model and not model.startswith(PREFIX):
-        lines.append("Also, no installed package registers an encoder of this name ('frofa models' lists those).")
-    lines.append(
-        f"These work without a network: {', '.join(m.name for m in embedded_models())} (shipped with frofa), and "
-        "'local-dir:PATH' for a folder with config.json and model.safetensors, as timm.models.save_for_hf writes it, "
-        "and 'hf-dir:PATH' for a Hugging Face folder of SigLIP, SigLIP 2 or PaliGemma."
-    )
-    if cached := cached_models():
-        more = f" and {len(cached) - _MOST_CACHED} more" if len(cached) > _MOST_CACHED else ""
-        lines.append(f"In the cache of this machine: {', '.join(cached[:_MOST_CACHED])}{more}.")
-    is_set = "is set" if os.environ.get("HF_HUB_OFFLINE") else "does not ask it"
-    lines.append(
-        "Names of timm ('vit_base_patch16_siglip_224.webli') and 'hf-hub:OWNER/NAME' need the Hugging Face hub once, "
-        f"or its cache on this machine (HF_HUB_OFFLINE=1 {is_set})."
-    )
-    return " ".join(lines)

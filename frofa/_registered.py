@@ -15,6 +15,11 @@ def registered() -> list[EntryPoint]:
     return sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
 
 
+def is_registered(name: str) -> bool:
+    """Whether a package registers an encoder under a name; it is not imported."""
+    return any(point.name == name for point in registered())
+
+
 def registered_encoder(name: str) -> Any:
     """The encoder that a package registers under a name; None where there is none.
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,22 +14,18 @@ from PIL import Image
 from torch import Tensor, nn
 
 from frofa._digests import architecture_digest, weights_digest
-from frofa._embedded import PREFIX, embedded_models
-from frofa._files import expand_home
-from frofa._huggingface import HF_PREFIX
 from frofa._layout import UNCHECKED, Layout, check_block, has_cls_token, patch_size, probing_images, read_layout
-from frofa._loading import create_module, not_found
+from frofa._loading import create_module
 from frofa._low_precision import low_precision, low_precision_key, prune_2_4, rest_precision
+from frofa._model_names import FOLDERS, timm_name
 from frofa._preprocessing import Preprocessing, of_channels, split
 from frofa._pretrained_config import per_channel
 from frofa._text import one_line
 from frofa.estimators._device import resolve_device
-from frofa.exceptions import ModelNotFoundError
 from frofa.images import DECODER
 
 Output: TypeAlias = Literal["tokens", "cls", "mean", "pooled"]
 ImageSize: TypeAlias = "int | tuple[int, int] | None"
-_FOLDERS = ("local-dir:", HF_PREFIX)
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -320,7 +315,7 @@ def load_backbone(model: str, image_size: ImageSize, device: str, weights: str =
     ValueError
         If the model cannot take this image size, or this machine does not have the device.
     """
-    name = _timm_name(model)
+    name = timm_name(model)
     return _load(model, name, _fingerprint(name), _height_width(image_size), str(resolve_device(device)), weights)
 
 
@@ -401,30 +396,8 @@ def _height_width(image_size: ImageSize) -> tuple[int, int] | None:
     return int(pair[0]), int(pair[1])
 
 
-def _timm_name(model: str) -> str:
-    if not isinstance(model, str):
-        raise TypeError(
-            f"model must be a name, 'hf-hub:NAME', 'hf-dir:PATH' or 'local-dir:PATH'. Got {type(model).__name__}."
-        )
-    if model.startswith(PREFIX):
-        for embedded in embedded_models():
-            if embedded.name == model:
-                return f"local-dir:{embedded.folder}"
-        raise ModelNotFoundError(not_found(model, f"no embedded model is called {model!r}"))
-    if model.startswith(_FOLDERS):
-        kind, _, path = model.partition(":")
-        folder = Path(expand_home(path))
-        missing = [file for file in ("config.json",) if not (folder / file).is_file()]
-        if missing:
-            raise ModelNotFoundError(not_found(model, f"{folder} has no {' and no '.join(missing)}"))
-        return f"{kind}:{folder}"
-    if os.sep in model and Path(expand_home(model)).is_dir():
-        raise ModelNotFoundError(f"the backbone {model!r} is a folder: write 'local-dir:{model}'.")
-    return model
-
-
 def _fingerprint(name: str) -> tuple[int, ...]:
-    if not name.startswith(_FOLDERS):
+    if not name.startswith(FOLDERS):
         return ()
     files = sorted(Path(name.partition(":")[2]).iterdir())
     return tuple(number for file in files for number in (file.stat().st_mtime_ns, file.stat().st_size))

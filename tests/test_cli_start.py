@@ -1,6 +1,7 @@
 """What answers without a model imports no library that takes seconds to import."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,11 @@ print(json.dumps([code, [name for name in sys.argv[1].split() if name in sys.mod
         (["bench-backbone", "frofa/vit_tiny_tin200", "absent"], 1),
         (["study", "photos", "absent"], 1),
         (["convert", "hf-dir:absent", "out"], 1),
+        (["fit", "photos", "--out", "m.frofa", "--model", "vit_nonsense"], 1),
+        (["fit", "photos", "--out", "m.frofa", "--model", "local-dir:absent"], 1),
+        (["doctor", "vit_base_patch16_siglip_224.webli"], 1),
+        (["bench-backbone", "frofa/nonsense", "photos"], 1),
+        (["study", "photos", "--backbone", "hf-hub:nobody/nothing"], 1),
     ],
 )
 def test_quick_answers_import_little(arguments: list[str], code: int, tmp_path: Path) -> None:
@@ -54,6 +60,7 @@ def test_quick_answers_import_little(arguments: list[str], code: int, tmp_path: 
     ran = subprocess.run(
         [sys.executable, "-c", CODE, " ".join(HEAVY), *arguments],
         cwd=tmp_path,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "TORCH_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=True,

@@ -9,12 +9,13 @@ import pytest
 
 from frofa import _threads
 
-VARIABLES = ("OMP_WAIT_POLICY", "OPENBLAS_THREAD_TIMEOUT", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OPENBLAS_THREAD_TIMEOUT")
+NUMBERS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in VARIABLES:
+    for name in WAITING + NUMBERS:
         monkeypatch.setenv(name, "to be restored")
         monkeypatch.delenv(name)
     monkeypatch.setattr(_threads, "QUOTA", tmp_path / "cpu.max")
@@ -22,9 +23,10 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_import_lets_waiting_threads_sleep_before_any_library_is_loaded() -> None:
-    program = "import frofa, os, sys; print(os.environ['OMP_WAIT_POLICY'], {'torch', 'numpy'} & sys.modules.keys())"
+    names = f"[os.environ[name] for name in {WAITING}]"
+    program = f"import frofa, os, sys; print({names}, {{'torch', 'numpy'}} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "PASSIVE set()\n"
+    assert done.stdout == "['PASSIVE', '1000', '4'] set()\n"
 
 
 def test_what_the_user_chose_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,7 +35,8 @@ def test_what_the_user_chose_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     _threads.QUOTA.write_text("200000 100000\n")
     _threads.prepare_threads()
-    assert [os.environ[name] for name in VARIABLES] == ["ACTIVE", "4", "7", "2", "2"]
+    assert [os.environ.get(name) for name in WAITING] == ["ACTIVE", None, "4"]
+    assert [os.environ[name] for name in NUMBERS] == ["7", "2", "2"]
 
 
 @pytest.mark.parametrize(
@@ -60,4 +63,4 @@ def test_no_more_threads_than_the_quota_lets_run(
     monkeypatch.setattr(os, "cpu_count", lambda: processors)
     _threads.QUOTA.write_text("200000 100000\n")
     _threads.prepare_threads()
-    assert [os.environ.get(name) for name in VARIABLES[2:]] == [expected] * 3
+    assert [os.environ.get(name) for name in NUMBERS] == [expected] * 3

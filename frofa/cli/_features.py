@@ -34,11 +34,14 @@ def extract(
 
 
 def make_extractor(args: argparse.Namespace, output: Any, **options: Any) -> "FrozenFeatureExtractor":
-    """The extractor that the options ask for."""
+    """The extractor that the options ask for; a model that cannot be had is an error before anything is imported."""
     from frofa._files import expand_home
-    from frofa.extractor import FrozenFeatureExtractor
+    from frofa._model_names import refuse_unavailable
 
     model = args.model
+    refuse_unavailable(model)
+    from frofa.extractor import FrozenFeatureExtractor
+
     kind, _, path = model.partition(":")
     if kind in ("local-dir", "hf-dir"):  # a saved model is used from other directories, too
         model = f"{kind}:{Path(expand_home(path)).absolute()}"

@@ -39,7 +39,10 @@ def add(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from frofa._model_names import refuse_unavailable
+
     check_skipped(args.skipped)
+    refuse_unavailable(args.model)
     paths, labels, skipped = _readable(args.images)
     from frofa.doctor.bench import compare_sides, sides_for, table
     from frofa.estimators._device import resolve_device

@@ -57,8 +57,11 @@ def add(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from frofa._model_names import refuse_unavailable
+
     check_out(args.out)
     check_skipped(args.skipped)
+    refuse_unavailable(args.model)
     images = _load(args)
     unreadable: list[ImageReadError] = []
     if args.shots is not None:

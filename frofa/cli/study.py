@@ -46,6 +46,10 @@ def add(commands: Commands) -> None:
 def _run(args: argparse.Namespace) -> int:
     for directory in args.images:
         check_in(directory, "directory")
+    from frofa._model_names import refuse_unavailable
+
+    for model in args.backbone:
+        refuse_unavailable(model)
     from frofa._optional import require
     from frofa.study import Study, n_skipped, report_study, run_study
     from frofa.study.data import printable

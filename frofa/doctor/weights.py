@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from frofa.backbone import _timm_name
+from frofa._model_names import timm_name
 from frofa.doctor.finding import Outcome, failed, note, ok, skipped
 from frofa.doctor.subject import Subject
 
@@ -99,7 +99,7 @@ def checkpoint_file(model: str) -> Path | None:
 
 def model_folder(model: str) -> Path | None:
     """The folder of an embedded or ``local-dir:`` model."""
-    name = _timm_name(model) if isinstance(model, str) else ""
+    name = timm_name(model) if isinstance(model, str) else ""
     return Path(name.removeprefix("local-dir:")) if name.startswith("local-dir:") else None
 
 
