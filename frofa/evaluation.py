@@ -1,5 +1,6 @@
 """Honest few-shot numbers: support samples, means and shares with intervals, and how good predictions are."""
 
+from numbers import Integral
 from typing import Any, NamedTuple
 from unicodedata import normalize
 
@@ -7,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 from sklearn.utils import check_random_state
+
+from frofa.estimators._inputs import as_labels
 
 
 class Interval(NamedTuple):
@@ -53,7 +56,9 @@ def sample_shots(y: npt.ArrayLike, shots: int, random_state: Any = None) -> npt.
     Raises
     ------
     ValueError
-        If a class has fewer samples, or `shots` is less than 1.
+        If a class has fewer samples, `shots` is less than 1, a label is missing, or labels are of several kinds.
+    TypeError
+        If `shots` is no whole number.
 
     References
     ----------
@@ -67,9 +72,13 @@ def sample_shots(y: npt.ArrayLike, shots: int, random_state: Any = None) -> npt.
     >>> sorted(labels[i] for i in support)
     ['cat', 'cat', 'dog', 'dog']
     """
+    if not isinstance(shots, Integral) or isinstance(shots, bool):
+        raise TypeError(f"shots must be a whole number, at least 1. Got {shots!r}.")
     if shots < 1:
         raise ValueError(f"shots must be at least 1. Got {shots}.")
-    labels = np.asarray(y)
+    labels = as_labels(y)
+    if labels.ndim != 1 or not len(labels):
+        raise ValueError(f"expected labels of shape (n,), one at least. Got shape {labels.shape}.")
     rng = check_random_state(random_state)
     chosen = []
     for label in np.unique(labels):

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 from sklearn import metrics
 
@@ -180,3 +181,24 @@ def test_wrong_predictions_are_refused(y: list[str], probabilities: Any, message
 def test_confusions_need_a_prediction_a_label() -> None:
     with pytest.raises(ValueError, match="Got 1 labels and 2 predictions"):
         confusion_matrix(["a"], ["a", "b"], ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "shots", "kind", "message"),
+    [
+        (["a", None] * 5, 2, ValueError, "Got None at position 1 of y"),
+        (np.array([["a", "b"]] * 5), 2, ValueError, r"shape \(n,\), one at least. Got shape \(5, 2\)"),
+        ([], 2, ValueError, r"Got shape \(0,\)"),
+        (["a", "b"] * 5, 1.5, TypeError, "a whole number, at least 1. Got 1.5"),
+        (["a", "b"] * 5, "2", TypeError, "Got '2'"),
+        (["a", "b"] * 5, True, TypeError, "Got True"),
+    ],
+)
+def test_shots_of_odd_labels_and_numbers(labels: Any, shots: Any, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        sample_shots(labels, shots, random_state=0)
+
+
+def test_shots_of_labels_in_a_tensor() -> None:
+    labels = torch.tensor([0, 1] * 5)
+    np.testing.assert_array_equal(sample_shots(labels, 2, 0), sample_shots(labels.numpy(), 2, 0))
