@@ -26,7 +26,7 @@ def small_architecture() -> None:
     def vit_frofa_test_siglip_32(pretrained: bool = False, **options: Any) -> Any:
         sizes = {"embed_dim": 32, "depth": 2, "num_heads": 2, "mlp_ratio": 2.25, "img_size": 32, "patch_size": 8}
         own = {**sizes, "class_token": False, "global_pool": "map", **options}
-        tower = timm.create_model("vit_base_patch16_siglip_224", pretrained=pretrained, **own)
+        tower: Any = timm.create_model("vit_base_patch16_siglip_224", pretrained=pretrained, **own)
         tower.pretrained_cfg = {**tower.pretrained_cfg, "input_size": (3, 32, 32)}
         return tower
 
