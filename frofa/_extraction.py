@@ -58,6 +58,8 @@ class Extraction:
     n_not_kept : int
         How many of the computed images the store could not keep, as it cannot be written; their features are in
         `features` only.
+    keys : list of str or None
+        The digest of each row's image, the same for copies; known where there is a store.
     """
 
     features: Any
@@ -68,6 +70,7 @@ class Extraction:
     n_from_store: int = 0
     n_duplicates: int = 0
     n_not_kept: int = 0
+    keys: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ class Run:
     n_from_store: list[int] = field(default_factory=list)
     n_duplicates: int = 0
     not_kept: list[dict[str, npt.NDArray[Any]]] = field(default_factory=list)
+    keys: list[str] | None = None
 
     def without_store(self) -> tuple[list[npt.NDArray[Any]], Positions]:
         """Compute everything; return features of each target, and the positions they belong to."""
@@ -159,7 +163,7 @@ class Run:
             if failed is not None and position != failed.position:
                 self.skipped[position] = type(failed)(position, describe(self.items[position]), failed.reason)
         kept = self._kept(digests)
-        keys = [digests[position] for position in kept]
+        self.keys = keys = [digests[position] for position in kept]
         try:
             found = [
                 gather(self._where(store, target), target.spec, keys, rows)

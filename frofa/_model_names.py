@@ -97,9 +97,10 @@ def not_found(model: str, reason: object) -> str:
     lines = [f"the backbone {model!r} could not be loaded: {one_line(reason)}."]
     bare = model.removeprefix("hf-hub:").removeprefix("timm/")
     if ":" not in model and ("." in bare or not may_be_known(bare)):
-        names = pretrained_names()
+        embedded = model.startswith(PREFIX)
+        names = [m.name for m in embedded_models()] if embedded else pretrained_names()
         close = [] if bare in names else difflib.get_close_matches(bare, names, n=3)
-        lines += [f"Close timm names: {', '.join(close)}."] if close else []
+        lines += [f"Close {'embedded' if embedded else 'timm'} names: {', '.join(close)}."] if close else []
     if "/" in model and ":" not in model and not model.startswith(PREFIX):
         lines.append("Also, no installed package registers an encoder of this name ('frofa models' lists those).")
     lines.append(

@@ -76,6 +76,8 @@ def flatten(image: Image.Image, background: Colour) -> Image.Image:
 
 def upright(image: Image.Image) -> Image.Image:
     """As `to_rgb`, but RGBA where some of the image is transparent."""
+    if 0 in image.size:
+        raise OSError("it has no pixels")
     hidden = _transparent_value(image)
     _load(image)
     turned = UPRIGHT.get(_orientation(image))

@@ -408,7 +408,7 @@ def extract_together(extractors: Sequence[FrozenFeatureExtractor], X: Images, y:
         _warn(skipped, f"{len(items)} {noun}s", with_labels=y is not None)
     kept_labels = None if labels is None else labels[kept]
     return [
-        Extraction(values, kept_labels, kept, skipped, computed, stored, run.n_duplicates, len(rows))
+        Extraction(values, kept_labels, kept, skipped, computed, stored, run.n_duplicates, len(rows), run.keys)
         for values, computed, stored, rows in zip(features, run.n_computed, run.n_from_store, run.not_kept, strict=True)
     ]
 

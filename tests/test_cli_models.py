@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import frofa
 from frofa.cli import main
@@ -281,8 +282,8 @@ def test_names_of_any_bytes_keep_their_rows(encoding: str, images: Path, small_v
         Path(os.fsdecode(b"images/" + name[:4])).mkdir()
     except OSError:
         pytest.skip("this file system takes names in UTF-8 only")
-    for number in (b"1", b"2"):
-        shutil.copy(RED, os.fsdecode(b"images/caf\xe9/" + number + name))
+    for number in (1, 2):
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(os.fsdecode(b"images/caf\xe9/%d" % number + name))
     environment = os.environ | {"PYTHONIOENCODING": encoding}
     fitted = start("fit", images, "--head", "ridge", "--out", "m.frofa", "--model", small_vit, env=environment)
     out, error = fitted.communicate()
@@ -309,3 +310,14 @@ def test_what_is_written_outlives_closed_standard_output(images: Path, model: st
     assert len(Path("p.csv").read_text().splitlines()) == 13
     assert to_pipe.returncode == 1
     assert to_pipe.stderr.splitlines() == [b"frofa: error: cannot write to standard output: Broken pipe"]
+
+
+def test_copies_are_no_support_of_their_own(images: Path, small_vit: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Copies would be on both sides of a split; of an image with two labels, nobody knows which is right."""
+    shutil.copy(images / "red/0.jpg", images / "red/again.jpg")
+    shutil.copy(images / "blue/0.jpg", images / "red/blue.jpg")
+    assert fit(images, model=small_vit) == 0
+    said = capsys.readouterr()
+    assert "frofa: left out, as they repeat others: 1 image\n" in said.err
+    assert "warning: left out, as they have several labels: 1 image, such as one of blue, red\n" in said.err
+    assert "11 images, 3 classes" in said.out

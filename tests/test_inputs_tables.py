@@ -143,3 +143,15 @@ def test_a_data_frame_may_hold_images() -> None:
     frame = pd.DataFrame({"path": [Image.new("L", (2, 3), 7)], "label": ["grey"]})
     [item] = load_images(frame).items
     assert content(item)[1] == content(Image.new("RGB", (2, 3), (7, 7, 7)))[1]
+
+
+def test_paths_in_the_working_directory_stay_as_they_are(image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(image_folder)
+    Path("labels.csv").write_text("path,label\nred/0.jpg,a\nblue/0.jpg,b\n")
+    assert load_images("labels.csv").names == ["red/0.jpg", "blue/0.jpg"]
+
+
+def test_images_outside_the_directory_are_noted(image_folder: Path) -> None:
+    table = image_folder / "labels.csv"
+    table.write_text("path,label\n0.jpg,a\n../blue/0.jpg,b\nblue/0.jpg,b\n")
+    assert load_images(image_folder / "red", labels=table).notes == [f"2 images of {table} outside {image_folder}/red"]

@@ -331,3 +331,8 @@ def test_a_postscript_file_that_is_not_loaded_is_refused() -> None:
         decode(data)
     with pytest.raises(OSError, match=r"format EPS that is not loaded.*Load it before, by image.load\(\)"):
         to_rgb(Image.open(io.BytesIO(data)))
+
+
+def test_an_image_without_pixels_is_named() -> None:
+    with pytest.raises(OSError, match="it has no pixels"):
+        to_rgb(Image.new("RGB", (0, 5)))

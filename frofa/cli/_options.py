@@ -166,7 +166,7 @@ def no_images(given: Sequence[object]) -> ValueError:
     """The error where there is nothing to work on."""
     from frofa._formats import EXTENSIONS
 
-    places = ", ".join(str(place) for place in given)
+    places = ", ".join("standard input" if place == "-" else str(place) for place in given)
     return ValueError(f"found no image in {places}. Known endings: {', '.join(EXTENSIONS)}.")
 
 

@@ -34,8 +34,14 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
         const=False,
         help="take all images of a directory or archive, whatever directories they lie in, without labels",
     )
-    parser.add_argument("--path-column", metavar="NAME", help="column of paths in a CSV file (default: path)")
-    parser.add_argument("--label-column", metavar="NAME", help="column of labels (default: label, if there is one)")
+    parser.add_argument(
+        "--path-column", metavar="NAME", help="column of paths in a CSV file (default: path, or another usual name)"
+    )
+    parser.add_argument(
+        "--label-column",
+        metavar="NAME",
+        help="column of labels (default: label, or another usual name, if there is one)",
+    )
     parser.add_argument("--every", type=positive, default=1, metavar="K", help="take every K-th frame of a video")
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,6 @@ from frofa.cli._skipped import add_skipped_option, check_skipped, report_skipped
 from frofa.cli._sources import LabelledImages, add_source_options, load_labelled_sources
 
 if TYPE_CHECKING:
-    from frofa._extraction import Extraction
     from frofa.exceptions import ImageReadError
     from frofa.extractor import FrozenFeatureExtractor
     from frofa.selection import Chosen, HeadChoice
@@ -75,7 +75,11 @@ def _run(args: argparse.Namespace) -> int:
     y = images.labels[first.kept]
     if lost := set(images.labels.tolist()) - set(y.tolist()):
         raise ValueError(f"no image could be read of: {shorten(lost)}.")
-    fitted = _fit(args, choices, extractions, y)
+    rows = _without_copies(y, first.keys or [])
+    if lost := set(y.tolist()) - set(y[rows].tolist()):
+        raise ValueError(f"each image of these classes is also one of another: {shorten(lost)}.")
+    y = y[rows]
+    fitted = _fit(args, choices, {name: found.features[rows] for name, found in extractions.items()}, y)
     best = max(fitted, key=lambda name: (fitted[name].score == fitted[name].score, fitted[name].score))
     _save(args.out, extractors[choices[best].output], fitted[best].estimator)
     say(f"{args.out}: {best} on {args.model}, {len(y)} images, {len(set(y))} classes: {shorten(set(y.tolist()))}")
@@ -115,7 +119,7 @@ def _choices(args: argparse.Namespace, labels: Any) -> "dict[str, HeadChoice]":
 
 
 def _fit(
-    args: argparse.Namespace, choices: "dict[str, HeadChoice]", extractions: "dict[str, Extraction]", y: Any
+    args: argparse.Namespace, choices: "dict[str, HeadChoice]", features: dict[str, Any], y: Any
 ) -> "dict[str, Chosen]":
     """Fit each head, and say how good it is."""
     from frofa.selection import fit_head, n_fits, n_folds
@@ -126,13 +130,29 @@ def _fit(
     fitted = {}
     for name, choice in choices.items():
         note(f"training {name}, fits: {n_fits(choice, folds, always=True)}")
-        features = extractions[choice.output].features
-        fitted[name] = fit_head(choice, features, y, cv=args.cv, seed=args.seed, always=True)
+        fitted[name] = fit_head(choice, features[choice.output], y, cv=args.cv, seed=args.seed, always=True)
         found = [f"{key.split('__')[-1]}={value}" for key, value in fitted[name].params.items()]
         score = fitted[name].score
         known = "not cross-validated" if score != score else f"accuracy {100 * score:.1f} % over {folds} folds"
         say(f"{name:<10} {'; '.join([known, ', '.join(found)] if found else [known])}")
     return fitted
+
+
+def _without_copies(labels: Any, keys: "Sequence[str]") -> list[int]:
+    """Rows of different images: copies on both sides of a split would make its accuracy too good to be true."""
+    from frofa._listing import count
+
+    labels_of: dict[str, set[Any]] = {}
+    for key, label in zip(keys, labels.tolist(), strict=True):
+        labels_of.setdefault(key, set()).add(label)
+    disputed = {key for key, found in labels_of.items() if len(found) > 1}
+    first = {key: row for row, key in reversed(list(enumerate(keys))) if key not in disputed}
+    if n_copies := len(keys) - len(first) - sum(key in disputed for key in keys):
+        note(f"left out, as they repeat others: {count(n_copies, 'image')}")
+    if disputed:
+        some = shorten(labels_of[min(disputed)])
+        warn(f"left out, as they have several labels: {count(len(disputed), 'image')}, such as one of {some}")
+    return sorted(first.values())
 
 
 def _rarest(y: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from frofa._frames import column, column_names
 from frofa._image_set import ImageSet
-from frofa._listing import is_image_name
+from frofa._listing import count, is_image_name
 from frofa.images import ImageItem, as_image_list
 from frofa.inputs._columns import LABEL, PATH, PATHS, choose_columns, has_column
 from frofa.inputs._image_set import image_set
@@ -121,13 +121,18 @@ def load_table(
     Relative paths are looked up in `base`, where one is given, and else in the directory of the file.
     """
     table = read_table(file, path_column, label_column, labelled=labelled)
-    return image_set([_locate(path, base, file.parent) for path in table.paths], table.labels, table.notes)
-
-
-def _locate(path: str, base: Path | None, beside: Path) -> str:
+    beside = "" if file.parent == Path() else str(file.parent)
     if base is None:
-        return os.path.join(beside, path)  # noqa: PTH118 (a path of many)
-    first, second = os.path.join(base, path), os.path.join(beside, path)  # noqa: PTH118
+        return image_set([os.path.join(beside, path) for path in table.paths], table.labels, table.notes)  # noqa: PTH118
+    paths = [_locate(path, base, beside) for path in table.paths]
+    inside = os.path.join(os.path.abspath(base), "")  # noqa: PTH100, PTH118
+    n_outside = sum(not os.path.abspath(path).startswith(inside) for path in paths)  # noqa: PTH100
+    notes = [f"{count(n_outside, 'image')} of {file} outside {base}"] if n_outside else []
+    return image_set(paths, table.labels, [*table.notes, *notes])
+
+
+def _locate(path: str, base: Path, beside: str) -> str:
+    first, second = os.path.join(base, path), os.path.join(beside, path)  # noqa: PTH118 (a path of many)
     return second if not os.path.lexists(first) and os.path.lexists(second) else first
 
 
