@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ CROP_MODES = ("center", "squash", "border")
 MOST_CROP = 2
 """Some of timm's models have 1.15: a border around the image."""
 LONGEST_SIDE = 8192
+_LARGEST = 2**16
+"""Of the numbers that say how a model is built: one of a thousand million blocks would be built for ever."""
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -48,7 +50,18 @@ def check_model_config(config: Mapping[str, Any], where: str) -> None:
     for name in ("model_args", "pretrained_cfg"):
         if not isinstance(config.get(name, {}), dict):
             raise ValueError(f"{where}: {name} must be an object. Got {shown(config[name])}")
+    if large := [value for value in _numbers(config.get("model_args", {})) if abs(value) > _LARGEST]:
+        raise ValueError(f"{where}: numbers of model_args must be {_LARGEST} at most. Got {shown(large[0])}")
     check_preprocessing(config.get("pretrained_cfg", config), where)
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """The numbers in a JSON value, however deep."""
+    if isinstance(value, (int, float)):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(part)
 
 
 def check_preprocessing(config: Mapping[str, Any], where: str, names: Mapping[str, str] | None = None) -> None:

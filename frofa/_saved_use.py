@@ -31,10 +31,11 @@ def try_out(estimator: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     SavedFileError
         If its parts do not fit together, or are no finite numbers where they must be.
     """
-    width = getattr(estimator, "n_features_in_", None)
+    width, name = getattr(estimator, "n_features_in_", None), type(estimator).__name__
     if width is None:
+        if any(key.endswith("_") and not key.startswith("_") for key in vars(estimator)):
+            raise SavedFileError(f"{name} is fitted, but n_features_in_ is missing")
         return
-    name = type(estimator).__name__
     if not isinstance(width, Integral) or not any(width in array.shape for array in arrays.values()):
         raise SavedFileError(f"the parts of {name} do not fit together: none has {width!r:.80} columns")
     if not np.isfinite(getattr(estimator, "coef_", 0)).all():

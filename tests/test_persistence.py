@@ -160,6 +160,7 @@ def forge(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], object]
         ),
         (lambda text, _: text["root"]["state"].update(classes_={"labels": ["ant"], "dtype": "<U3"}), "do not fit"),
         (lambda text, _: text["root"]["state"].update(n_features_in_=10**300), "do not fit together"),
+        (lambda text, _: text["root"]["state"].pop("n_features_in_"), "is fitted, but n_features_in_ is missing"),
         (lambda text, _: text["root"]["state"].pop("prototypes_"), "do not fit together"),
         (lambda text, _: text.update(format=99), "has format 99"),
         (lambda text, _: text.update(format="2"), "expected int as 'format'"),

@@ -79,6 +79,7 @@ def test_what_is_absent_or_none_is_timms_default() -> None:
         (b'{"architecture": "vit_tiny_patch16_224", "pretrained_cfg": 1}', "pretrained_cfg must be an object. Got 1"),
         (b'{"architecture": "vit_tiny_patch16_224", "mean": [0, 0]}', "config.json: mean must be"),
         (b'{"architecture": "vit_tiny_patch16_224", "model_args": {"deep": 2}}', "config.json: "),
+        (b'{"architecture": "vit_tiny_patch16_224", "model_args": {"depth": [2147483648]}}', "must be 65536 at most"),
     ],
 )
 def test_configs_that_are_none(content: bytes, reason: str, small_vit: str, tmp_path: Path) -> None:
