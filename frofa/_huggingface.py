@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from frofa._huggingface_weights import read_tower_weights, to_timm
-from frofa._pretrained_config import check_preprocessing, read_json, shown
+from frofa._pretrained_config import check_preprocessing, read_object, shown
 
 HF_PREFIX = "hf-dir:"
 _SIGLIP, _NAFLEX = ("siglip", "siglip_vision_model"), ("siglip2", "siglip2_vision_model")
@@ -87,7 +87,7 @@ def load_tower(folder: Path) -> nn.Module:
 
 def read_tower(folder: Path) -> Tower:
     """What the ``config.json`` and the preprocessor's file of a folder say, in timm's terms."""
-    config = read_json(folder / "config.json")
+    config = read_object(folder / "config.json")
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in KNOWN:
         raise ValueError(f"config.json has model_type {kind!r}; known are {', '.join(KNOWN)}")
@@ -191,7 +191,7 @@ def _preprocessing(folder: Path, side: int, *, naflex: bool) -> dict[str, Any]:
 def _read_processor(folder: Path) -> dict[str, Any]:
     for name in _PREPROCESSORS:
         if (folder / name).is_file():
-            content = read_json(folder / name)
+            content = read_object(folder / name)
             content = content.get("image_processor", content) if name == "processor_config.json" else content
             if name == "preprocessor_config.json" or content.get("image_processor_type"):
                 return content

@@ -9,7 +9,7 @@ from torch import nn
 from frofa._hub import offline
 from frofa._huggingface import HF_PREFIX, load_tower
 from frofa._model_names import ask_hub, not_found, unreachable
-from frofa._pretrained_config import check_model_config, check_preprocessing, read_json
+from frofa._pretrained_config import check_model_config, check_preprocessing, read_object
 from frofa._text import one_line
 from frofa.exceptions import ModelNotFoundError
 
@@ -59,7 +59,7 @@ def _from_folder(folder: Path) -> nn.Module:
     from safetensors import safe_open
 
     config, weights = folder / "config.json", folder / "model.safetensors"
-    check_model_config(read_json(config), str(config))
+    check_model_config(read_object(config), str(config))
     if weights.is_file():
         try:
             with safe_open(weights, "pt"):

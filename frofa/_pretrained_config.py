@@ -1,10 +1,11 @@
 """What a checkpoint says about its preprocessing: read, and checked before anything is computed with it."""
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from frofa._json import check_fields, read_json
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 CROP_MODES = ("center", "squash", "border")
@@ -15,7 +16,7 @@ _LARGEST = 2**16
 """Of the numbers that say how a model is built: one of a thousand million blocks would be built for ever."""
 
 
-def read_json(file: Path) -> dict[str, Any]:
+def read_object(file: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises
@@ -25,13 +26,11 @@ def read_json(file: Path) -> dict[str, Any]:
     ValueError
         If it holds anything else; the message names the file.
     """
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:  # a UnicodeDecodeError is a ValueError
-        raise ValueError(f"{file} is no JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} must hold a JSON object. Got {type(content).__name__}")
-    return content
+
+    def fail(why: str) -> ValueError:
+        return ValueError(f"{file} is no JSON object: {why}")
+
+    return check_fields(read_json(file, fail), {}, fail)
 
 
 def check_model_config(config: Mapping[str, Any], where: str) -> None:

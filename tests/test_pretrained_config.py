@@ -68,7 +68,7 @@ def test_what_is_absent_or_none_is_timms_default() -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"[]", "config.json must hold a JSON object. Got list"),
+        (b"[]", "config.json is no JSON object: expected an object. Got list"),
         (b"{", "config.json is no JSON"),
         (b'{"architecture": "\xff"}', "config.json is no JSON"),
         (b"[" * 100_000, "config.json is no JSON"),
