@@ -363,7 +363,8 @@ def test_command_line(fuzz: Fuzz, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for name in ("cats", "dogs"):
         (tmp_path / "images" / name).mkdir(parents=True)
         for i in range(2):
-            written(tmp_path / "images" / name / f"{i}.png", strategies.IMAGES["png"])
+            different = f"{name} {i}".encode()  # after the image's end: no copy of another
+            written(tmp_path / "images" / name / f"{i}.png", strategies.IMAGES["png"] + different)
     written(tmp_path / "text.png", b"no image")
     written(tmp_path / "paths.csv", b"path,label\nimages/cats/0.png,cat\nimages/dogs/0.png,dog\n")
     monkeypatch.chdir(tmp_path)
