@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from frofa.augmentations import Augmentation, Brightness
-from frofa.estimators._device import resolve_device
+from frofa.compute.devices import resolve_device
 from frofa.estimators._many import Samples, Trial, fit_heads, predict_heads
 from frofa.estimators._map_engine import free_memory, head_bytes
 from frofa.estimators._schedule import Schedule

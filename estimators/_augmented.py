@@ -11,9 +11,9 @@ from sklearn.utils._param_validation import Interval
 from torch import Generator, Tensor
 
 from frofa.augmentations import Augmentation, TokenBatch
-from frofa.estimators._device import as_tensor, threads_for
+from frofa.compute.devices import as_tensor, threads_for
 from frofa.estimators._padding import by_grid, refuse_prefix
-from frofa.estimators.ragged import RaggedTokens
+from frofa.ragged import RaggedTokens
 
 Array = npt.NDArray[Any]
 Grid = tuple[int, int] | None

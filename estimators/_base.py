@@ -17,11 +17,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 
 from frofa.augmentations import Augmentation
+from frofa.compute.arrays import as_features, as_labels, check_magnitude, check_not_empty, check_weights
 from frofa.estimators._augmented import check_grid, sum_over_views, with_copies
-from frofa.estimators._inputs import as_features, as_labels, check_magnitude, check_not_empty, check_weights
 from frofa.estimators._lazy import LazyFeatures, check_finite, mean_over_tokens
 from frofa.estimators._padding import check_ragged, mean_over_images
-from frofa.estimators.ragged import RaggedTokens
+from frofa.ragged import RaggedTokens
 
 Array = npt.NDArray[Any]
 

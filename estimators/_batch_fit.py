@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 
-from frofa.estimators._search_errors import BatchFallbackWarning
+from frofa.exceptions import BatchFallbackWarning
 
 if TYPE_CHECKING:
     from frofa.estimators._base import FeatureClassifier

@@ -13,10 +13,10 @@ import torch
 from sklearn.utils import assert_all_finite, check_array
 from torch import Tensor
 
-from frofa.estimators._device import as_tensor
-from frofa.estimators._inputs import check_magnitude
+from frofa.compute.arrays import check_magnitude
+from frofa.compute.devices import as_tensor
 from frofa.estimators._padding import PaddedTokens
-from frofa.estimators.ragged import RaggedTokens
+from frofa.ragged import RaggedTokens
 
 Array = npt.NDArray[Any]
 BLOCK = 2**22

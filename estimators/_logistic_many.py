@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from frofa.estimators._device import SMALL, keep_freed_memory, one_thread_each, threads_for
+from frofa.compute.devices import SMALL, keep_freed_memory, one_thread_each, threads_for
 from frofa.estimators._logistic_batch import Batch
 from frofa.estimators._logistic_descent import Stage
 from frofa.estimators._logistic_path import solve_path

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from frofa.estimators._capture import Pool
+from frofa.compute.cuda_graphs import Pool
 from frofa.estimators._logistic_batch import Batch, dot
 from frofa.estimators._logistic_descent import (
     LONGEST,

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Generator, Tensor
 
-from frofa.estimators._capture import CAPTURES
-from frofa.estimators._device import keep_freed_memory
+from frofa.compute.cuda_graphs import CAPTURES
+from frofa.compute.devices import keep_freed_memory
 from frofa.estimators._gather import layout_of
 from frofa.estimators._lazy import Tokens
 from frofa.estimators._map_gradients import MapModel

@@ -9,12 +9,12 @@ from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 from torch import Tensor
 
+from frofa.compute.devices import as_tensor, resolve_device
 from frofa.estimators._base import Array, FeatureClassifier
-from frofa.estimators._device import as_tensor, resolve_device
 from frofa.estimators._lazy import LazyFeatures, Tokens, tokens_on
 from frofa.estimators._map_engine import fit_plans
 from frofa.estimators._streams import HeadPlan
-from frofa.estimators.ragged import RaggedTokens
+from frofa.ragged import RaggedTokens
 
 if TYPE_CHECKING:
     from frofa.estimators._batch_fit import Job

@@ -10,8 +10,8 @@ from sklearn.utils import assert_all_finite
 from torch import Tensor
 
 from frofa.augmentations import TokenBatch
-from frofa.estimators._inputs import check_magnitude
-from frofa.estimators.ragged import RaggedTokens
+from frofa.compute.arrays import check_magnitude
+from frofa.ragged import RaggedTokens
 
 Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.intp]

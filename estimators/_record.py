@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from frofa.augmentations import TokenBatch
-from frofa.estimators._capture import CAPTURES, Pool, Recording, side_stream
+from frofa.compute.cuda_graphs import CAPTURES, Pool, Recording, side_stream
 from frofa.estimators._schedule import Rule
 
 TENSORS = ("patches", "grid", "mask", "targets", "prefix")

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from frofa._json import Fail, check_fields, parse_json
-from frofa.estimators._search_errors import CheckpointError
+from frofa.exceptions import CheckpointError
+from frofa.utils.json import Fail, check_fields, parse_json
 
 FORMAT = 1
 SUM = b'{"sum": "', b'", '

@@ -10,11 +10,11 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
+from frofa.compute.arrays import as_features
 from frofa.estimators._base import Array, FeatureClassifier
-from frofa.estimators._inputs import as_features
 from frofa.estimators._padding import mean_over_images
 from frofa.estimators._search_plan import Plan, Rows, Task
-from frofa.estimators.ragged import RaggedTokens
+from frofa.ragged import RaggedTokens
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,9 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import get_tags
 from sklearn.utils.validation import _check_method_params
 
+from frofa.compute.digests import digest, is_encoder
 from frofa.estimators._base import FeatureClassifier
 from frofa.estimators._batch_fit import engine_of
-from frofa.estimators._search_digest import digest, is_encoder
 
 Rows: TypeAlias = npt.NDArray[np.intp]
 

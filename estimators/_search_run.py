@@ -14,7 +14,7 @@ from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils.parallel import Parallel
 
-from frofa._progress import progress_bar
+from frofa.compute.digests import digest, digest_data
 from frofa.estimators._search_checkpoint import Checkpoint
 from frofa.estimators._search_chunks import (
     FIRST_CHUNK,
@@ -24,11 +24,11 @@ from frofa.estimators._search_chunks import (
     OnDone,
     train_together,
 )
-from frofa.estimators._search_digest import digest, digest_data
-from frofa.estimators._search_errors import BatchFallbackWarning
 from frofa.estimators._search_features import FeatureCache
 from frofa.estimators._search_plan import Plan, Task, plan
 from frofa.estimators._search_score import Result, asks_for_predictions
+from frofa.exceptions import BatchFallbackWarning
+from frofa.utils.progress import progress_bar
 
 
 def sklearn_fit(parallel: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,10 +12,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from torch import Tensor
 
-from frofa._progress import progress_bar
 from frofa.augmentations import Augmentation, Brightness
+from frofa.compute.devices import resolve_device
 from frofa.estimators._base import Array, FeatureClassifier, Support
-from frofa.estimators._device import resolve_device
 from frofa.estimators._flat import Params
 from frofa.estimators._lazy import batch_on, tokens_on
 from frofa.estimators._map_engine import Trained, fit_plans
@@ -25,7 +24,8 @@ from frofa.estimators._map_jobs import fit_map_jobs
 from frofa.estimators._padding import PaddedTokens, refuse_prefix
 from frofa.estimators._schedule import Schedule
 from frofa.estimators._streams import HeadPlan, Part, Rows
-from frofa.estimators.ragged import RaggedTokens
+from frofa.ragged import RaggedTokens
+from frofa.utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from frofa.estimators._batch_fit import Job

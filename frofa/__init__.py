@@ -6,8 +6,8 @@ Names are loaded at first use, so that ``import frofa`` is fast.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from frofa._threads import prepare_threads
 from frofa._version import __version__
+from frofa.utils.threads import prepare_threads
 
 if TYPE_CHECKING:
     from frofa import augmentations, estimators

@@ -7,8 +7,8 @@ from typing import Literal
 from torch import nn
 
 from frofa._big_vision import load_npz
-from frofa._files import create_directory, expand_home
 from frofa._huggingface import HF_PREFIX, Tower, load_tower, read_tower
+from frofa.utils.files import create_directory, expand_home
 
 GELU = {"tanh": "gelu_tanh", "exact": "gelu"}
 

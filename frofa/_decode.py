@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-from frofa._blocks import sample
 from frofa._geometry import Geometry
 from frofa._memory import hold
 from frofa._rgb import SILVER, Colour
 from frofa.exceptions import ImageReadError
 from frofa.images import ImageItem, content, decode, n_bytes, read_error
+from frofa.utils.blocks import sample
 
 
 class Task(NamedTuple):
@@ -71,7 +71,7 @@ class Digest(NamedTuple):
     key : str
         As of `frofa.images.content`.
     sample : bytes or None
-        Of the bytes of a file, see `frofa._blocks`.
+        Of the bytes of a file, see `frofa.utils.blocks`.
     """
 
     key: str

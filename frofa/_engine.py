@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from frofa.backbone import Backbone, Request
-from frofa.estimators._capture import CAPTURES
+from frofa.compute.cuda_graphs import CAPTURES
 
 Computed: TypeAlias = npt.NDArray[Any] | Tensor
 """An array, or a tensor of bfloat16, which NumPy does not have."""

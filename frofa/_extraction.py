@@ -19,7 +19,6 @@ from frofa._native_backbone import NativeBackbone
 from frofa._native_engine import NativeEngine, NativeSink, images_of_a_pass
 from frofa._pipeline import run_pipeline
 from frofa._pool import Decoders
-from frofa._progress import progress_bar
 from frofa._rgb import Colour
 from frofa._sinks import ArraySink, MemoryWriter, Sink, StoreSink, Writer, gather
 from frofa.backbone import Backbone, Request
@@ -27,6 +26,7 @@ from frofa.exceptions import ImageReadError, StoreError, StoreNotWrittenWarning
 from frofa.images import ImageItem, describe
 from frofa.store import MANIFEST, FeatureSpec, FeatureStore
 from frofa.store.ragged import RaggedStore
+from frofa.utils.progress import progress_bar
 
 Positions = npt.NDArray[np.intp]
 DIGEST_CHUNK = 64

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from frofa._frames import is_frame, only_column, values_of
-from frofa._text import class_name
+from frofa.utils.text import class_name
 
 _INT64 = range(-(2**63), 2**63)
 _SHORT = Repr()

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from frofa._text import one_line
+from frofa.utils.text import one_line
 
 _CHANGED = ((1 / 4, 1 / 2), (1 / 2, 3 / 4))
 """Rows and columns, as parts of the image, in which the second probing image differs from the first."""

@@ -10,8 +10,8 @@ from frofa._hub import offline
 from frofa._huggingface import HF_PREFIX, load_tower
 from frofa._model_names import ask_hub, not_found, unreachable
 from frofa._pretrained_config import check_model_config, check_preprocessing, read_object
-from frofa._text import one_line
 from frofa.exceptions import ModelNotFoundError
+from frofa.utils.text import one_line
 
 LOCAL_PREFIX = "local-dir:"
 

@@ -4,10 +4,10 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 
-from frofa._files import warn_not_written
 from frofa.images import ImageItem
 from frofa.store import MANIFEST, FeatureStore
 from frofa.store.files import SeenFile
+from frofa.utils.files import warn_not_written
 
 
 class KnownFiles:
@@ -35,7 +35,7 @@ class KnownFiles:
     def remember(self, digests: Mapping[int, str], samples: Mapping[int, bytes]) -> None:
         """Keep the digests of files that were read, by position, unless there is no store yet.
 
-        With the digest goes a sample of what was read, see `frofa._blocks`.
+        With the digest goes a sample of what was read, see `frofa.utils.blocks`.
 
         A store that cannot be written gives a `StoreNotWrittenWarning`: the files are read again then.
         """

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 from frofa._embedded import PREFIX, embedded_models
-from frofa._files import expand_home
 from frofa._hub import Reachability, cached_models, may_be_cached
 from frofa._registered import is_registered
-from frofa._text import one_line
 from frofa._timm_names import may_be_known, pretrained_names
 from frofa.exceptions import ModelNotFoundError
+from frofa.utils.files import expand_home
+from frofa.utils.text import one_line
 
 FOLDERS = ("local-dir:", "hf-dir:")
 """What begins the name of a folder of this machine."""

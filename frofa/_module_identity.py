@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from frofa._digests import architecture_digest
-from frofa.estimators._search_digest import digest
-from frofa.estimators._search_errors import CheckpointError
+from frofa.compute.digests import digest
+from frofa.compute.model_digests import architecture_digest
+from frofa.exceptions import CheckpointError
 
 INTERNAL = frozenset(vars(nn.Module())) | {"training"}
 

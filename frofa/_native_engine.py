@@ -11,7 +11,7 @@ from frofa._engine import Arrived, Computed, Engine, largest_power_of_two
 from frofa._native import grids_of
 from frofa._native_backbone import NativeBackbone
 from frofa._sinks import ArraySink
-from frofa.estimators.ragged import RaggedTokens
+from frofa.ragged import RaggedTokens
 
 TOKENS_OF_A_PASS = 65536
 """Of ``batch_size="auto"``: more of them are not faster on a GPU."""

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from frofa._files import expand_home
-from frofa._optional import require
 from frofa.encoders import Array, ReadyEncoder, Spec
 from frofa.exceptions import EncoderError, ModelNotFoundError
+from frofa.utils.files import expand_home
+from frofa.utils.optional import require
 
 FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 EXTERNAL = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from frofa._blocks import sample
 from frofa._image_set import ImageSet
 from frofa.images import Sample, read_file
+from frofa.utils.blocks import sample
 
 FORMS = "an array (n, ...), a list of arrays"
 
@@ -85,7 +85,7 @@ class Loaded:
     Attributes
     ----------
     blocks : bytes
-        A sample of what was read, see `frofa._blocks`.
+        A sample of what was read, see `frofa.utils.blocks`.
     """
 
     def __init__(self, file: FileSample, state: tuple[int, ...], blocks: bytes):

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from frofa._engine import Computed
-from frofa.estimators.ragged import RaggedTokens
+from frofa.ragged import RaggedTokens
 from frofa.store import FeatureSpec, FeatureStore, ShardWriter
 from frofa.store.ragged import RaggedStore, RaggedWriter
 

@@ -11,11 +11,11 @@ import torch
 from sklearn.utils import check_random_state
 from torch import Generator, Tensor
 
-from frofa._optional import require
 from frofa.augmentations import Augmentation, TokenBatch
 from frofa.backbone import ImageSize, load_backbone
 from frofa.extractor import FrozenFeatureExtractor
 from frofa.images import ImageItem, content, decode
+from frofa.utils.optional import require
 
 Array = npt.NDArray[np.float64]
 Grid = tuple[int, int] | Tensor | None

@@ -13,16 +13,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from frofa._digests import architecture_digest, weights_digest
 from frofa._layout import UNCHECKED, Layout, check_block, has_cls_token, patch_size, probing_images, read_layout
 from frofa._loading import create_module
 from frofa._low_precision import low_precision, low_precision_key, prune_2_4, rest_precision
 from frofa._model_names import FOLDERS, timm_name
 from frofa._preprocessing import Preprocessing, of_channels, split
 from frofa._pretrained_config import per_channel
-from frofa._text import one_line
-from frofa.estimators._device import resolve_device
+from frofa.compute.devices import resolve_device
+from frofa.compute.model_digests import architecture_digest, weights_digest
 from frofa.images import DECODER
+from frofa.utils.text import one_line
 
 Output: TypeAlias = Literal["tokens", "cls", "mean", "pooled"]
 ImageSize: TypeAlias = "int | tuple[int, int] | None"

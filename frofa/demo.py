@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from frofa._progress import progress_bar
 from frofa.augmentations import Brightness
 from frofa.display import FewShotDisplay
 from frofa.evaluation import mean_interval, sample_shots
 from frofa.extractor import FrozenFeatureExtractor
 from frofa.images import load_image_folder
 from frofa.selection import fit_head, head_choices
+from frofa.utils.progress import progress_bar
 
 SHOTS = (5, 10)
 FOLDS = 3

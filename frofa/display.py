@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from frofa._optional import require
 from frofa.evaluation import mean_interval
+from frofa.utils.optional import require
 
 
 class FewShotDisplay:

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from frofa._digests import weights_digest
-from frofa.estimators._device import resolve_device
+from frofa.compute.devices import resolve_device
+from frofa.compute.model_digests import weights_digest
 from frofa.exceptions import EncoderError
 
 Array: TypeAlias = npt.NDArray[Any]

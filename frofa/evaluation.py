@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import stats
 from sklearn.utils import check_random_state
 
-from frofa.estimators._inputs import as_labels
+from frofa.compute.arrays import as_labels
 
 
 class Interval(NamedTuple):

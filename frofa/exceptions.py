@@ -109,3 +109,11 @@ class StoreNotWrittenWarning(UserWarning):
 
 class SkippedImagesWarning(UserWarning):
     """Images were left out because of ``on_error="skip"``."""
+
+
+class BatchFallbackWarning(UserWarning):
+    """Fits of a search could not be trained together and were done in the ordinary way."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is of another search, is damaged, or cannot tell one search from another."""

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 import PIL
 from PIL import Image, UnidentifiedImageError
 
-from frofa._files import expand_home
 from frofa._formats import EXTENSIONS, FORMATS
 from frofa._frames import is_column, is_frame, only_column, values_of
 from frofa._image_set import ImageSet
 from frofa._listing import is_hidden, scan, warn_of_parts
 from frofa._memory import refuse_large
 from frofa._rgb import SILVER, Colour, flatten, to_rgb, upright
-from frofa._text import class_name
 from frofa.exceptions import ImageReadError, ItemError
+from frofa.utils.files import expand_home
+from frofa.utils.text import class_name
 
 if TYPE_CHECKING:  # NumPy is imported where it is used: processes that decode start sooner
     import numpy as np

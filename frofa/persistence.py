@@ -11,12 +11,12 @@ import sklearn
 from safetensors.numpy import load as from_safetensors
 from safetensors.numpy import save as to_safetensors
 
-from frofa._files import expand_home, write_atomically
-from frofa._json import Fail, check_fields, parse_json
 from frofa._saved_encoder import put_encoder
 from frofa._saved_values import Arrays, Reader, encode
 from frofa._version import __version__
 from frofa.exceptions import SavedFileError
+from frofa.utils.files import expand_home, write_atomically
+from frofa.utils.json import Fail, check_fields, parse_json
 
 if TYPE_CHECKING:
     from frofa.encoders import Encoder

@@ -26,8 +26,8 @@ from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.strategies import SearchStrategy
 from PIL import UnidentifiedImageError
 
-from frofa._files import TEMPORARY
 from frofa.exceptions import FrofaError
+from frofa.utils.files import TEMPORARY
 
 MINUTES = float(os.environ.get("FROFA_FUZZ_MINUTES", "0"))
 LIMIT = 30

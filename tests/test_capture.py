@@ -14,8 +14,9 @@ import torch
 from torch import Generator, Tensor
 
 from frofa.augmentations import TokenBatch
-from frofa.estimators import RecordingWarning, _capture, _logistic_replay, _record
-from frofa.estimators._capture import MOST_FAILURES, Captures, Pool, Recording
+from frofa.compute import cuda_graphs as _capture
+from frofa.compute.cuda_graphs import MOST_FAILURES, Captures, Pool, Recording
+from frofa.estimators import RecordingWarning, _logistic_replay, _record
 from frofa.estimators._logistic_replay import MOST_KEPT, _Shelf
 from frofa.estimators._record import Recorded, Replays
 from frofa.estimators._schedule import Rule

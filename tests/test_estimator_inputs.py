@@ -15,6 +15,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 
 from frofa.augmentations import Brightness
+from frofa.compute.arrays import as_features, as_labels, largest
 from frofa.estimators import (
     BatchedSearchCV,
     LogisticProbeClassifier,
@@ -24,7 +25,6 @@ from frofa.estimators import (
     RidgeProbeClassifier,
     SoftMoEClassifier,
 )
-from frofa.estimators._inputs import as_features, as_labels, largest
 
 Array = npt.NDArray[Any]
 TOKENS = np.random.default_rng(0).normal(size=(24, 4, 6)).astype(np.float32)

@@ -22,6 +22,7 @@ from frofa import augmentations as A
 from frofa._engine import Engine, automatic_batch_size
 from frofa.augmentations import Augmentation, Brightness, RandAugment, RandomChoice, Rotate, TokenBatch, TrivialAugment
 from frofa.backbone import Request, load_backbone
+from frofa.compute.cuda_graphs import CAPTURES, Pool
 from frofa.estimators import (
     LogisticProbeClassifier,
     MAPClassifier,
@@ -29,7 +30,6 @@ from frofa.estimators import (
     RecordingWarning,
     SoftMoEClassifier,
 )
-from frofa.estimators._capture import CAPTURES, Pool
 from frofa.estimators._flat import Heads, Layout
 from frofa.estimators._gradient import Gradient
 from frofa.estimators._map_gradients import MapModel

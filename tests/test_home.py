@@ -11,10 +11,10 @@ from store_helpers import SPEC, features, filled, keys
 
 import frofa
 from frofa import FeatureStore, FrozenFeatureExtractor, list_images, load_image_folder, load_images
-from frofa._files import expand_home
 from frofa.cli import main
 from frofa.estimators import PrototypeClassifier
 from frofa.store import export_npy, export_parquet, export_safetensors, import_npy
+from frofa.utils.files import expand_home
 
 
 @pytest.fixture(autouse=True)

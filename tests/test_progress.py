@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from frofa import _progress
-from frofa._progress import Mode, progress_bar, progress_mode
 from frofa.cli import main
 from frofa.estimators import MAPClassifier
+from frofa.utils import progress as _progress
+from frofa.utils.progress import Mode, progress_bar, progress_mode
 
 
 class Terminal(io.StringIO):

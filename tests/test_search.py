@@ -326,7 +326,7 @@ def test_clone_pickle_and_repr() -> None:
 
 
 def test_progress_is_shown_over_fits(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("frofa._progress._is_watched", lambda: True)
+    monkeypatch.setattr("frofa.utils.progress._is_watched", lambda: True)
     monkeypatch.setattr("tqdm.auto.tqdm", partial(tqdm, mininterval=0))
     BatchedSearchCV(PrototypeClassifier(), {"center": [True, False]}, cv=3, progress=True).fit(FEATURES, LABELS)
     shown = capsys.readouterr().err

@@ -152,7 +152,7 @@ def test_the_checkpoint_of_other_data_is_refused(named: str, tmp_path: Path) -> 
 
 
 def test_images_are_told_apart_by_their_content(image_paths: list[str]) -> None:
-    from frofa.estimators._search_digest import digest_data
+    from frofa.compute.digests import digest_data
 
     before = digest_data(image_paths), digest_data(np.array(image_paths)), digest_data([Path(p) for p in image_paths])
     assert before[0] == digest_data(list(image_paths))
@@ -170,7 +170,7 @@ from sklearn.metrics import accuracy_score, get_scorer
 from frofa import FeatureStore, FrozenFeatureExtractor
 from frofa.augmentations import Brightness, Posterize, Sequential
 from frofa.estimators import MAPClassifier
-from frofa.estimators._search_digest import digest
+from frofa.compute.digests import digest
 values = [
     FrozenFeatureExtractor(store="features"), MAPClassifier(Sequential([Brightness(0.2), Posterize()])), {"a", "b", 1},
     get_scorer("roc_auc_ovr"), partial(accuracy_score, normalize=False), lambda X: X + 1, np.random.RandomState(0),

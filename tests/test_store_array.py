@@ -14,7 +14,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 import frofa
-from frofa._files import remove_directory
 from frofa.augmentations import Brightness
 from frofa.estimators import (
     LogisticProbeClassifier,
@@ -26,6 +25,7 @@ from frofa.estimators import (
 )
 from frofa.exceptions import DamagedStoreError, StoreError
 from frofa.store import FeatureArray, FeatureSpec, FeatureStore, reading, source, transfer
+from frofa.utils.files import remove_directory
 
 N = 50
 DTYPES = ("float32", "float16", "float64", "bfloat16")

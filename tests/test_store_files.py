@@ -14,10 +14,10 @@ import torch
 from store_helpers import SPEC, assert_holds, features, filled, key, keys, snapshot
 
 from frofa import FeatureStore
-from frofa._files import write_atomically
 from frofa.exceptions import StoreError
 from frofa.store import MANIFEST, FeatureSpec
 from frofa.store.format import seal
+from frofa.utils.files import write_atomically
 
 
 @pytest.fixture

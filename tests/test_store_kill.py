@@ -42,7 +42,7 @@ def small_and_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("frofa.store.writer.COMMIT_SECONDS", 0.0)
     monkeypatch.setattr("frofa.store.table.LOOSE_ROWS", 0)
     monkeypatch.setattr("frofa.store.compact.SHARD_BYTES", 5 * 24)
-    monkeypatch.setattr("frofa._files.STALE_AFTER", -1.0)
+    monkeypatch.setattr("frofa.utils.files.STALE_AFTER", -1.0)
 
 
 def write(path: Path, report: Report, n: int = N, batch: int = 3) -> None:

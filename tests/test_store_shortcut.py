@@ -16,9 +16,9 @@ from PIL import Image
 from store_helpers import filled, key
 
 from frofa import FeatureStore, FrozenFeatureExtractor
-from frofa._blocks import BLOCK, sample
 from frofa._lookup import KnownFiles
 from frofa.store.files import SETTLED, STATUS, UNKNOWN_LAG, UNSAMPLED, SeenFile
+from frofa.utils.blocks import BLOCK, sample
 
 LARGE = 10 * BLOCK
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from frofa import _threads
+from frofa.utils import threads as _threads
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OPENBLAS_THREAD_TIMEOUT")
 NUMBERS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

@@ -6,13 +6,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from frofa._files import expand_home
-from frofa._progress import Mode, progress_mode
 from frofa._version import __version__
 from frofa.cli import bench_backbone, convert, demo, doctor, evaluate, extract, fit, models, predict, store, study
 from frofa.cli._console import complain, console, fail, warn
 from frofa.cli._options import EPILOG, EXIT_ERROR, EXIT_INTERRUPTED
 from frofa.exceptions import FrofaError
+from frofa.utils.files import expand_home
+from frofa.utils.progress import Mode, progress_mode
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -35,8 +35,8 @@ def extract(
 
 def make_extractor(args: argparse.Namespace, output: Any, **options: Any) -> "FrozenFeatureExtractor":
     """The extractor that the options ask for; a model that cannot be had is an error before anything is imported."""
-    from frofa._files import expand_home
     from frofa._model_names import refuse_unavailable
+    from frofa.utils.files import expand_home
 
     model = args.model
     refuse_unavailable(model)

@@ -49,7 +49,7 @@ def report_skipped(
 
 def write_skipped(path: Path, skipped: "Sequence[ImageReadError]") -> None:
     """Write a CSV file of all skipped images, in the order of the input; without any, its header alone."""
-    from frofa._files import write_atomically
+    from frofa.utils.files import write_atomically
 
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")

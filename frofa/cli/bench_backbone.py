@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from frofa._progress import progress_bar
 from frofa.cli._console import say
 from frofa.cli._options import EXIT_ERROR, EXIT_SKIPPED, Commands, add_device_option, add_message_options, positive
 from frofa.cli._skipped import add_skipped_option, check_skipped, report_skipped
+from frofa.utils.progress import progress_bar
 
 
 def add(commands: Commands) -> None:
@@ -44,8 +44,8 @@ def _run(args: argparse.Namespace) -> int:
     check_skipped(args.skipped)
     refuse_unavailable(args.model)
     paths, labels, skipped = _readable(args.images)
+    from frofa.compute.devices import resolve_device
     from frofa.doctor.bench import compare_sides, sides_for, table
-    from frofa.estimators._device import resolve_device
     from frofa.extractor import FrozenFeatureExtractor
 
     extractor = FrozenFeatureExtractor(

@@ -26,8 +26,8 @@ def add(commands: Commands) -> None:
 def _run(args: argparse.Namespace) -> int:
     import tempfile
 
-    from frofa._optional import require
     from frofa.demo import run_demo
+    from frofa.utils.optional import require
 
     require("matplotlib", "plot")  # before the work, not after it
     with tempfile.TemporaryDirectory() as directory:

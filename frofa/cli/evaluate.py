@@ -110,7 +110,7 @@ def _versions() -> dict[str, str]:
 def _write(path: Path, evaluation: dict[str, Any]) -> None:
     import json
 
-    from frofa._files import write_atomically
+    from frofa.utils.files import write_atomically
 
     data = json.dumps(evaluation, indent=1, allow_nan=False).encode()
     write_atomically(path, lambda file: file.write(data + b"\n"))

@@ -119,7 +119,7 @@ def _make_extractors(args: argparse.Namespace) -> "dict[str, FrozenFeatureExtrac
 def _write(out: Path, images: "ImageSet", extractions: "dict[str, Extraction]") -> None:
     import numpy as np
 
-    from frofa._files import write_atomically
+    from frofa.utils.files import write_atomically
 
     first = next(iter(extractions.values()))
     arrays: dict[str, Any] = {name: np.asarray(extraction.features) for name, extraction in extractions.items()}

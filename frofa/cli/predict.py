@@ -33,7 +33,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from frofa._files import write_atomically
+    from frofa.utils.files import write_atomically
 
     check_model(args.model)
     if args.out is not None:

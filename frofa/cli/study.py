@@ -50,9 +50,9 @@ def _run(args: argparse.Namespace) -> int:
 
     for model in args.backbone:
         refuse_unavailable(model)
-    from frofa._optional import require
     from frofa.study import Study, n_skipped, report_study, run_study
     from frofa.study.data import printable
+    from frofa.utils.optional import require
 
     require("matplotlib", "plot")  # before the work, not after it
     study = Study(

@@ -8,7 +8,6 @@ from typing import Any, Literal
 from sklearn.base import clone
 
 from frofa._custom import CustomBackbone, describe
-from frofa._files import expand_home
 from frofa._native_backbone import NativeBackbone
 from frofa._samples import ArraySample, as_samples
 from frofa.backbone import Backbone
@@ -18,6 +17,7 @@ from frofa.doctor.subject import Subject, reference_images, some
 from frofa.exceptions import ExtractorCheckError, FrofaError
 from frofa.extractor import FrozenFeatureExtractor
 from frofa.images import Images, as_image_list
+from frofa.utils.files import expand_home
 
 CHECKS: dict[str, Callable[[Subject], Outcome]] = {
     "weights digest": weights.check_digest,

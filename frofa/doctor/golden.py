@@ -11,12 +11,12 @@ import numpy.typing as npt
 import torch
 
 from frofa._embedded import embedded_models
-from frofa._files import expand_home, write_atomically
 from frofa.backbone import Backbone, load_backbone
 from frofa.doctor.finding import Outcome, failed, ok, skipped
 from frofa.doctor.preprocessing import FIELDS, different
 from frofa.doctor.subject import Subject, features_of, pixels_of, reference_images, relative_difference
 from frofa.doctor.weights import model_folder
+from frofa.utils.files import expand_home, write_atomically
 
 FILE = "golden.npz"
 MOST = 1e-2

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from frofa._files import expand_home
 from frofa._formats import EXTENSIONS
 from frofa._frames import is_frame
 from frofa._image_set import ImageSet
@@ -18,6 +17,7 @@ from frofa.inputs.archives import COMPRESSED_TAR
 from frofa.inputs.folders import load_folder, read_paths
 from frofa.inputs.tables import load_frame, load_table
 from frofa.inputs.video import VIDEOS, load_video
+from frofa.utils.files import expand_home
 
 __all__ = ["ImageSet", "join", "load_images"]
 

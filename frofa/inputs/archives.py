@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 from frofa._memory import refuse_large
-from frofa._progress import progress_bar
 from frofa.images import LazyImage
 from frofa.inputs import _tar, _zip
 from frofa.inputs._damaged import DamagedArchiveError
+from frofa.utils.progress import progress_bar
 
 COMPRESSED_TAR = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5": "zstandard"}

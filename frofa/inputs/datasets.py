@@ -10,10 +10,10 @@ from PIL import Image
 
 from frofa._image_set import ImageSet
 from frofa._labels import unwrapped
-from frofa._progress import progress_bar
 from frofa.images import ImageItem, LazyImage, as_image_list
 from frofa.inputs._columns import LABELS, find_column, listed
 from frofa.inputs._image_set import image_set
+from frofa.utils.progress import progress_bar
 
 
 @dataclass(frozen=True, slots=True, eq=False)

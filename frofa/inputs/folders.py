@@ -8,10 +8,10 @@ from typing import BinaryIO
 
 from frofa._image_set import ImageSet
 from frofa._listing import count, describe_others, is_hidden, scan, warn_of_parts
-from frofa._text import class_name
 from frofa.images import ImageItem, describe
 from frofa.inputs._image_set import image_set
 from frofa.inputs._text import in_utf8
+from frofa.utils.text import class_name
 
 
 def load_folder(directory: Path, *, labelled: bool = True) -> ImageSet:

@@ -12,9 +12,9 @@ from typing import Any
 from PIL import Image
 
 from frofa._image_set import ImageSet
-from frofa._optional import require
 from frofa.images import LazyImage
 from frofa.inputs._image_set import image_set
+from frofa.utils.optional import require
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ogv", ".wmv", ".flv", ".3gp")
 

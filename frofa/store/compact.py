@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from frofa._files import disk_usage, remove_directory, remove_stale
-from frofa._progress import progress_bar
 from frofa.store.files import FILES, UNSAMPLED
 from frofa.store.format import Array
 from frofa.store.index import INDEX
@@ -18,6 +16,8 @@ from frofa.store.shard import CHUNK, COMPACTED, SHARDS, Shard, next_number, writ
 from frofa.store.spec import FeatureSpec
 from frofa.store.table import SpecTable
 from frofa.store.verify import spec_directories
+from frofa.utils.files import disk_usage, remove_directory, remove_stale
+from frofa.utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from frofa.store.store import FeatureStore

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frofa._files import disk_usage, remove_directory, remove_stale
 from frofa.exceptions import DamagedStoreError
 from frofa.images import ImageItem, content
 from frofa.store.parts import is_grids, is_pages, whole_spec, with_other_parts
 from frofa.store.spec import FeatureSpec
 from frofa.store.table import SpecTable
 from frofa.store.verify import spec_directories, stored_spec
+from frofa.utils.files import disk_usage, remove_directory, remove_stale
 
 if TYPE_CHECKING:
     from frofa.store.store import FeatureStore

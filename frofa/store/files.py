@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from frofa._blocks import SAMPLE_BYTES, sample_file
-from frofa._files import clock_behind, make_directory, write_atomically
 from frofa.exceptions import StoreError
 from frofa.store.format import Array, header_bytes, open_npy, write_npy
 from frofa.store.keys import KEY_BYTES, as_keys, prefixes, to_hex
+from frofa.utils.blocks import SAMPLE_BYTES, sample_file
+from frofa.utils.files import clock_behind, make_directory, write_atomically
 
 FILES = "sampled"
 UNSAMPLED = "files"
@@ -78,7 +78,7 @@ class SeenFile:
         return again is not None and _status(again) == _status(self)
 
     def has_blocks(self, sample: bytes) -> bool:
-        """Whether some blocks of its content have this digest, see `frofa._blocks`."""
+        """Whether some blocks of its content have this digest, see `frofa.utils.blocks`."""
         try:
             return sample_file(self.path, self.status.st_size) == sample
         except OSError:
@@ -130,7 +130,7 @@ class FileDigests:
             As they were before they were read; those that are not the same now are left out.
         keys : sequence of str
         samples : sequence of bytes
-            Of the same content as the keys, see `frofa._blocks`.
+            Of the same content as the keys, see `frofa.utils.blocks`.
         read_at : float
 
         Raises

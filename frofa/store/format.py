@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from frofa._json import Fail, check_fields, read_json
 from frofa.exceptions import DamagedStoreError
+from frofa.utils.json import Fail, check_fields, read_json
 
 Array = npt.NDArray[Any]
 HEAD = 2**12

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from frofa.estimators.ragged import RaggedTokens
 from frofa.exceptions import StoreError
+from frofa.ragged import RaggedTokens
 from frofa.store.keys import KEY_BYTES, KeyArray, Keys, as_keys, first_of_each, to_hex
 from frofa.store.parts import PAGE, grid_spec, page_spec
 from frofa.store.spec import FeatureSpec

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from frofa._files import make_directories, remove_directory, remove_stale, sync_directory, write_atomically
 from frofa.exceptions import StoreError
 from frofa.store.files import FILES
 from frofa.store.format import Array, seal
@@ -19,6 +18,7 @@ from frofa.store.shard import CHUNK, SHARDS, next_stem, shard_names, spec_of_sha
 from frofa.store.spec import FORMAT, FeatureSpec
 from frofa.store.table import SpecTable
 from frofa.store.verify import Damage, spec_directories, verify
+from frofa.utils.files import make_directories, remove_directory, remove_stale, sync_directory, write_atomically
 
 if TYPE_CHECKING:
     from frofa.store.store import FeatureStore

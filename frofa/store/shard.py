@@ -15,11 +15,11 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from frofa._files import create_directory, make_directory
 from frofa.exceptions import DamagedStoreError
 from frofa.store.format import Array, damaged, open_npy, read_sealed, seal, write_npy
 from frofa.store.keys import KEY_BYTES, KeyArray
 from frofa.store.spec import FORMAT, FeatureSpec
+from frofa.utils.files import create_directory, make_directory
 
 ROW = np.dtype([("key", "u1", (KEY_BYTES,)), ("crc32", "<u4")])
 """What ``rows.npy`` says of each image: its key, and the CRC-32 of the key's bytes followed by the feature's."""

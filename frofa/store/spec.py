@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from frofa._json import Fail, check_fields, read_json
 from frofa.exceptions import DamagedStoreError
+from frofa.utils.json import Fail, check_fields, read_json
 
 FORMAT = 2
 STORED: dict[str, str] = {"float32": "<f4", "float16": "<f2", "float64": "<f8", "bfloat16": "<u2"}

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from frofa._files import TEMPORARY, expand_home, make_directories, warn_not_written, write_atomically
-from frofa._json import read_json
 from frofa.exceptions import DamagedStoreError, StoreError
 from frofa.store.array import FeatureArray
 from frofa.store.compact import Compaction, compact
@@ -24,6 +22,8 @@ from frofa.store.spec import FORMAT, FeatureSpec
 from frofa.store.table import SpecTable
 from frofa.store.verify import Damage, spec_directories, stored_spec, verify
 from frofa.store.writer import ShardWriter
+from frofa.utils.files import TEMPORARY, expand_home, make_directories, warn_not_written, write_atomically
+from frofa.utils.json import read_json
 
 MANIFEST = "frofa-store.json"
 LOCK = ".lock"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from frofa._progress import progress_bar
 from frofa.exceptions import DamagedStoreError, StoreError
 from frofa.store.files import FILES, open_digests, whole_digests
 from frofa.store.index import INDEX, Index, index_names, open_index
@@ -16,6 +15,7 @@ from frofa.store.keys import prefixes
 from frofa.store.salvage import salvage
 from frofa.store.shard import SHARDS, open_shard, shard_names
 from frofa.store.spec import FeatureSpec
+from frofa.utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from frofa.store.store import FeatureStore

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sklearn.model_selection import train_test_split
 
 from frofa.backbone import Output, load_backbone
-from frofa.estimators._device import resolve_device
+from frofa.compute.devices import resolve_device
 from frofa.evaluation import disjoint_shots, sample_shots
 from frofa.extractor import FrozenFeatureExtractor
 from frofa.images import load_image_folder

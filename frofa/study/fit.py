@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 import torch
 
-from frofa._progress import progress_bar
-from frofa.estimators._device import resolve_device
+from frofa.compute.devices import resolve_device
 from frofa.estimators._many import Samples, Trial, fit_heads, predict_heads
 from frofa.estimators._map_engine import free_memory, head_bytes
 from frofa.estimators._schedule import Schedule
 from frofa.study.data import StudyData
 from frofa.study.plan import COARSE, FINE, N_STEPS, NAMES, WITH_CLS, Plan, map_plans, probe_plans
 from frofa.study.results import NONE, Candidate, Result, read_results, write_rows
+from frofa.utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from frofa.study.run import Study

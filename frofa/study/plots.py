@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from frofa._files import write_atomically
-from frofa._optional import require
 from frofa.images import open_image
 from frofa.study.levels import pooled_levels
 from frofa.study.results import Result
@@ -24,6 +22,8 @@ from frofa.study.summary import (
     of_augmentation,
     pooled,
 )
+from frofa.utils.files import write_atomically
+from frofa.utils.optional import require
 
 GAINS = ("best FroFA", "best probe")
 """The methods whose gain over MAP^wd is drawn by shots."""

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from frofa._files import write_atomically
 from frofa.study import tables as tables
 from frofa.study.answers import answers, in_markdown
 from frofa.study.results import Result
 from frofa.study.summary import METHODS, PROBES, Cell, Scores, by_cell
+from frofa.utils.files import write_atomically
 
 PROTOCOL = """\
 - Every choice (level, variant, augmentation, hyperparameters) is made by validation accuracy, as a mean over seeds,

@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from frofa._files import write_atomically
-from frofa.estimators._device import resolve_device
+from frofa.compute.devices import resolve_device
 from frofa.study.data import StudyData, load_study_data
 from frofa.study.fit import fit_maps, fit_probes
 from frofa.study.plan import NAMES
@@ -18,6 +17,7 @@ from frofa.study.plots import write_figures
 from frofa.study.report import write_report
 from frofa.study.results import Result, read_results
 from frofa.study.summary import MIN_PAIRS
+from frofa.utils.files import write_atomically
 
 
 @dataclass(frozen=True)

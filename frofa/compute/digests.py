@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from frofa.estimators._search_errors import CheckpointError
+from frofa.exceptions import CheckpointError
 
 
 def digest(*values: Any) -> str:

@@ -42,7 +42,7 @@ def parse_json(data: str | bytes, fail: Fail) -> Any:
 
     Examples
     --------
-    >>> from frofa._json import parse_json
+    >>> from frofa.utils.json import parse_json
     >>> parse_json('{"a": 1}', ValueError)
     {'a': 1}
     >>> parse_json(1000 * "[", ValueError)

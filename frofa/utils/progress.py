@@ -48,7 +48,7 @@ def progress_bar(iterable: Any = None, *, shown: bool | None = True, **options: 
         return tqdm(iterable, **options)
     if shown is None or mode == "terminal":
         return tqdm(iterable, disable=True, **options)
-    from frofa._progress_lines import ProgressLines
+    from frofa.utils.progress_lines import ProgressLines
 
     return ProgressLines(iterable, mininterval=SECONDS, **options)
 
