@@ -4,18 +4,18 @@ Every augmentation takes a tensor of shape (n, tokens, channels), or a `TokenBat
 `torch.Generator`; it knows nothing of images, disks or estimators.
 """
 
-from frofa.augmentations._base import Augmentation
-from frofa.augmentations._batch import TokenBatch
-from frofa.augmentations._mapping import FeatureImage, Variant, from_image, to_image
 from frofa.augmentations.automatic import RandAugment, TrivialAugment
+from frofa.augmentations.base import Augmentation
+from frofa.augmentations.batch import TokenBatch
 from frofa.augmentations.compose import RandomApply, RandomChoice, Sequential
 from frofa.augmentations.crop import Crop, InceptionCrop, PatchDropout, ResizedCrop
 from frofa.augmentations.geometric import Rotate, ShearX, ShearY, TranslateX, TranslateY
 from frofa.augmentations.jpeg import JPEG
 from frofa.augmentations.mixup import MixUp
 from frofa.augmentations.noise import ChannelDropout, GaussianNoise
-from frofa.augmentations.pointwise import Brightness, Contrast, Invert, Posterize, Solarize
+from frofa.augmentations.ops.mapping import FeatureImage, Variant, from_image, to_image
 from frofa.augmentations.sharpness import Equalize, Sharpness
+from frofa.augmentations.stylistic import Brightness, Contrast, Invert, Posterize, Solarize
 
 __all__ = [
     "JPEG",

@@ -8,10 +8,10 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Generator, Tensor
 
-from frofa.augmentations._base import Augmentation, Params, uniform
-from frofa.augmentations._batch import TokenBatch
-from frofa.augmentations._mapping import Variant, feature_range
-from frofa.augmentations._pointwise import Operation, pointwise
+from frofa.augmentations.base import Augmentation, Params, uniform
+from frofa.augmentations.batch import TokenBatch
+from frofa.augmentations.ops.mapping import Variant, feature_range
+from frofa.augmentations.ops.pointwise import Operation, pointwise
 
 UNIT = Interval(Real, 0, 1, closed="both")
 

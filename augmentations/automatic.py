@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 from sklearn.utils._param_validation import Interval
 from torch import Generator
 
-from frofa.augmentations._base import Augmentation, Params
-from frofa.augmentations._batch import TokenBatch
 from frofa.augmentations._stylistic import UNIT
+from frofa.augmentations.base import Augmentation, Params
+from frofa.augmentations.batch import TokenBatch
 from frofa.augmentations.compose import Choice, Composition, RandomChoice, Sequential, host_uniform
 from frofa.augmentations.geometric import Rotate, ShearX, ShearY, TranslateX, TranslateY
-from frofa.augmentations.pointwise import Brightness, Contrast, Invert, Posterize, Solarize
 from frofa.augmentations.sharpness import Equalize, Sharpness
+from frofa.augmentations.stylistic import Brightness, Contrast, Invert, Posterize, Solarize
 
 OPERATIONS: tuple[Augmentation, ...] = (
     Sequential([]),

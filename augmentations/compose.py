@@ -8,10 +8,10 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Generator, Tensor
 
-from frofa.augmentations._base import Augmentation, Params, uniform
-from frofa.augmentations._batch import TokenBatch
-from frofa.augmentations._pointwise import fusible
 from frofa.augmentations._stylistic import UNIT
+from frofa.augmentations.base import Augmentation, Params, uniform
+from frofa.augmentations.batch import TokenBatch
+from frofa.augmentations.ops.pointwise import fusible
 
 Self = TypeVar("Self", bound="Composition")
 
@@ -225,7 +225,7 @@ class Choice(Composition):
     def transform(self, batch: TokenBatch, /, params: Params) -> TokenBatch:
         """Apply each augmentation to its share, and put the images back in order."""
         if fusible(batch.patches):
-            from frofa.augmentations._triton_choice import fused_choice  # loads Triton
+            from frofa.augmentations.ops.triton_choice import fused_choice  # loads Triton
 
             patches = fused_choice(batch, params)
             if patches is not None:

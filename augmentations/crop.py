@@ -8,9 +8,9 @@ import torch
 from sklearn.utils._param_validation import Interval
 from torch import Generator
 
-from frofa.augmentations._base import Augmentation, Params, uniform
-from frofa.augmentations._batch import TokenBatch
-from frofa.augmentations._resample import bilinear_taps, places, resample
+from frofa.augmentations.base import Augmentation, Params, uniform
+from frofa.augmentations.batch import TokenBatch
+from frofa.augmentations.ops.resample import bilinear_taps, places, resample
 
 FRACTION = [Interval(Real, 0, 1, closed="right")]
 

@@ -8,9 +8,9 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Generator, Tensor
 
-from frofa.augmentations._base import Augmentation, Params, uniform
-from frofa.augmentations._batch import TokenBatch
-from frofa.augmentations._resample import Fill, Places, bilinear_taps, places, resample
+from frofa.augmentations.base import Augmentation, Params, uniform
+from frofa.augmentations.batch import TokenBatch
+from frofa.augmentations.ops.resample import Fill, Places, bilinear_taps, places, resample
 
 FILL = [StrOptions({"mean", "edge", "zero"})]
 

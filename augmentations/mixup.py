@@ -7,9 +7,9 @@ import torch
 from sklearn.utils._param_validation import Interval
 from torch import Generator, Tensor
 
-from frofa.augmentations._base import Augmentation, Params
-from frofa.augmentations._batch import TokenBatch
-from frofa.augmentations._resample import Taps, resample
+from frofa.augmentations.base import Augmentation, Params
+from frofa.augmentations.batch import TokenBatch
+from frofa.augmentations.ops.resample import Taps, resample
 
 
 class MixUp(Augmentation):

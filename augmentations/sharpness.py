@@ -3,12 +3,12 @@
 import torch
 from torch import Generator, Tensor
 
-from frofa.augmentations._base import Params
-from frofa.augmentations._batch import TokenBatch
-from frofa.augmentations._mapping import Variant, feature_range
-from frofa.augmentations._pointwise import fusible
-from frofa.augmentations._resample import Taps, constant, expand_taps, places, sum_taps
 from frofa.augmentations._stylistic import FLAG, StylisticAugmentation
+from frofa.augmentations.base import Params
+from frofa.augmentations.batch import TokenBatch
+from frofa.augmentations.ops.mapping import Variant, feature_range
+from frofa.augmentations.ops.pointwise import fusible
+from frofa.augmentations.ops.resample import Taps, constant, expand_taps, places, sum_taps
 
 KERNEL = tuple(weight / 13 for weight in (1, 1, 1, 1, 5, 1, 1, 1, 1))  # Pillow's SMOOTH, row by row
 BINS = 256
@@ -62,7 +62,7 @@ class Sharpness(StylisticAugmentation):
         taps, x, factor = _smoothing_taps(batch, self), batch.patches, params["factor"]
         bounds = feature_range(x, self.variant, batch.mask) if self.clip else None
         if fusible(x):
-            from frofa.augmentations._triton import fused_resample
+            from frofa.augmentations.ops.triton import fused_resample
 
             sharpened = fused_resample(x, *expand_taps(taps, len(x)), factor=factor, bounds=bounds)
             return batch.replace(patches=sharpened)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from frofa.augmentations._pointwise import fusible
+from frofa.augmentations.ops.pointwise import fusible
 from frofa.estimators._flat import Heads, Params
 from frofa.estimators._gradient import Factors, Gradient
 from frofa.estimators._schedule import Rule

@@ -9,11 +9,12 @@ import torch
 from torch import Generator
 
 from frofa import augmentations as A
-from frofa.augmentations import TokenBatch, _triton
-from frofa.augmentations._mapping import feature_range
-from frofa.augmentations._pointwise import masked_mean, pointwise
-from frofa.augmentations._resample import Taps, expand_taps, resample, sum_taps
-from frofa.augmentations._triton_choice import fused_choice, step_of
+from frofa.augmentations import TokenBatch
+from frofa.augmentations.ops import triton as _triton
+from frofa.augmentations.ops.mapping import feature_range
+from frofa.augmentations.ops.pointwise import masked_mean, pointwise
+from frofa.augmentations.ops.resample import Taps, expand_taps, resample, sum_taps
+from frofa.augmentations.ops.triton_choice import fused_choice, step_of
 from frofa.augmentations.sharpness import _smoothing_taps
 from frofa.estimators._schedule import Rule
 from frofa.estimators._sgd import plain_update

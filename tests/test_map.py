@@ -10,7 +10,7 @@ from sklearn.model_selection import GridSearchCV
 from torch import Generator, Tensor
 
 from frofa.augmentations import Augmentation, Brightness, Contrast, MixUp, PatchDropout, Sequential, ShearX, TokenBatch
-from frofa.augmentations._base import Params
+from frofa.augmentations.base import Params
 from frofa.estimators import MAPClassifier
 
 

@@ -23,7 +23,7 @@ from frofa.augmentations import (
     ShearX,
     TokenBatch,
 )
-from frofa.augmentations._base import Params
+from frofa.augmentations.base import Params
 from frofa.estimators import MAPClassifier
 from frofa.estimators._batch_fit import Job, fit_many
 from frofa.estimators._map_gradients import MapModel

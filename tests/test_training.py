@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from frofa.augmentations import Augmentation, PatchDropout, TokenBatch
-from frofa.augmentations._base import Params
+from frofa.augmentations.base import Params
 from frofa.estimators import MAPClassifier
 from frofa.estimators._flat import Heads, Layout
 from frofa.estimators._gradient import Gradient

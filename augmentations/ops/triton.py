@@ -8,8 +8,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from frofa.augmentations._mapping import Variant
-from frofa.augmentations._pointwise import Operation, needs_range
+from frofa.augmentations.ops.mapping import Variant
+from frofa.augmentations.ops.pointwise import Operation, needs_range
 
 CODES: dict[Operation, int] = {"brightness": 0, "contrast": 1, "invert": 2, "posterize": 3, "solarize": 4, "scale": 5}
 POSITIONS, CHANNELS, WARPS = 256, 32, 4
@@ -111,7 +111,7 @@ def _pointwise_kernel(
 def fused_pointwise(
     features: Tensor, operation: Operation, value: Tensor, variant: Variant, *, clip: bool, mask: Tensor | None
 ) -> Tensor:
-    """`frofa.augmentations._pointwise.pointwise` on a GPU."""
+    """`frofa.augmentations.ops.pointwise.pointwise` on a GPU."""
     x = rows(features)
     n, n_tokens, channels = x.shape
     own_range = needs_range(operation, clip=clip) and variant == "c2"
@@ -233,7 +233,7 @@ def fused_resample(
     factor: Tensor | None = None,
     bounds: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """Resample on a GPU, as `frofa.augmentations._resample.resample`.
+    """Resample on a GPU, as `frofa.augmentations.ops.resample.resample`.
 
     Parameters
     ----------

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from frofa.augmentations._batch import TokenBatch
-from frofa.augmentations._pointwise import fusible, masked_mean
+from frofa.augmentations.batch import TokenBatch
+from frofa.augmentations.ops.pointwise import fusible, masked_mean
 
 Fill = Literal["mean", "edge", "zero"]
 
@@ -88,7 +88,7 @@ def resample(batch: TokenBatch, taps: Taps, fill: Fill = "edge") -> Tensor:
     x = batch.patches
     filler = masked_mean(x, batch.mask) if fill == "mean" else None
     if fusible(x):
-        from frofa.augmentations._triton import fused_resample
+        from frofa.augmentations.ops.triton import fused_resample
 
         return fused_resample(x, *expand_taps(taps, len(x)), filler=filler)
     summed = sum_taps(x, taps)

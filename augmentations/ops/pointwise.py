@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from frofa.augmentations._mapping import Variant, feature_range
+from frofa.augmentations.ops.mapping import Variant, feature_range
 
 Operation = Literal["brightness", "contrast", "invert", "posterize", "solarize", "scale"]
 
@@ -38,7 +38,9 @@ def pointwise(
         New, of the dtype of `features`; computed in float32 at least.
     """
     if fusible(features):
-        from frofa.augmentations._triton import fused_pointwise  # loads Triton, which a CPU installation may not have
+        from frofa.augmentations.ops.triton import (
+            fused_pointwise,  # loads Triton, which a CPU installation may not have
+        )
 
         return fused_pointwise(features, operation, value, variant, clip=clip, mask=mask)
     x = features.to(torch.promote_types(features.dtype, torch.float32))

@@ -9,7 +9,7 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import Generator, Tensor
 
-from frofa.augmentations._batch import TokenBatch
+from frofa.augmentations.batch import TokenBatch
 
 Params: TypeAlias = Mapping[str, Any]
 Self = TypeVar("Self", bound="Augmentation")

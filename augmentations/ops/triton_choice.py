@@ -12,14 +12,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from frofa.augmentations._base import Augmentation, Params
-from frofa.augmentations._batch import TokenBatch
 from frofa.augmentations._stylistic import PointwiseAugmentation
-from frofa.augmentations._triton import CODES, PARTS, changed, image_range, rows, to_pixels
+from frofa.augmentations.base import Augmentation, Params
+from frofa.augmentations.batch import TokenBatch
 from frofa.augmentations.compose import Sequential
 from frofa.augmentations.geometric import Rotate, ShearX, ShearY, TranslateX, TranslateY
-from frofa.augmentations.pointwise import Brightness, Contrast, Invert, Posterize, Solarize
+from frofa.augmentations.ops.triton import CODES, PARTS, changed, image_range, rows, to_pixels
 from frofa.augmentations.sharpness import BINS, Equalize, Sharpness
+from frofa.augmentations.stylistic import Brightness, Contrast, Invert, Posterize, Solarize
 
 POINTWISE = (Brightness, Contrast, Invert, Posterize, Solarize)
 # Codes are ordered by the kernel that knows them; below 5, they are those of `_triton.changed`.

@@ -2,9 +2,9 @@
 
 from torch import Generator, Tensor
 
-from frofa.augmentations._batch import TokenBatch
-from frofa.augmentations._mapping import Variant
 from frofa.augmentations._stylistic import FLAG, WITHOUT_CLIP, PointwiseAugmentation
+from frofa.augmentations.batch import TokenBatch
+from frofa.augmentations.ops.mapping import Variant
 
 
 class Brightness(PointwiseAugmentation):

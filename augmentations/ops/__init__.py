@@ -1,0 +1,1 @@
+"""Tensor operations below the augmentations: value ranges, pointwise and resampling kernels, their Triton twins."""
