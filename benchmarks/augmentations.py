@@ -28,7 +28,7 @@ from torch import Generator, Tensor, nn
 import frofa
 from frofa import augmentations as A
 from frofa.augmentations import Augmentation, TokenBatch
-from frofa.estimators._map_head import default_num_heads, init_map_head, map_logits
+from frofa.estimators.models.map_head import default_num_heads, init_map_head, map_logits
 
 N_CLASSES, WARM_UP, ROUNDS, REPEATS = 100, 3, 7, 10
 VARIED = (A.Brightness, A.Contrast, A.Posterize, A.Solarize, A.Invert, A.Sharpness, A.Equalize, A.JPEG)

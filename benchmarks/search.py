@@ -38,7 +38,7 @@ from threadpoolctl import threadpool_limits
 
 import frofa
 from frofa.estimators import BatchedSearchCV, LogisticProbeClassifier
-from frofa.estimators._batch_fit import Job, fit_many
+from frofa.estimators.batched.jobs import Job, fit_many
 
 Array = npt.NDArray[Any]
 Record = dict[str, Any]

@@ -143,7 +143,7 @@ def many(path: str, steps: str) -> dict[str, Any]:
     from sklearn.base import clone
     from sklearn.model_selection import ParameterGrid
 
-    from frofa.estimators._batch_fit import Job, fit_many
+    from frofa.estimators.batched.jobs import Job, fit_many
 
     X, y, head, splits, candidates = _problem(path, int(steps))
 
@@ -216,9 +216,9 @@ def _many_heads(tokens: Any, codes: Any, batch: int, steps: int) -> float:
     import torch
 
     from frofa.augmentations import Brightness
-    from frofa.estimators._map_engine import fit_plans
-    from frofa.estimators._schedule import Schedule
-    from frofa.estimators._streams import HeadPlan, Part
+    from frofa.estimators.batched.engine import fit_plans
+    from frofa.estimators.training.schedule import Schedule
+    from frofa.estimators.training.streams import HeadPlan, Part
 
     part = Part(np.arange(len(codes)), codes, np.ones(len(codes), np.float32))
     plans = [

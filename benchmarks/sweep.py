@@ -21,9 +21,9 @@ import torch
 
 from frofa.augmentations import Augmentation, Brightness
 from frofa.compute.devices import resolve_device
-from frofa.estimators._many import Samples, Trial, fit_heads, predict_heads
-from frofa.estimators._map_engine import free_memory, head_bytes
-from frofa.estimators._schedule import Schedule
+from frofa.estimators.batched.engine import free_memory, head_bytes
+from frofa.estimators.batched.trials import Samples, Trial, fit_heads, predict_heads
+from frofa.estimators.training.schedule import Schedule
 from frofa.evaluation import mean_interval
 from frofa.study.data import StudyData, load_study_data
 from frofa.study.run import versions

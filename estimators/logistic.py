@@ -11,12 +11,12 @@ from sklearn.utils._param_validation import Interval
 
 from frofa.augmentations import Augmentation
 from frofa.compute.devices import resolve_device
-from frofa.estimators._augmented import CONSTRAINTS
-from frofa.estimators._base import LinearClassifier, Support
-from frofa.estimators._batch_fit import Fitted, Job, fit_each
-from frofa.estimators._logistic_descent import Stage
-from frofa.estimators._logistic_many import Chain, Fit, solve_chains
-from frofa.estimators._shared_data import check_jobs
+from frofa.estimators.batched.jobs import Fitted, Job, fit_each
+from frofa.estimators.batched.sharing import check_jobs
+from frofa.estimators.core.classifier import LinearClassifier, Support
+from frofa.estimators.solvers.descent import Stage
+from frofa.estimators.solvers.logistic import Chain, Fit, solve_chains
+from frofa.estimators.tokens.views import CONSTRAINTS
 
 
 class LogisticProbeClassifier(LinearClassifier):

@@ -14,21 +14,21 @@ from torch import Tensor
 
 from frofa.augmentations import Augmentation, Brightness
 from frofa.compute.devices import resolve_device
-from frofa.estimators._base import Array, FeatureClassifier, Support
-from frofa.estimators._flat import Params
-from frofa.estimators._lazy import batch_on, tokens_on
-from frofa.estimators._map_engine import Trained, fit_plans
-from frofa.estimators._map_head import map_logits
-from frofa.estimators._map_init import HeadSource, resolve_start
-from frofa.estimators._map_jobs import fit_map_jobs
-from frofa.estimators._padding import PaddedTokens, refuse_prefix
-from frofa.estimators._schedule import Schedule
-from frofa.estimators._streams import HeadPlan, Part, Rows
+from frofa.estimators.batched.engine import Trained, fit_plans
+from frofa.estimators.batched.token_jobs import fit_map_jobs
+from frofa.estimators.core.classifier import Array, FeatureClassifier, Support
+from frofa.estimators.models.map_head import map_logits
+from frofa.estimators.models.map_start import HeadSource, resolve_start
+from frofa.estimators.tokens.lazy import batch_on, tokens_on
+from frofa.estimators.tokens.padding import PaddedTokens, refuse_prefix
+from frofa.estimators.training.parameters import Params
+from frofa.estimators.training.schedule import Schedule
+from frofa.estimators.training.streams import HeadPlan, Part, Rows
 from frofa.ragged import RaggedTokens
 from frofa.utils.progress import progress_bar
 
 if TYPE_CHECKING:
-    from frofa.estimators._batch_fit import Job
+    from frofa.estimators.batched.jobs import Job
 
 PREDICT_BATCH = 1024
 AUTO = Brightness(0.3, "c2")

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
-from frofa.estimators._base import Array, FeatureClassifier, Support
-from frofa.estimators._batch_fit import Fitted, Job
-from frofa.estimators._shared_data import Shared, fit_sharing, once
+from frofa.estimators.batched.jobs import Fitted, Job
+from frofa.estimators.batched.sharing import Shared, fit_sharing, once
+from frofa.estimators.core.classifier import Array, FeatureClassifier, Support
 
 FAR = 1e150
 """Where on the first axis the prototype of a class without samples is: scores of all features are finite, and least."""

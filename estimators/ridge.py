@@ -12,11 +12,11 @@ from sklearn.model_selection import check_cv
 from sklearn.utils._param_validation import HasMethods, Interval
 
 from frofa.augmentations import Augmentation
-from frofa.estimators._augmented import CONSTRAINTS
-from frofa.estimators._base import Array, LinearClassifier, Support
-from frofa.estimators._batch_fit import Fitted, Job
-from frofa.estimators._ridge_path import RidgePath, decompose
-from frofa.estimators._shared_data import Shared, fit_sharing, once
+from frofa.estimators.batched.jobs import Fitted, Job
+from frofa.estimators.batched.sharing import Shared, fit_sharing, once
+from frofa.estimators.core.classifier import Array, LinearClassifier, Support
+from frofa.estimators.solvers.ridge import RidgePath, decompose
+from frofa.estimators.tokens.views import CONSTRAINTS
 
 DEFAULT_ALPHAS = tuple(2.0**k for k in range(-20, 11))
 

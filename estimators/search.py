@@ -17,8 +17,8 @@ from sklearn.utils import get_tags, indexable
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _check_method_params, _num_samples
 
-from frofa.estimators._search_checkpoint import Checkpoint
-from frofa.estimators._search_run import SearchRun, sklearn_fit
+from frofa.estimators.searching.checkpoint import Checkpoint
+from frofa.estimators.searching.run import SearchRun, sklearn_fit
 
 HALVING = ("factor", "resource", "min_resources", "max_resources", "aggressive_elimination")
 

@@ -9,12 +9,12 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 from frofa.augmentations import Augmentation
-from frofa.estimators._base import Array
-from frofa.estimators._flat import Params
-from frofa.estimators._map_engine import Trained
-from frofa.estimators._soft_moe_head import SoftMoEModel, soft_moe_logits
-from frofa.estimators._streams import HeadPlan, Rows
+from frofa.estimators.batched.engine import Trained
+from frofa.estimators.core.classifier import Array
 from frofa.estimators.map import MAPClassifier
+from frofa.estimators.models.soft_moe_head import SoftMoEModel, soft_moe_logits
+from frofa.estimators.training.parameters import Params
+from frofa.estimators.training.streams import HeadPlan, Rows
 
 OF_MAP_HEADS = ("num_heads", "init")
 """Parameters that this head does not have."""

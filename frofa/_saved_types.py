@@ -124,7 +124,7 @@ def _own_types() -> dict[str, type]:
 
 
 def _is_head(kind: type) -> bool:
-    from frofa.estimators._base import FeatureClassifier
+    from frofa.estimators.core.classifier import FeatureClassifier
 
     return issubclass(kind, FeatureClassifier)
 

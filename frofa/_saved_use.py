@@ -57,7 +57,7 @@ def _row(estimator: Any, width: int) -> Any:
 
 
 def _use(estimator: Any, row: Any) -> None:
-    from frofa.estimators._base import FeatureClassifier
+    from frofa.estimators.core.classifier import FeatureClassifier
 
     copied = copy(estimator)
     if isinstance(copied, FeatureClassifier):

@@ -6,7 +6,7 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from frofa.backbone import load_backbone
-from frofa.estimators._map_init import HeadWeights
+from frofa.estimators.models.map_start import HeadWeights
 
 _NAMES = {
     "latent",

@@ -16,9 +16,9 @@ from frofa.augmentations.ops.pointwise import masked_mean, pointwise
 from frofa.augmentations.ops.resample import Taps, expand_taps, resample, sum_taps
 from frofa.augmentations.ops.triton_choice import fused_choice, step_of
 from frofa.augmentations.sharpness import _smoothing_taps
-from frofa.estimators._schedule import Rule
-from frofa.estimators._sgd import plain_update
-from frofa.estimators._triton_sgd import fused_product_sgd, fused_sgd
+from frofa.estimators.training.schedule import Rule
+from frofa.estimators.training.sgd import plain_update
+from frofa.estimators.training.sgd_triton import fused_product_sgd, fused_sgd
 
 setattr(torch.cuda, "device_of", contextlib.nullcontext)  # noqa: B010 (which has no such type)
 generator = Generator().manual_seed(0)

@@ -16,10 +16,12 @@ from torch import Generator, Tensor
 from frofa.augmentations import TokenBatch
 from frofa.compute import cuda_graphs as _capture
 from frofa.compute.cuda_graphs import MOST_FAILURES, Captures, Pool, Recording
-from frofa.estimators import RecordingWarning, _logistic_replay, _record
-from frofa.estimators._logistic_replay import MOST_KEPT, _Shelf
-from frofa.estimators._record import Recorded, Replays
-from frofa.estimators._schedule import Rule
+from frofa.estimators import RecordingWarning
+from frofa.estimators.solvers import replay as _logistic_replay
+from frofa.estimators.solvers.replay import MOST_KEPT, _Shelf
+from frofa.estimators.training import recorded as _record
+from frofa.estimators.training.recorded import Recorded, Replays
+from frofa.estimators.training.schedule import Rule
 
 GPU = torch.device("cuda", 0)
 HANDLE = (0, 1)

@@ -34,7 +34,7 @@ from frofa.estimators import (
     RidgeProbeClassifier,
     SoftMoEClassifier,
 )
-from frofa.estimators._search_checkpoint import _line
+from frofa.estimators.searching.checkpoint import _line
 from frofa.exceptions import ImageReadError, SavedFileError, StoreError
 from frofa.persistence import _digest
 from frofa.store.format import seal

@@ -30,13 +30,13 @@ from frofa.estimators import (
     RecordingWarning,
     SoftMoEClassifier,
 )
-from frofa.estimators._flat import Heads, Layout
-from frofa.estimators._gradient import Gradient
-from frofa.estimators._map_gradients import MapModel
-from frofa.estimators._map_head import init_map_head
-from frofa.estimators._schedule import Rule
-from frofa.estimators._sgd import factor_dtype, update
-from frofa.estimators._training import Step
+from frofa.estimators.models.map_gradients import MapModel
+from frofa.estimators.models.map_head import init_map_head
+from frofa.estimators.training.gradient import Gradient
+from frofa.estimators.training.loop import Step
+from frofa.estimators.training.parameters import Heads, Layout
+from frofa.estimators.training.schedule import Rule
+from frofa.estimators.training.sgd import factor_dtype, update
 from frofa.store import FeatureSpec, FeatureStore, transfer
 
 VARIED: tuple[Any, ...] = (
@@ -270,7 +270,7 @@ def test_recorded_steps_are_the_steps(augment: Augmentation | None, monkeypatch:
     generator = torch.Generator().manual_seed(0)
     tokens, y = torch.randn(90, 49, 64, generator=generator), np.arange(90) % 3
     recorded = MAPClassifier(augment, device="cuda", n_steps=30, random_state=0).fit(tokens, y)
-    monkeypatch.setattr("frofa.estimators._training.Recorded", lambda step, _: step)
+    monkeypatch.setattr("frofa.estimators.training.loop.Recorded", lambda step, _: step)
     plain = MAPClassifier(augment, device="cuda", n_steps=30, random_state=0).fit(tokens, y)
     for name, value in plain.weights_.items():
         np.testing.assert_allclose(recorded.weights_[name], value, rtol=1e-2, atol=2e-4, err_msg=name)
@@ -282,7 +282,7 @@ def test_recorded_steps_of_experts_are_the_steps(augment: Augmentation | None, m
     tokens, y = torch.randn(90, 49, 64, generator=generator), np.arange(90) % 3
     head = SoftMoEClassifier(augment, device="cuda", n_steps=30, batch_size=90, random_state=0)
     recorded = clone(head).fit(tokens, y)
-    monkeypatch.setattr("frofa.estimators._training.Recorded", lambda step, _: step)
+    monkeypatch.setattr("frofa.estimators.training.loop.Recorded", lambda step, _: step)
     plain, on_cpu = clone(head).fit(tokens, y), clone(head).set_params(device="cpu", augment=None).fit(tokens, y)
     for name, value in plain.weights_.items():
         np.testing.assert_allclose(recorded.weights_[name], value, rtol=1e-2, atol=2e-4, err_msg=name)
@@ -400,9 +400,9 @@ def test_images_of_different_sizes(
     head = MAPClassifier(augment, device="cuda", n_steps=30, batch_size=batch_size, random_state=0)
     recorded = clone(head).fit(tokens, y)
     with monkeypatch.context() as patch:
-        patch.setattr("frofa.estimators._padding._to_device", lambda *_: None)
+        patch.setattr("frofa.estimators.tokens.padding._to_device", lambda *_: None)
         from_host = clone(head).fit(tokens, y)
-    monkeypatch.setattr("frofa.estimators._training.Recorded", lambda step, _: step)
+    monkeypatch.setattr("frofa.estimators.training.loop.Recorded", lambda step, _: step)
     plain = clone(head).fit(tokens, y)
     for name, value in plain.weights_.items():
         np.testing.assert_allclose(recorded.weights_[name], value, rtol=1e-2, atol=2e-4, err_msg=name)

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from frofa.estimators import LogisticProbeClassifier
-from frofa.estimators._logistic_batch import DENSE, Batch
+from frofa.estimators.solvers.problems import DENSE, Batch
 
 Array = npt.NDArray[Any]
 CASES = {
@@ -217,7 +217,7 @@ def test_derivatives_along_mixed_scores(n_classes: int) -> None:
 def test_preconditioner_is_near_the_inverse_hessian(
     n_classes: int, dense: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("frofa.estimators._logistic_batch.DENSE", DENSE if dense else 0)
+    monkeypatch.setattr("frofa.estimators.solvers.problems.DENSE", DENSE if dense else 0)
     batch, coef, penalty = problem(n_classes)
     apply = batch.preconditioner(batch.probabilities(batch.scores(coef)), penalty)
     size = coef[0].numel()

@@ -16,9 +16,9 @@ from test_logistic import objective
 
 from frofa.augmentations import GaussianNoise
 from frofa.estimators import LogisticProbeClassifier
-from frofa.estimators._batch_fit import Job, fit_many
-from frofa.estimators._logistic_descent import Stage
-from frofa.estimators._logistic_many import Chain, solve_chains
+from frofa.estimators.batched.jobs import Job, fit_many
+from frofa.estimators.solvers.descent import Stage
+from frofa.estimators.solvers.logistic import Chain, solve_chains
 
 Array = npt.NDArray[Any]
 CS = (1e-3, 0.1, 10.0)
@@ -163,7 +163,7 @@ def test_batches_and_threads_find_the_same(monkeypatch: pytest.MonkeyPatch) -> N
     stages = tuple(Stage(C, 1e-10, 1000) for C in CS)
     chains = [Chain(X[rows], y[rows], np.ones(len(rows)), 4, stages) for rows in [*folds(y), np.arange(70)]]
     side_by_side = solve_chains(chains, torch.device("cpu"))
-    monkeypatch.setattr("frofa.estimators._logistic_many.SMALL", 1)
+    monkeypatch.setattr("frofa.estimators.solvers.logistic.SMALL", 1)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

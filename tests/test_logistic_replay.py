@@ -10,11 +10,11 @@ from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
 from frofa.estimators import LogisticProbeClassifier
-from frofa.estimators._batch_fit import Job, fit_many
-from frofa.estimators._logistic_batch import Batch
-from frofa.estimators._logistic_descent import Stage
-from frofa.estimators._logistic_path import solve_path
-from frofa.estimators._logistic_replay import _SHELVES, _Replayed, replay_path
+from frofa.estimators.batched.jobs import Job, fit_many
+from frofa.estimators.solvers.descent import Stage
+from frofa.estimators.solvers.path import solve_path
+from frofa.estimators.solvers.problems import Batch
+from frofa.estimators.solvers.replay import _SHELVES, _Replayed, replay_path
 
 CS = (1e-3, 1e-2, 0.1, 1.0, 10.0)
 CASES = {"n > d": (200, 120, 5), "n < d": (60, 90, 4), "two classes": (90, 600, 2), "many classes": (120, 60, 30)}

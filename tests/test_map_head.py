@@ -10,11 +10,11 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
 from frofa.estimators import MAPClassifier
-from frofa.estimators._flat import Heads, Layout
-from frofa.estimators._gradient import Gradient
-from frofa.estimators._map_gradients import MapModel
-from frofa.estimators._map_head import default_num_heads, init_map_head, map_logits
-from frofa.estimators._training import Step
+from frofa.estimators.models.map_gradients import MapModel
+from frofa.estimators.models.map_head import default_num_heads, init_map_head, map_logits
+from frofa.estimators.training.gradient import Gradient
+from frofa.estimators.training.loop import Step
+from frofa.estimators.training.parameters import Heads, Layout
 
 SHAPES = [(64, 4, 4.0, 9), (24, 1, 2.0, 5), (48, 6, 4.0, 1), (192, 3, 4.0, 64)]
 

@@ -25,9 +25,9 @@ from frofa.augmentations import (
 )
 from frofa.augmentations.base import Params
 from frofa.estimators import MAPClassifier
-from frofa.estimators._batch_fit import Job, fit_many
-from frofa.estimators._map_gradients import MapModel
-from frofa.estimators._training import train
+from frofa.estimators.batched.jobs import Job, fit_many
+from frofa.estimators.models.map_gradients import MapModel
+from frofa.estimators.training.loop import train
 
 X, Y = small_tokens(40)
 ALL = np.arange(40)
@@ -187,7 +187,7 @@ def test_threads_train_different_heads() -> None:
 
     expected = [alone(job) for job in several()]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("frofa.estimators._map_engine.train", watched)
+        patch.setattr("frofa.estimators.batched.engine.train", watched)
         fitted = fit_many(X, Y, several())
     assert len(names) > 1
     assert torch.get_num_threads() == 3
@@ -209,8 +209,8 @@ def test_interruption_stops_all_threads() -> None:
 @pytest.mark.parametrize(("memory", "heads"), [(1, 8), (2**30, 1), (2**30, 3)])
 def test_results_do_not_depend_on_the_split(memory: int, heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     expected: list[Any] = fit_many(X, Y, several())
-    monkeypatch.setattr("frofa.estimators._map_engine.CPU_MEMORY", memory)
-    monkeypatch.setattr("frofa.estimators._map_engine.CPU_HEADS", heads)
+    monkeypatch.setattr("frofa.estimators.batched.engine.CPU_MEMORY", memory)
+    monkeypatch.setattr("frofa.estimators.batched.engine.CPU_HEADS", heads)
     for one, wanted in zip(fit_many(X, Y, several()), expected, strict=True):
         compare(one, wanted)
 

@@ -18,8 +18,8 @@ import frofa
 from frofa import FrozenFeatureExtractor, PretrainedHead
 from frofa.backbone import load_backbone
 from frofa.estimators import BatchedSearchCV, MAPClassifier
-from frofa.estimators._map_head import map_pool
-from frofa.estimators._map_init import resolve_start
+from frofa.estimators.models.map_head import map_pool
+from frofa.estimators.models.map_start import resolve_start
 
 
 @pytest.fixture(scope="module")

@@ -40,8 +40,8 @@ from frofa.estimators import (
     RidgeProbeClassifier,
     _augmented,
 )
-from frofa.estimators._augmented import mean_of_seen, with_copies
-from frofa.estimators._ridge_path import decompose
+from frofa.estimators.solvers.ridge import decompose
+from frofa.estimators.tokens.views import mean_of_seen, with_copies
 
 Array = npt.NDArray[Any]
 PROBES = [RidgeProbeClassifier, LogisticProbeClassifier]

@@ -13,8 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 import frofa.estimators.ridge
 from frofa.augmentations import GaussianNoise
 from frofa.estimators import PrototypeClassifier, RidgeProbeClassifier
-from frofa.estimators._batch_fit import Job, fit_many
-from frofa.estimators._ridge_path import decompose
+from frofa.estimators.batched.jobs import Job, fit_many
+from frofa.estimators.solvers.ridge import decompose
 
 Array = npt.NDArray[Any]
 NOISE = GaussianNoise(std=0.1)

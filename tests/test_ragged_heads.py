@@ -33,8 +33,8 @@ from frofa.estimators import (
     RaggedTokens,
     RidgeProbeClassifier,
 )
-from frofa.estimators._gather import PaddedBatches
-from frofa.estimators._padding import PaddedTokens
+from frofa.estimators.tokens.batches import PaddedBatches
+from frofa.estimators.tokens.padding import PaddedTokens
 
 N, CHANNELS = 24, 16
 LABELS = np.array(["cat", "dog", "fish"] * (N // 3))

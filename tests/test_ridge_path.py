@@ -9,8 +9,8 @@ from features import SHOTS, gaussian, real_features
 from sklearn.model_selection import ShuffleSplit, StratifiedKFold
 
 from frofa.estimators import RidgeProbeClassifier
-from frofa.estimators._ridge_path import decompose
 from frofa.estimators.ridge import DEFAULT_ALPHAS
+from frofa.estimators.solvers.ridge import decompose
 
 Array = npt.NDArray[Any]
 BIAS = 100.0

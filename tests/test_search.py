@@ -28,7 +28,7 @@ from frofa.estimators import (
     PrototypeClassifier,
     RidgeProbeClassifier,
 )
-from frofa.estimators._base import FeatureClassifier
+from frofa.estimators.core.classifier import FeatureClassifier
 
 MAP = MAPClassifier(None, n_steps=8, batch_size=16, random_state=0, device="cpu")
 GRIDS: list[tuple[Any, Any]] = [
@@ -249,7 +249,7 @@ def test_an_engine_that_fails_is_replaced_by_single_fits(monkeypatch: pytest.Mon
 def test_results_do_not_depend_on_the_chunks(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     grid: Any = {"C": np.logspace(-3, 1, 5)}
     whole = BatchedSearchCV(LogisticProbeClassifier(), grid, scoring="neg_log_loss").fit(FEATURES, LABELS)
-    monkeypatch.setattr("frofa.estimators._search_run.FIRST_CHUNK", size)
+    monkeypatch.setattr("frofa.estimators.searching.run.FIRST_CHUNK", size)
     parts = BatchedSearchCV(LogisticProbeClassifier(), grid, scoring="neg_log_loss").fit(FEATURES, LABELS)
     assert_same_results(parts, whole, atol=1e-4)
 

@@ -26,8 +26,8 @@ from frofa.estimators import (
     MAPClassifier,
     PrototypeClassifier,
 )
-from frofa.estimators._batch_fit import Job, fit_many
-from frofa.estimators._search_checkpoint import SUM, _line, _sum
+from frofa.estimators.batched.jobs import Job, fit_many
+from frofa.estimators.searching.checkpoint import SUM, _line, _sum
 
 KILLS = int(os.environ.get("FROFA_KILLS", "3"))
 GRID = {"center": [True, False], "normalize": [True, False], "temperature": [0.1, 1.0, 10.0]}
@@ -62,7 +62,7 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         counts.append(len(jobs))
         return fit_many(X, y, jobs, **options)
 
-    monkeypatch.setattr("frofa.estimators._search_chunks.fit_many", counted)
+    monkeypatch.setattr("frofa.estimators.searching.chunks.fit_many", counted)
     return counts
 
 
@@ -81,7 +81,7 @@ def test_a_finished_search_is_read_from_its_checkpoint(tmp_path: Path, fitted: l
 
 
 def test_a_checkpoint_may_end_anywhere(tmp_path: Path, fitted: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("frofa.estimators._search_run.FIRST_CHUNK_KEPT", 5)
+    monkeypatch.setattr("frofa.estimators.searching.run.FIRST_CHUNK_KEPT", 5)
     path = tmp_path / "search.jsonl"
     first = search(path).fit(FEATURES, LABELS)
     content = path.read_bytes()
@@ -98,7 +98,7 @@ def test_a_checkpoint_may_end_anywhere(tmp_path: Path, fitted: list[int], monkey
 
 
 def test_what_is_finished_is_on_disk_before_the_next_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("frofa.estimators._search_run.FIRST_CHUNK_KEPT", 4)
+    monkeypatch.setattr("frofa.estimators.searching.run.FIRST_CHUNK_KEPT", 4)
     path = tmp_path / "search.jsonl"
     lines: list[int] = []
 
@@ -108,7 +108,7 @@ def test_what_is_finished_is_on_disk_before_the_next_chunk(tmp_path: Path, monke
             raise KeyboardInterrupt
         return fit_many(*arguments, **options)
 
-    monkeypatch.setattr("frofa.estimators._search_chunks.fit_many", interrupted)
+    monkeypatch.setattr("frofa.estimators.searching.chunks.fit_many", interrupted)
     with pytest.raises(KeyboardInterrupt):
         search(path).fit(FEATURES, LABELS)
     assert lines == [1, 5, 13, 29]
@@ -260,7 +260,9 @@ def test_ordinary_fits_are_kept_too(tmp_path: Path) -> None:
 CHILD = """
 import sys
 import numpy as np
-from frofa.estimators import BatchedSearchCV, MAPClassifier, _search_chunks, _search_run
+from frofa.estimators import BatchedSearchCV, MAPClassifier
+from frofa.estimators.searching import chunks as _search_chunks
+from frofa.estimators.searching import run as _search_run
 _search_run.FIRST_CHUNK_KEPT = 2
 _search_chunks.ChunkSize.learn = lambda *arguments: None
 rng = np.random.default_rng(0)

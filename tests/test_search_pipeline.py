@@ -28,7 +28,7 @@ from frofa.estimators import (
     PrototypeClassifier,
     RidgeProbeClassifier,
 )
-from frofa.estimators._batch_fit import fit_many
+from frofa.estimators.batched.jobs import fit_many
 
 MAP = MAPClassifier(None, n_steps=4, batch_size=16, random_state=0, device="cpu")
 
@@ -113,7 +113,7 @@ def test_steps_are_fitted_once_a_fold_and_setting(log: list[tuple[str, int]]) ->
 
 
 def test_memory_holds_as_many_folds_as_it_can(log: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch) -> None:
-    import frofa.estimators._search_chunks as chunks
+    import frofa.estimators.searching.chunks as chunks
 
     fits: list[int] = []
 

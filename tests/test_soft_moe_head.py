@@ -17,11 +17,11 @@ from torch import Generator, Tensor
 import frofa
 from frofa.augmentations import Brightness, MixUp, PatchDropout, Sequential
 from frofa.estimators import BatchedSearchCV, RidgeProbeClassifier, SoftMoEClassifier
-from frofa.estimators._batch_fit import Job, engine_of, fit_many
-from frofa.estimators._flat import Heads, Layout
-from frofa.estimators._gradient import Gradient
-from frofa.estimators._soft_moe_head import SoftMoEModel, soft_moe_logits
-from frofa.estimators._training import Step
+from frofa.estimators.batched.jobs import Job, engine_of, fit_many
+from frofa.estimators.models.soft_moe_head import SoftMoEModel, soft_moe_logits
+from frofa.estimators.training.gradient import Gradient
+from frofa.estimators.training.loop import Step
+from frofa.estimators.training.parameters import Heads, Layout
 
 X, Y = small_tokens(40)
 C = 16

@@ -12,8 +12,8 @@ from test_cli import run as frofa
 
 from frofa.augmentations import Brightness, MixUp, PatchDropout
 from frofa.estimators import MAPClassifier
-from frofa.estimators._many import Samples, Trial, fit_heads, predict_heads
-from frofa.estimators._schedule import Schedule
+from frofa.estimators.batched.trials import Samples, Trial, fit_heads, predict_heads
+from frofa.estimators.training.schedule import Schedule
 from frofa.study import Study, report_study, run_study
 from frofa.study.data import short_name, split_images
 from frofa.study.plan import COARSE, FINE, NAMES, map_plans, probe_plans
@@ -189,7 +189,7 @@ def test_predictions_of_all_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     predicted = predict_heads(trained, tokens)
     assert predicted.shape == (4, 12)
     assert (predicted == torch.arange(12) % 3).float().mean() > 0.9
-    monkeypatch.setattr("frofa.estimators._many.HEADS_PER_PASS", 1)
+    monkeypatch.setattr("frofa.estimators.batched.trials.HEADS_PER_PASS", 1)
     assert torch.equal(predict_heads(trained, tokens), predicted)
 
 

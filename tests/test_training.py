@@ -14,11 +14,11 @@ from torch import Generator, Tensor
 from frofa.augmentations import Augmentation, PatchDropout, TokenBatch
 from frofa.augmentations.base import Params
 from frofa.estimators import MAPClassifier
-from frofa.estimators._flat import Heads, Layout
-from frofa.estimators._gradient import Gradient
-from frofa.estimators._schedule import Schedule
-from frofa.estimators._streams import HeadPlan, Part, Streams
-from frofa.estimators._training import Labelled, Step, batches, evaluate, train
+from frofa.estimators.training.gradient import Gradient
+from frofa.estimators.training.loop import Labelled, Step, batches, evaluate, train
+from frofa.estimators.training.parameters import Heads, Layout
+from frofa.estimators.training.schedule import Schedule
+from frofa.estimators.training.streams import HeadPlan, Part, Streams
 
 SCHEDULE = Schedule(
     lr=0.5,

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from frofa.compute.devices import resolve_device
-from frofa.estimators._many import Samples, Trial, fit_heads, predict_heads
-from frofa.estimators._map_engine import free_memory, head_bytes
-from frofa.estimators._schedule import Schedule
+from frofa.estimators.batched.engine import free_memory, head_bytes
+from frofa.estimators.batched.trials import Samples, Trial, fit_heads, predict_heads
+from frofa.estimators.training.schedule import Schedule
 from frofa.study.data import StudyData
 from frofa.study.plan import COARSE, FINE, N_STEPS, NAMES, WITH_CLS, Plan, map_plans, probe_plans
 from frofa.study.results import NONE, Candidate, Result, read_results, write_rows

@@ -1,0 +1,1 @@
+"""Many fits as one: jobs, the data that they share, chunks that fit into memory."""

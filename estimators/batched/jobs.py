@@ -1,0 +1,158 @@
+"""Fitting many heads at once: the contract between searches and the heads' batched engines."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import clone
+from sklearn.utils import _safe_indexing
+
+from frofa.exceptions import BatchFallbackWarning
+
+if TYPE_CHECKING:
+    from frofa.estimators.core.classifier import FeatureClassifier
+
+Fitted: TypeAlias = "FeatureClassifier | Exception"
+Engine: TypeAlias = Callable[..., list[Any]]
+FITTING = (
+    *("fit", "_fit", "_check_support", "_check_parameters", "_check_data", "_check_labels", "_check_features"),
+    *("_adopt", "_adopt_labels", "_tokens", "_prepare", "_copies"),
+)
+"""What an engine stands for: a subclass that has its own of any of these does not inherit the engine."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fit.
+
+    Attributes
+    ----------
+    estimator : FeatureClassifier
+        Unfitted, parameters set.
+    rows : ndarray of intp, shape (n_rows,)
+        Training rows of X.
+    """
+
+    estimator: "FeatureClassifier"
+    rows: npt.NDArray[np.intp]
+
+
+def fit_many(
+    X: Any,
+    y: Any,
+    jobs: Sequence[Job],
+    *,
+    sample_weight: Any = None,
+    on_done: Callable[[int], object] = lambda n: None,  # noqa: ARG005
+) -> "list[Fitted]":
+    """Fit every job's estimator on its rows; what one fit raises is returned in its place and harms no other.
+
+    Jobs of a type of head that has a batched engine, a class method
+    ``_fit_many(X, y, jobs, sample_weight, on_done) -> list``, are given to it together, the others are fitted one after
+    another. Heads that do not end up with finite weights count as failed.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, C) or (n, N, C)
+    y : array-like of shape (n,)
+    jobs : sequence of Job
+    sample_weight : array-like of shape (n,), default=None
+    on_done : callable, default=no-op
+        Called with the number of jobs that are done since the last call.
+
+    Returns
+    -------
+    list of FeatureClassifier or Exception
+        Job by job. The jobs' own estimators stay unfitted.
+    """
+    by_type: dict[type, list[int]] = {}
+    for i, job in enumerate(jobs):
+        by_type.setdefault(type(job.estimator), []).append(i)
+    fitted: dict[int, Fitted] = {}
+    for kind, positions in by_type.items():
+        part = [jobs[i] for i in positions]
+        engine = engine_of(kind)
+        results = (
+            fit_each(X, y, part, sample_weight, on_done)
+            if engine is None
+            else _together(engine, X, y, part, sample_weight, on_done)
+        )
+        fitted.update(zip(positions, map(_checked, results), strict=True))
+    return [fitted[i] for i in range(len(jobs))]
+
+
+def engine_of(kind: type) -> Engine | None:
+    """The batched engine of a type of estimator, if it has one that stands for its way of fitting."""
+    for base in kind.__mro__:
+        if "_fit_many" in vars(base):
+            engine: Engine | None = getattr(kind, "_fit_many")  # noqa: B009 (not an attribute of every type)
+            return engine
+        if any(name in vars(base) for name in FITTING):
+            return None
+    return None
+
+
+def fit_each(
+    X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
+) -> "list[Fitted]":
+    """Fit jobs in the ordinary way, one after another; parameters as of an engine."""
+    fitted: list[Fitted] = []
+    for job in jobs:
+        weight = {} if sample_weight is None else {"sample_weight": _safe_indexing(sample_weight, job.rows)}
+        try:
+            head = clone(job.estimator).fit(_safe_indexing(X, job.rows), _safe_indexing(y, job.rows), **weight)
+            fitted.append(head)
+        except Exception as error:
+            fitted.append(error)
+        on_done(1)
+    return fitted
+
+
+def _together(
+    engine: Engine, X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
+) -> "list[Fitted]":
+    """Run an engine; should it fail as a whole, fit its jobs one by one, so that only the culprit fails."""
+    done = 0
+
+    def count(n: int) -> None:
+        nonlocal done
+        done += n
+        on_done(n)
+
+    try:
+        results = engine(X, y, jobs, sample_weight, count)
+        on_done(len(jobs) - done)
+        return results
+    except Exception as error:
+        name = type(jobs[0].estimator).__name__
+        warnings.warn(
+            f"The batched training of {name} failed, and its {len(jobs)} fits are done one by one: "
+            f"{type(error).__name__}: {error}",
+            BatchFallbackWarning,
+            stacklevel=3,
+        )
+    on_done(-done)
+    return fit_each(X, y, jobs, sample_weight, on_done)
+
+
+def _checked(fitted: "Fitted") -> "Fitted":
+    """Turn a head with weights that are not finite into an error."""
+    if isinstance(fitted, Exception):
+        return fitted
+    for name, value in vars(fitted).items():
+        arrays = value.values() if isinstance(value, dict) else [value]
+        for array in arrays if name.endswith("_") else []:
+            if isinstance(array, np.ndarray) and array.dtype.kind == "f" and not _all_finite(array):
+                return ValueError(f"training diverged: {name} of {fitted!r} is not finite.")
+    return fitted
+
+
+def _all_finite(array: npt.NDArray[Any]) -> bool:
+    """Of most arrays, the sum of squares tells, which takes a tenth of the time."""
+    flat = array.ravel()
+    with np.errstate(all="ignore"):
+        square = flat @ flat
+    return bool(np.isfinite(square) or np.isfinite(flat).all())

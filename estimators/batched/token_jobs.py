@@ -1,0 +1,96 @@
+"""The jobs of `fit_many` for MAP heads: checked one by one, trained together."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.utils import _safe_indexing
+from torch import Tensor
+
+from frofa.compute.devices import as_tensor, resolve_device
+from frofa.estimators.batched.engine import fit_plans
+from frofa.estimators.core.classifier import Array, FeatureClassifier
+from frofa.estimators.tokens.lazy import LazyFeatures, Tokens, tokens_on
+from frofa.estimators.training.streams import HeadPlan
+from frofa.ragged import RaggedTokens
+
+if TYPE_CHECKING:
+    from frofa.estimators.batched.jobs import Job
+
+Result = FeatureClassifier | Exception
+
+
+class Planned(NamedTuple):
+    """A job that can be trained: its place, its head, the tokens that the head cuts X into, and its plan."""
+
+    place: int
+    head: Any
+    tokens: Array
+    plan: HeadPlan
+
+
+def fit_map_jobs(
+    X: Any, y: Any, jobs: "Sequence[Job]", sample_weight: Any, on_done: Callable[[int], object]
+) -> list[Result]:
+    """Fit the heads of all jobs; features are checked, and moved to a device, once for all of them."""
+    results: list[Result] = [RuntimeError("not fitted")] * len(jobs)
+    first = clone(jobs[0].estimator)
+    try:
+        features = first._check_features(X, reset=True)
+    except Exception:
+        return [_alone(X, y, job, sample_weight, on_done) for job in jobs]
+    seen = {name: value for name, value in vars(first).items() if name in ("n_features_in_", "feature_names_in_")}
+    groups: dict[tuple[torch.device, int], list[Planned]] = {}
+    for place, job in enumerate(jobs):
+        try:
+            planned = _plan(place, job, features, seen, y, sample_weight)
+            key = resolve_device(planned.head.device), planned.tokens.shape[1]
+        except Exception as error:
+            results[place] = error
+            on_done(1)
+        else:
+            groups.setdefault(key, []).append(planned)
+    for (device, _), group in groups.items():
+        tokens = _on_device(group[0].tokens, X, device)
+        for one, outcome in zip(group, fit_plans(tokens, [one.plan for one in group], on_done=on_done), strict=True):
+            results[one.place] = outcome if isinstance(outcome, Exception) else one.head._take(one.plan, outcome)
+    return results
+
+
+def _plan(place: int, job: "Job", features: Array, seen: dict[str, Any], y: Any, sample_weight: Any) -> Planned:
+    head: Any = clone(job.estimator)
+    head._check_parameters()
+    head._require_labels(y)
+    vars(head).update(seen)
+    rows = np.asarray(job.rows)
+    labels = head._check_labels(rows, _safe_indexing(y, rows), _weights(sample_weight, rows))
+    codes, weights = labels.codes, head._adopt_labels(labels)
+    tokens = head._tokens(features)
+    return Planned(place, head, tokens, head._plan(rows, codes, weights, tokens.shape[2]))
+
+
+def _weights(sample_weight: Any, rows: Array) -> Any:
+    return None if sample_weight is None else _safe_indexing(sample_weight, rows)
+
+
+def _alone(X: Any, y: Any, job: "Job", sample_weight: Any, on_done: Callable[[int], object]) -> Result:
+    try:
+        head: Result = clone(job.estimator).fit(
+            _safe_indexing(X, job.rows), _safe_indexing(y, job.rows), _weights(sample_weight, job.rows)
+        )
+    except Exception as error:
+        head = error
+    on_done(1)
+    return head
+
+
+def _on_device(tokens: Array | LazyFeatures | RaggedTokens, X: Any, device: torch.device) -> Tokens:
+    """Tokens in float32, or on a GPU in the half precision that X has."""
+    if isinstance(tokens, (LazyFeatures, RaggedTokens)):
+        return tokens_on(tokens, device)
+    dtype = X.dtype if isinstance(X, Tensor) else torch.float16 if getattr(X, "dtype", None) == np.float16 else None
+    if device.type == "cpu" or dtype not in (torch.float16, torch.bfloat16):
+        return as_tensor(tokens, device)
+    return as_tensor(tokens, torch.device("cpu")).to(dtype).to(device)

@@ -1,0 +1,101 @@
+"""Many MAP heads at once: the same support samples, one head for each of them and each setting."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from frofa.augmentations import Augmentation
+from frofa.estimators.batched.engine import fit_plans
+from frofa.estimators.models.map_head import default_num_heads, map_logits
+from frofa.estimators.training.parameters import Params
+from frofa.estimators.training.schedule import Schedule
+from frofa.estimators.training.streams import HeadPlan, Part
+
+HEADS_PER_PASS = 2**28  # elements of the largest tensor of a prediction
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A setting of the MAP head: augmentation, learning rate, weight decay."""
+
+    augment: Augmentation | None
+    lr: float
+    weight_decay: float
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Support samples of equal size on one device.
+
+    Attributes
+    ----------
+    tokens : Tensor of shape (n_samples, n, P + N, C)
+    targets : Tensor of shape (n_samples, n, n_classes)
+        One-hot labels.
+    seeds : sequence of int
+        One a sample, for initial weights and batches.
+    n_prefix : int
+    grid : (int, int) or None
+    """
+
+    tokens: Tensor
+    targets: Tensor
+    seeds: Sequence[int]
+    n_prefix: int = 0
+    grid: tuple[int, int] | None = None
+
+
+def fit_heads(
+    samples: Samples,
+    trials: Sequence[Trial],
+    schedule: Schedule,
+    *,
+    on_step: Callable[[int], object] = lambda _: None,
+) -> Params:
+    """Train one head for each trial and sample, all at once.
+
+    Heads of the same sample start from the same weights and see the same batches, so that trials differ in nothing
+    else; a trial's result does not depend on the others that are trained with it.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Parameters with a leading dimension of n_trials * n_samples, trial by trial.
+    """
+    n_samples, n = samples.targets.shape[:2]
+    codes = samples.targets.argmax(2).cpu().numpy()
+    rows = np.arange(n_samples * n).reshape(n_samples, n)
+    weights = np.ones(n, np.float32)
+    plans = [
+        HeadPlan(
+            Part(rows[i], codes[i], weights),
+            samples.targets.shape[2],
+            (seed, seed, seed),
+            replace(schedule, lr=trial.lr, weight_decay=trial.weight_decay),
+            trial.augment,
+            default_num_heads(samples.tokens.shape[3]),
+            n_prefix=samples.n_prefix,
+            grid=samples.grid,
+        )
+        for trial in trials
+        for i, seed in enumerate(samples.seeds)
+    ]
+    trained = []
+    for outcome in fit_plans(samples.tokens.flatten(0, 1), plans, on_step=on_step):
+        if isinstance(outcome, Exception):
+            raise outcome
+        trained.append(outcome.weights)
+    device = samples.tokens.device
+    return {name: torch.as_tensor(np.stack([one[name] for one in trained]), device=device) for name in trained[0]}
+
+
+@torch.inference_mode()
+def predict_heads(params: Params, tokens: Tensor) -> Tensor:
+    """Predicted class (n_heads, n) of tokens (n, N, C) on the device of the parameters, by every head."""
+    n_heads, channels = len(params["latent"]), tokens.shape[2]
+    num_heads = default_num_heads(channels)
+    size = max(1, HEADS_PER_PASS // (n_heads * max(num_heads * max(channels, tokens.shape[1]), 4 * channels)))
+    return torch.cat([map_logits(params, part, num_heads=num_heads).argmax(2) for part in tokens.split(size)], 1)

@@ -1,0 +1,1 @@
+"""Token heads as pure functions: forward passes, gradients written out, starting values."""

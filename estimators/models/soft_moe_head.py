@@ -1,0 +1,159 @@
+"""The soft-MoE head: parameters, a folded forward pass and its gradients, of many heads at once.
+
+A layer of a few experts (Puigcerver et al., ICLR 2024) with a residual follows a LayerNorm; its tokens are averaged,
+and a linear layer classifies the mean. Only the mean is computed: it takes the outputs of the slots, of which there are
+few, and no tensor of tokens for each head. The LayerNorm has neither gain nor bias: the experts' first layer has.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf, sqrt
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from frofa.estimators.models.map_head import LAYER_NORM_EPS, linear
+from frofa.estimators.training.gradient import Gradient
+from frofa.estimators.training.loop import Step
+from frofa.estimators.training.parameters import Heads
+
+UNIT_EPS = 1e-6
+
+
+def unit_norm(x: Tensor, dim: int) -> Tensor:
+    """Vectors of norm one along a dimension (vmoe, ``projects/soft_moe/router.py: normalize``)."""
+    return x * torch.rsqrt(x.square().sum(dim, keepdim=True) + UNIT_EPS)
+
+
+def batched_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Linear layers (B, outputs, inputs), each on its own rows: (B, rows, inputs) to (B, rows, outputs)."""
+    return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+
+
+def init_soft_moe_head(channels: int, n_classes: int, shape: "SoftMoEModel", generator: Generator) -> dict[str, Tensor]:
+    """Fresh parameters, float32 on the generator's device.
+
+    Xavier-uniform kernels, slot parameters of about unit norm, zero biases, a zero classifier.
+    """
+    device, experts, hidden = generator.device, shape.num_experts, max(1, int(channels * shape.mlp_ratio))
+
+    def kernels(rows: int, columns: int) -> Tensor:
+        draw = torch.rand((experts, rows, columns), generator=generator, device=device)
+        return (2 * draw - 1) * sqrt(6 / (rows + columns))
+
+    def zeros(*size: int) -> Tensor:
+        return torch.zeros(size, device=device)
+
+    slots = channels, experts, shape.slots_per_expert
+    return {
+        "mu": torch.randn(slots, generator=generator, device=device) * channels**-0.5,
+        "scale": zeros(1) + shape.router_scale,
+        "fc1.weight": kernels(hidden, channels),
+        "fc1.bias": zeros(experts, hidden),
+        "fc2.weight": kernels(channels, hidden),
+        "fc2.bias": zeros(experts, channels),
+        "head.weight": zeros(n_classes, channels),
+        "head.bias": zeros(n_classes),
+    }
+
+
+def soft_moe_pool(params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean over the tokens of what the layer of experts makes of them, by many heads at once.
+
+    Parameters
+    ----------
+    params : mapping of str to Tensor
+        With a leading dimension H, that of the heads.
+    tokens : Tensor of shape (S, n, N, C), or (n, N, C)
+        Of S streams, a divisor of H: the first H / S heads see those of the first stream, and so on; or tokens that all
+        heads share.
+    mask : Tensor of bool, shape (S, n, N) or (n, N), default=None
+        True where a token is seen, of which every image needs one.
+
+    Returns
+    -------
+    Tensor of shape (H, n, C)
+    """
+    if tokens.ndim == 3:
+        tokens, mask = tokens.unsqueeze(0), None if mask is None else mask.unsqueeze(0)
+    normed = F.layer_norm(tokens, tokens.shape[3:], eps=LAYER_NORM_EPS)
+    logits = _route(params, normed)  # (S, n, N, H / S, K), K slots
+    shown = None if mask is None else mask[..., None, None]
+    dispatch = (logits if shown is None else logits.masked_fill(~shown, -inf)).softmax(2)
+    slots = dispatch.flatten(3).mT @ normed
+    outputs = _experts(params, slots.unflatten(2, logits.shape[3:]).transpose(1, 2).flatten(0, 1))
+    combine = _mean_over(logits.softmax(4), shown).transpose(1, 2).flatten(0, 1).unsqueeze(2)  # (H, n, 1, K)
+    residual = _mean_over(tokens, None if mask is None else mask[..., None])
+    pooled: Tensor = residual.repeat_interleave(len(outputs) // len(tokens), 0) + (combine @ outputs).squeeze(2)
+    return pooled
+
+
+def _route(params: Mapping[str, Tensor], normed: Tensor) -> Tensor:
+    """Logits (S, n, N, H / S, K) of tokens (S, n, N, C) for the K slots of each head."""
+    slots = (params["scale"][..., None] * unit_norm(params["mu"].flatten(2), 1)).unflatten(0, (len(normed), -1))
+    each = slots.transpose(1, 2)  # (S, C, H / S, K)
+    logits: Tensor = unit_norm(normed, 3).flatten(1, 2) @ each.flatten(2)
+    return logits.view(*normed.shape[:3], *each.shape[2:])
+
+
+def _experts(params: Mapping[str, Tensor], slots: Tensor) -> Tensor:
+    """Outputs (H, n, K, C) of slots (H, n, K, C): each expert's MLP on its own."""
+    experts = params["fc1.weight"].shape[1]
+    per_expert = slots.unflatten(2, (experts, -1)).transpose(1, 2)  # (H, experts, n, slots of one, C)
+    rows = per_expert.flatten(0, 1).flatten(1, 2)
+    first, second = (
+        (params[f"{name}.weight"].flatten(0, 1), params[f"{name}.bias"].flatten(0, 1)) for name in ("fc1", "fc2")
+    )
+    outputs = batched_linear(F.gelu(batched_linear(rows, *first)), *second)
+    return outputs.view(per_expert.shape).transpose(1, 2).flatten(2, 3)
+
+
+def _mean_over(values: Tensor, shown: Tensor | None) -> Tensor:
+    """Mean (S, n, ...) over the tokens of values (S, n, N, ...), or over those that are shown."""
+    if shown is None:
+        return values.mean(2)
+    mean: Tensor = values.masked_fill(~shown, 0).sum(2) / shown.sum(2)
+    return mean
+
+
+def soft_moe_logits(params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Class logits (H, n, n_classes) of tokens (S, n, N, C) or (n, N, C), as in `soft_moe_pool`."""
+    return linear(soft_moe_pool(params, tokens, mask), params, "head")
+
+
+@dataclass(frozen=True)
+class SoftMoEModel:
+    """What `train` trains, and the shape of its heads."""
+
+    num_experts: int
+    slots_per_expert: int
+    mlp_ratio: float
+    router_scale: float = 1.0
+
+    def initial(self, channels: int, n_classes: int, generator: Generator) -> dict[str, Tensor]:
+        """Fresh parameters of one head."""
+        return init_soft_moe_head(channels, n_classes, self, generator)
+
+    def logits(self, params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Class logits (H, n, n_classes) of tokens (n, N, C), of which a mask (n, N) shows some."""
+        return soft_moe_logits(params, tokens, mask)
+
+    def gradients(self, heads: Heads, step: Step, out: Gradient) -> None:
+        """Write the gradients of each head's mean cross-entropy."""
+        with torch.enable_grad():
+            params = {name: value.detach().requires_grad_() for name, value in heads.params.items()}
+            logits = soft_moe_logits(params, step.tokens, step.mask)
+            targets = step.targets.repeat_interleave(len(logits) // len(step.targets), 0)
+            loss = -(logits.log_softmax(2) * targets).sum() / step.n_batch  # heads do not meet: the sum of their losses
+            gradients = torch.autograd.grad(loss, list(params.values()))
+        for name, gradient in zip(params, gradients, strict=True):
+            out.params[name].copy_(gradient)
+
+    def head_bytes(self, image: Tensor, n_batch: int) -> int:
+        """Memory that training one head takes, roughly, in bytes, on images like one of shape (N, C)."""
+        n_tokens, channels = image.shape
+        hidden, slots = int(channels * self.mlp_ratio), self.num_experts * self.slots_per_expert
+        parameters = self.num_experts * 2 * channels * hidden + slots * channels + 20 * channels
+        activations = n_tokens * (4 * channels + 6 * slots) + slots * (6 * channels + 4 * hidden)
+        return 4 * (6 * parameters + n_batch * activations)

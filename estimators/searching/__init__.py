@@ -1,0 +1,1 @@
+"""The batched search behind BatchedSearchCV: plan, features, chunks, scores, checkpoint."""

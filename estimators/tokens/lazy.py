@@ -1,0 +1,138 @@
+"""Features that are read when they are used, such as those of a store: what heads need of them, and how they take them.
+
+Heads know nothing of stores. An object is taken for such features if it has what `LazyFeatures` has.
+"""
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.utils import assert_all_finite, check_array
+from torch import Tensor
+
+from frofa.compute.arrays import check_magnitude
+from frofa.compute.devices import as_tensor
+from frofa.estimators.tokens.padding import PaddedTokens
+from frofa.ragged import RaggedTokens
+
+Array = npt.NDArray[Any]
+BLOCK = 2**22
+"""Elements that are read at once: 16 MiB in float32."""
+SMALL = 2**24
+"""Elements up to which lazy tokens are read into memory at once: 64 MiB in float32."""
+
+
+@runtime_checkable
+class LazyFeatures(Protocol):
+    """Features (n, ...) that are somewhere else.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : dtype
+        Of ``np.asarray(features)``.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any) -> Any:
+        """Those rows, by a slice or an array of positions, as features of the same kind."""
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
+        """Read all rows."""
+
+    def tensor(self) -> Tensor:
+        """Read all rows into a tensor on the CPU, of the dtype that they are stored in."""
+
+    def to_device(self, device: torch.device) -> Tensor:
+        """All rows on a device, in any floating point dtype; kept there for the next who asks.
+
+        Raises
+        ------
+        MemoryError
+            If they do not fit.
+        """
+
+
+def blocks(features: LazyFeatures) -> Iterator[Array]:
+    """Read all rows, some at a time, in float32; float64 stays what it is."""
+    size = max(1, BLOCK // max(1, prod(features.shape[1:])))
+    dtype = np.float64 if features.dtype == np.float64 else np.float32
+    for start in range(0, len(features), size):
+        yield np.asarray(features[start : start + size], dtype)
+
+
+def check_finite(features: LazyFeatures, estimator: Any, dtype: npt.DTypeLike) -> None:
+    """Check what is checked of an array, block by block.
+
+    Raises
+    ------
+    ValueError
+        If there is no sample, or a value is not finite, or too large to compute with in a dtype.
+    """
+    check_array(np.asarray(features[:1]), allow_nd=True, estimator=estimator, input_name="X")
+    for block in blocks(features):
+        assert_all_finite(block, estimator_name=type(estimator).__name__, input_name="X")
+        check_magnitude(block, dtype, type(estimator).__name__)
+
+
+def mean_over_tokens(features: LazyFeatures) -> Array:
+    """Average tokens (n, N, C) over the tokens, in float64."""
+    return np.concatenate([block.mean(1, dtype=np.float64) for block in blocks(features)])
+
+
+class LazyTokens:
+    """Lazy tokens (n, N, C) as training takes a tensor: rows that are asked for are read, in float32, to a device."""
+
+    def __init__(self, features: LazyFeatures, device: torch.device):
+        self.features, self.device, self.shape = features, device, features.shape
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, rows: Tensor | slice | int) -> Tensor:
+        chosen = rows.cpu().numpy() if isinstance(rows, Tensor) else rows
+        return as_tensor(np.asarray(self.features[chosen], np.float32), self.device)
+
+
+Tokens = Tensor | LazyTokens | PaddedTokens
+
+
+def tokens_on(features: Array | LazyFeatures | RaggedTokens, device: torch.device) -> Tokens:
+    """Tokens for training.
+
+    Arrays are moved to the device in float32. Lazy tokens go to a GPU as they are stored, where they stay for the next
+    head, if they fit; otherwise, and on a CPU if they are not small, they are read batch by batch.
+    """
+    if isinstance(features, RaggedTokens):
+        return PaddedTokens(features, device)
+    if not isinstance(features, LazyFeatures):
+        return as_tensor(features, device)
+    if device.type != "cpu":
+        try:
+            return features.to_device(device)
+        except MemoryError:
+            return LazyTokens(features, device)
+    return as_tensor(np.asarray(features), device) if prod(features.shape) <= SMALL else LazyTokens(features, device)
+
+
+def take(tokens: Tensor | LazyTokens, rows: Tensor, buffer: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Rows in float32, and the memory to gather the next ones in: what is new costs a CPU more than filling it."""
+    if isinstance(tokens, LazyTokens):
+        return tokens[rows], None
+    if buffer is None or len(buffer) != len(rows):
+        buffer = tokens.new_empty((len(rows), *tokens.shape[1:]))
+    return torch.index_select(tokens, 0, rows, out=buffer).float(), buffer
+
+
+def batch_on(features: Array | LazyFeatures, device: torch.device) -> Tensor:
+    """A few rows on a device, in float32; those of lazy tokens that are there already are not read again."""
+    if isinstance(features, LazyFeatures) and device.type != "cpu":
+        return features.to_device(device).float()
+    return as_tensor(np.asarray(features), device)

@@ -1,0 +1,1 @@
+"""Minibatch training of many heads at once: schedules, streams of batches, gradients, SGD."""

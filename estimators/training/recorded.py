@@ -1,0 +1,101 @@
+"""Work on a GPU that is recorded once as a CUDA graph, and replayed from then on."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Generator, Tensor
+
+from frofa.augmentations import TokenBatch
+from frofa.compute.cuda_graphs import CAPTURES, Pool, Recording, side_stream
+from frofa.estimators.training.schedule import Rule
+
+TENSORS = ("patches", "grid", "mask", "targets", "prefix")
+
+
+class Recorded:
+    """A training step that runs a few times as it is, is then recorded as a CUDA graph, and replayed from then on.
+
+    A step of a light head is hundreds of small kernels, and launching them takes the host several times as long as they
+    run. A replay reads from fixed places, to which each batch is copied. A step that cannot be recorded goes on as it
+    is.
+
+    Parameters
+    ----------
+    step : callable
+        Takes a batch and a rule, of which only the learning rates change from step to step; it must neither wait for
+        the device nor draw numbers on the host.
+    generators : sequence of Generator
+        All that it draws from.
+    """
+
+    WARM_UP = 3  # PyTorch's advice: libraries allocate their workspaces in the first calls
+
+    def __init__(self, step: Callable[[TokenBatch, Rule], None], generators: Sequence[Generator]):
+        self.step, self.generators = step, generators
+        self.calls = 0
+        self.recording: Recording | None = None
+        self.last: TokenBatch | None = None
+
+    def __call__(self, batch: TokenBatch, rule: Rule) -> None:
+        """Take a step."""
+        self.calls += 1
+        if self.calls == self.WARM_UP + 1:
+            self._record(batch, rule)
+        if self.recording is None:
+            with side_stream(batch.patches.device):
+                self.step(batch, rule)
+            return
+        if batch is not self.last:  # the same one, where every step sees all samples
+            self.last = batch
+            for name in TENSORS:
+                if isinstance(target := getattr(self.batch, name), Tensor):
+                    target.copy_(getattr(batch, name))
+        self.rule.lr.copy_(rule.lr)
+        self.recording.replay()
+
+    def _record(self, batch: TokenBatch, rule: Rule) -> None:
+        self.batch, self.rule = _copy(batch), rule._replace(lr=rule.lr.clone())
+        CAPTURES.empty_cache()  # what the first steps took: a recording has memory of its own
+        work = partial(self.step, self.batch, self.rule)
+        self.recording = CAPTURES.record(work, batch.patches.device, Pool(), self.generators)
+
+
+class Replays:
+    """Works on tensors that stay where they are, one at a time: each is done as it is, then recorded, then replayed.
+
+    Parameters
+    ----------
+    device : torch.device
+    pool : Pool or None
+        Of memory; without one, as on a CPU, nothing is recorded.
+    """
+
+    def __init__(self, device: torch.device, pool: Pool | None):
+        self._device, self._pool = device, pool
+        self._recordings: dict[str, Recording | None] = {}
+
+    def __call__(self, work: Callable[[], object]) -> None:
+        """Do a work, which its name tells from the others; it must not wait for the device."""
+        name = work.__name__
+        if self._pool is not None and name in self._recordings:
+            recording = self._recordings[name] = self._recordings[name] or self._record(work, self._pool)
+            if recording is not None:
+                recording.replay()
+                return
+        self._recordings.setdefault(name, None)
+        work()
+
+    def _record(self, work: Callable[[], object], pool: Pool) -> Recording | None:
+        try:
+            recording = CAPTURES.record(work, self._device, pool)
+        except torch.OutOfMemoryError:
+            recording = None
+        if recording is None:
+            self._pool = None
+        return recording
+
+
+def _copy(batch: TokenBatch) -> TokenBatch:
+    parts = {name: getattr(batch, name) for name in TENSORS}
+    return batch.replace(**{name: part.clone() if isinstance(part, Tensor) else part for name, part in parts.items()})
