@@ -42,10 +42,10 @@ from safetensors.torch import save_file
 import frofa
 from frofa import FrozenFeatureExtractor, list_images
 from frofa._batches import batches
-from frofa._decode import Task
-from frofa._pool import Decoders
 from frofa._rows import Rows
 from frofa.backbone import Backbone, Request, load_backbone
+from frofa.decoding.decoders import Decoders
+from frofa.decoding.task import Task
 
 PHOTOS = Path("../shared/data/photos")
 Record = dict[str, Any]

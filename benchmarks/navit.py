@@ -36,10 +36,10 @@ from torch import Tensor
 
 import frofa
 from frofa import list_images
-from frofa._native import native_grid
 from frofa._navit import PackedModel
 from frofa._packing import first_fit_decreasing, waste
 from frofa.backbone import Request
+from frofa.decoding.patches import native_grid
 
 PHOTOS = (Path("../shared/data/photos"), Path("shared/data/photos"))
 LONG = 10.0

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from frofa.estimators import RaggedTokens
     from frofa.evaluation import disjoint_shots, mean_interval, sample_shots
     from frofa.extractor import FrozenFeatureExtractor
-    from frofa.images import list_images, load_image_folder
-    from frofa.inputs import load_images
+    from frofa.images.reading import list_images, load_image_folder
+    from frofa.images.sources import load_images
     from frofa.many import extract_many
     from frofa.persistence import load, save
     from frofa.pretrained import PretrainedHead
@@ -38,10 +38,10 @@ _HOME = {
     "check_extractor": "frofa.doctor",
     "disjoint_shots": "frofa.evaluation",
     "extract_many": "frofa.many",
-    "list_images": "frofa.images",
+    "list_images": "frofa.images.reading",
     "load": "frofa.persistence",
-    "load_image_folder": "frofa.images",
-    "load_images": "frofa.inputs",
+    "load_image_folder": "frofa.images.reading",
+    "load_images": "frofa.images.sources",
     "mean_interval": "frofa.evaluation",
     "sample_shots": "frofa.evaluation",
     "save": "frofa.persistence",

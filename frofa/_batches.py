@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from frofa._decode import Task, failure, upright
-from frofa._pool import Decoders
 from frofa._rows import Rows
+from frofa.decoding.decoders import Decoders
+from frofa.decoding.task import Task, failure, upright
 from frofa.exceptions import ImageReadError
 
 CHUNK = 8

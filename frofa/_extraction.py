@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from frofa._decode import Digest, Task
 from frofa._engine import CPU_PASS, Computed, CudaTransfers, Engine, NoTransfers, automatic_batch_size
 from frofa._lookup import KnownFiles
 from frofa._native_backbone import NativeBackbone
 from frofa._native_engine import NativeEngine, NativeSink, images_of_a_pass
 from frofa._pipeline import run_pipeline
-from frofa._pool import Decoders
-from frofa._rgb import Colour
 from frofa._sinks import ArraySink, MemoryWriter, Sink, StoreSink, Writer, gather
 from frofa.backbone import Backbone, Request
+from frofa.decoding.decoders import Decoders
+from frofa.decoding.task import Digest, Task
 from frofa.exceptions import ImageReadError, StoreError, StoreNotWrittenWarning
-from frofa.images import ImageItem, describe
+from frofa.images.pixels.colour import Colour
+from frofa.images.reading import ImageItem, describe
 from frofa.store import MANIFEST, FeatureSpec, FeatureStore
 from frofa.store.ragged import RaggedStore
 from frofa.utils.progress import progress_bar

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from frofa._batches import Batch
-from frofa._decode import Task, failure
 from frofa._engine import Arrived, Computed, Engine
+from frofa.decoding.task import Task, failure
 from frofa.exceptions import EncoderCallError, ImageReadError
 
 

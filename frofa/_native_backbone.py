@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from frofa._native import NativeGeometry, grids_of
 from frofa._navit import PackedModel, check_pooling, check_supported
 from frofa._navit_embed import patch_size
 from frofa._packing import first_fit_decreasing
 from frofa._preprocessing import Preprocessing
 from frofa.backbone import Backbone, Output, Request
+from frofa.decoding.patches import NativeGeometry, grids_of
 
 Grids = npt.NDArray[np.int64]
 

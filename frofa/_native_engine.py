@@ -8,9 +8,9 @@ import numpy.typing as npt
 from torch import Tensor
 
 from frofa._engine import Arrived, Computed, Engine, largest_power_of_two
-from frofa._native import grids_of
 from frofa._native_backbone import NativeBackbone
 from frofa._sinks import ArraySink
+from frofa.decoding.patches import grids_of
 from frofa.ragged import RaggedTokens
 
 TOKENS_OF_A_PASS = 65536

@@ -9,11 +9,11 @@ from typing import TypeAlias
 import torch
 
 from frofa._batches import Batch, batches, batches_by_shape
-from frofa._decode import Task
 from frofa._engine import Arrived, Computed, Engine
 from frofa._faulty import Faulty
-from frofa._pool import Decoders
 from frofa._rows import Pinned, Rows
+from frofa.decoding.decoders import Decoders
+from frofa.decoding.task import Task
 from frofa.exceptions import ImageReadError
 
 Take: TypeAlias = Callable[[list[int], list[Computed]], object]

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from frofa._geometry import CenterCrop, Geometry, Resize, ResizeKeepRatio, Step, Trim
+from frofa.decoding.geometry import CenterCrop, Geometry, Resize, ResizeKeepRatio, Step, Trim
 
 
 @dataclass(frozen=True)

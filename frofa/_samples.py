@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from frofa._image_set import ImageSet
-from frofa.images import Sample, read_file
+from frofa.images.image_set import ImageSet
+from frofa.images.reading import Sample, read_file
 from frofa.utils.blocks import sample
 
 FORMS = "an array (n, ...), a list of arrays"

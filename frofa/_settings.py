@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from joblib import effective_n_jobs
 
 from frofa._extraction import Settings
-from frofa._process import can_start
-from frofa._rgb import parse_colour
 from frofa.backbone import Backbone
+from frofa.decoding.process import can_start
+from frofa.images.pixels.colour import parse_colour
 
 if TYPE_CHECKING:
     from frofa.extractor import FrozenFeatureExtractor

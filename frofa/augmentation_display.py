@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from frofa.augmentations import Augmentation, TokenBatch
 from frofa.backbone import ImageSize, load_backbone
 from frofa.extractor import FrozenFeatureExtractor
-from frofa.images import ImageItem, content, decode
+from frofa.images.reading import ImageItem, content, decode
 from frofa.utils.optional import require
 
 Array = npt.NDArray[np.float64]

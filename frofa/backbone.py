@@ -21,7 +21,7 @@ from frofa._preprocessing import Preprocessing, of_channels, split
 from frofa._pretrained_config import per_channel
 from frofa.compute.devices import resolve_device
 from frofa.compute.model_digests import architecture_digest, weights_digest
-from frofa.images import DECODER
+from frofa.images.reading import DECODER
 from frofa.utils.text import one_line
 
 Output: TypeAlias = Literal["tokens", "cls", "mean", "pooled"]

@@ -17,13 +17,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from frofa._custom import custom_backbone, encoder_of
 from frofa._extraction import Extraction, Run, Target
 from frofa._native_backbone import native_backbone
-from frofa._rgb import parse_colour
 from frofa._samples import as_samples
 from frofa._settings import settings_of
 from frofa.backbone import Backbone, ImageSize, Output, Request, config_json, load_backbone
 from frofa.encoders import Encoder
 from frofa.exceptions import ImageReadError, SkippedImagesWarning, WeightsChangedError
-from frofa.images import Images, as_image_list
+from frofa.images.pixels.colour import parse_colour
+from frofa.images.reading import Images, as_image_list
 from frofa.store import FeatureArray, FeatureSpec, FeatureStore
 
 Features = npt.NDArray[Any]
@@ -217,7 +217,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         ----------
         X : list or column of paths, list of PIL images, uint8 array (n, H, W, 3), or ImageSet
             Files and PIL images are turned upright by their EXIF orientation; every mode becomes RGB, by the rules of
-            `frofa.images.to_rgb`. For a custom encoder: an array (n, ...), a list of arrays, or of paths where the
+            `frofa.images.reading.to_rgb`. For a custom encoder: an array (n, ...), a list of arrays, or of paths where the
             encoder has a `load`.
 
         Returns

@@ -5,7 +5,7 @@ from typing import Any
 
 from frofa._extraction import Extraction
 from frofa.extractor import FrozenFeatureExtractor, extract_together
-from frofa.images import Images
+from frofa.images.reading import Images
 
 OWN = ("output", "layer", "norm", "dtype")
 """Parameters in which the extractors may differ."""

@@ -13,11 +13,11 @@ from sklearn.pipeline import make_pipeline
 
 import frofa
 from frofa import FeatureStore, FrozenFeatureExtractor, FunctionEncoder, extract_many
-from frofa._rgb import parse_colour, to_rgb
 from frofa.cli import main
 from frofa.doctor.subject import Subject
 from frofa.estimators import PrototypeClassifier
 from frofa.exceptions import EncoderError
+from frofa.images.pixels.colour import parse_colour, to_rgb
 from frofa.store.contents import explain
 
 BLUE = (0, 0, 255)

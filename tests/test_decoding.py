@@ -17,10 +17,10 @@ from PIL import Image
 
 import frofa
 from frofa import FrozenFeatureExtractor
-from frofa._decode import Task
-from frofa._geometry import CenterCrop, Geometry, Resize
-from frofa._pool import Decoders
 from frofa._rows import Rows
+from frofa.decoding.decoders import Decoders
+from frofa.decoding.geometry import CenterCrop, Geometry, Resize
+from frofa.decoding.task import Task
 from frofa.exceptions import DecodingProcessError, ImageReadError, SkippedImagesWarning
 
 ROOT = Path(frofa.__file__).parents[1]
@@ -38,7 +38,7 @@ def running_workers() -> list[int]:
             command = (entry / "cmdline").read_bytes()
         except (OSError, IndexError):
             continue
-        if parent == os.getpid() and b"frofa._worker" in command:
+        if parent == os.getpid() and b"frofa.decoding.worker" in command:
             found.append(int(entry.name))
     return found
 
@@ -132,7 +132,7 @@ def test_a_process_that_is_killed_is_reported_with_its_image(
 def test_a_process_that_cannot_start_is_reported(
     extractor: FrozenFeatureExtractor, image_paths: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("frofa._process.PROGRAM", "import sys; sys.exit(7)")
+    monkeypatch.setattr("frofa.decoding.process.PROGRAM", "import sys; sys.exit(7)")
     with pytest.raises(DecodingProcessError, match="ended with exit code 7"):
         extractor.transform(image_paths)
 

@@ -1,4 +1,4 @@
-"""frofa._formats: one list of formats and endings, used wherever images are listed or opened."""
+"""frofa.images.pixels.formats: one list of formats and endings, used wherever images are listed or opened."""
 
 import zipfile
 from pathlib import Path
@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from frofa import list_images, load_image_folder, load_images
-from frofa._formats import EXTENSIONS, FORMATS
 from frofa.cli import main
-from frofa.images import content, decode
+from frofa.images.pixels.formats import EXTENSIONS, FORMATS
+from frofa.images.reading import content, decode
 
 LEFT_OUT = {"BUFR", "EPS", "FITS", "FPX", "GRIB", "HDF5", "IM", "IPTC", "MIC", "MPEG", "WMF"}
 SAVED = {

@@ -1,4 +1,4 @@
-"""frofa._geometry and frofa._preprocessing: timm's preprocessing in two parts, with the same bits."""
+"""frofa.decoding.geometry and frofa._preprocessing: timm's preprocessing in two parts, with the same bits."""
 
 import math
 import subprocess
@@ -14,10 +14,10 @@ from timm.data import create_transform
 from torchvision import transforms
 
 import frofa
-from frofa._geometry import CenterCrop, Geometry, Resize, ResizeKeepRatio
 from frofa._preprocessing import Preprocessing, split
 from frofa.backbone import load_backbone
-from frofa.images import content, decode, list_images
+from frofa.decoding.geometry import CenterCrop, Geometry, Resize, ResizeKeepRatio
+from frofa.images.reading import content, decode, list_images
 
 SIZES = [(64, 64), (500, 375), (375, 500), (33, 97), (224, 225), (1, 40), (31, 7), (257, 63)]
 INTERPOLATIONS = ["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
@@ -114,7 +114,7 @@ def test_a_geometry_ends_in_a_crop() -> None:
 
 def test_a_decoding_process_imports_neither_numpy_nor_torch() -> None:
     heavy = {"numpy", "torch", "timm", "torchvision", "sklearn"}
-    code = f"import sys, frofa._worker; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, frofa.decoding.worker; print(sorted({heavy} & set(sys.modules)))"
     root = Path(frofa.__file__).parents[1]
     ran = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
@@ -128,7 +128,7 @@ def test_what_is_cut_off_a_long_strip_is_not_computed(
     pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8)
     geometry, image = Geometry((resize, CenterCrop((64, 48)))), Image.fromarray(pixels)
     expected = np.asarray(geometry(image)).astype(int)
-    monkeypatch.setattr("frofa._geometry.HUGE", 0)
+    monkeypatch.setattr("frofa.decoding.geometry.HUGE", 0)
     difference = np.abs(np.asarray(geometry(image)) - expected)
     assert difference.max() <= 1  # Pillow has the place to cut from in float32
     assert (difference > 0).mean() < 0.01

@@ -1,4 +1,4 @@
-"""frofa.images: what counts as images, and how they become upright RGB."""
+"""frofa.images.reading: what counts as images, and how they become upright RGB."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from frofa.images import as_image_list, content, decode, describe, list_images, load_image_folder, to_rgb
+from frofa.images.reading import as_image_list, content, decode, describe, list_images, load_image_folder, to_rgb
 
 
 def one_pixel(mode: str, value: Any, extra: Any = None) -> Image.Image:

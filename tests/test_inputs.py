@@ -1,4 +1,4 @@
-"""frofa.inputs: which images a source has, in which order, with which labels."""
+"""frofa.images.sources: which images a source has, in which order, with which labels."""
 
 import io
 import pickle
@@ -14,8 +14,8 @@ from PIL import Image
 
 import frofa
 from frofa import load_image_folder, load_images
-from frofa.images import as_image_list, content
-from frofa.inputs import ImageSet, join
+from frofa.images.reading import as_image_list, content
+from frofa.images.sources import ImageSet, join
 
 
 def below(images: ImageSet, root: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""frofa.inputs.archives: images in zip and tar archives, read where they lie."""
+"""frofa.images.archives.members: images in zip and tar archives, read where they lie."""
 
 import io
 import json
@@ -17,10 +17,10 @@ from archive_helpers import PNG
 from PIL import Image
 
 from frofa import load_images
-from frofa.images import content, describe, load_image_folder
-from frofa.inputs import ImageSet, _zip
-from frofa.inputs._webdataset import LARGEST_LABEL
-from frofa.inputs.archives import ZipMember
+from frofa.images.archives.members import ZipMember
+from frofa.images.archives.webdataset import LARGEST_LABEL
+from frofa.images.reading import content, describe, load_image_folder
+from frofa.images.sources import ImageSet, _zip
 
 
 def zip_folder(folder: Path, archive: Path, method: int = zipfile.ZIP_DEFLATED, prefix: str = "") -> Path:

@@ -1,4 +1,4 @@
-"""frofa.inputs.datasets: data sets of Hugging Face, PyTorch and torchvision."""
+"""frofa.images.datasets: data sets of Hugging Face, PyTorch and torchvision."""
 
 import pickle
 from pathlib import Path
@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import Dataset, IterableDataset, Subset
 
 from frofa import load_images
-from frofa.images import content, load_image_folder
+from frofa.images.reading import content, load_image_folder
 
 
 class Pairs(Dataset[Any]):

@@ -1,4 +1,4 @@
-"""frofa.inputs.tables: CSV files and DataFrames of paths and labels."""
+"""frofa.images.tables: CSV files and DataFrames of paths and labels."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from frofa import load_images
-from frofa.images import content
+from frofa.images.reading import content
 
 
 def test_paths_are_relative_to_the_table_or_absolute(image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""frofa.inputs._tar: headers of tar archives, whole, odd and tampered."""
+"""frofa.images.archives.tar: headers of tar archives, whole, odd and tampered."""
 
 import io
 import os
@@ -11,8 +11,8 @@ import pytest
 from archive_helpers import PNG
 
 from frofa import load_images
-from frofa.images import content, describe
-from frofa.inputs import _tar
+from frofa.images.reading import content, describe
+from frofa.images.sources import _tar
 
 
 def header(name: str, kind: bytes = b"0", size: int = 0, more: int | None = None) -> bytes:

@@ -1,4 +1,4 @@
-"""frofa.inputs.video: frames in the order shown, from anywhere in the video."""
+"""frofa.images.video: frames in the order shown, from anywhere in the video."""
 
 import pickle
 import random
@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from frofa import load_images
-from frofa.images import content, decode
-from frofa.inputs.video import VideoFrame
+from frofa.images.reading import content, decode
+from frofa.images.video import VideoFrame
 
 N_FRAMES = 50
 

@@ -1,4 +1,4 @@
-"""frofa._labels and frofa._frames: labels and columns of any origin."""
+"""frofa.images.labels and frofa.images.frames: labels and columns of any origin."""
 
 import datetime as dt
 import os
@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from frofa import FrozenFeatureExtractor, load_image_folder, load_images
-from frofa._labels import as_labels
-from frofa.images import as_image_list
+from frofa.images.labels import as_labels
+from frofa.images.reading import as_image_list
 
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 

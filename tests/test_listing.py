@@ -1,4 +1,4 @@
-"""frofa._listing: which files below a directory are images."""
+"""frofa.images.listing: which files below a directory are images."""
 
 import os
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from frofa._listing import describe_others, scan
-from frofa.images import list_images, load_image_folder
-from frofa.inputs import load_images
+from frofa.images.listing import describe_others, scan
+from frofa.images.reading import list_images, load_image_folder
+from frofa.images.sources import load_images
 
 
 def found(root: Path) -> list[str]:

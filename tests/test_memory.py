@@ -1,4 +1,4 @@
-"""frofa._memory: bounds of what is read, one by one and together."""
+"""frofa.images.pixels.budget: bounds of what is read, one by one and together."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from frofa import _memory
-from frofa._decode import Task, digests, upright
-from frofa.images import LazyImage, content
+from frofa.decoding.task import Task, digests, upright
+from frofa.images.pixels import budget as _memory
+from frofa.images.reading import LazyImage, content
 
 
 def test_the_largest_file_follows_pillows_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

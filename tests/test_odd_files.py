@@ -14,7 +14,7 @@ from PIL import Image
 
 from frofa import load_images
 from frofa.cli import main
-from frofa.images import content, decode
+from frofa.images.reading import content, decode
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""frofa._rgb: images of every mode become upright RGB, by stated rules."""
+"""frofa.images.pixels.colour: images of every mode become upright RGB, by stated rules."""
 
 import io
 import re
@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from frofa._rgb import SILVER, parse_colour, to_rgb
-from frofa.images import decode, open_image
+from frofa.images.pixels.colour import SILVER, parse_colour, to_rgb
+from frofa.images.reading import decode, open_image
 
 RAMP = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1))
 ORIENTATION, RESOLUTION, GPS = 0x112, 0x11A, 0x8825

@@ -15,7 +15,7 @@ from store_helpers import snapshot
 from test_store_array import DTYPES, KEYS, ORDER, N, as_numpy, features_of, spec_of, stored
 
 from frofa.exceptions import ImageReadError
-from frofa.images import content
+from frofa.images.reading import content
 from frofa.store import FeatureStore, exchange, export_npy, export_parquet, export_safetensors, import_npy
 from frofa.store.keys import to_hex
 

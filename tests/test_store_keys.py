@@ -13,7 +13,7 @@ import pytest
 from store_helpers import SPEC, features, filled, key, keys
 
 from frofa import FeatureStore, FrozenFeatureExtractor
-from frofa.images import content
+from frofa.images.reading import content
 from frofa.store import FeatureSpec
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "store.md"

@@ -17,7 +17,7 @@ from frofa import FeatureStore, RaggedTokens
 from frofa._sinks import StoreSink
 from frofa.cli import main
 from frofa.exceptions import StoreError
-from frofa.images import content
+from frofa.images.reading import content
 from frofa.store import FeatureSpec
 from frofa.store.parts import PAGE, grid_spec, page_spec
 from frofa.store.ragged import RaggedStore

@@ -52,7 +52,7 @@ def _share(n_hits: int, n: int) -> dict[str, Any]:
 
 def evaluation_lines(evaluation: dict[str, Any]) -> list[str]:
     """What `evaluation_of` found, to be read."""
-    from frofa._listing import count
+    from frofa.images.listing import count
 
     names = [str(label) for label in evaluation["labels"]]
     table = evaluation["confusion_matrix"]

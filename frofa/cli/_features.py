@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from frofa._extraction import Extraction
     from frofa.extractor import FrozenFeatureExtractor
-    from frofa.images import ImageItem
+    from frofa.images.reading import ImageItem
 
 
 def extract(

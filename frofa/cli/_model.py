@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from frofa.exceptions import ImageReadError
-    from frofa.images import ImageItem
+    from frofa.images.reading import ImageItem
 
 
 class Predictions(NamedTuple):
@@ -103,6 +103,6 @@ def predict(model: Any, items: "Sequence[ImageItem]", *, fail_fast: bool) -> Pre
 
 
 def _unreadable(items: "Sequence[ImageItem]") -> "list[ImageReadError]":
-    from frofa.images import check_readable
+    from frofa.images.reading import check_readable
 
     return [error for position, item in enumerate(items) if (error := check_readable(position, item))]

@@ -97,7 +97,7 @@ def colour(text: str) -> str:
     argparse.ArgumentTypeError
         If it is another thing, which argparse makes wrong usage.
     """
-    from frofa._rgb import parse_colour
+    from frofa.images.pixels.colour import parse_colour
 
     try:
         parse_colour(text)
@@ -154,7 +154,7 @@ def check_out(path: Path, option: str = "--out", *, suffix: str = "") -> None:
 
 def list_some_images(given: Sequence[Path]) -> list[str]:
     """The images of files and directories; finding none is an error."""
-    from frofa.images import list_images
+    from frofa.images.reading import list_images
 
     paths = [path for place in given for path in list_images(place)]
     if not paths:
@@ -164,7 +164,7 @@ def list_some_images(given: Sequence[Path]) -> list[str]:
 
 def no_images(given: Sequence[object]) -> ValueError:
     """The error where there is nothing to work on."""
-    from frofa._formats import EXTENSIONS
+    from frofa.images.pixels.formats import EXTENSIONS
 
     places = ", ".join("standard input" if place == "-" else str(place) for place in given)
     return ValueError(f"found no image in {places}. Known endings: {', '.join(EXTENSIONS)}.")

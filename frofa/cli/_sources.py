@@ -10,8 +10,8 @@ from frofa.cli._options import no_images, positive
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from frofa.images import ImageItem
-    from frofa.inputs import ImageSet
+    from frofa.images.reading import ImageItem
+    from frofa.images.sources import ImageSet
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
 
 def load_sources(args: argparse.Namespace) -> "ImageSet":
     """The images of all sources; what was left out is noted, and finding none is an error."""
-    from frofa.inputs import join, load_images
+    from frofa.images.sources import join, load_images
 
     if args.labels and len(args.sources) > 1:
         raise ValueError(f"--labels goes with one SOURCE. Got {len(args.sources)}.")
@@ -61,7 +61,7 @@ def load_sources(args: argparse.Namespace) -> "ImageSet":
 
 
 class LabelledImages(NamedTuple):
-    """Images that all have a label, and how many others were left out; else as `frofa.inputs.ImageSet`."""
+    """Images that all have a label, and how many others were left out; else as `frofa.images.sources.ImageSet`."""
 
     items: "Sequence[ImageItem]"
     labels: "npt.NDArray[Any]"

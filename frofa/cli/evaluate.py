@@ -63,8 +63,8 @@ def _run(args: argparse.Namespace) -> int:
 
 def _known(images: LabelledImages, found: Predictions, classes: Any) -> tuple[Any, dict[str, int]]:
     """Which of the predictions have a label that the model knows, and how many images have each other one."""
-    from frofa._listing import count
     from frofa.evaluation import label_positions
+    from frofa.images.listing import count
 
     labels = images.labels[found.kept]
     known = label_positions(labels, classes) >= 0

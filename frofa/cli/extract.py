@@ -22,7 +22,7 @@ from frofa.cli._sources import add_source_options, load_sources
 if TYPE_CHECKING:
     from frofa._extraction import Extraction
     from frofa.extractor import FrozenFeatureExtractor
-    from frofa.inputs import ImageSet
+    from frofa.images.sources import ImageSet
 
 OUTPUTS = ("tokens", "cls", "mean", "pooled")
 
@@ -130,7 +130,7 @@ def _write(out: Path, images: "ImageSet", extractions: "dict[str, Extraction]") 
 
 
 def _say_labels(labels: Any) -> None:
-    from frofa._listing import count
+    from frofa.images.listing import count
 
     if labels is None:
         return

@@ -90,7 +90,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def _load(args: argparse.Namespace) -> LabelledImages:
     """Labelled images of two classes at least, which are not the parts of a data set."""
-    from frofa._listing import are_parts
+    from frofa.images.listing import are_parts
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="the classes are .* parts of a data set")  # an error here
@@ -140,7 +140,7 @@ def _fit(
 
 def _without_copies(labels: Any, keys: "Sequence[str]") -> list[int]:
     """Rows of different images: copies on both sides of a split would make its accuracy too good to be true."""
-    from frofa._listing import count
+    from frofa.images.listing import count
 
     labels_of: dict[str, set[Any]] = {}
     for key, label in zip(keys, labels.tolist(), strict=True):
@@ -177,7 +177,7 @@ def _sample_readable(images: LabelledImages, args: argparse.Namespace) -> "tuple
     import numpy as np
 
     from frofa.evaluation import sample_shots
-    from frofa.images import check_readable
+    from frofa.images.reading import check_readable
 
     kept = np.arange(len(images.items))
     unreadable: list[ImageReadError] = []

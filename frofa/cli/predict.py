@@ -11,7 +11,7 @@ from frofa.cli._skipped import report_skipped
 from frofa.cli._sources import load_sources
 
 if TYPE_CHECKING:
-    from frofa.inputs import ImageSet
+    from frofa.images.sources import ImageSet
 
 
 def add(commands: Commands) -> None:
@@ -92,8 +92,8 @@ def _classified(found: Predictions, number: int, classes: Any) -> dict[str, obje
 
 def _accuracy(found: Predictions, labels: Any, classes: Any) -> str:
     """How many of the images with a label that the model knows were classified right."""
-    from frofa._listing import count
     from frofa.evaluation import label_positions
+    from frofa.images.listing import count
 
     truth, predicted = label_positions(labels[found.kept], classes), label_positions(found.labels, classes)
     known = truth >= 0

@@ -72,7 +72,7 @@ def add_import(parser: argparse.ArgumentParser) -> None:
 def _import(args: argparse.Namespace) -> int:
     for path in (args.features, args.fields, *([args.keys] if args.keys else ())):
         check_in(path)
-    from frofa.inputs import load_images
+    from frofa.images.sources import load_images
     from frofa.store import FeatureSpec, FeatureStore
     from frofa.store.exchange import import_npy
     from frofa.utils.json import read_json

@@ -16,7 +16,7 @@ from frofa.doctor.finding import Finding, Outcome
 from frofa.doctor.subject import Subject, reference_images, some
 from frofa.exceptions import ExtractorCheckError, FrofaError
 from frofa.extractor import FrozenFeatureExtractor
-from frofa.images import Images, as_image_list
+from frofa.images.reading import Images, as_image_list
 from frofa.utils.files import expand_home
 
 CHECKS: dict[str, Callable[[Subject], Outcome]] = {

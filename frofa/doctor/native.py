@@ -9,14 +9,14 @@ from PIL import Image
 from sklearn.base import clone
 from torch import Tensor
 
-from frofa._native import NativeGeometry, grids_of
 from frofa._native_backbone import NativeBackbone
 from frofa._navit_embed import is_naflex
+from frofa.decoding.patches import NativeGeometry, grids_of
 from frofa.doctor.finding import Outcome, failed, ok, skipped
 from frofa.doctor.outputs import MOST
 from frofa.doctor.sensitivity import MOST_BATCH
 from frofa.doctor.subject import Subject, features_of, relative_difference
-from frofa.images import content, decode
+from frofa.images.reading import content, decode
 
 
 def check_golden(subject: Subject) -> Outcome:

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from frofa._native import grids_of
 from frofa._native_backbone import NativeBackbone
+from frofa.decoding.patches import grids_of
 from frofa.doctor.finding import Outcome, failed, note, ok, skipped
 from frofa.doctor.subject import Subject, pixels_of, reference_images
 from frofa.doctor.weights import model_folder
-from frofa.images import decode, open_image
+from frofa.images.reading import decode, open_image
 
 FIELDS = ("mean", "std", "interpolation", "crop_pct", "crop_mode", "input_size")
 NATIVE_FIELDS = ("mean", "std", "interpolation")

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from frofa._native_backbone import NativeBackbone
-from frofa._rgb import SILVER, Colour, parse_colour
 from frofa.backbone import Backbone, Output, Request
 from frofa.extractor import FrozenFeatureExtractor
-from frofa.images import ImageItem, content, decode, read_error
+from frofa.images.pixels.colour import SILVER, Colour, parse_colour
+from frofa.images.reading import ImageItem, content, decode, read_error
 
 MOST_IMAGES = 8
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frofa.exceptions import DamagedStoreError
-from frofa.images import ImageItem, content
+from frofa.images.reading import ImageItem, content
 from frofa.store.parts import is_grids, is_pages, whole_spec, with_other_parts
 from frofa.store.spec import FeatureSpec
 from frofa.store.table import SpecTable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import numpy as np
 import torch
 
-from frofa.images import Images, as_image_list, content, read_error
+from frofa.images.reading import Images, as_image_list, content, read_error
 from frofa.store.array import FeatureArray
 from frofa.store.format import Array, npy_header
 from frofa.store.keys import KEY_BYTES, KeyArray, Keys, as_keys, first_of_each, to_hex

@@ -17,7 +17,7 @@ from frofa.backbone import Output, load_backbone
 from frofa.compute.devices import resolve_device
 from frofa.evaluation import disjoint_shots, sample_shots
 from frofa.extractor import FrozenFeatureExtractor
-from frofa.images import load_image_folder
+from frofa.images.reading import load_image_folder
 from frofa.many import extract_many
 
 Array = npt.NDArray[Any]

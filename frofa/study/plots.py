@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from frofa.images import open_image
+from frofa.images.reading import open_image
 from frofa.study.levels import pooled_levels
 from frofa.study.results import Result
 from frofa.study.summary import (

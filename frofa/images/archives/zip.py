@@ -1,7 +1,7 @@
 """The members of a zip archive, from its directory alone.
 
 This is done here, and not by `zipfile`, which refuses a whole archive for one member of a later version, or of a name
-in another encoding. No number of the directory is trusted where a member is read: see `frofa.inputs.archives`.
+in another encoding. No number of the directory is trusted where a member is read: see `frofa.images.archives.members`.
 """
 
 import os
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from frofa.inputs._damaged import DamagedArchiveError
+from frofa.images.archives.damaged import DamagedArchiveError
 
 _END = struct.Struct("<4xH6x2LH")
 """Number of the disk, size and offset of the directory, length of the comment."""

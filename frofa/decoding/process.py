@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from frofa._decode import Task
-from frofa._worker import Noted, Request, Setup
+from frofa.decoding.task import Task
+from frofa.decoding.worker import Noted, Request, Setup
 from frofa.exceptions import DecodingProcessError
-from frofa.images import describe
+from frofa.images.reading import describe
 
-PROGRAM = "from frofa._worker import main; main()"
+PROGRAM = "from frofa.decoding.worker import main; main()"
 
 
 class DecodingProcess:
-    """A process of `frofa._worker`, as the parent sees it.
+    """A process of `frofa.decoding.worker`, as the parent sees it.
 
     Parameters
     ----------

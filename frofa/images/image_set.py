@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from frofa._listing import count
+from frofa.images.listing import count
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from frofa.images import ImageItem
+    from frofa.images.reading import ImageItem
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from frofa._frames import column, column_names
-from frofa._image_set import ImageSet
-from frofa._listing import count, is_image_name
-from frofa.images import ImageItem, as_image_list
-from frofa.inputs._columns import LABEL, PATH, PATHS, choose_columns, has_column
-from frofa.inputs._image_set import image_set
-from frofa.inputs._text import in_utf8
+from frofa.images.columns import LABEL, PATH, PATHS, choose_columns, has_column
+from frofa.images.frames import column, column_names
+from frofa.images.image_set import ImageSet
+from frofa.images.joining import image_set
+from frofa.images.listing import count, is_image_name
+from frofa.images.reading import ImageItem, as_image_list
+from frofa.images.text import in_utf8
 
 Rows = list[tuple[int, list[str]]]
 """Line numbers and fields."""

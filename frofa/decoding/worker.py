@@ -14,9 +14,9 @@ from functools import lru_cache
 from math import prod
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
-from frofa._decode import Task, decode_into, digests
-from frofa._geometry import Geometry
-from frofa._shared import Handle, map_shared
+from frofa.decoding.geometry import Geometry
+from frofa.decoding.shared_memory import Handle, map_shared
+from frofa.decoding.task import Task, decode_into, digests
 
 Noted: TypeAlias = "tuple[str, type[Warning], str, int]"
 """A warning's text, category, file and line."""

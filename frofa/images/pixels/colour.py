@@ -85,7 +85,9 @@ def upright(image: Image.Image) -> Image.Image:
         image = image.copy()
         image.info["transparency"] = hidden
     if image.mode.startswith("I") or image.mode == "F":
-        from frofa._grey import eight_bits  # NumPy is imported for such images alone: see frofa._worker
+        from frofa.images.pixels.grey import (
+            eight_bits,  # NumPy is imported for such images alone: see frofa.decoding.worker
+        )
 
         image = eight_bits(image)
     if turned is not None:

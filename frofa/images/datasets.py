@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from frofa._image_set import ImageSet
-from frofa._labels import unwrapped
-from frofa.images import ImageItem, LazyImage, as_image_list
-from frofa.inputs._columns import LABELS, find_column, listed
-from frofa.inputs._image_set import image_set
+from frofa.images.columns import LABELS, find_column, listed
+from frofa.images.image_set import ImageSet
+from frofa.images.joining import image_set
+from frofa.images.labels import unwrapped
+from frofa.images.reading import ImageItem, LazyImage, as_image_list
 from frofa.utils.progress import progress_bar
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from frofa.inputs._damaged import DamagedArchiveError
+from frofa.images.archives.damaged import DamagedArchiveError
 
 BLOCK = 512
 LARGEST_HEADER = 1 << 20

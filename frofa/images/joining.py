@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from frofa._image_set import ImageSet
-from frofa._labels import as_labels
-from frofa.images import ImageItem, describe
+from frofa.images.image_set import ImageSet
+from frofa.images.labels import as_labels
+from frofa.images.reading import ImageItem, describe
 
 
 def image_set(

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from frofa._decode import Digest, Task, decode_into, digests
-from frofa._geometry import Geometry
-from frofa._process import DecodingProcess
-from frofa._shared import SharedMemory
-from frofa._worker import Frame, Request, Setup
+from frofa.decoding.geometry import Geometry
+from frofa.decoding.process import DecodingProcess
+from frofa.decoding.shared_memory import SharedMemory
+from frofa.decoding.task import Digest, Task, decode_into, digests
+from frofa.decoding.worker import Frame, Request, Setup
 from frofa.exceptions import ImageReadError
-from frofa.images import ImageItem
+from frofa.images.reading import ImageItem
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -119,11 +119,11 @@ class Processes:
         return np.frombuffer(self._pixels.allocate(prod(shape)), np.uint8).reshape(shape)
 
     def digests(self, tasks: Sequence[Task]) -> list[Digest | ImageReadError]:
-        """As `frofa._decode.digests`."""
+        """As `frofa.decoding.task.digests`."""
         return self._ask(Request(tasks, None))
 
     def decode(self, tasks: Sequence[Task]) -> list[ImageReadError | None]:
-        """As `frofa._decode.decode_into`.
+        """As `frofa.decoding.task.decode_into`.
 
         Raises
         ------

@@ -5,10 +5,10 @@ import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from frofa._image_set import ImageSet
-from frofa._listing import count, is_image_name
-from frofa.inputs._image_set import image_set
-from frofa.inputs.archives import ArchiveMember, Members
+from frofa.images.archives.members import ArchiveMember, Members
+from frofa.images.image_set import ImageSet
+from frofa.images.joining import image_set
+from frofa.images.listing import count, is_image_name
 
 LABEL_FILES = ("cls", "json", "txt")
 """The files of a sample that may hold its label; the first that does counts."""

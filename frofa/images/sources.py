@@ -6,17 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from frofa._formats import EXTENSIONS
-from frofa._frames import is_frame
-from frofa._image_set import ImageSet
-from frofa.images import Images, as_image_list, is_image_file
-from frofa.inputs import datasets
-from frofa.inputs._archive_labels import load_archive
-from frofa.inputs._image_set import image_set, join
-from frofa.inputs.archives import COMPRESSED_TAR
-from frofa.inputs.folders import load_folder, read_paths
-from frofa.inputs.tables import load_frame, load_table
-from frofa.inputs.video import VIDEOS, load_video
+from frofa.images.archives.labels import load_archive
+from frofa.images.archives.members import COMPRESSED_TAR
+from frofa.images.folders import load_folder, read_paths
+from frofa.images.frames import is_frame
+from frofa.images.image_set import ImageSet
+from frofa.images.joining import image_set, join
+from frofa.images.pixels.formats import EXTENSIONS
+from frofa.images.reading import Images, as_image_list, is_image_file
+from frofa.images.sources import datasets
+from frofa.images.tables import load_frame, load_table
+from frofa.images.video import VIDEOS, load_video
 from frofa.utils.files import expand_home
 
 __all__ = ["ImageSet", "join", "load_images"]

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 import PIL
 from PIL import Image, UnidentifiedImageError
 
-from frofa._formats import EXTENSIONS, FORMATS
-from frofa._frames import is_column, is_frame, only_column, values_of
-from frofa._image_set import ImageSet
-from frofa._listing import is_hidden, scan, warn_of_parts
-from frofa._memory import refuse_large
-from frofa._rgb import SILVER, Colour, flatten, to_rgb, upright
 from frofa.exceptions import ImageReadError, ItemError
+from frofa.images.frames import is_column, is_frame, only_column, values_of
+from frofa.images.image_set import ImageSet
+from frofa.images.listing import is_hidden, scan, warn_of_parts
+from frofa.images.pixels.budget import refuse_large
+from frofa.images.pixels.colour import SILVER, Colour, flatten, to_rgb, upright
+from frofa.images.pixels.formats import EXTENSIONS, FORMATS
 from frofa.utils.files import expand_home
 from frofa.utils.text import class_name
 

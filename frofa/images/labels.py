@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from frofa._frames import is_frame, only_column, values_of
+from frofa.images.frames import is_frame, only_column, values_of
 from frofa.utils.text import class_name
 
 _INT64 = range(-(2**63), 2**63)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-from frofa._geometry import Geometry
-from frofa._memory import hold
-from frofa._rgb import SILVER, Colour
+from frofa.decoding.geometry import Geometry
 from frofa.exceptions import ImageReadError
-from frofa.images import ImageItem, content, decode, n_bytes, read_error
+from frofa.images.pixels.budget import hold
+from frofa.images.pixels.colour import SILVER, Colour
+from frofa.images.reading import ImageItem, content, decode, n_bytes, read_error
 from frofa.utils.blocks import sample
 
 
@@ -69,7 +69,7 @@ class Digest(NamedTuple):
     Attributes
     ----------
     key : str
-        As of `frofa.images.content`.
+        As of `frofa.images.reading.content`.
     sample : bytes or None
         Of the bytes of a file, see `frofa.utils.blocks`.
     """

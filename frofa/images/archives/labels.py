@@ -4,14 +4,14 @@ from collections import Counter
 from itertools import takewhile
 from pathlib import Path
 
-from frofa._image_set import ImageSet
-from frofa._listing import describe_others, ending, is_hidden, is_image_name
-from frofa.inputs._columns import LABEL
-from frofa.inputs._image_set import image_set
-from frofa.inputs._webdataset import find_samples, load_samples
-from frofa.inputs.archives import ArchiveMember, MissingMember, list_archive
-from frofa.inputs.folders import by_class
-from frofa.inputs.tables import label_members
+from frofa.images.archives.members import ArchiveMember, MissingMember, list_archive
+from frofa.images.archives.webdataset import find_samples, load_samples
+from frofa.images.columns import LABEL
+from frofa.images.folders import by_class
+from frofa.images.image_set import ImageSet
+from frofa.images.joining import image_set
+from frofa.images.listing import describe_others, ending, is_hidden, is_image_name
+from frofa.images.tables import label_members
 
 
 def load_archive(

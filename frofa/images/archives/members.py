@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from frofa._memory import refuse_large
-from frofa.images import LazyImage
-from frofa.inputs import _tar, _zip
-from frofa.inputs._damaged import DamagedArchiveError
+from frofa.images.archives.damaged import DamagedArchiveError
+from frofa.images.pixels.budget import refuse_large
+from frofa.images.reading import LazyImage
+from frofa.images.sources import _tar, _zip
 from frofa.utils.progress import progress_bar
 
 COMPRESSED_TAR = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
@@ -51,7 +51,7 @@ class ArchiveMember(LazyImage):
         Raises
         ------
         OSError
-            If it is damaged, of a kind that cannot be read, or larger than `frofa._memory.largest_file`.
+            If it is damaged, of a kind that cannot be read, or larger than `frofa.images.pixels.budget.largest_file`.
         """
         raise NotImplementedError
 

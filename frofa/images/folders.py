@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from frofa._image_set import ImageSet
-from frofa._listing import count, describe_others, is_hidden, scan, warn_of_parts
-from frofa.images import ImageItem, describe
-from frofa.inputs._image_set import image_set
-from frofa.inputs._text import in_utf8
+from frofa.images.image_set import ImageSet
+from frofa.images.joining import image_set
+from frofa.images.listing import count, describe_others, is_hidden, scan, warn_of_parts
+from frofa.images.reading import ImageItem, describe
+from frofa.images.text import in_utf8
 from frofa.utils.text import class_name
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from frofa._formats import EXTENSIONS
+from frofa.images.pixels.formats import EXTENSIONS
 
 
 @dataclass

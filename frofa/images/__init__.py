@@ -1,0 +1,1 @@
+"""Images of any origin: folders, tables, archives, data sets, videos and arrays, listed and decoded."""
