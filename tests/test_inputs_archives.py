@@ -17,10 +17,11 @@ from archive_helpers import PNG
 from PIL import Image
 
 from frofa import load_images
+from frofa.images.archives import zip as zip_archive
 from frofa.images.archives.members import ZipMember
 from frofa.images.archives.webdataset import LARGEST_LABEL
 from frofa.images.reading import content, describe, load_image_folder
-from frofa.images.sources import ImageSet, _zip
+from frofa.images.sources import ImageSet
 
 
 def zip_folder(folder: Path, archive: Path, method: int = zipfile.ZIP_DEFLATED, prefix: str = "") -> Path:
@@ -403,7 +404,7 @@ def test_zip_archives_as_zipfile_lists_them(tmp_path: Path) -> None:
     for archive in (many, wide):
         with zipfile.ZipFile(archive) as opened:
             expected = [(info.filename, info.header_offset, info.file_size) for info in opened.infolist()]
-        assert [(entry.name, entry.offset, entry.size) for entry in _zip.walk(archive)] == expected
+        assert [(entry.name, entry.offset, entry.size) for entry in zip_archive.walk(archive)] == expected
     behind = tmp_path / "behind.zip"
     behind.write_bytes(b"#!/bin/sh" * 100 + wide.read_bytes())
     assert [content(item)[0] for item in load_images(behind).items] == [PNG]

@@ -11,8 +11,8 @@ import pytest
 from archive_helpers import PNG
 
 from frofa import load_images
+from frofa.images.archives import tar
 from frofa.images.reading import content, describe
-from frofa.images.sources import _tar
 
 
 def header(name: str, kind: bytes = b"0", size: int = 0, more: int | None = None) -> bytes:
@@ -83,7 +83,7 @@ def test_members_are_those_that_tarfile_finds(layout: int, tmp_path: Path) -> No
         opened.addfile(folder)
     with tarfile.open(path) as opened:
         expected = [(info.name, info.linkname, info.offset_data, info.size, info.type) for info in opened]
-    assert [entry[:5] for entry in _tar.walk(path)] == expected
+    assert [entry[:5] for entry in tar.walk(path)] == expected
     assert read_all(path) == dict.fromkeys([*sorted(names), "link.png"], "read")
 
 

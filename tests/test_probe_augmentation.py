@@ -38,9 +38,9 @@ from frofa.estimators import (
     LogisticProbeClassifier,
     MAPClassifier,
     RidgeProbeClassifier,
-    _augmented,
 )
 from frofa.estimators.solvers.ridge import decompose
+from frofa.estimators.tokens import views
 from frofa.estimators.tokens.views import mean_of_seen, with_copies
 
 Array = npt.NDArray[Any]
@@ -220,7 +220,7 @@ def test_seed_of_copies_is_not_that_of_views() -> None:
     X, _ = tokens(n=1)
     features = X.mean(1, dtype=np.float64)
     copies = with_copies(X, features, np.arange(1), AUGMENT, 1, 5, n_prefix=0, grid=None)
-    view = _augmented.sum_over_views(lambda x: x.mean(1), X, AUGMENT, 1, 5, n_prefix=0, grid=None)
+    view = views.sum_over_views(lambda x: x.mean(1), X, AUGMENT, 1, 5, n_prefix=0, grid=None)
     assert np.abs(copies[:, 1] - view).max() > 1e-2
 
 
@@ -303,7 +303,7 @@ def test_views_do_not_depend_on_other_samples(augment: Augmentation, monkeypatch
         alone = np.vstack([head.decision_function(X[i : i + 1]) for i in (0, 7, 23)])
         np.testing.assert_allclose(alone, together[[0, 7, 23]], atol=1e-5)
         with monkeypatch.context() as patch:
-            patch.setattr(_augmented, "CHUNK", 5 * X[0].size)
+            patch.setattr(views, "CHUNK", 5 * X[0].size)
             np.testing.assert_allclose(head.decision_function(X), together, atol=1e-5)
 
 
@@ -318,7 +318,7 @@ def test_scores_are_the_mean_over_the_features_and_their_views(probe: Any) -> No
         seen.append(x)
         return np.zeros((len(x), 3))
 
-    _augmented.sum_over_views(record, X, augment, 3, head.augment_seed_, n_prefix=1, grid=(2, 3))
+    views.sum_over_views(record, X, augment, 3, head.augment_seed_, n_prefix=1, grid=(2, 3))
     assert len(seen) == 3
     assert all(x.shape[1] < 5 for x in seen), "hidden tokens are seen"
     for view in seen:

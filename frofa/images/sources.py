@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from frofa.images import datasets
 from frofa.images.archives.labels import load_archive
 from frofa.images.archives.members import COMPRESSED_TAR
 from frofa.images.folders import load_folder, read_paths
@@ -14,7 +15,6 @@ from frofa.images.image_set import ImageSet
 from frofa.images.joining import image_set, join
 from frofa.images.pixels.formats import EXTENSIONS
 from frofa.images.reading import Images, as_image_list, is_image_file
-from frofa.images.sources import datasets
 from frofa.images.tables import load_frame, load_table
 from frofa.images.video import VIDEOS, load_video
 from frofa.utils.files import expand_home

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
+from frofa.images.archives import tar
+from frofa.images.archives import zip as zip_archive
 from frofa.images.archives.damaged import DamagedArchiveError
 from frofa.images.pixels.budget import refuse_large
 from frofa.images.reading import LazyImage
-from frofa.images.sources import _tar, _zip
 from frofa.utils.progress import progress_bar
 
 COMPRESSED_TAR = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
@@ -174,7 +175,7 @@ def _list_zip(archive: Path) -> Members:
     path = str(archive)
     return {
         entry.name: ZipMember(path, entry.name, entry.offset, entry.size, entry.packed, entry.crc)
-        for entry in _zip.walk(archive)
+        for entry in zip_archive.walk(archive)
         if not entry.name.endswith("/")
     }
 
@@ -183,9 +184,9 @@ def _list_tar(archive: Path) -> Members:
     _refuse_compressed(archive)
     path = str(archive)
     members: Members = {}
-    links: list[_tar.Entry] = []
+    links: list[tar.Entry] = []
     for entry in progress_bar(
-        _tar.walk(archive), shown=None, desc=f"index {archive.name}", unit="file", delay=2, leave=False
+        tar.walk(archive), shown=None, desc=f"index {archive.name}", unit="file", delay=2, leave=False
     ):
         if entry.fault:
             members[entry.name] = MissingMember(path, entry.name, entry.fault)
@@ -208,7 +209,7 @@ def _refuse_compressed(archive: Path) -> None:
         )
 
 
-def _follow(link: _tar.Entry, members: Members, archive: str) -> ArchiveMember:
+def _follow(link: tar.Entry, members: Members, archive: str) -> ArchiveMember:
     """The file that a link in a tar archive leads to, under the link's name."""
     target = link.link
     if link.kind == tarfile.SYMTYPE:
