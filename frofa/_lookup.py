@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from frofa.images.reading import ImageItem
 from frofa.store import MANIFEST, FeatureStore
-from frofa.store.files import SeenFile
+from frofa.store.file_digests import SeenFile
 from frofa.utils.files import warn_not_written
 
 

@@ -18,7 +18,7 @@ from frofa.doctor.subject import Subject
 from frofa.estimators import PrototypeClassifier
 from frofa.exceptions import EncoderError
 from frofa.images.pixels.colour import parse_colour, to_rgb
-from frofa.store.contents import explain
+from frofa.store.maintenance.contents import explain
 
 BLUE = (0, 0, 255)
 

@@ -37,7 +37,7 @@ from frofa.estimators import (
 from frofa.estimators.searching.checkpoint import _line
 from frofa.exceptions import ImageReadError, SavedFileError, StoreError
 from frofa.persistence import _digest
-from frofa.store.format import seal
+from frofa.store.disk.format import seal
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(12, 5)).astype(np.float32), np.array(["ant", "bee", "cow"] * 4)

@@ -37,7 +37,8 @@ from frofa.estimators.training.loop import Step
 from frofa.estimators.training.parameters import Heads, Layout
 from frofa.estimators.training.schedule import Rule
 from frofa.estimators.training.sgd import factor_dtype, update
-from frofa.store import FeatureSpec, FeatureStore, transfer
+from frofa.store import FeatureSpec, FeatureStore
+from frofa.store.lazy import transfer
 
 VARIED: tuple[Any, ...] = (
     A.Brightness, A.Contrast, A.Posterize, A.Solarize, A.Invert, A.Sharpness, A.Equalize, A.JPEG
@@ -510,7 +511,7 @@ def test_stored_features_are_put_there_once(dtype: str, tmp_path: Path, monkeypa
         array.to_device("cuda", torch.float64, budget=1000)
     head = MAPClassifier(n_steps=20, batch_size=16, random_state=0, device="cuda")
     expected = head.fit(features.float().numpy(), y).predict_proba(features.float().numpy())
-    monkeypatch.setattr("frofa.store.array.transfer", None)  # nothing is read again
+    monkeypatch.setattr("frofa.store.lazy.array.transfer", None)  # nothing is read again
     np.testing.assert_allclose(head.fit(array, y).predict_proba(array), expected, atol=1e-3)
 
 

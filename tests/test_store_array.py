@@ -24,7 +24,8 @@ from frofa.estimators import (
 )
 from frofa.estimators.tokens import lazy as lazy_tokens
 from frofa.exceptions import DamagedStoreError, StoreError
-from frofa.store import FeatureArray, FeatureSpec, FeatureStore, reading, source, transfer
+from frofa.store import FeatureArray, FeatureSpec, FeatureStore
+from frofa.store.lazy import reading, source, transfer
 from frofa.utils.files import remove_directory
 
 N = 50

@@ -18,8 +18,8 @@ N = 20 * KILLS
 def small_and_unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each batch is a commit, and an index is written all the time."""
     monkeypatch.setattr("frofa.store.writer.COMMIT_SECONDS", 0.0)
-    monkeypatch.setattr("frofa.store.table.LOOSE_ROWS", 30)
-    monkeypatch.setattr("frofa.store.compact.SHARD_BYTES", 50 * 24)
+    monkeypatch.setattr("frofa.store.disk.table.LOOSE_ROWS", 30)
+    monkeypatch.setattr("frofa.store.maintenance.compact.SHARD_BYTES", 50 * 24)
     monkeypatch.setattr("os.fsync", lambda _: None)
 
 

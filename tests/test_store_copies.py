@@ -22,7 +22,7 @@ BATCHES: dict[str, list[list[int]]] = {
 @pytest.fixture(autouse=True)
 def small_and_unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.fsync", lambda _: None)
-    monkeypatch.setattr("frofa.store.compact.SHARD_BYTES", 4 * 24)
+    monkeypatch.setattr("frofa.store.maintenance.compact.SHARD_BYTES", 4 * 24)
 
 
 def damage(shard: Path, row: int) -> None:

@@ -11,7 +11,7 @@ from store_helpers import SPEC, STEP, assert_holds, features, filled, key, keys
 from frofa import FeatureStore
 from frofa.exceptions import StoreError
 from frofa.store import MANIFEST, FeatureSpec
-from frofa.store.format import seal
+from frofa.store.disk.format import seal
 
 N = 5
 FILES = {

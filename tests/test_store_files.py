@@ -16,7 +16,7 @@ from store_helpers import SPEC, assert_holds, features, filled, key, keys, snaps
 from frofa import FeatureStore
 from frofa.exceptions import StoreError
 from frofa.store import MANIFEST, FeatureSpec
-from frofa.store.format import seal
+from frofa.store.disk.format import seal
 from frofa.utils.files import write_atomically
 
 

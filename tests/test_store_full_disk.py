@@ -39,8 +39,8 @@ OPERATIONS: dict[str, Callable[[FeatureStore], object]] = {
 @pytest.fixture(autouse=True)
 def small_and_unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.fsync", lambda _: None)
-    monkeypatch.setattr("frofa.store.table.LOOSE_ROWS", 0)
-    monkeypatch.setattr("frofa.store.compact.SHARD_BYTES", 4 * 24)
+    monkeypatch.setattr("frofa.store.disk.table.LOOSE_ROWS", 0)
+    monkeypatch.setattr("frofa.store.maintenance.compact.SHARD_BYTES", 4 * 24)
 
 
 def start(path: Path, name: str) -> int:
@@ -143,7 +143,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_real_disk_that_is_full(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("frofa.store.compact.SHARD_BYTES", 2**30)
+    monkeypatch.setattr("frofa.store.maintenance.compact.SHARD_BYTES", 2**30)
     store = FeatureStore(small_disk / "store")
     done: list[int] = []
     big = np.ones((64, 2, 300), np.float32)  # 150 KiB

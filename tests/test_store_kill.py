@@ -40,8 +40,8 @@ def small_and_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setattr("os.fsync", lambda _: None)
     monkeypatch.setattr("frofa.store.writer.COMMIT_SECONDS", 0.0)
-    monkeypatch.setattr("frofa.store.table.LOOSE_ROWS", 0)
-    monkeypatch.setattr("frofa.store.compact.SHARD_BYTES", 5 * 24)
+    monkeypatch.setattr("frofa.store.disk.table.LOOSE_ROWS", 0)
+    monkeypatch.setattr("frofa.store.maintenance.compact.SHARD_BYTES", 5 * 24)
     monkeypatch.setattr("frofa.utils.files.STALE_AFTER", -1.0)
 
 

@@ -31,7 +31,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each batch is a commit; nothing is synced, for speed."""
     monkeypatch.setattr("os.fsync", lambda _: None)
     monkeypatch.setattr("frofa.store.writer.COMMIT_SECONDS", 0.0)
-    monkeypatch.setattr("frofa.store.table.LOOSE_ROWS", 0)
+    monkeypatch.setattr("frofa.store.disk.table.LOOSE_ROWS", 0)
 
 
 def tokens(numbers: Iterable[int], dtype: Any = np.float32) -> RaggedTokens:

@@ -17,7 +17,7 @@ from frofa import FeatureStore, FrozenFeatureExtractor, extract_many
 from frofa.cli import main
 from frofa.exceptions import StoreNotWrittenWarning
 from frofa.store import export_npy
-from frofa.store.files import FILES
+from frofa.store.file_digests import FILES
 
 ERRORS = [errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EIO]
 
@@ -25,7 +25,7 @@ ERRORS = [errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, getattr(errno, "
 @pytest.fixture(autouse=True)
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that a test has just made count as old, so that they are remembered."""
-    monkeypatch.setattr("frofa.store.files.SETTLED", -1e6)
+    monkeypatch.setattr("frofa.store.file_digests.SETTLED", -1e6)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_whatever_the_error_is(
 
     extractor = FrozenFeatureExtractor(small_vit, output="mean", device="cpu", store=tmp_path / "store")
     before = extractor.transform(image_paths)
-    monkeypatch.setattr(f"frofa.store.files.{function}", refuse)
+    monkeypatch.setattr(f"frofa.store.file_digests.{function}", refuse)
     with pytest.warns(StoreNotWrittenWarning, match="no feature is lost"):
         np.testing.assert_array_equal(extractor.transform(moved), before)
     assert not list(tmp_path.rglob(".tmp-*"))
@@ -172,8 +172,8 @@ def test_an_index_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
     def refuse(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("frofa.store.table.LOOSE_ROWS", 0)
-    monkeypatch.setattr("frofa.store.table.write_index", refuse)
+    monkeypatch.setattr("frofa.store.disk.table.LOOSE_ROWS", 0)
+    monkeypatch.setattr("frofa.store.disk.table.write_index", refuse)
     with pytest.warns(StoreNotWrittenWarning, match="all features are there"):
         store = filled(tmp_path / "store", range(3))
     assert_holds(FeatureStore(store.path), range(3))

@@ -17,7 +17,7 @@ from store_helpers import filled, key
 
 from frofa import FeatureStore, FrozenFeatureExtractor
 from frofa._lookup import KnownFiles
-from frofa.store.files import SETTLED, STATUS, UNKNOWN_LAG, UNSAMPLED, SeenFile
+from frofa.store.file_digests import SETTLED, STATUS, UNKNOWN_LAG, UNSAMPLED, SeenFile
 from frofa.utils.blocks import BLOCK, sample
 
 LARGE = 10 * BLOCK
@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> FeatureStore:
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that a test has just made count as old."""
-    monkeypatch.setattr("frofa.store.files.SETTLED", -1e6)
+    monkeypatch.setattr("frofa.store.file_digests.SETTLED", -1e6)
 
 
 def remember(store: FeatureStore, *paths: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_file_that_changed_just_before_it_was_read_is_read_again(
         (0.0, file.status.st_dev + 1, SETTLED + 0.1, False),  # nobody knows whether its clock is behind
         (0.0, file.status.st_dev + 1, SETTLED + UNKNOWN_LAG + 0.1, True),
     ):
-        monkeypatch.setattr("frofa.store.files.clock_behind", lambda _, found=(device, lag): found)
+        monkeypatch.setattr("frofa.store.file_digests.clock_behind", lambda _, found=(device, lag): found)
         digests.remember([file], [key(0)], [sample(b"a")], changed + after)
         assert digests.find([file]) == [key(0) if remembered else None]
         shutil.rmtree(digests.directory, ignore_errors=True)
@@ -229,7 +229,7 @@ def test_tables_without_samples_are_not_read(store: FeatureStore, tmp_path: Path
 
 def test_the_same_features_as_without_a_store(small_vit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a sample misses, a large file changed elsewhere through an open map, is found by `rehash`."""
-    monkeypatch.setattr("frofa.store.files.SETTLED", -1e6)
+    monkeypatch.setattr("frofa.store.file_digests.SETTLED", -1e6)
     path, size = tmp_path / "image.bmp", 8 * BLOCK
     pixels = np.zeros((128, 128, 3), np.uint8)
     Image.fromarray(pixels).save(path)

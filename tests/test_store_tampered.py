@@ -12,7 +12,7 @@ from store_helpers import SPEC, features, filled, key, keys
 from frofa import FeatureStore
 from frofa.exceptions import StoreError
 from frofa.store import MANIFEST
-from frofa.store.format import seal
+from frofa.store.disk.format import seal
 
 FILES = {
     "manifest": MANIFEST,

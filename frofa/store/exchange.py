@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from frofa.images.reading import Images, as_image_list, content, read_error
-from frofa.store.array import FeatureArray
-from frofa.store.format import Array, npy_header
+from frofa.store.disk.format import Array, npy_header
 from frofa.store.keys import KEY_BYTES, KeyArray, Keys, as_keys, first_of_each, to_hex
+from frofa.store.lazy.array import FeatureArray
+from frofa.store.lazy.transfer import bits_of
 from frofa.store.spec import FORMAT, FeatureSpec
-from frofa.store.transfer import bits_of
 from frofa.utils.files import expand_home, write_atomically, write_together
 from frofa.utils.optional import require
 from frofa.utils.progress import progress_bar

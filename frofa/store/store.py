@@ -10,17 +10,17 @@ import numpy as np
 from filelock import FileLock
 
 from frofa.exceptions import DamagedStoreError, StoreError
-from frofa.store.array import FeatureArray
-from frofa.store.compact import Compaction, compact
-from frofa.store.contents import Explanation, SpecInfo, explain, gc, info
-from frofa.store.files import FILES, FileDigests
-from frofa.store.format import Array, damaged, seal, unseal
+from frofa.store.disk.format import Array, damaged, seal, unseal
+from frofa.store.disk.shard import SHARDS
+from frofa.store.disk.table import SpecTable
+from frofa.store.file_digests import FILES, FileDigests
 from frofa.store.keys import Keys, as_keys, first_of_each, to_hex
-from frofa.store.repair import repair
-from frofa.store.shard import SHARDS
+from frofa.store.lazy.array import FeatureArray
+from frofa.store.maintenance.compact import Compaction, compact
+from frofa.store.maintenance.contents import Explanation, SpecInfo, explain, gc, info
+from frofa.store.maintenance.repair import repair
+from frofa.store.maintenance.verify import Damage, spec_directories, stored_spec, verify
 from frofa.store.spec import FORMAT, FeatureSpec
-from frofa.store.table import SpecTable
-from frofa.store.verify import Damage, spec_directories, stored_spec, verify
 from frofa.store.writer import ShardWriter
 from frofa.utils.files import TEMPORARY, expand_home, make_directories, warn_not_written, write_atomically
 from frofa.utils.json import read_json
@@ -139,19 +139,19 @@ class FeatureStore:
         return found
 
     def verify(self, *, progress: bool = False) -> list[Damage]:
-        """Read all of the store and list what is damaged, as `frofa.store.verify.verify`."""
+        """Read all of the store and list what is damaged, as `frofa.store.maintenance.verify.verify`."""
         return verify(self, progress=progress)
 
     def repair(self, *, progress: bool = False) -> list[Damage]:
-        """Save what is whole and put aside what is not, as `frofa.store.repair.repair`."""
+        """Save what is whole and put aside what is not, as `frofa.store.maintenance.repair.repair`."""
         return repair(self, progress=progress)
 
     def compact(self, *, progress: bool = False) -> Compaction:
-        """Merge shards into large ones and drop duplicates, as `frofa.store.compact.compact`."""
+        """Merge shards into large ones and drop duplicates, as `frofa.store.maintenance.compact.compact`."""
         return compact(self, progress=progress)
 
     def gc(self, keep: Sequence[str], *, dry_run: bool = False) -> int:
-        """Delete the features of all specs but some, as `frofa.store.contents.gc`."""
+        """Delete the features of all specs but some, as `frofa.store.maintenance.contents.gc`."""
         return gc(self, keep, dry_run=dry_run)
 
     def info(self) -> list[SpecInfo]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from frofa.store.format import Array
+from frofa.store.disk.format import Array
+from frofa.store.disk.shard import next_stem, row_table, shard_names, write_shard
 from frofa.store.keys import KeyArray, Keys, as_keys
-from frofa.store.shard import next_stem, row_table, shard_names, write_shard
 from frofa.store.spec import FeatureSpec
 
 if TYPE_CHECKING:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from frofa.store.files import FILES, UNSAMPLED
-from frofa.store.format import Array
-from frofa.store.index import INDEX
+from frofa.store.disk.format import Array
+from frofa.store.disk.index import INDEX
+from frofa.store.disk.shard import CHUNK, COMPACTED, SHARDS, Shard, next_number, write_shard
+from frofa.store.disk.table import SpecTable
+from frofa.store.file_digests import FILES, UNSAMPLED
 from frofa.store.keys import KeyArray, first_of_each, prefixes
-from frofa.store.shard import CHUNK, COMPACTED, SHARDS, Shard, next_number, write_shard
+from frofa.store.maintenance.verify import spec_directories
 from frofa.store.spec import FeatureSpec
-from frofa.store.table import SpecTable
-from frofa.store.verify import spec_directories
 from frofa.utils.files import disk_usage, remove_directory, remove_stale
 from frofa.utils.progress import progress_bar
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from frofa.exceptions import DamagedStoreError
 from frofa.images.reading import ImageItem, content
+from frofa.store.disk.table import SpecTable
+from frofa.store.maintenance.verify import spec_directories, stored_spec
 from frofa.store.parts import is_grids, is_pages, whole_spec, with_other_parts
 from frofa.store.spec import FeatureSpec
-from frofa.store.table import SpecTable
-from frofa.store.verify import spec_directories, stored_spec
 from frofa.utils.files import disk_usage, remove_directory, remove_stale
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frofa.exceptions import DamagedStoreError, StoreError
-from frofa.store.files import FILES, open_digests, whole_digests
-from frofa.store.index import INDEX, Index, index_names, open_index
+from frofa.store.disk.index import INDEX, Index, index_names, open_index
+from frofa.store.disk.shard import SHARDS, open_shard, shard_names
+from frofa.store.file_digests import FILES, open_digests, whole_digests
 from frofa.store.keys import prefixes
-from frofa.store.salvage import salvage
-from frofa.store.shard import SHARDS, open_shard, shard_names
+from frofa.store.maintenance.salvage import salvage
 from frofa.store.spec import FeatureSpec
 from frofa.utils.progress import progress_bar
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from frofa.exceptions import StoreError
-from frofa.store.format import Array, header_bytes, open_npy, write_npy
+from frofa.store.disk.format import Array, header_bytes, open_npy, write_npy
 from frofa.store.keys import KEY_BYTES, as_keys, prefixes, to_hex
 from frofa.utils.blocks import SAMPLE_BYTES, sample_file
 from frofa.utils.files import clock_behind, make_directory, write_atomically

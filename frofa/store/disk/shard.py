@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from frofa.exceptions import DamagedStoreError
-from frofa.store.format import Array, damaged, open_npy, read_sealed, seal, write_npy
+from frofa.store.disk.format import Array, damaged, open_npy, read_sealed, seal, write_npy
 from frofa.store.keys import KEY_BYTES, KeyArray
 from frofa.store.spec import FORMAT, FeatureSpec
 from frofa.utils.files import create_directory, make_directory

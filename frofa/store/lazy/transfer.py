@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from frofa.store.format import Array
+from frofa.store.disk.format import Array
 
 CHUNK = 2**26
 """Bytes of a pinned buffer, of which there are two: one is read into while the other is copied."""

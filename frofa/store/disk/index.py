@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from frofa.exceptions import DamagedStoreError, StoreError
-from frofa.store.format import open_npy, read_sealed, seal, write_npy
+from frofa.store.disk.format import open_npy, read_sealed, seal, write_npy
+from frofa.store.disk.shard import Shard, is_shard_name
 from frofa.store.keys import prefixes
-from frofa.store.shard import Shard, is_shard_name
 from frofa.store.spec import FORMAT
 from frofa.utils.files import create_directory, make_directory, remove_directory
 

@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from frofa.store.format import Array, map_file
-from frofa.store.indexing import is_basic, out_of_bounds, row_positions, split_index
-from frofa.store.reading import BLOCK, Rows, Steps, as_rows, mapped_features, take_steps
-from frofa.store.source import Source, pick, slice_of
+from frofa.store.disk.format import Array, map_file
+from frofa.store.disk.table import Places, SpecTable
+from frofa.store.lazy.indexing import is_basic, out_of_bounds, row_positions, split_index
+from frofa.store.lazy.reading import BLOCK, Rows, Steps, as_rows, mapped_features, take_steps
+from frofa.store.lazy.source import Source, pick, slice_of
+from frofa.store.lazy.transfer import resolve, transfer
 from frofa.store.spec import FeatureSpec
-from frofa.store.table import Places, SpecTable
-from frofa.store.transfer import resolve, transfer
 
 
 class FeatureArray:

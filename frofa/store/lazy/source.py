@@ -7,12 +7,12 @@ import numpy as np
 import torch
 
 from frofa.exceptions import StoreError
-from frofa.store.format import Array
+from frofa.store.disk.format import Array
+from frofa.store.disk.shard import Shard
+from frofa.store.disk.table import Places, SpecTable
 from frofa.store.keys import KEY_BYTES, KeyArray
-from frofa.store.reading import Rows, ShardRows, Steps, as_rows, read_rows, take_steps
-from frofa.store.shard import Shard
+from frofa.store.lazy.reading import Rows, ShardRows, Steps, as_rows, read_rows, take_steps
 from frofa.store.spec import FeatureSpec
-from frofa.store.table import Places, SpecTable
 
 
 class Source:

@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from frofa.exceptions import StoreError
-from frofa.store.files import FILES
-from frofa.store.format import Array, seal
-from frofa.store.index import INDEX
-from frofa.store.salvage import salvage
-from frofa.store.shard import CHUNK, SHARDS, next_stem, shard_names, spec_of_shard, write_shard
+from frofa.store.disk.format import Array, seal
+from frofa.store.disk.index import INDEX
+from frofa.store.disk.shard import CHUNK, SHARDS, next_stem, shard_names, spec_of_shard, write_shard
+from frofa.store.disk.table import SpecTable
+from frofa.store.file_digests import FILES
+from frofa.store.maintenance.salvage import salvage
+from frofa.store.maintenance.verify import Damage, spec_directories, verify
 from frofa.store.spec import FORMAT, FeatureSpec
-from frofa.store.table import SpecTable
-from frofa.store.verify import Damage, spec_directories, verify
 from frofa.utils.files import make_directories, remove_directory, remove_stale, sync_directory, write_atomically
 
 if TYPE_CHECKING:

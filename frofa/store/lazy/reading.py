@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from frofa.exceptions import DamagedStoreError
-from frofa.store.format import Array
-from frofa.store.shard import Shard
+from frofa.store.disk.format import Array
+from frofa.store.disk.shard import Shard
 
 Rows = npt.NDArray[np.int64]
 Steps = tuple[tuple[Any, ...], ...]

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from frofa.exceptions import StoreError
-from frofa.store.format import Array, header_bytes
+from frofa.store.disk.format import Array, header_bytes
+from frofa.store.disk.shard import CHUNK, ROW, open_shard, row_table, shard_names, spec_of_shard
 from frofa.store.keys import KeyArray, prefixes, to_hex
-from frofa.store.shard import CHUNK, ROW, open_shard, row_table, shard_names, spec_of_shard
 from frofa.store.spec import STORED
 
 

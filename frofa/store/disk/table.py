@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from frofa.exceptions import DamagedStoreError, StoreError
-from frofa.store.index import Index, best_index, build_index, index_names, write_index
+from frofa.store.disk.index import Index, best_index, build_index, index_names, write_index
+from frofa.store.disk.shard import COMPACTED, SHARDS, Shard, open_shard, shard_names
 from frofa.store.keys import KeyArray, first_of_each, prefixes
-from frofa.store.shard import COMPACTED, SHARDS, Shard, open_shard, shard_names
 
 ATTEMPTS = 100
 """How often to look again while others change a directory; two or three do."""

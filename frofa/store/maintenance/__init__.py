@@ -1,0 +1,1 @@
+"""Care of a store: verify, salvage, repair, compact, and what it holds."""
