@@ -41,11 +41,11 @@ from safetensors.torch import save_file
 
 import frofa
 from frofa import FrozenFeatureExtractor, list_images
-from frofa._batches import batches
-from frofa._rows import Rows
-from frofa.backbone import Backbone, Request, load_backbone
+from frofa.backbones.backbone import Backbone, Request, load_backbone
 from frofa.decoding.decoders import Decoders
 from frofa.decoding.task import Task
+from frofa.extraction.batches import batches
+from frofa.extraction.rows import Rows
 
 PHOTOS = Path("../shared/data/photos")
 Record = dict[str, Any]

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import frofa
-from frofa._low_precision import Int8Linear, with_layers
-from frofa.backbone import Backbone, Request, load_backbone
+from frofa.backbones.backbone import Backbone, Request, load_backbone
+from frofa.backbones.precision import Int8Linear, with_layers
 from frofa.doctor.cost import images_per_second
 
 Record = dict[str, Any]

@@ -11,15 +11,15 @@ from frofa.utils.threads import prepare_threads
 
 if TYPE_CHECKING:
     from frofa import augmentations, estimators
-    from frofa._onnx import OnnxEncoder
     from frofa.doctor import check_extractor
-    from frofa.encoders import Encoder, FunctionEncoder, TorchEncoder
+    from frofa.encoders.onnx import OnnxEncoder
+    from frofa.encoders.ready import Encoder, FunctionEncoder, TorchEncoder
     from frofa.estimators import RaggedTokens
     from frofa.evaluation import disjoint_shots, mean_interval, sample_shots
-    from frofa.extractor import FrozenFeatureExtractor
+    from frofa.extraction.extractor import FrozenFeatureExtractor
+    from frofa.extraction.many import extract_many
     from frofa.images.reading import list_images, load_image_folder
     from frofa.images.sources import load_images
-    from frofa.many import extract_many
     from frofa.persistence import load, save
     from frofa.pretrained import PretrainedHead
     from frofa.store import FeatureStore
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 prepare_threads()
 
 _HOME = {
-    "Encoder": "frofa.encoders",
+    "Encoder": "frofa.encoders.ready",
     "FeatureStore": "frofa.store",
-    "FrozenFeatureExtractor": "frofa.extractor",
-    "FunctionEncoder": "frofa.encoders",
-    "OnnxEncoder": "frofa._onnx",
+    "FrozenFeatureExtractor": "frofa.extraction.extractor",
+    "FunctionEncoder": "frofa.encoders.ready",
+    "OnnxEncoder": "frofa.encoders.onnx",
     "PretrainedHead": "frofa.pretrained",
     "RaggedTokens": "frofa.estimators",
-    "TorchEncoder": "frofa.encoders",
+    "TorchEncoder": "frofa.encoders.ready",
     "check_extractor": "frofa.doctor",
     "disjoint_shots": "frofa.evaluation",
-    "extract_many": "frofa.many",
+    "extract_many": "frofa.extraction.many",
     "list_images": "frofa.images.reading",
     "load": "frofa.persistence",
     "load_image_folder": "frofa.images.reading",

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from frofa.exceptions import SavedFileError
 
 if TYPE_CHECKING:
-    from frofa.encoders import Encoder
-    from frofa.extractor import FrozenFeatureExtractor
+    from frofa.encoders.ready import Encoder
+    from frofa.extraction.extractor import FrozenFeatureExtractor
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ def saved_model(model: Any) -> Any:
     """What a file holds of an extractor's model: its name, or the spec of a custom encoder."""
     if isinstance(model, str):
         return model
-    from frofa._custom import check_encoder, describe
-    from frofa.encoders import canonical
+    from frofa.encoders.backbone import check_encoder, describe
+    from frofa.encoders.ready import canonical
 
     check_encoder(model)
     return AbsentEncoder(canonical(model.spec, describe(model)))
@@ -51,8 +51,8 @@ def put_encoder(extractors: "Sequence[FrozenFeatureExtractor]", encoder: "Encode
 
 
 def _check(absent: AbsentEncoder, encoder: "Encoder | None", path: str) -> "Encoder":
-    from frofa._custom import check_encoder, describe
-    from frofa.encoders import canonical
+    from frofa.encoders.backbone import check_encoder, describe
+    from frofa.encoders.ready import canonical
 
     if encoder is None:
         raise SavedFileError(

@@ -106,7 +106,7 @@ def saved_functions() -> Mapping[str, Callable[..., Any]]:
 @cache
 def _own_types() -> dict[str, type]:
     from frofa import augmentations, estimators
-    from frofa.extractor import FrozenFeatureExtractor
+    from frofa.extraction.extractor import FrozenFeatureExtractor
     from frofa.pretrained import PretrainedHead
 
     abstract = {"Augmentation", "FeatureImage", "TokenBatch", "Variant"}

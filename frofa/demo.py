@@ -11,7 +11,7 @@ from PIL import Image
 from frofa.augmentations import Brightness
 from frofa.display import FewShotDisplay
 from frofa.evaluation import mean_interval, sample_shots
-from frofa.extractor import FrozenFeatureExtractor
+from frofa.extraction.extractor import FrozenFeatureExtractor
 from frofa.images.reading import load_image_folder
 from frofa.selection import fit_head, head_choices
 from frofa.utils.progress import progress_bar

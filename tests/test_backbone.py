@@ -1,4 +1,4 @@
-"""frofa.backbone: loaded once a process, frozen, known by its weights; or an error that says what would work."""
+"""frofa.backbones.backbone: loaded once a process, frozen, known by its weights; or an error that says what would work."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from frofa import FrozenFeatureExtractor
-from frofa.backbone import _load, load_backbone
+from frofa.backbones.backbone import _load, load_backbone
 from frofa.exceptions import ModelNotFoundError, WeightsChangedError
 
 

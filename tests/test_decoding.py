@@ -17,11 +17,11 @@ from PIL import Image
 
 import frofa
 from frofa import FrozenFeatureExtractor
-from frofa._rows import Rows
 from frofa.decoding.decoders import Decoders
 from frofa.decoding.geometry import CenterCrop, Geometry, Resize
 from frofa.decoding.task import Task
 from frofa.exceptions import DecodingProcessError, ImageReadError, SkippedImagesWarning
+from frofa.extraction.rows import Rows
 
 ROOT = Path(frofa.__file__).parents[1]
 GEOMETRY = Geometry((Resize(40, Image.Resampling.BICUBIC), CenterCrop((32, 32))))

@@ -20,10 +20,10 @@ from torch import nn
 from tower_helpers import SMALL, naflex, paligemma, save, siglip
 
 from frofa import FrozenFeatureExtractor, TorchEncoder, check_extractor
-from frofa._embedded import embedded_models
-from frofa._native_backbone import NativeBackbone
-from frofa._preprocessing import Preprocessing
-from frofa.backbone import Backbone, _load
+from frofa.backbones.backbone import Backbone, _load
+from frofa.backbones.checkpoints.embedded import embedded_models
+from frofa.backbones.navit.backbone import NativeBackbone
+from frofa.backbones.preprocessing import Preprocessing
 from frofa.cli import main
 from frofa.doctor import Finding, cost, write_golden
 from frofa.exceptions import ExtractorCheckError

@@ -54,7 +54,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
             f"{package}/{name} = {value}" if name != "bare" else f"{name} = {value}"
             for name, value in entry_points.items()
         ]
-        (information / "entry_points.txt").write_text("\n".join(["[frofa.encoders]", *lines]))
+        (information / "entry_points.txt").write_text("\n".join(["[frofa.encoders.ready]", *lines]))
         monkeypatch.syspath_prepend(site)
 
     return write
@@ -115,7 +115,7 @@ def test_one_name_of_two_packages_is_an_error(install: Callable[..., None], tmp_
 
 
 def test_other_names_are_left_to_timm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("frofa._registered.entry_points", lambda **_: pytest.fail("looked up"))
+    monkeypatch.setattr("frofa.encoders.registered.entry_points", lambda **_: pytest.fail("looked up"))
     FrozenFeatureExtractor().fit()
 
 

@@ -1,4 +1,4 @@
-"""frofa._engine, _pipeline and _batches: memory that runs out, other shapes, bounds, and what a run reports."""
+"""frofa.extraction.engine, _pipeline and _batches: memory that runs out, other shapes, bounds, and what a run reports."""
 
 import threading
 import warnings
@@ -15,12 +15,12 @@ from torch import Tensor
 from torchvision import transforms
 
 from frofa import FrozenFeatureExtractor
-from frofa._engine import Engine, automatic_batch_size, is_out_of_memory, largest_power_of_two
-from frofa._extraction import Run
-from frofa._pipeline import IN_FLIGHT
-from frofa._preprocessing import split
-from frofa._sinks import StoreSink
-from frofa.backbone import Backbone, Request, load_backbone
+from frofa.backbones.backbone import Backbone, Request, load_backbone
+from frofa.backbones.preprocessing import split
+from frofa.extraction.engine import Engine, automatic_batch_size, is_out_of_memory, largest_power_of_two
+from frofa.extraction.pipeline import IN_FLIGHT
+from frofa.extraction.run import Run
+from frofa.extraction.sinks import StoreSink
 from frofa.store import FeatureArray, FeatureStore
 
 TOKENS = Request("tokens", 1, True)
@@ -291,11 +291,13 @@ def test_automatic_batch_sizes_are_powers_of_two(small_vit: str, image_paths: li
 
 
 def test_decoding_runs_on_all_cores_by_default(small_vit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from frofa._settings import settings_of
+    from frofa.extraction.settings import settings_of
 
     backbone = load_backbone(small_vit, None, "cpu")
     for cores, expected in ((3, 3), (500, 32)):
-        monkeypatch.setattr("frofa._settings.effective_n_jobs", lambda n, cores=cores: cores if n == -1 else n)
+        monkeypatch.setattr(
+            "frofa.extraction.settings.effective_n_jobs", lambda n, cores=cores: cores if n == -1 else n
+        )
         assert settings_of(FrozenFeatureExtractor(small_vit), backbone, 1000).n_jobs == expected
         assert settings_of(FrozenFeatureExtractor(small_vit, n_jobs=7), backbone, 1000).n_jobs == 7
         assert settings_of(FrozenFeatureExtractor(small_vit, n_jobs=-1), backbone, 1000).n_jobs == cores

@@ -1,4 +1,4 @@
-"""frofa.decoding.geometry and frofa._preprocessing: timm's preprocessing in two parts, with the same bits."""
+"""frofa.decoding.geometry and frofa.backbones.preprocessing: timm's preprocessing in two parts, with the same bits."""
 
 import math
 import subprocess
@@ -14,8 +14,8 @@ from timm.data import create_transform
 from torchvision import transforms
 
 import frofa
-from frofa._preprocessing import Preprocessing, split
-from frofa.backbone import load_backbone
+from frofa.backbones.backbone import load_backbone
+from frofa.backbones.preprocessing import Preprocessing, split
 from frofa.decoding.geometry import CenterCrop, Geometry, Resize, ResizeKeepRatio
 from frofa.images.reading import content, decode, list_images
 

@@ -19,9 +19,8 @@ from sklearn.base import clone
 import frofa
 from frofa import FrozenFeatureExtractor, extract_many
 from frofa import augmentations as A
-from frofa._engine import Engine, automatic_batch_size
 from frofa.augmentations import Augmentation, Brightness, RandAugment, RandomChoice, Rotate, TokenBatch, TrivialAugment
-from frofa.backbone import Request, load_backbone
+from frofa.backbones.backbone import Request, load_backbone
 from frofa.compute.cuda_graphs import CAPTURES, Pool
 from frofa.estimators import (
     LogisticProbeClassifier,
@@ -37,6 +36,7 @@ from frofa.estimators.training.loop import Step
 from frofa.estimators.training.parameters import Heads, Layout
 from frofa.estimators.training.schedule import Rule
 from frofa.estimators.training.sgd import factor_dtype, update
+from frofa.extraction.engine import Engine, automatic_batch_size
 from frofa.store import FeatureSpec, FeatureStore
 from frofa.store.lazy import transfer
 

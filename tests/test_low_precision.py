@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from frofa import FrozenFeatureExtractor
-from frofa._low_precision import Int8Linear, mask_2_4, quantise
-from frofa.backbone import load_backbone
+from frofa.backbones.backbone import load_backbone
+from frofa.backbones.precision import Int8Linear, mask_2_4, quantise
 
 
 @pytest.fixture(scope="module")

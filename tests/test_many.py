@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from frofa import FeatureStore, FrozenFeatureExtractor, extract_many
-from frofa.backbone import Backbone
+from frofa.backbones.backbone import Backbone
 from frofa.exceptions import SkippedImagesWarning
 
 WANTED: dict[str, dict[str, Any]] = {

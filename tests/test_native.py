@@ -10,8 +10,8 @@ from PIL import Image
 from timm.data import create_transform
 from timm.data.naflex_transforms import get_image_size_for_seq
 
-from frofa._native_backbone import native_backbone
-from frofa.backbone import load_backbone
+from frofa.backbones.backbone import load_backbone
+from frofa.backbones.navit.backbone import native_backbone
 from frofa.decoding.patches import grids_of, native_grid, patchify
 
 MODEL = "frofa/vit_tiny_tin200"

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from navit_cases import CASES, GRIDS, PATCH, alone, drawn, model, patches_of
 from torch import Tensor
 
-from frofa._native_backbone import places_in_order
-from frofa._navit import PackedModel
-from frofa._navit_attention import attend, segments_of
-from frofa._navit_pool import reduce
-from frofa.backbone import Request
+from frofa.backbones.backbone import Request
+from frofa.backbones.navit.attention import attend, segments_of
+from frofa.backbones.navit.backbone import places_in_order
+from frofa.backbones.navit.model import PackedModel
+from frofa.backbones.navit.pooling import reduce
 
 LAST = 2
 ALL = [Request("tokens", LAST, True), Request("mean", LAST, True), Request("pooled", LAST, True)]

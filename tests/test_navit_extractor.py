@@ -13,9 +13,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from timm.data import create_transform
 
-import frofa._native_engine as native_engine
+import frofa.extraction.native_engine as native_engine
 from frofa import FrozenFeatureExtractor, extract_many
-from frofa._native_backbone import NativeBackbone
+from frofa.backbones.navit.backbone import NativeBackbone
 from frofa.estimators import RaggedTokens
 from frofa.exceptions import SkippedImagesWarning
 from frofa.store import FeatureStore

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from frofa._packing import first_fit_decreasing, waste
+from frofa.backbones.navit.packing import first_fit_decreasing, waste
 
 
 def test_every_item_once_and_no_sequence_overfull() -> None:

@@ -19,7 +19,7 @@ import frofa
 from frofa.augmentations import Brightness, Posterize, Sequential
 from frofa.estimators import LogisticProbeClassifier, MAPClassifier, PrototypeClassifier, RidgeProbeClassifier
 from frofa.exceptions import SavedFileError
-from frofa.extractor import FrozenFeatureExtractor
+from frofa.extraction.extractor import FrozenFeatureExtractor
 
 RNG = np.random.default_rng(0)
 TOKENS = RNG.normal(size=(12, 4, 8)).astype(np.float32)

@@ -14,7 +14,7 @@ import frofa
 import frofa.exceptions
 from frofa import FrozenFeatureExtractor, load_image_folder
 from frofa.augmentations import Brightness, Posterize, Sequential
-from frofa.backbone import Backbone
+from frofa.backbones.backbone import Backbone
 from frofa.estimators import LogisticProbeClassifier, MAPClassifier, PrototypeClassifier, RidgeProbeClassifier
 
 MAP = MAPClassifier(n_steps=10, random_state=0)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from frofa import FrozenFeatureExtractor
-from frofa._pretrained_config import check_preprocessing
+from frofa.backbones.checkpoints.config import check_preprocessing
 from frofa.exceptions import ModelNotFoundError
 
 NAN = float("nan")

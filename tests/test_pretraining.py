@@ -1,10 +1,10 @@
-"""frofa._pretraining: the output that the pre-training loss was applied to, by family."""
+"""frofa.backbones.pretraining: the output that the pre-training loss was applied to, by family."""
 
 import pytest
 from torch import nn
 
-from frofa._pretraining import pretraining, pretraining_vector
-from frofa.backbone import load_backbone
+from frofa.backbones.backbone import load_backbone
+from frofa.backbones.pretraining import pretraining, pretraining_vector
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScale
 import frofa
 from frofa import FrozenFeatureExtractor, load_image_folder
 from frofa.augmentations import Brightness
-from frofa.backbone import Backbone
+from frofa.backbones.backbone import Backbone
 from frofa.estimators import (
     BatchedSearchCV,
     BatchFallbackWarning,

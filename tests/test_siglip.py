@@ -26,7 +26,7 @@ from tower_helpers import (
 )
 
 from frofa import FrozenFeatureExtractor
-from frofa.backbone import load_backbone
+from frofa.backbones.backbone import load_backbone
 from frofa.exceptions import ModelNotFoundError
 
 TOLERANCE = 1e-4
@@ -187,7 +187,7 @@ def test_pooling_of_timms_own_names(name: str, save_backbone: Callable[..., str]
 
 
 def test_published_configs_leave_out_what_is_the_default(tmp_path: Path) -> None:
-    from frofa._huggingface import read_tower
+    from frofa.backbones.checkpoints.huggingface import read_tower
 
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 224, "width": 224}}))
     name = change_or_create(tmp_path, model_type="siglip", vision_config={"model_type": "siglip_vision_model"})

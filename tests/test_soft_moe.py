@@ -1,4 +1,4 @@
-"""frofa.soft_moe: the layer against its formulas, and the models as backbones."""
+"""frofa.backbones.soft_moe: the layer against its formulas, and the models as backbones."""
 
 import json
 import math
@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Generator, Tensor, nn
 
 from frofa import FrozenFeatureExtractor
-from frofa.backbone import load_backbone
+from frofa.backbones.backbone import load_backbone
+from frofa.backbones.soft_moe import SoftMoE
 from frofa.exceptions import ModelNotFoundError
-from frofa.soft_moe import SoftMoE
 
 TINY = "soft_moe_vit_tiny_patch16"
 

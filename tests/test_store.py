@@ -15,7 +15,7 @@ from PIL import Image
 
 import frofa
 from frofa import FeatureStore, FrozenFeatureExtractor
-from frofa.backbone import Backbone
+from frofa.backbones.backbone import Backbone
 from frofa.exceptions import ImageReadError, SkippedImagesWarning
 from frofa.store import FeatureSpec
 

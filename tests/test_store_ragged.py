@@ -14,9 +14,9 @@ from PIL import Image
 from store_helpers import SPEC, STEP, Child, Faults, forks, full_once, keys, kill
 
 from frofa import FeatureStore, RaggedTokens
-from frofa._sinks import StoreSink
 from frofa.cli import main
 from frofa.exceptions import StoreError
+from frofa.extraction.sinks import StoreSink
 from frofa.images.reading import content
 from frofa.store import FeatureSpec
 from frofa.store.parts import PAGE, grid_spec, page_spec

@@ -16,7 +16,7 @@ from PIL import Image
 from store_helpers import filled, key
 
 from frofa import FeatureStore, FrozenFeatureExtractor
-from frofa._lookup import KnownFiles
+from frofa.extraction.lookup import KnownFiles
 from frofa.store.file_digests import SETTLED, STATUS, UNKNOWN_LAG, UNSAMPLED, SeenFile
 from frofa.utils.blocks import BLOCK, sample
 

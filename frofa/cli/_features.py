@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from frofa._extraction import Extraction
-    from frofa.extractor import FrozenFeatureExtractor
+    from frofa.extraction.extractor import FrozenFeatureExtractor
+    from frofa.extraction.run import Extraction
     from frofa.images.reading import ImageItem
 
 
@@ -21,7 +21,7 @@ def extract(
 ) -> "dict[str, Extraction]":
     """Extract the features of all extractors; that no image can be read is an error."""
     from frofa.exceptions import ImageReadError, SkippedImagesWarning
-    from frofa.many import extract_many
+    from frofa.extraction.many import extract_many
 
     try:
         with warnings.catch_warnings():
@@ -35,12 +35,12 @@ def extract(
 
 def make_extractor(args: argparse.Namespace, output: Any, **options: Any) -> "FrozenFeatureExtractor":
     """The extractor that the options ask for; a model that cannot be had is an error before anything is imported."""
-    from frofa._model_names import refuse_unavailable
+    from frofa.backbones.checkpoints.names import refuse_unavailable
     from frofa.utils.files import expand_home
 
     model = args.model
     refuse_unavailable(model)
-    from frofa.extractor import FrozenFeatureExtractor
+    from frofa.extraction.extractor import FrozenFeatureExtractor
 
     kind, _, path = model.partition(":")
     if kind in ("local-dir", "hf-dir"):  # a saved model is used from other directories, too

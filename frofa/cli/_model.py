@@ -63,7 +63,7 @@ def load_model(args: argparse.Namespace) -> Any:
     """The pipeline of an extractor and a head, with the options of this run."""
     from sklearn.pipeline import Pipeline
 
-    from frofa.extractor import FrozenFeatureExtractor
+    from frofa.extraction.extractor import FrozenFeatureExtractor
     from frofa.persistence import load
 
     model = load(args.model, device=args.device)

@@ -39,14 +39,14 @@ def add(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from frofa._model_names import refuse_unavailable
+    from frofa.backbones.checkpoints.names import refuse_unavailable
 
     check_skipped(args.skipped)
     refuse_unavailable(args.model)
     paths, labels, skipped = _readable(args.images)
     from frofa.compute.devices import resolve_device
     from frofa.doctor.bench import compare_sides, sides_for, table
-    from frofa.extractor import FrozenFeatureExtractor
+    from frofa.extraction.extractor import FrozenFeatureExtractor
 
     extractor = FrozenFeatureExtractor(
         args.model,

@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     _check_source(args.source)
-    from frofa._convert import convert
+    from frofa.backbones.checkpoints.convert import convert
 
     tower = convert(args.source, args.out, architecture=args.architecture, gelu=args.gelu)
     sizes = ", ".join(f"{name}={value}" for name, value in tower.model_args.items())

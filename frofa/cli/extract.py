@@ -20,8 +20,8 @@ from frofa.cli._skipped import add_skipped_option, check_skipped, report_skipped
 from frofa.cli._sources import add_source_options, load_sources
 
 if TYPE_CHECKING:
-    from frofa._extraction import Extraction
-    from frofa.extractor import FrozenFeatureExtractor
+    from frofa.extraction.extractor import FrozenFeatureExtractor
+    from frofa.extraction.run import Extraction
     from frofa.images.sources import ImageSet
 
 OUTPUTS = ("tokens", "cls", "mean", "pooled")

@@ -25,7 +25,7 @@ from frofa.cli._sources import LabelledImages, add_source_options, load_labelled
 
 if TYPE_CHECKING:
     from frofa.exceptions import ImageReadError
-    from frofa.extractor import FrozenFeatureExtractor
+    from frofa.extraction.extractor import FrozenFeatureExtractor
     from frofa.selection import Chosen, HeadChoice
 
 
@@ -57,7 +57,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from frofa._model_names import refuse_unavailable
+    from frofa.backbones.checkpoints.names import refuse_unavailable
 
     check_out(args.out)
     check_skipped(args.skipped)

@@ -35,29 +35,29 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _card(name: str) -> str:
-    from frofa._embedded import embedded_models
+    from frofa.backbones.checkpoints.embedded import embedded_models
 
     models = {model.name: model for model in embedded_models()}
     if name in models:
         return models[name].card
-    from frofa._registered import registered_encoder
+    from frofa.encoders.registered import registered_encoder
 
     encoder = registered_encoder(name)
     if encoder is None:
         raise ValueError(f"no embedded model is called {name!r}. There is: {', '.join(models)}.")
-    from frofa.encoders import canonical
+    from frofa.encoders.ready import canonical
 
     return f"{encoder!r}\nspec: {canonical(encoder.spec, name)}"
 
 
 def _embedded() -> list[str]:
-    from frofa._embedded import embedded_models
+    from frofa.backbones.checkpoints.embedded import embedded_models
 
     return ["Embedded, offline:", *(f"  {model.name}\n      {model.summary}" for model in embedded_models())]
 
 
 def _of_other_packages() -> list[str]:
-    from frofa._registered import naming_fault, origin, registered
+    from frofa.encoders.registered import naming_fault, origin, registered
 
     lines = []
     for point in registered():
@@ -67,7 +67,7 @@ def _of_other_packages() -> list[str]:
 
 
 def _cached() -> list[str]:
-    from frofa._hub import cached_models
+    from frofa.backbones.checkpoints.hub import cached_models
 
     names = [name.removeprefix("timm/") if name.startswith("timm/") else f"hf-hub:{name}" for name in cached_models()]
     return ["\nIn the cache of the Hugging Face hub, offline:", *(f"  {name}" for name in names)] if names else []

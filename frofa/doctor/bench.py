@@ -13,7 +13,7 @@ from frofa.doctor.cost import forward_rate
 from frofa.doctor.subject import pixels_of, some
 from frofa.estimators import RidgeProbeClassifier
 from frofa.evaluation import sample_shots
-from frofa.extractor import FrozenFeatureExtractor
+from frofa.extraction.extractor import FrozenFeatureExtractor
 
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 Weights: TypeAlias = Literal["dense", "2:4"]

@@ -7,15 +7,15 @@ from typing import Any, Literal
 
 from sklearn.base import clone
 
-from frofa._custom import CustomBackbone, describe
-from frofa._native_backbone import NativeBackbone
-from frofa._samples import ArraySample, as_samples
-from frofa.backbone import Backbone
+from frofa.backbones.backbone import Backbone
+from frofa.backbones.navit.backbone import NativeBackbone
 from frofa.doctor import cost, custom, golden, native, outputs, pooled, preprocessing, sensitivity, weights
 from frofa.doctor.finding import Finding, Outcome
 from frofa.doctor.subject import Subject, reference_images, some
+from frofa.encoders.backbone import CustomBackbone, describe
+from frofa.encoders.samples import ArraySample, as_samples
 from frofa.exceptions import ExtractorCheckError, FrofaError
-from frofa.extractor import FrozenFeatureExtractor
+from frofa.extraction.extractor import FrozenFeatureExtractor
 from frofa.images.reading import Images, as_image_list
 from frofa.utils.files import expand_home
 

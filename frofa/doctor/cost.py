@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import torch
 
-from frofa._engine import CPU_PASS
-from frofa.backbone import Backbone, Request
+from frofa.backbones.backbone import Backbone, Request
 from frofa.doctor.finding import Outcome, ok
 from frofa.doctor.subject import Subject
+from frofa.extraction.engine import CPU_PASS
 
 SECONDS = 0.5
 GPU_PASS = 64

@@ -8,12 +8,12 @@ import torch
 from sklearn.base import clone
 from torch import Tensor, nn
 
-from frofa._custom import CustomBackbone
-from frofa._samples import as_samples
 from frofa.doctor.cost import SECONDS, SIZES, images_per_second
 from frofa.doctor.finding import Outcome, failed, ok, skipped
 from frofa.doctor.sensitivity import MOST_BATCH
 from frofa.doctor.subject import Subject, relative_difference
+from frofa.encoders.backbone import CustomBackbone
+from frofa.encoders.samples import as_samples
 
 Check: TypeAlias = Callable[[Subject], Outcome]
 

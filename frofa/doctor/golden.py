@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from frofa._embedded import embedded_models
-from frofa.backbone import Backbone, load_backbone
+from frofa.backbones.backbone import Backbone, load_backbone
+from frofa.backbones.checkpoints.embedded import embedded_models
 from frofa.doctor.finding import Outcome, failed, ok, skipped
 from frofa.doctor.preprocessing import FIELDS, different
 from frofa.doctor.subject import Subject, features_of, pixels_of, reference_images, relative_difference

@@ -9,8 +9,8 @@ from PIL import Image
 from sklearn.base import clone
 from torch import Tensor
 
-from frofa._native_backbone import NativeBackbone
-from frofa._navit_embed import is_naflex
+from frofa.backbones.navit.backbone import NativeBackbone
+from frofa.backbones.navit.positions import is_naflex
 from frofa.decoding.patches import NativeGeometry, grids_of
 from frofa.doctor.finding import Outcome, failed, ok, skipped
 from frofa.doctor.outputs import MOST

@@ -7,10 +7,10 @@ import torch
 from sklearn.base import clone
 from torch import Tensor
 
-from frofa._layout import probing_images
-from frofa._native_backbone import NativeBackbone
-from frofa._pretraining import pretraining
-from frofa.backbone import Backbone
+from frofa.backbones.backbone import Backbone
+from frofa.backbones.layout import probing_images
+from frofa.backbones.navit.backbone import NativeBackbone
+from frofa.backbones.pretraining import pretraining
 from frofa.doctor.finding import Outcome, note, ok
 from frofa.doctor.subject import Subject
 

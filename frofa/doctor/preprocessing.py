@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from frofa._native_backbone import NativeBackbone
+from frofa.backbones.navit.backbone import NativeBackbone
 from frofa.decoding.patches import grids_of
 from frofa.doctor.finding import Outcome, failed, note, ok, skipped
 from frofa.doctor.subject import Subject, pixels_of, reference_images

@@ -1,6 +1,6 @@
 """Checks of how much features depend on what should not matter: the batch, and the precision."""
 
-from frofa._low_precision import rest_precision
+from frofa.backbones.precision import rest_precision
 from frofa.doctor.finding import Outcome, failed, ok, skipped
 from frofa.doctor.subject import Subject, relative_difference
 

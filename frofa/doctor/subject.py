@@ -12,9 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from frofa._native_backbone import NativeBackbone
-from frofa.backbone import Backbone, Output, Request
-from frofa.extractor import FrozenFeatureExtractor
+from frofa.backbones.backbone import Backbone, Output, Request
+from frofa.backbones.navit.backbone import NativeBackbone
+from frofa.extraction.extractor import FrozenFeatureExtractor
 from frofa.images.pixels.colour import SILVER, Colour, parse_colour
 from frofa.images.reading import ImageItem, content, decode, read_error
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from frofa._model_names import timm_name
+from frofa.backbones.checkpoints.names import timm_name
 from frofa.doctor.finding import Outcome, failed, note, ok, skipped
 from frofa.doctor.subject import Subject
 

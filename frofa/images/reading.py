@@ -74,7 +74,7 @@ class LazyImage(ABC):
 
 
 class Sample(LazyImage):
-    """An item of a custom encoder, which is no image: `frofa._samples`."""
+    """An item of a custom encoder, which is no image: `frofa.encoders.samples`."""
 
     __slots__ = ()
 

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import train_test_split
 
-from frofa.backbone import Output, load_backbone
+from frofa.backbones.backbone import Output, load_backbone
 from frofa.compute.devices import resolve_device
 from frofa.evaluation import disjoint_shots, sample_shots
-from frofa.extractor import FrozenFeatureExtractor
+from frofa.extraction.extractor import FrozenFeatureExtractor
+from frofa.extraction.many import extract_many
 from frofa.images.reading import load_image_folder
-from frofa.many import extract_many
 
 Array = npt.NDArray[Any]
 VALIDATION = 1 / 6

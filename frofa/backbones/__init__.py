@@ -1,0 +1,1 @@
+"""Pretrained vision transformers: found, loaded, understood, and asked for features."""

@@ -1,0 +1,1 @@
+"""Where weights come from: names, the hub, folders of timm and Hugging Face, big_vision files."""

@@ -1,0 +1,81 @@
+"""Which of a backbone's vectors its pre-training loss was applied to."""
+
+import re
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from torch import nn
+
+Vector: TypeAlias = Literal["cls", "pooled", "mean"]
+
+
+class Family(NamedTuple):
+    """Checkpoints that were pre-trained in one way.
+
+    Attributes
+    ----------
+    pattern : str
+        Regular expression, searched for in timm's ``ARCHITECTURE.TAG``.
+    vector : {"cls", "pooled", "mean"} or None
+        The output that the loss was applied to; None where it is none of them.
+    loss : str
+        What was done, for a message.
+    """
+
+    pattern: str
+    vector: Vector | None
+    loss: str
+
+
+_FAMILIES = (  # the first that matches
+    Family(r"ijepa|\.mae$|\.fcmae$|\.mim_\w*\d+[km]$(?<!_in1k)|^aimv2", None, "reconstruction of single patches"),
+    Family(r"\.(\w+_)?in(1|12|21|22)k(_\d+)?$", "pooled", "classification of labelled images"),
+    Family(r"_siglip_gap_|\.pali", None, "an image-text loss or a language model behind parts that are not there"),
+    Family(r"_tiny_tin200$", "pooled", "labels, or captions, of Tiny ImageNet"),
+    Family(r"siglip", "pooled", "the image-text loss of SigLIP"),
+    Family(r"^vit_pe_core_", "pooled", "the image-text loss of Perception Encoder"),
+    Family(r"^vit_\w+_dinov[23]|^(vit|xcit)_\w+\.(fb_)?dino$", "cls", "the DINO loss"),
+    Family(r"^(vit|eva|eva02)_\w+_clip_", "cls", "the image-text loss of CLIP"),
+    Family(r"^resnet\w+_clip\.|^convnext\w+\.clip_", "pooled", "the image-text loss of CLIP"),
+)
+
+
+def pretraining(module: nn.Module) -> Family | None:
+    """How a model was pre-trained; None where it is not known."""
+    config: dict[str, Any] = getattr(module, "pretrained_cfg", None) or {}
+    name = f"{config.get('architecture') or ''}.{config.get('tag') or ''}"
+    for family in _FAMILIES:
+        if re.search(family.pattern, name):
+            return family
+    if config.get("num_classes"):
+        return Family("", "pooled", f"a last layer of {config['num_classes']} outputs, which reads it")
+    return None
+
+
+def pretraining_vector(module: nn.Module) -> Vector | None:
+    """The output that a model's pre-training loss was applied to, by its family; None where that is none or not known.
+
+    Parameters
+    ----------
+    module : nn.Module
+        A timm model; its `pretrained_cfg` names architecture and tag.
+
+    Notes
+    -----
+    Sources: SigLIP applies its loss to the attention-pooling head (Zhai et al., 2023, arXiv 2303.15343; big_vision
+    ``models/vit.py``), and so do Perception Encoder's core models (Bolya et al., 2025, arXiv 2504.13181). DINO, DINOv2
+    and DINOv3 apply it to the class token, and a second one to masked patches (arXiv 2104.14294, 2304.07193,
+    2508.10104), though timm pools DINOv3 by the average. CLIP projects the class token of its ViTs, the attention pool
+    of its ResNets (Radford et al., 2021, arXiv 2103.00020), and in OpenCLIP the normalised average of ConvNeXts. MAE,
+    FCMAE, BEiT and EVA before fine-tuning, I-JEPA and AIMv2 predict patches (arXiv 2111.06377, 2301.00808, 2211.07636,
+    2301.08243, 2411.14402). The last layers of timm's models, classifiers or projections, read what `forward_head`
+    gives before them.
+
+    Examples
+    --------
+    >>> from frofa.backbones.pretraining import pretraining_vector
+    >>> from frofa.backbones.backbone import load_backbone
+    >>> pretraining_vector(load_backbone("frofa/vit_tiny_tin200", None, "cpu").module)
+    'pooled'
+    """
+    family = pretraining(module)
+    return None if family is None else family.vector

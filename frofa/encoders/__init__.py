@@ -1,0 +1,1 @@
+"""The user's own encoders: the protocol, ready-made wrappers, registered names."""

@@ -1,0 +1,1 @@
+"""From images to features: requests, look-up in the store, batches, the engine, sinks."""

@@ -1,0 +1,163 @@
+"""Where the features of a run go: into arrays, or into a store."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from frofa.extraction.engine import Computed
+from frofa.ragged import RaggedTokens
+from frofa.store import FeatureSpec, FeatureStore, ShardWriter
+from frofa.store.ragged import RaggedStore, RaggedWriter
+
+
+class MemoryWriter:
+    """Takes the place of a store's writer where the store cannot be written.
+
+    Attributes
+    ----------
+    rows : dict of str to ndarray
+        Features by the key of the image; tokens of images of different sizes as (h, w, C).
+    """
+
+    is_due = False
+
+    def __init__(self) -> None:
+        self.rows: dict[str, npt.NDArray[Any]] = {}
+
+    def add(self, keys: Sequence[str], features: Any) -> None:
+        """Take a batch."""
+        values = features.float().numpy() if isinstance(features, Tensor) else features
+        self.rows.update(zip(keys, values, strict=True))
+
+    def commit(self) -> None:
+        """Nothing is left to do."""
+
+    def __enter__(self) -> "MemoryWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+Writer: TypeAlias = ShardWriter | RaggedWriter | MemoryWriter
+
+
+class Sink(Protocol):
+    """Takes what a run computes."""
+
+    def __call__(self, positions: list[int], features: list[Computed]) -> int:
+        """Take the features of a batch, one array for each request; return how many images are done since the last."""
+
+    def commit(self) -> int:
+        """Finish; return how many images this makes done."""
+
+
+class ArraySink:
+    """Keeps features in memory, by position, one array for each request.
+
+    Parameters
+    ----------
+    n : int
+        Positions.
+    """
+
+    def __init__(self, n: int):
+        self._n = n
+        self.arrays: list[npt.NDArray[Any]] = []
+
+    def __call__(self, positions: list[int], features: list[Computed]) -> int:
+        """Take a batch; return its size."""
+        batch = [values.float().numpy() if isinstance(values, Tensor) else values for values in features]
+        if not self.arrays:
+            self.arrays = [np.empty((self._n, *values.shape[1:]), values.dtype) for values in batch]
+        for array, values in zip(self.arrays, batch, strict=True):
+            check_shape(values.shape[1:], array.shape[1:])
+            array[positions] = values
+        return len(positions)
+
+    def commit(self) -> int:
+        """Nothing is left to do."""
+        return 0
+
+
+class StoreSink:
+    """Writes features to a store, those of each request that it lacks; commits all requests together.
+
+    Parameters
+    ----------
+    digests : mapping of int to str
+        The key of each position.
+    writers : sequence of (keys, ShardWriter, RaggedWriter or MemoryWriter)
+        For each request, the keys that the store lacks, and what takes them; of RaggedTokens, no ShardWriter.
+    """
+
+    def __init__(self, digests: Mapping[int, str], writers: Sequence[tuple[Mapping[str, object], Writer]]):
+        self._digests, self._writers = digests, writers
+        self._shapes: list[tuple[int, ...]] = []
+        self._n_waiting = 0
+        self.n_added = [0] * len(writers)
+
+    def __call__(self, positions: list[int], features: list[Any]) -> int:
+        """Take a batch; return how many images are on disk since the last call."""
+        keys = [self._digests[position] for position in positions]
+        self._shapes = self._shapes or [_shape(values) for values in features]
+        for index, ((lacking, writer), values) in enumerate(zip(self._writers, features, strict=True)):
+            check_shape(_shape(values), self._shapes[index])
+            rows = [row for row, key in enumerate(keys) if key in lacking]
+            if rows:
+                whole = len(rows) == len(keys)
+                writer.add(keys if whole else [keys[row] for row in rows], values if whole else values[rows])
+                self.n_added[index] += len(rows)
+        self._n_waiting += len(positions)
+        return self.commit() if any(writer.is_due for _, writer in self._writers) else 0
+
+    def commit(self) -> int:
+        """Put all on disk; return how many images that are."""
+        for _, writer in self._writers:
+            writer.commit()
+        n, self._n_waiting = self._n_waiting, 0
+        return n
+
+
+def gather(store: FeatureStore | RaggedStore, spec: FeatureSpec, keys: Sequence[str], rows: Mapping[str, Any]) -> Any:
+    """Features in the order of the keys, out of memory where they are there, and else out of a store.
+
+    Returns
+    -------
+    FeatureArray, ndarray or RaggedTokens
+        A FeatureArray, which is not read yet, if all are in the store.
+    """
+    if not rows:
+        return store.features(spec, keys)
+    stored = {key: i for i, key in enumerate(dict.fromkeys(key for key in keys if key not in rows))}
+    found = store.features(spec, list(stored)) if stored else ()
+    if isinstance(store, RaggedStore):
+        parts = [rows[key] if key in rows else found[stored[key]] for key in keys]
+        values = np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
+        return RaggedTokens(values, [part.shape[:2] for part in parts])
+    one = next(iter(rows.values()))
+    features = np.empty((len(keys), *one.shape), one.dtype)
+    in_store = [i for i, key in enumerate(keys) if key in stored]
+    if in_store:
+        features[in_store] = np.asarray(found)[[stored[keys[i]] for i in in_store]]
+    for i, key in enumerate(keys):
+        if key in rows:
+            features[i] = rows[key]
+    return features
+
+
+def _shape(features: Any) -> tuple[int, ...]:
+    """What all images have in common."""
+    shape: tuple[int, ...] = features.shape[2:] if isinstance(features, RaggedTokens) else features.shape[1:]
+    return shape
+
+
+def check_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Raise an error if images have features of different shapes, which no array can hold."""
+    if shape != expected:
+        raise ValueError(
+            f"these images have features of different shapes, {expected} and {shape}: choose output='mean', 'cls' or "
+            "'pooled', or extract images of each size apart."
+        )
