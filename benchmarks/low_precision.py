@@ -29,7 +29,7 @@ from torch.nn import functional as F
 import frofa
 from frofa.backbones.backbone import Backbone, Request, load_backbone
 from frofa.backbones.precision import Int8Linear, with_layers
-from frofa.doctor.cost import images_per_second
+from frofa.doctor.checks.cost import images_per_second
 
 Record = dict[str, Any]
 MODELS = {"B/16": "vit_base_patch16_224", "So400m/14": "vit_so400m_patch14_siglip_224"}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from frofa.extraction.many import extract_many
     from frofa.images.reading import list_images, load_image_folder
     from frofa.images.sources import load_images
-    from frofa.persistence import load, save
+    from frofa.persistence.saving import load, save
     from frofa.pretrained import PretrainedHead
     from frofa.store import FeatureStore
 
@@ -39,12 +39,12 @@ _HOME = {
     "disjoint_shots": "frofa.evaluation",
     "extract_many": "frofa.extraction.many",
     "list_images": "frofa.images.reading",
-    "load": "frofa.persistence",
+    "load": "frofa.persistence.saving",
     "load_image_folder": "frofa.images.reading",
     "load_images": "frofa.images.sources",
     "mean_interval": "frofa.evaluation",
     "sample_shots": "frofa.evaluation",
-    "save": "frofa.persistence",
+    "save": "frofa.persistence.saving",
 }
 
 __all__ = [

@@ -5,8 +5,8 @@ from math import log2
 
 import numpy as np
 
+from frofa.study.reporting.summary import FAMILIES, is_sequence
 from frofa.study.results import NONE, Candidate, Result
-from frofa.study.summary import FAMILIES, is_sequence
 
 LEVELS = [round(0.1 * i, 1) for i in range(1, 11)]
 BASELINES = [

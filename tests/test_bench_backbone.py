@@ -10,7 +10,8 @@ import torch
 
 from frofa import FrozenFeatureExtractor, load_image_folder
 from frofa.cli import main
-from frofa.doctor import bench, cost
+from frofa.doctor import precisions as bench
+from frofa.doctor.checks import cost
 
 
 @pytest.fixture(autouse=True)

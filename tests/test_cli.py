@@ -130,8 +130,8 @@ def test_a_gpu_on_a_machine_without_one_is_wrong_usage(
     platform: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr("frofa.cli._options.DRIVERS", {"linux": "libabsent.so.1"})
-    monkeypatch.setattr("frofa.cli._options.AMD", Path("absent"))
+    monkeypatch.setattr("frofa.cli.options.DRIVERS", {"linux": "libabsent.so.1"})
+    monkeypatch.setattr("frofa.cli.options.AMD", Path("absent"))
     with pytest.raises(SystemExit) as stop:
         main(["extract", "flowers", "--device", "cuda:1"])
     assert stop.value.code == 2

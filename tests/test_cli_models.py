@@ -215,7 +215,7 @@ def test_evaluation_of_one_class_and_of_none(images: Path, model: str, capsys: p
 
 
 def test_many_classes_have_their_most_common_confusions() -> None:
-    from frofa.cli._evaluation import evaluation_lines, evaluation_of
+    from frofa.cli.evaluation import evaluation_lines, evaluation_of
 
     classes = np.array([f"class {number:02d}" for number in range(30)])
     y = np.repeat(classes, 3)

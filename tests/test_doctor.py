@@ -25,7 +25,8 @@ from frofa.backbones.checkpoints.embedded import embedded_models
 from frofa.backbones.navit.backbone import NativeBackbone
 from frofa.backbones.preprocessing import Preprocessing
 from frofa.cli import main
-from frofa.doctor import Finding, cost, write_golden
+from frofa.doctor import Finding, write_golden
+from frofa.doctor.checks import cost
 from frofa.exceptions import ExtractorCheckError
 
 EMBEDDED = "frofa/vit_tiny_tin200"

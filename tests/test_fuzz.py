@@ -36,7 +36,7 @@ from frofa.estimators import (
 )
 from frofa.estimators.searching.checkpoint import _line
 from frofa.exceptions import ImageReadError, SavedFileError, StoreError
-from frofa.persistence import _digest
+from frofa.persistence.saving import _digest
 from frofa.store.disk.format import seal
 
 RNG = np.random.default_rng(0)

@@ -128,7 +128,7 @@ def test_files_of_the_first_version_are_read() -> None:
 
 def forge(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], object]) -> None:
     """Save a fitted head, with a description or arrays that are changed, and the right digest."""
-    from frofa.persistence import _digest
+    from frofa.persistence.saving import _digest
 
     frofa.save(PrototypeClassifier().fit(TOKENS, LABELS), path)
     data, arrays = path.read_bytes(), load_file(path)

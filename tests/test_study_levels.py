@@ -4,9 +4,9 @@ from dataclasses import replace
 import pytest
 from study_helpers import BASELINES, BRIGHTNESS, HUMP, PLATEAU, study
 
-from frofa.study.levels import hump, level_curve, plateau, pooled_levels
+from frofa.study.reporting.levels import hump, level_curve, plateau, pooled_levels
+from frofa.study.reporting.summary import by_backbone, by_cell
 from frofa.study.results import Candidate
-from frofa.study.summary import by_backbone, by_cell
 
 
 def test_level_curve_starts_at_the_default_head() -> None:

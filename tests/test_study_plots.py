@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from study_helpers import BASELINES, study
 
-from frofa.study.plots import StudyDisplay, write_figures
+from frofa.study.reporting.plots import StudyDisplay, write_figures
 
 
 def test_figures_show_the_planted_numbers() -> None:

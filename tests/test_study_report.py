@@ -10,12 +10,12 @@ import pytest
 from study_helpers import BASELINES, BRIGHTNESS, EVERYTHING, PROBES_WITH_FROFA, SEQUENCES, SINGLES, Effect, study
 
 from frofa.evaluation import Interval, mean_interval
-from frofa.study.answers import answers, describe, in_markdown, signed
-from frofa.study.plots import write_figures
-from frofa.study.report import write_report
+from frofa.study.reporting.answers import answers, describe, in_markdown, signed
+from frofa.study.reporting.plots import write_figures
+from frofa.study.reporting.report import write_report
+from frofa.study.reporting.summary import by_cell
+from frofa.study.reporting.tables import change_text, p_text, table
 from frofa.study.results import NONE, Candidate, Result
-from frofa.study.summary import by_cell
-from frofa.study.tables import change_text, p_text, table
 
 WITH_CLS = [Candidate("MAP+cls"), Candidate("MAP+cls", "brightness", "c2", 0.5)]
 SECTIONS = [

@@ -7,8 +7,7 @@ from scipy import stats
 from study_helpers import BASELINES, BRIGHTNESS, EVERYTHING, PLATEAU, SINGLES, like_the_paper, study
 
 from frofa import mean_interval
-from frofa.study.results import NONE, Candidate, Result
-from frofa.study.summary import (
+from frofa.study.reporting.summary import (
     METHODS,
     Cell,
     Scores,
@@ -26,6 +25,7 @@ from frofa.study.summary import (
     sequence,
     single,
 )
+from frofa.study.results import NONE, Candidate, Result
 
 
 def scores(candidate: Candidate, validation: list[float], test: list[float] | None = None) -> Scores:

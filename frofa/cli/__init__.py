@@ -8,8 +8,8 @@ from pathlib import Path
 
 from frofa._version import __version__
 from frofa.cli import bench_backbone, convert, demo, doctor, evaluate, extract, fit, models, predict, store, study
-from frofa.cli._console import complain, console, fail, warn
-from frofa.cli._options import EPILOG, EXIT_ERROR, EXIT_INTERRUPTED
+from frofa.cli.console import complain, console, fail, warn
+from frofa.cli.options import EPILOG, EXIT_ERROR, EXIT_INTERRUPTED
 from frofa.exceptions import FrofaError
 from frofa.utils.files import expand_home
 from frofa.utils.progress import Mode, progress_mode

@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from frofa.cli._console import say
-from frofa.cli._options import EXIT_ERROR, EXIT_SKIPPED, Commands, add_device_option, add_message_options, positive
-from frofa.cli._skipped import add_skipped_option, check_skipped, report_skipped
+from frofa.cli.console import say
+from frofa.cli.options import EXIT_ERROR, EXIT_SKIPPED, Commands, add_device_option, add_message_options, positive
+from frofa.cli.skipped import add_skipped_option, check_skipped, report_skipped
 from frofa.utils.progress import progress_bar
 
 
@@ -45,7 +45,7 @@ def _run(args: argparse.Namespace) -> int:
     refuse_unavailable(args.model)
     paths, labels, skipped = _readable(args.images)
     from frofa.compute.devices import resolve_device
-    from frofa.doctor.bench import compare_sides, sides_for, table
+    from frofa.doctor.precisions import compare_sides, sides_for, table
     from frofa.extraction.extractor import FrozenFeatureExtractor
 
     extractor = FrozenFeatureExtractor(

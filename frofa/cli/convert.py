@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from frofa.cli._console import say
-from frofa.cli._options import Commands, add_message_options, check_in
+from frofa.cli.console import say
+from frofa.cli.options import Commands, add_message_options, check_in
 
 
 def add(commands: Commands) -> None:

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from frofa.cli._console import fail, say
-from frofa.cli._options import (
+from frofa.cli.console import fail, say
+from frofa.cli.options import (
     EXIT_ERROR,
     Commands,
     add_device_option,

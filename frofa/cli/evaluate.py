@@ -5,12 +5,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from frofa.cli._console import emit, note, say, warn
-from frofa.cli._evaluation import evaluation_lines, evaluation_of
-from frofa.cli._model import Predictions, add_model_options, check_model, load_model, predict
-from frofa.cli._options import EPILOG, EXIT_SKIPPED, Commands, check_out, shorten
-from frofa.cli._skipped import add_skipped_option, check_skipped, report_skipped
-from frofa.cli._sources import LabelledImages, load_labelled_sources
+from frofa.cli.console import emit, note, say, warn
+from frofa.cli.evaluation import evaluation_lines, evaluation_of
+from frofa.cli.model import Predictions, add_model_options, check_model, load_model, predict
+from frofa.cli.options import EPILOG, EXIT_SKIPPED, Commands, check_out, shorten
+from frofa.cli.skipped import add_skipped_option, check_skipped, report_skipped
+from frofa.cli.sources import LabelledImages, load_labelled_sources
 
 
 def add(commands: Commands) -> None:

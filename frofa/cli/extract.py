@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frofa.cli._console import fail, say
-from frofa.cli._features import extract, make_extractor
-from frofa.cli._options import (
+from frofa.cli.console import fail, say
+from frofa.cli.features import extract, make_extractor
+from frofa.cli.options import (
     EPILOG,
     EXIT_ERROR,
     EXIT_SKIPPED,
@@ -16,8 +16,8 @@ from frofa.cli._options import (
     check_out,
     shorten,
 )
-from frofa.cli._skipped import add_skipped_option, check_skipped, report_skipped
-from frofa.cli._sources import add_source_options, load_sources
+from frofa.cli.skipped import add_skipped_option, check_skipped, report_skipped
+from frofa.cli.sources import add_source_options, load_sources
 
 if TYPE_CHECKING:
     from frofa.extraction.extractor import FrozenFeatureExtractor

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frofa.cli._console import note, say, warn
-from frofa.cli._features import extract, make_extractor
-from frofa.cli._options import (
+from frofa.cli.console import note, say, warn
+from frofa.cli.features import extract, make_extractor
+from frofa.cli.options import (
     EPILOG,
     EXIT_SKIPPED,
     Commands,
@@ -20,8 +20,8 @@ from frofa.cli._options import (
     shorten,
     whole,
 )
-from frofa.cli._skipped import add_skipped_option, check_skipped, report_skipped
-from frofa.cli._sources import LabelledImages, add_source_options, load_labelled_sources
+from frofa.cli.skipped import add_skipped_option, check_skipped, report_skipped
+from frofa.cli.sources import LabelledImages, add_source_options, load_labelled_sources
 
 if TYPE_CHECKING:
     from frofa.exceptions import ImageReadError
@@ -165,7 +165,7 @@ def _rarest(y: Any) -> Any:
 def _save(path: Path, extractor: "FrozenFeatureExtractor", head: Any) -> None:
     from sklearn.pipeline import Pipeline
 
-    from frofa.persistence import save
+    from frofa.persistence.saving import save
 
     model = Pipeline([("extract", extractor), ("head", head)])
     model.set_params(**{name: False for name in model.get_params() if name.endswith("__verbose")})

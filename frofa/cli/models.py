@@ -2,8 +2,8 @@
 
 import argparse
 
-from frofa.cli._console import emit
-from frofa.cli._options import Commands, add_message_options
+from frofa.cli.console import emit
+from frofa.cli.options import Commands, add_message_options
 
 OTHERS = (
     "\nOthers:",

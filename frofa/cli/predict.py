@@ -4,11 +4,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frofa.cli._console import KEEP_BYTES, complain, emit_data, say
-from frofa.cli._model import Predictions, add_model_options, check_model, load_model, predict
-from frofa.cli._options import EPILOG, EXIT_SKIPPED, Commands, check_out
-from frofa.cli._skipped import report_skipped
-from frofa.cli._sources import load_sources
+from frofa.cli.console import KEEP_BYTES, complain, emit_data, say
+from frofa.cli.model import Predictions, add_model_options, check_model, load_model, predict
+from frofa.cli.options import EPILOG, EXIT_SKIPPED, Commands, check_out
+from frofa.cli.skipped import report_skipped
+from frofa.cli.sources import load_sources
 
 if TYPE_CHECKING:
     from frofa.images.sources import ImageSet

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from frofa.cli._console import emit, say
-from frofa.cli._options import EXIT_ERROR, Commands, add_message_options
+from frofa.cli.console import emit, say
+from frofa.cli.options import EXIT_ERROR, Commands, add_message_options
 from frofa.cli.store_files import add_export, add_import, choose_spec, open_store
 
 if TYPE_CHECKING:

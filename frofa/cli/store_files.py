@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from frofa.cli._console import say
-from frofa.cli._options import check_in, check_out
+from frofa.cli.console import say
+from frofa.cli.options import check_in, check_out
 
 if TYPE_CHECKING:
     from frofa.store import FeatureSpec, FeatureStore

@@ -4,8 +4,8 @@ import argparse
 import shlex
 from pathlib import Path
 
-from frofa.cli._console import say
-from frofa.cli._options import EXIT_SKIPPED, Commands, add_device_option, add_message_options, check_in, jobs, positive
+from frofa.cli.console import say
+from frofa.cli.options import EXIT_SKIPPED, Commands, add_device_option, add_message_options, check_in, jobs, positive
 
 
 def add(commands: Commands) -> None:

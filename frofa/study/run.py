@@ -13,10 +13,10 @@ from frofa.compute.devices import resolve_device
 from frofa.study.data import StudyData, load_study_data
 from frofa.study.fit import fit_maps, fit_probes
 from frofa.study.plan import NAMES
-from frofa.study.plots import write_figures
-from frofa.study.report import write_report
+from frofa.study.reporting.plots import write_figures
+from frofa.study.reporting.report import write_report
+from frofa.study.reporting.summary import MIN_PAIRS
 from frofa.study.results import Result, read_results
-from frofa.study.summary import MIN_PAIRS
 from frofa.utils.files import write_atomically
 
 

@@ -8,9 +8,9 @@ import torch
 from sklearn.base import clone
 from torch import Tensor, nn
 
-from frofa.doctor.cost import SECONDS, SIZES, images_per_second
+from frofa.doctor.checks.cost import SECONDS, SIZES, images_per_second
+from frofa.doctor.checks.sensitivity import MOST_BATCH
 from frofa.doctor.finding import Outcome, failed, ok, skipped
-from frofa.doctor.sensitivity import MOST_BATCH
 from frofa.doctor.subject import Subject, relative_difference
 from frofa.encoders.backbone import CustomBackbone
 from frofa.encoders.samples import as_samples

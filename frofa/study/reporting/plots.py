@@ -9,9 +9,8 @@ import numpy as np
 from PIL import Image
 
 from frofa.images.reading import open_image
-from frofa.study.levels import pooled_levels
-from frofa.study.results import Result
-from frofa.study.summary import (
+from frofa.study.reporting.levels import pooled_levels
+from frofa.study.reporting.summary import (
     METHODS,
     VARIANTS,
     Change,
@@ -22,6 +21,7 @@ from frofa.study.summary import (
     of_augmentation,
     pooled,
 )
+from frofa.study.results import Result
 from frofa.utils.files import write_atomically
 from frofa.utils.optional import require
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from frofa.evaluation import Interval
-from frofa.study.answers import describe, signed
-from frofa.study.levels import pooled_levels
-from frofa.study.summary import (
+from frofa.study.reporting.answers import describe, signed
+from frofa.study.reporting.levels import pooled_levels
+from frofa.study.reporting.summary import (
     FAMILIES,
     METHODS,
     PROBES,

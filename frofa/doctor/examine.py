@@ -9,7 +9,7 @@ from sklearn.base import clone
 
 from frofa.backbones.backbone import Backbone
 from frofa.backbones.navit.backbone import NativeBackbone
-from frofa.doctor import cost, custom, golden, native, outputs, pooled, preprocessing, sensitivity, weights
+from frofa.doctor.checks import cost, custom, golden, native, outputs, pooled, preprocessing, sensitivity, weights
 from frofa.doctor.finding import Finding, Outcome
 from frofa.doctor.subject import Subject, reference_images, some
 from frofa.encoders.backbone import CustomBackbone, describe

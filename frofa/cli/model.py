@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from frofa.cli._options import add_message_options, add_speed_options
-from frofa.cli._sources import add_source_options
+from frofa.cli.options import add_message_options, add_speed_options
+from frofa.cli.sources import add_source_options
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -64,7 +64,7 @@ def load_model(args: argparse.Namespace) -> Any:
     from sklearn.pipeline import Pipeline
 
     from frofa.extraction.extractor import FrozenFeatureExtractor
-    from frofa.persistence import load
+    from frofa.persistence.saving import load
 
     model = load(args.model, device=args.device)
     if not isinstance(model, Pipeline) or not isinstance(model[0], FrozenFeatureExtractor):

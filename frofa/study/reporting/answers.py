@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from frofa.evaluation import Interval
-from frofa.study.levels import Shape, hump, plateau
-from frofa.study.results import NONE, Candidate
-from frofa.study.summary import (
+from frofa.study.reporting.levels import Shape, hump, plateau
+from frofa.study.reporting.summary import (
     FAMILIES,
     METHODS,
     BySeed,
@@ -27,6 +26,7 @@ from frofa.study.summary import (
     sequence,
     single,
 )
+from frofa.study.results import NONE, Candidate
 
 
 class Case(NamedTuple):

@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from frofa.cli._console import note
-from frofa.cli._options import no_images, positive
+from frofa.cli.console import note
+from frofa.cli.options import no_images, positive
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -5,7 +5,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from frofa.study.summary import METHODS, Change, Scores, Sets, Verdict, chosen, compare, minus, of_augmentation
+from frofa.study.reporting.summary import (
+    METHODS,
+    Change,
+    Scores,
+    Sets,
+    Verdict,
+    chosen,
+    compare,
+    minus,
+    of_augmentation,
+)
 
 
 class LevelPoint(NamedTuple):

@@ -11,10 +11,10 @@ import sklearn
 from safetensors.numpy import load as from_safetensors
 from safetensors.numpy import save as to_safetensors
 
-from frofa._saved_encoder import put_encoder
-from frofa._saved_values import Arrays, Reader, encode
 from frofa._version import __version__
 from frofa.exceptions import SavedFileError
+from frofa.persistence.encoders import put_encoder
+from frofa.persistence.values import Arrays, Reader, encode
 from frofa.utils.files import expand_home, write_atomically
 from frofa.utils.json import Fail, check_fields, parse_json
 

@@ -10,9 +10,9 @@ from PIL import Image
 
 from frofa.backbones.navit.backbone import NativeBackbone
 from frofa.decoding.patches import grids_of
+from frofa.doctor.checks.weights import model_folder
 from frofa.doctor.finding import Outcome, failed, note, ok, skipped
 from frofa.doctor.subject import Subject, pixels_of, reference_images
-from frofa.doctor.weights import model_folder
 from frofa.images.reading import decode, open_image
 
 FIELDS = ("mean", "std", "interpolation", "crop_pct", "crop_mode", "input_size")

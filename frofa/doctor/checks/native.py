@@ -12,9 +12,9 @@ from torch import Tensor
 from frofa.backbones.navit.backbone import NativeBackbone
 from frofa.backbones.navit.positions import is_naflex
 from frofa.decoding.patches import NativeGeometry, grids_of
+from frofa.doctor.checks.outputs import MOST
+from frofa.doctor.checks.sensitivity import MOST_BATCH
 from frofa.doctor.finding import Outcome, failed, ok, skipped
-from frofa.doctor.outputs import MOST
-from frofa.doctor.sensitivity import MOST_BATCH
 from frofa.doctor.subject import Subject, features_of, relative_difference
 from frofa.images.reading import content, decode
 

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection._search import BaseSearchCV
 
-from frofa._saved_encoder import AbsentEncoder, saved_model
-from frofa._saved_types import SavedType, name_of, saved_functions, saved_type, sklearn_names
-from frofa._saved_use import try_out
 from frofa.compute.devices import resolve_device
 from frofa.exceptions import SavedFileError
+from frofa.persistence.encoders import AbsentEncoder, saved_model
+from frofa.persistence.trying import try_out
+from frofa.persistence.types import SavedType, name_of, saved_functions, saved_type, sklearn_names
 from frofa.store import FeatureStore
 from frofa.utils.files import expand_home
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from frofa.cli._console import KEEP_BYTES, warn
-from frofa.cli._options import check_out
+from frofa.cli.console import KEEP_BYTES, warn
+from frofa.cli.options import check_out
 
 if TYPE_CHECKING:
     from frofa.exceptions import ImageReadError

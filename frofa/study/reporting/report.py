@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from frofa.study import tables as tables
-from frofa.study.answers import answers, in_markdown
+from frofa.study.reporting import tables
+from frofa.study.reporting.answers import answers, in_markdown
+from frofa.study.reporting.summary import METHODS, PROBES, Cell, Scores, by_cell
 from frofa.study.results import Result
-from frofa.study.summary import METHODS, PROBES, Cell, Scores, by_cell
 from frofa.utils.files import write_atomically
 
 PROTOCOL = """\

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from sklearn.base import clone
 
-from frofa.doctor.cost import forward_rate
+from frofa.doctor.checks.cost import forward_rate
 from frofa.doctor.subject import pixels_of, some
 from frofa.estimators import RidgeProbeClassifier
 from frofa.evaluation import sample_shots

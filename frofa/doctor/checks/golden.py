@@ -12,10 +12,10 @@ import torch
 
 from frofa.backbones.backbone import Backbone, load_backbone
 from frofa.backbones.checkpoints.embedded import embedded_models
+from frofa.doctor.checks.preprocessing import FIELDS, different
+from frofa.doctor.checks.weights import model_folder
 from frofa.doctor.finding import Outcome, failed, ok, skipped
-from frofa.doctor.preprocessing import FIELDS, different
 from frofa.doctor.subject import Subject, features_of, pixels_of, reference_images, relative_difference
-from frofa.doctor.weights import model_folder
 from frofa.utils.files import expand_home, write_atomically
 
 FILE = "golden.npz"
