@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import frofa
-from frofa.backbones.soft_moe import SoftMoE
+from frofa.soft_moe import SoftMoE
 
 SPARSE, DENSE, TWIN = "soft_moe_vit_small_patch16", "vit_small_patch16_224", "soft_moe_vit_small_patch16, no experts"
 WARM_UP, SECONDS = 2, 0.5

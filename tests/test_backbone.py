@@ -1,4 +1,4 @@
-"""frofa.backbones.backbone: loaded once a process, frozen, known by its weights; or an error that says what would work."""
+"""frofa.backbones: loaded once a process, frozen, known by its weights; or an error that says what would work."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""frofa.extraction.engine, _pipeline and _batches: memory that runs out, other shapes, bounds, and what a run reports."""
+"""frofa.extraction: memory that runs out, other shapes, bounds, and what a run reports."""
 
 import threading
 import warnings

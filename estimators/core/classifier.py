@@ -92,8 +92,8 @@ class CheckedData(NamedTuple):
 class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
     """Base of the heads: 2-D features (n, C) or tokens (n, N, C), as arrays, tensors or data frames; or RaggedTokens.
 
-    Tokens may be lazy (`frofa.estimators.tokens.lazy`), as those of a `FeatureStore` are: they are read in parts, here to be
-    checked, and then by whoever works on them.
+    Tokens may be lazy (`frofa.estimators.tokens.lazy`), as those of a `FeatureStore` are: they are read in parts,
+    here to be checked, and then by whoever works on them.
 
     A subclass says in `_dtype` what it computes in and implements `_fit` and `_scores`. It may turn its input into what
     is augmented in `_tokens`, and that into what it works on in `_prepare`.

@@ -83,7 +83,7 @@ class SoftMoE(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from frofa.backbones.soft_moe import SoftMoE
+    >>> from frofa.soft_moe import SoftMoE
     >>> with torch.random.fork_rng():  # as all layers of torch, it draws its weights from the global generator
     ...     layer = SoftMoE(16, 32, num_experts=4)
     >>> layer(torch.zeros(2, 9, 16)).shape

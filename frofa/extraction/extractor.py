@@ -217,7 +217,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         ----------
         X : list or column of paths, list of PIL images, uint8 array (n, H, W, 3), or ImageSet
             Files and PIL images are turned upright by their EXIF orientation; every mode becomes RGB, by the rules of
-            `frofa.images.reading.to_rgb`. For a custom encoder: an array (n, ...), a list of arrays, or of paths where the
+            `frofa.images.to_rgb`. For a custom encoder: an array (n, ...), a list of arrays, or of paths where the
             encoder has a `load`.
 
         Returns

@@ -16,7 +16,7 @@ def _sources() -> str:
     timm = find_spec("timm")
     assert timm is not None
     assert timm.origin is not None
-    files = [*sorted((Path(timm.origin).parent / "models").glob("*.py")), Path(__file__).parent / "soft_moe.py"]
+    files = [*sorted((Path(timm.origin).parent / "models").glob("*.py")), Path(__file__).parents[1] / "soft_moe.py"]
     return "\n".join(file.read_text("utf-8") for file in files)
 
 
