@@ -119,7 +119,7 @@ def test_every_changed_byte_is_refused(tmp_path: Path) -> None:
 
 
 def test_files_of_the_first_version_are_read() -> None:
-    loaded = frofa.load(Path(__file__).parent / "data" / "frofa-0.1.0.frofa")
+    loaded = frofa.load(Path(__file__).parents[1] / "data" / "frofa-0.1.0.frofa")
     X = (np.arange(24).reshape(6, 4) % 7).astype(np.float32)
     assert loaded.predict(X).tolist() == ["ant", "bee", "ant", "ant", "bee", "cow"]
     np.testing.assert_allclose(loaded.predict_proba(X)[0], [0.6786945265969824, 0.0871291406088, 0.23417633279420336])

@@ -16,7 +16,7 @@ from frofa import FeatureStore, FrozenFeatureExtractor
 from frofa.images.reading import content
 from frofa.store import FeatureSpec
 
-DOCS = Path(__file__).resolve().parents[1] / "docs" / "store.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "store.md"
 CHANGES = {
     "weights": "other",
     "architecture": "other",
