@@ -4,7 +4,7 @@ Work: 4,096 images with the sizes of a folder of photographs, over and over, und
 pass alone, on patches that are on the device (random numbers, the same for each pass), to the model's own pooled vector
 of each image; bfloat16 autocast, random weights. Widths B/16 and So400m/16 of SigLIP2. Three ways:
 
-- packed: first-fit decreasing into sequences, attention within each image (`frofa.backbones.navit`); its time includes packing.
+- packed: first-fit decreasing into sequences, attention within each image (`frofa.backbones.navit`); with its packing.
 - padded: timm's `NaFlexVit`, each image padded to the budget; also with its smaller, key-only mask, if it has one.
 - dense: timm's `VisionTransformer` of the same width, square images of as many tokens as the budget.
 

@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 
 from frofa.compute.cuda_graphs import CAPTURES
 from frofa.compute.devices import keep_freed_memory
+from frofa.compute.memory import is_out_of_memory
 from frofa.estimators.models.map_gradients import MapModel
 from frofa.estimators.models.map_head import init_map_head
 from frofa.estimators.tokens.batches import layout_of
@@ -153,17 +154,12 @@ class _Work:
             self.results[chunk[0]] = failure
             return 1, []
         half = -(-len(chunk) // 2)
-        if out_of_memory(failure):
+        if is_out_of_memory(failure):
             self.limit = min(self.limit, half)
             gc.collect()  # a recorded step and what it belongs to refer to each other
             if self.tokens.device.type == "cuda":
                 CAPTURES.empty_cache()
         return 0, _split(chunk, half)
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether memory, of the device or of the host, was too small."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "not enough memory" in str(error)
 
 
 def free_memory(device: torch.device) -> int:

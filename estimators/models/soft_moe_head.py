@@ -13,22 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from frofa.compute.experts import batched_linear, unit_norm
 from frofa.estimators.models.map_head import LAYER_NORM_EPS, linear
 from frofa.estimators.training.gradient import Gradient
 from frofa.estimators.training.loop import Step
 from frofa.estimators.training.parameters import Heads
-
-UNIT_EPS = 1e-6
-
-
-def unit_norm(x: Tensor, dim: int) -> Tensor:
-    """Vectors of norm one along a dimension (vmoe, ``projects/soft_moe/router.py: normalize``)."""
-    return x * torch.rsqrt(x.square().sum(dim, keepdim=True) + UNIT_EPS)
-
-
-def batched_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Linear layers (B, outputs, inputs), each on its own rows: (B, rows, inputs) to (B, rows, outputs)."""
-    return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
 
 
 def init_soft_moe_head(channels: int, n_classes: int, shape: "SoftMoEModel", generator: Generator) -> dict[str, Tensor]:

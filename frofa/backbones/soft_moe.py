@@ -14,7 +14,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
-from frofa.estimators.models.soft_moe_head import batched_linear, unit_norm
+from frofa.compute.experts import batched_linear, unit_norm
 
 __all__ = ["ExpertLinear", "SoftMoE", "SoftMoEVisionTransformer"]  # timm adds the names that are registered
 

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from frofa.backbones.backbone import Backbone, Output, Request
 from frofa.backbones.preprocessing import Preprocessing
+from frofa.compute.memory import is_out_of_memory
 from frofa.encoders.ready import Encoder, canonical
 from frofa.encoders.registered import registered_encoder
 from frofa.encoders.samples import is_array
 from frofa.exceptions import EncoderCallError, EncoderError
-from frofa.extraction.engine import Computed, is_out_of_memory
+from frofa.extraction.engine import Computed
 
 if TYPE_CHECKING:
     from frofa.extraction.extractor import FrozenFeatureExtractor

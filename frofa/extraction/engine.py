@@ -12,6 +12,7 @@ from torch import Tensor
 
 from frofa.backbones.backbone import Backbone, Request
 from frofa.compute.cuda_graphs import CAPTURES
+from frofa.compute.memory import is_out_of_memory
 
 Computed: TypeAlias = npt.NDArray[Any] | Tensor
 """An array, or a tensor of bfloat16, which NumPy does not have."""
@@ -168,12 +169,6 @@ class Engine:
             there = torch.cat([there, there[-1:].expand(self.batch_size - n, *there.shape[1:])])
         features = self.backbone.extract(there, self.requests, self.precision, self.compiled)
         return [values[:n] for values in features]
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch says that memory, of the host or of a GPU, is used up."""
-    signs = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 
 
 CPU_PASS = 8

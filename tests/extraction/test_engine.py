@@ -17,7 +17,8 @@ from torchvision import transforms
 from frofa import FrozenFeatureExtractor
 from frofa.backbones.backbone import Backbone, Request, load_backbone
 from frofa.backbones.preprocessing import split
-from frofa.extraction.engine import Engine, automatic_batch_size, is_out_of_memory, largest_power_of_two
+from frofa.compute.memory import is_out_of_memory
+from frofa.extraction.engine import Engine, automatic_batch_size, largest_power_of_two
 from frofa.extraction.pipeline import IN_FLIGHT
 from frofa.extraction.run import Run
 from frofa.extraction.sinks import StoreSink

@@ -1,8 +1,9 @@
 """Runs a property on many generated examples: a fixed small number of them, or for as long as is asked for.
 
-``pytest tests/fuzzing/test_fuzz.py`` tries the same few examples of each target every time. With ``FROFA_FUZZ_MINUTES=60`` in
-the environment, an hour is divided among the targets that were selected, with other examples every time; each says how
-many it tried. An example that fails is printed as Python code: it belongs into a test of its own.
+``pytest tests/fuzzing/test_fuzz.py`` tries the same few examples of each target every time. With
+``FROFA_FUZZ_MINUTES=60`` in the environment, an hour is divided among the targets that were selected, with other
+examples every time; each says how many it tried. An example that fails is printed as Python code: it belongs into a
+test of its own.
 """
 
 import faulthandler
