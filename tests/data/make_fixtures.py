@@ -1,7 +1,7 @@
 """Writes ``before_packages/VERSION`` with the version of frofa that is imported; how the files there were made.
 
-They are of two versions from before frofa's modules became packages: ``0.1.0`` of the tagged release, ``0.2.0`` of the
-last commit with flat modules. Run from a checkout of one of these, in whose environment this is, too:
+They are of two versions from before frofa's modules became packages: ``0.1.0`` as it was finished (commit 3ab6bbb), and
+``0.2.0`` of the last commit with flat modules (57fc5a7). With a checkout of one of these, which is imported:
 
     PYTHONPATH=CHECKOUT python tests/data/make_fixtures.py
 
