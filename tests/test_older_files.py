@@ -18,9 +18,9 @@ from older_cases import FOLDER, SHARED, Anything, Pairs, cases, extractor, image
 import frofa
 from frofa import FeatureStore, augmentations, load_images
 from frofa.estimators import CheckpointError
-from frofa.estimators._batch_fit import fit_many
+from frofa.estimators.batched.jobs import fit_many
 
-FIT_MANY = "frofa.estimators._search_chunks.fit_many"
+FIT_MANY = "frofa.estimators.searching.chunks.fit_many"
 """What a search trains with."""
 VERSIONS = ("0.1.0", "0.2.0")
 SEARCHES = sorted((path.parent.name, path.stem) for path in FOLDER.glob("*/*.jsonl"))
