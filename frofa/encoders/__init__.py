@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from frofa.encoders.onnx import OnnxEncoder
-    from frofa.encoders.ready import Encoder, FunctionEncoder, TorchEncoder
+    from frofa.encoders.ready import Encoder, FunctionEncoder, ReadyEncoder, TorchEncoder, canonical
 
-__all__ = ["Encoder", "FunctionEncoder", "OnnxEncoder", "TorchEncoder"]
+__all__ = ["Encoder", "FunctionEncoder", "OnnxEncoder", "ReadyEncoder", "TorchEncoder", "canonical"]
 
 
 def __getattr__(name: str) -> Any:
