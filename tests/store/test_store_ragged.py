@@ -19,8 +19,7 @@ from frofa.exceptions import StoreError
 from frofa.extraction.sinks import StoreSink
 from frofa.images.reading import content
 from frofa.store import FeatureSpec
-from frofa.store.parts import PAGE, grid_spec, page_spec
-from frofa.store.ragged import RaggedStore
+from frofa.store.ragged import PAGE, RaggedStore, grid_spec, page_spec
 
 pytestmark = [pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")]
 N, CHANNELS = 10, 3
