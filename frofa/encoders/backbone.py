@@ -1,7 +1,6 @@
 """A custom encoder in the place of a backbone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
@@ -21,24 +20,35 @@ MOST = 64
 """Items of a batch where neither the user nor the encoder says how many."""
 
 
-@dataclass(frozen=True, eq=False)
 class CustomBackbone(Backbone):
     """An encoder, as a run sees a backbone.
 
-    Attributes
+    Parameters
     ----------
     encoder : Encoder
+        A checked one.
     """
-
-    encoder: Encoder = field(kw_only=True)
 
     is_custom = True
     unit = "item"
     decoder = "none"
 
-    def __post_init__(self) -> None:
-        """Items are prepared whole, in threads."""
-        object.__setattr__(self, "_preprocessing", Preprocessing(self._prepare))
+    def __init__(self, encoder: Encoder):
+        spec: Any = encoder.spec
+        name = describe(encoder)
+        module = encoder if isinstance(encoder, nn.Module) else getattr(encoder, "module", None)
+        # A digest of the spec takes the place of that of the weights.
+        digest = blake2b(canonical(spec, name).encode(), digest_size=20, person=b"frofa-encoder").hexdigest()
+        super().__init__(
+            name,
+            module if isinstance(module, nn.Module) else nn.Identity(),
+            {"encoder": spec if isinstance(spec, str) else dict(spec)},
+            digest,
+            "encoder",
+            torch.device(getattr(encoder, "device", "cpu")),
+            Preprocessing(self._prepare),  # items are prepared whole, in threads
+        )
+        self.encoder = encoder
 
     def _prepare(self, sample: Any) -> Tensor:
         """One item as the encoder gets it: what was read, after the encoder's own preprocessing."""
@@ -137,24 +147,3 @@ def _nans(features: Computed) -> dict[int, str]:
         int(row): f"{int(counts[row])} of its {wrong.shape[1]} features are NaN"
         for row in torch.nonzero(counts).flatten()
     }
-
-
-def custom_backbone(encoder: Encoder) -> CustomBackbone:
-    """A checked encoder in the place of a backbone."""
-    spec: Any = encoder.spec
-    name = describe(encoder)
-    module = encoder if isinstance(encoder, nn.Module) else getattr(encoder, "module", None)
-    return CustomBackbone(
-        name=name,
-        module=module if isinstance(module, nn.Module) else nn.Identity(),
-        weights_digest=_spec_digest(spec, name),
-        data_config={"encoder": spec if isinstance(spec, str) else dict(spec)},
-        architecture_digest="encoder",
-        device=torch.device(getattr(encoder, "device", "cpu")),
-        encoder=encoder,
-    )
-
-
-def _spec_digest(spec: Any, name: str) -> str:
-    """Digest of an encoder's spec, in the place of that of a backbone's weights."""
-    return blake2b(canonical(spec, name).encode(), digest_size=20, person=b"frofa-encoder").hexdigest()

@@ -23,7 +23,7 @@ FEW_IMAGES = 256
 """So many images are decoded by threads in the time that processes take to start."""
 OF_BACKBONES = (
     *("output", "layer", "norm", "image_size", "max_tokens", "background"),
-    *("device", "precision", "weights", "compile"),
+    *("device", "precision", "sparsity", "compile"),
 )
 """Parameters that say what to do with images and timm's models: a custom encoder decides by itself."""
 

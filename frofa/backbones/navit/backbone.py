@@ -1,7 +1,6 @@
 """A backbone over images at their own aspect ratio, several in one sequence."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
@@ -22,32 +21,47 @@ from frofa.decoding.patches import NativeGeometry, grids_of
 Grids = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)
 class NativeBackbone(Backbone):
     """A `Backbone` whose images keep their aspect ratio, under so many patches each.
 
-    Attributes
+    Parameters
     ----------
+    backbone : Backbone
+        The same model at a fixed image size.
     max_tokens : int
-    enlarge : bool
+        Patches of an image, at most.
+    enlarge : bool, default=True
+        Whether smaller images are enlarged to as many.
     """
 
-    max_tokens: int = 0
-    enlarge: bool = True
-
-    def __post_init__(self) -> None:
+    def __init__(self, backbone: Backbone, max_tokens: int, enlarge: bool = True):
         from timm.data.transforms import str_to_interp_mode
 
-        model = PackedModel(self.module, self.max_tokens)
-        interpolation = Image.Resampling[str_to_interp_mode(self.data_config["interpolation"]).value.upper()]
-        geometry = NativeGeometry(patch_size(self.module), self.max_tokens, int(interpolation), self.enlarge)
-        parts = [torch.tensor(self.data_config[name], dtype=torch.float32) for name in ("mean", "std")]
-        # It stands where the geometry of a fixed size does: both have a shape and turn an image into pixels.
-        found = Preprocessing(self._whole, cast(Any, geometry), *(part.view(-1, 1, 1) for part in parts))
-        object.__setattr__(self, "_model", model)
-        object.__setattr__(self, "_preprocessing", found)
-        places = geometry.shape[1] // 3
-        object.__setattr__(self, "_scaling", [part.repeat(places).to(self.device) for part in parts])
+        module, fixed = backbone.module, backbone.data_config
+        patch = patch_size(module)
+        interpolation = Image.Resampling[str_to_interp_mode(fixed["interpolation"]).value.upper()]
+        geometry = NativeGeometry(patch, max_tokens, int(interpolation), enlarge)
+        mean, std = (torch.tensor(fixed[name], dtype=torch.float32) for name in ("mean", "std"))
+        super().__init__(
+            backbone.name,
+            module,
+            {
+                "max_tokens": max_tokens,
+                "enlarge": enlarge,
+                "patch_size": list(patch),
+                **{name: fixed[name] for name in ("interpolation", "mean", "std")},
+            },
+            backbone.weights_digest,
+            backbone.architecture_digest,
+            backbone.device,
+            # It stands where the geometry of a fixed size does: both have a shape and turn an image into pixels.
+            Preprocessing(self._whole, cast(Any, geometry), mean.view(-1, 1, 1), std.view(-1, 1, 1)),
+            layout=backbone.layout,
+        )
+        self.max_tokens, self.enlarge = max_tokens, enlarge
+        self._model = PackedModel(module, max_tokens)
+        # Of a patch's values, channels last: (P * P * 3,).
+        self._scaling = [part.repeat(geometry.shape[1] // 3).to(self.device) for part in (mean, std)]
 
     def resolve_layer(self, output: Output, layer: int | None, norm: bool) -> int | None:
         """As `Backbone.resolve_layer`."""
@@ -90,7 +104,7 @@ class NativeBackbone(Backbone):
         packs = first_fit_decreasing(sizes.tolist(), capacity)
         if self.device.type == "cpu":
             packs = [[image] for image in range(len(sizes))]
-        with torch.inference_mode(), self._precision(precision):
+        with torch.inference_mode(), self._autocast(precision):
             passes = [self._pass(rows, grids, pack, requests, compiled) for pack in packs]
         found = [torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*passes, strict=True)]
         order = np.concatenate([np.asarray(pack) for pack in packs])
@@ -109,13 +123,12 @@ class NativeBackbone(Backbone):
         n_places = rows.shape[1]
         places = np.concatenate([image * n_places + 1 + np.arange(grids[image].prod()) for image in pack])
         patches = self.normalise(rows.flatten(0, 1)[torch.from_numpy(places).to(rows.device, non_blocking=True)])
-        model: PackedModel = self._model  # type: ignore[attr-defined]
         chosen = [(int(grids[image, 0]), int(grids[image, 1])) for image in pack]
-        return [values.float() for values in model(patches, chosen, requests, compiled=compiled)]
+        return [values.float() for values in self._model(patches, chosen, requests, compiled=compiled)]
 
     def normalise(self, patches: Tensor) -> Tensor:
         """Patches uint8 (T, P * P * 3) to float32, with the bits of timm's transform."""
-        mean, std = self._scaling  # type: ignore[attr-defined]
+        mean, std = self._scaling
         most = torch.full((), 255.0, device=patches.device)  # as in `Preprocessing.normalise`
         return patches.float().div_(most).sub_(mean).div_(std)
 
@@ -148,20 +161,4 @@ def native_backbone(backbone: Backbone, max_tokens: int, enlarge: bool = True) -
         check_supported(backbone.module)
     except ValueError as error:
         raise ValueError(f"{backbone.name}: {error}") from None
-    config = {
-        "max_tokens": max_tokens,
-        "enlarge": enlarge,
-        "patch_size": list(patch_size(backbone.module)),
-        **{name: backbone.data_config[name] for name in ("interpolation", "mean", "std")},
-    }
-    return NativeBackbone(
-        backbone.name,
-        backbone.module,
-        config,
-        backbone.weights_digest,
-        backbone.architecture_digest,
-        backbone.device,
-        layout=backbone.layout,
-        max_tokens=max_tokens,
-        enlarge=enlarge,
-    )
+    return NativeBackbone(backbone, max_tokens, enlarge)
