@@ -60,7 +60,7 @@ def _run(args: argparse.Namespace) -> int:
         check_out(args.write_golden, "--write-golden")
     for path in (*args.images, *([args.golden] if args.golden else ())):
         check_in(path, "file or directory")
-    from frofa.backbones.checkpoints.names import refuse_unavailable
+    from frofa.encoders.registered import refuse_unavailable
 
     refuse_unavailable(args.model)
     from frofa.doctor import examine, extractor_for, write_golden

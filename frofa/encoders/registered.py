@@ -1,10 +1,11 @@
-"""Encoders that other packages register, as entry points of the group ``frofa.encoders``."""
+"""Names of models that are encoders of other packages: entry points of the group ``frofa.encoders``."""
 
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from frofa.backbones.checkpoints.embedded import PREFIX
+from frofa.backbones.checkpoints.names import FOLDERS, ask_hub, timm_name
 from frofa.exceptions import ModelNotFoundError
 
 GROUP = "frofa.encoders"
@@ -15,9 +16,19 @@ def registered() -> list[EntryPoint]:
     return sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
 
 
-def is_registered(name: str) -> bool:
-    """Whether a package registers an encoder under a name; it is not imported."""
-    return any(point.name == name for point in registered())
+def refuse_unavailable(model: str) -> None:
+    """Raise for a model that certainly cannot be had here and now, which loading would find out seconds later.
+
+    Neither PyTorch nor an encoder is imported for it.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If the name is unknown, its folder is not there, or its weights are neither on this machine nor to be fetched.
+    """
+    name = timm_name(model)
+    if not name.startswith(FOLDERS) and all(point.name != name for point in registered()):
+        ask_hub(model, name)
 
 
 def registered_encoder(name: str) -> Any:
@@ -55,7 +66,7 @@ def naming_fault(point: EntryPoint) -> str | None:
 
 @lru_cache(maxsize=64)
 def _load(point: EntryPoint) -> Any:
-    from frofa.encoders.protocol import canonical, check_encoder
+    from frofa.encoders.protocol import canonical, check_encoder  # with PyTorch, which listing names need not wait for
 
     try:
         found = point.load()

@@ -8,7 +8,6 @@ from pathlib import Path
 from frofa.backbones.checkpoints.embedded import PREFIX, embedded_models
 from frofa.backbones.checkpoints.hub import Reachability, cached_models, may_be_cached
 from frofa.backbones.checkpoints.timm_names import may_be_known, pretrained_names
-from frofa.encoders.registered import is_registered
 from frofa.exceptions import ModelNotFoundError
 from frofa.utils.files import expand_home
 from frofa.utils.text import one_line
@@ -19,27 +18,13 @@ _MOST_CACHED = 5
 """Models of the hub's cache that a message names."""
 
 
-def refuse_unavailable(model: str) -> None:
-    """Raise for a name that certainly cannot be had here and now, which loading would find out seconds later.
-
-    Raises
-    ------
-    ModelNotFoundError
-        If the name is unknown, its folder is not there, or its weights are neither on this machine nor to be fetched.
-    """
-    name = timm_name(model)
-    if name.startswith(FOLDERS) or is_registered(name):
-        return
-    ask_hub(model, name)
-
-
 def ask_hub(model: str, name: str) -> Reachability:
     """Ask whether the hub can be reached; wait for that only where timm is not imported yet and nothing is cached.
 
     Raises
     ------
     ModelNotFoundError
-        As of `refuse_unavailable`.
+        If the name is unknown, or its weights are neither on this machine nor to be fetched.
     """
     if ":" not in name and not may_be_known(name):
         raise ModelNotFoundError(not_found(model, f"Unknown model ({name})"))

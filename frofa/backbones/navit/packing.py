@@ -52,8 +52,3 @@ def first_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int
         packs[first].append(item)
         room[first] -= sizes[item]
     return packs
-
-
-def waste(lengths: Sequence[int], packs: Sequence[Sequence[int]], capacity: int) -> float:
-    """Share of places in sequences that no item takes."""
-    return 1.0 - sum(lengths[item] for pack in packs for item in pack) / (capacity * len(packs))
