@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -243,26 +244,14 @@ class Backbone:
         return self._in_int8
 
     def with_linear_layers(self, what: str, make: Callable[[nn.Linear], nn.Module]) -> "Backbone":
-        """Return a backbone that shares all parameters with this one, but for the linear layers of its blocks.
+        """Return a backbone with other linear layers in its blocks, which shares all other parameters with this one.
 
-        Parameters
-        ----------
-        what : str
-            What they are for, for the error of a model that has none.
-        make : callable
-            From a linear layer to the one in its place.
+        An error of a model without such layers begins with `what`.
         """
-        return Backbone(
-            self.name,
-            with_linear_layers(self.name, self.module, what, make),
-            self.data_config,
-            self.weights_digest,
-            self.architecture_digest,
-            self.device,
-            self.preprocessing,
-            sparsity=self.sparsity,
-            layout=self.layout,
-        )
+        changed = copy(self)
+        changed.module = with_linear_layers(self.name, self.module, what, make)
+        changed._compiled, changed._block_faults, changed._in_int8 = {}, {}, None
+        return changed
 
 
 def is_convolutional(module: nn.Module) -> bool:

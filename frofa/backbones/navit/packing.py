@@ -14,19 +14,14 @@ def first_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int
     Parameters
     ----------
     lengths : sequence of int
-        Of each item, 1 or more.
+        Length of each item, 1 or more.
     capacity : int
-        Of a sequence.
+        Length of a sequence; a longer item is a ValueError.
 
     Returns
     -------
     list of list of int
         The items of each sequence, longest first.
-
-    Raises
-    ------
-    ValueError
-        If an item does not fit into a sequence.
 
     References
     ----------
