@@ -1,4 +1,4 @@
-"""A backbone's module with its weights, or an error that says which would work."""
+"""Loading of backbones, once a process: a model with its weights, or an error that says which would work."""
 
 import contextlib
 from collections.abc import Sequence
@@ -28,18 +28,7 @@ LOCAL_PREFIX = "local-dir:"
 
 
 def load_backbone(model: str, image_size: ImageSize, device: str, sparsity: Sparsity = None) -> Backbone:
-    """Load a backbone, or return the one this process has loaded already.
-
-    Parameters
-    ----------
-    model : str
-        As in `FrozenFeatureExtractor`.
-    image_size : int, (int, int) or None
-        Height and width in pixels; None for the checkpoint's own.
-    device : str
-        ``"auto"`` or a torch device.
-    sparsity : "2:4", float or None, default=None
-        As in `FrozenFeatureExtractor`.
+    """Load a backbone, or return the one this process has loaded already; parameters as in `FrozenFeatureExtractor`.
 
     Raises
     ------
@@ -115,6 +104,7 @@ def _check_size(model: str, module: nn.Module, size: tuple[int, int] | None, own
 
 
 def _height_width(image_size: ImageSize) -> tuple[int, int] | None:
+    """Check an image size, and return height and width."""
     if image_size is None:
         return None
     pair = (image_size, image_size) if isinstance(image_size, Integral) else tuple(image_size)  # type: ignore[arg-type]
@@ -124,6 +114,7 @@ def _height_width(image_size: ImageSize) -> tuple[int, int] | None:
 
 
 def _fingerprint(name: str) -> tuple[int, ...]:
+    """Times and sizes of the files of a folder."""
     if not name.startswith(FOLDERS):
         return ()
     files = sorted(Path(name.partition(":")[2]).iterdir())
@@ -133,12 +124,7 @@ def _fingerprint(name: str) -> tuple[int, ...]:
 def create_module(model: str, name: str) -> nn.Module:
     """Create a model and load its weights; the global random state is left alone.
 
-    Parameters
-    ----------
-    model : str
-        As the user gave it.
-    name : str
-        As timm takes it, or ``"hf-dir:PATH"``.
+    `model` is the name that the user gave, for errors; `name` what timm takes, or ``"hf-dir:PATH"``.
 
     Raises
     ------
@@ -169,7 +155,7 @@ def _check_finite(module: nn.Module, where: str) -> None:
 
 
 def _from_folder(folder: Path) -> nn.Module:
-    """A model in timm's folder format."""
+    """Load a model in timm's folder format."""
     from safetensors import safe_open
 
     config, weights = folder / "config.json", folder / "model.safetensors"

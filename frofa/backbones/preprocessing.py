@@ -31,7 +31,7 @@ class Preprocessing:
     std: Tensor | None = None
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Pixels uint8 (n, H, W, 3) to float32 (n, 3, H, W) on the same device, with the bits of timm's transform."""
+        """Normalise uint8 (n, H, W, 3) to float32 (n, 3, H, W), on its device and with the bits of timm's transform."""
         assert self.mean is not None and self.std is not None  # noqa: PT018 (both are there or none)
         mean, std = (part.to(pixels.device, non_blocking=True) for part in (self.mean, self.std))
         # On a GPU, division by a number is multiplication by its inverse; by a tensor, it is division as on a CPU.
@@ -69,7 +69,7 @@ def split(transform: Any) -> Preprocessing:
 
 
 def _known(step: Any) -> Step | None:
-    """The same step in Pillow alone; None where it is not one of timm's for evaluation."""
+    """Return the same step in Pillow alone; None where it is not one of timm's for evaluation."""
     from timm.data import transforms as timm_transforms
     from torchvision import transforms
 

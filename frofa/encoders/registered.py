@@ -12,7 +12,7 @@ GROUP = "frofa.encoders"
 
 
 def registered() -> list[EntryPoint]:
-    """All entry points of the group, by name; nothing is imported."""
+    """List all entry points of the group, by name; nothing is imported."""
     return sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
 
 
@@ -32,7 +32,7 @@ def refuse_unavailable(model: str) -> None:
 
 
 def registered_encoder(name: str) -> Any:
-    """The encoder that a package registers under a name; None where there is none.
+    """Load the encoder that a package registers under a name; None where there is none.
 
     Raises
     ------
@@ -51,14 +51,14 @@ def registered_encoder(name: str) -> Any:
 
 
 def origin(point: EntryPoint) -> str:
-    """Where an entry point comes from: ``mypkg 1.0 (mypkg.audio:encoder)``."""
+    """Say where an entry point comes from: ``mypkg 1.0 (mypkg.audio:encoder)``."""
     distribution = point.dist
     package = f"{distribution.name} {distribution.version}" if distribution is not None else "an unknown package"
     return f"{package} ({point.value})"
 
 
 def naming_fault(point: EntryPoint) -> str | None:
-    """Why nobody can name this encoder, if so."""
+    """Say why nobody can name this encoder; None if one can."""
     if "/" in point.name and ":" not in point.name and not point.name.startswith(PREFIX):
         return None
     return f"its name must be of the form PACKAGE/NAME, without a colon, and not begin with {PREFIX!r}"

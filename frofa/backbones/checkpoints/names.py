@@ -13,7 +13,7 @@ from frofa.utils.files import expand_home
 from frofa.utils.text import one_line
 
 FOLDERS = ("local-dir:", "hf-dir:")
-"""What begins the name of a folder of this machine."""
+"""Beginnings of the names of folders of this machine."""
 _MOST_CACHED = 5
 """Models of the hub's cache that a message names."""
 
@@ -37,13 +37,7 @@ def ask_hub(model: str, name: str) -> Reachability:
 
 
 def timm_name(model: str) -> str:
-    """The name that timm takes, or ``"hf-dir:PATH"``.
-
-    Raises
-    ------
-    ModelNotFoundError
-        If there is no such embedded model or folder.
-    """
+    """Return the name that timm takes, or ``"hf-dir:PATH"``; raise if there is no such embedded model or folder."""
     if not isinstance(model, str):
         raise TypeError(
             f"model must be a name, 'hf-hub:NAME', 'hf-dir:PATH' or 'local-dir:PATH'. Got {type(model).__name__}."
@@ -66,19 +60,12 @@ def timm_name(model: str) -> str:
 
 
 def unreachable(fault: str) -> str:
-    """The reason where the hub cannot be asked."""
+    """Give the reason where the hub cannot be asked."""
     return f"its weights are not on this machine, and the Hugging Face Hub cannot be reached: {one_line(fault)}"
 
 
 def not_found(model: str, reason: object) -> str:
-    """The message for a backbone that is not to be had: what would work.
-
-    Parameters
-    ----------
-    model : str
-        As the user gave it.
-    reason : error or str
-    """
+    """Compose the message for a backbone that is not to be had, by the name that the user gave: what would work."""
     lines = [f"the backbone {model!r} could not be loaded: {one_line(reason)}."]
     bare = model.removeprefix("hf-hub:").removeprefix("timm/")
     if ":" not in model and ("." in bare or not may_be_known(bare)):
