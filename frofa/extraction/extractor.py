@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from copy import copy
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -14,14 +14,17 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from frofa.backbones.backbone import Backbone, ImageSize, Output, Request, config_json, load_backbone
+from frofa.backbones.backbone import Backbone
+from frofa.backbones.loading import ImageSize, load_backbone
 from frofa.backbones.navit.backbone import native_backbone
-from frofa.encoders.backbone import custom_backbone, encoder_of
-from frofa.encoders.ready import Encoder
+from frofa.backbones.outputs import Output, Request
+from frofa.backbones.precision import Sparsity
+from frofa.encoders.backbone import CustomBackbone
+from frofa.encoders.protocol import Encoder
 from frofa.encoders.samples import as_samples
 from frofa.exceptions import ImageReadError, SkippedImagesWarning, WeightsChangedError
 from frofa.extraction.run import Extraction, Run, Target
-from frofa.extraction.settings import settings_of
+from frofa.extraction.settings import encoder_of, settings_of
 from frofa.images.pixels.colour import parse_colour
 from frofa.images.reading import Images, as_image_list
 from frofa.store import FeatureArray, FeatureSpec, FeatureStore
@@ -79,10 +82,11 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Of the forward pass: ``"auto"`` is float32 on a CPU, bfloat16 autocast on a GPU. In low precision, features
         differ slightly with the batch they are computed in. ``"int8"``, on a CPU, rounds weights and inputs of the
         linear layers in a vision transformer's blocks to 8 bits; the rest is in float32.
-    weights : {"dense", "2:4"}, default="dense"
-        ``"2:4"`` sets the two smallest of every four weights in these layers to zero. It shows what such sparsity costs
-        in accuracy (``frofa bench-backbone``), and is no faster: PyTorch's kernels for such weights run at 0.4 to 0.6
-        times the speed of dense ones on an H100, and are not used.
+    sparsity : "2:4" or float, default=None
+        Which weights of these layers are set to zero, those of the smallest magnitude: ``"2:4"`` takes two of every
+        four, a share between 0 and 1 that part of each layer; None leaves all. It costs accuracy, which ``frofa
+        bench-backbone`` shows, and gives no speed: products are dense, since PyTorch's kernels for 2:4 weights run at
+        0.4 to 0.6 times their speed on an H100 (``benchmarks/low_precision.py``).
     dtype : {"float32", "float16", "bfloat16", "float64"}, default="float32"
         Of what is stored and returned; NumPy, which has no bfloat16, gets that as float32.
     n_jobs : int, default=None
@@ -140,7 +144,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16", "float16", "int8"})],
-        "weights": [StrOptions({"dense", "2:4"})],
+        "sparsity": [StrOptions({"2:4"}), Interval(Real, 0, 1, closed="neither"), None],
         "dtype": [StrOptions({"float32", "float16", "bfloat16", "float64"})],
         "n_jobs": [Integral, None],
         "decode": [StrOptions({"auto", "thread", "process"})],
@@ -165,7 +169,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         batch_size: int | Literal["auto"] = 64,
         device: str = "auto",
         precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto",
-        weights: Literal["dense", "2:4"] = "dense",
+        sparsity: Sparsity = None,
         dtype: Literal["float32", "float16", "bfloat16", "float64"] = "float32",
         n_jobs: int | None = None,
         decode: Literal["auto", "thread", "process"] = "auto",
@@ -186,7 +190,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.batch_size = batch_size
         self.device = device
         self.precision = precision
-        self.weights = weights
+        self.sparsity = sparsity
         self.dtype = dtype
         self.n_jobs = n_jobs
         self.decode = decode
@@ -290,9 +294,9 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _backbone(self, *, check_weights: bool = True) -> Backbone:
         size = tuple(self.image_size) if isinstance(self.image_size, list) else self.image_size
-        if self.max_tokens is not None and (self.weights != "dense" or self.precision == "int8"):
+        if self.max_tokens is not None and (self.sparsity is not None or self.precision == "int8"):
             raise ValueError(
-                f"max_tokens takes weights='dense' and other precisions than 'int8'. Got weights={self.weights!r}, "
+                f"max_tokens takes sparsity=None and other precisions than 'int8'. Got sparsity={self.sparsity!r}, "
                 f"precision={self.precision!r}."
             )
         if self.max_tokens is not None and size is not None:
@@ -301,7 +305,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             )
         encoder = self._encoder()
         backbone = (
-            custom_backbone(encoder) if encoder else load_backbone(str(self.model), size, self.device, self.weights)
+            CustomBackbone(encoder) if encoder else load_backbone(str(self.model), size, self.device, self.sparsity)
         )
         if self.max_tokens is not None and encoder is None:
             backbone = native_backbone(backbone, int(self.max_tokens), bool(self.enlarge))
@@ -324,7 +328,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         spec = FeatureSpec(
             weights=backbone.weights_digest,
             architecture=backbone.architecture_digest,
-            preprocessing=config_json(backbone),
+            preprocessing=backbone.preprocessing_key,
             decoder=self._decoder(backbone),
             output=self.output,
             layer=layer,
