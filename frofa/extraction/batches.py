@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from frofa.decoding.decoders import Decoders
-from frofa.decoding.task import Task, failure, upright
+from frofa.decoding.task import DecodeTask, failure, upright
 from frofa.exceptions import ImageReadError
 from frofa.extraction.rows import Rows
 
@@ -40,7 +40,7 @@ class Batch:
 
 
 def batches(
-    tasks: Sequence[Task], decoders: Decoders, rows: Rows, batch_size: int, fail: Callable[[ImageReadError], None]
+    tasks: Sequence[DecodeTask], decoders: Decoders, rows: Rows, batch_size: int, fail: Callable[[ImageReadError], None]
 ) -> Iterator[Batch]:
     """Decode into rows, and yield batches in the order of the tasks.
 
@@ -48,8 +48,8 @@ def batches(
     batches as one that was not disturbed, and its features have the same bits.
     """
     n_begun, chunk = 0, max(1, min(CHUNK, min(batch_size, len(tasks) // 2) // decoders.n_jobs))
-    waiting: deque[tuple[list[Task], Future[list[ImageReadError | None]]]] = deque()
-    good: deque[Task] = deque()
+    waiting: deque[tuple[list[DecodeTask], Future[list[ImageReadError | None]]]] = deque()
+    good: deque[DecodeTask] = deque()
 
     def take() -> Batch:
         taken = [good.popleft() for _ in range(min(batch_size, len(good)))]
@@ -76,7 +76,7 @@ def batches(
 
 
 def batches_by_shape(
-    tasks: Iterable[Task],
+    tasks: Iterable[DecodeTask],
     decoders: Decoders,
     transform: Callable[[Image.Image], Tensor],
     batch_size: int,
@@ -87,14 +87,14 @@ def batches_by_shape(
     Where there are many shapes, the fullest batch goes before it is full, which bounds the memory.
     """
 
-    def pixels(task: Task) -> Tensor | ImageReadError:
+    def pixels(task: DecodeTask) -> Tensor | ImageReadError:
         try:
             return transform(upright(task))
         except Exception as error:  # decoders raise a dozen types
             return failure(task, error)
 
     upcoming = iter(tasks)
-    waiting: deque[tuple[Task, Future[Any]]] = deque()
+    waiting: deque[tuple[DecodeTask, Future[Any]]] = deque()
     groups: dict[torch.Size, list[tuple[int, Tensor]]] = {}
     while True:
         for task in islice(upcoming, 2 * batch_size - len(waiting)):

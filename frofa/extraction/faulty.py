@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from frofa.decoding.task import Task, failure
+from frofa.decoding.task import DecodeTask, failure
 from frofa.exceptions import EncoderCallError, ImageReadError
 from frofa.extraction.batches import Batch
 from frofa.extraction.engine import Arrived, Computed, Engine
@@ -16,14 +16,14 @@ class Faulty:
     Attributes
     ----------
     engine : Engine
-    tasks : sequence of Task
+    tasks : sequence of DecodeTask
         All of the run.
     fail : callable
         Gets each item that cannot be encoded.
     """
 
     engine: Engine
-    tasks: Sequence[Task]
+    tasks: Sequence[DecodeTask]
     fail: Callable[[ImageReadError], None]
 
     def launch(self, batch: Batch) -> tuple[Arrived, Batch]:

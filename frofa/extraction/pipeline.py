@@ -9,7 +9,7 @@ from typing import TypeAlias
 import torch
 
 from frofa.decoding.decoders import Decoders
-from frofa.decoding.task import Task
+from frofa.decoding.task import DecodeTask
 from frofa.exceptions import ImageReadError
 from frofa.extraction.batches import Batch, batches, batches_by_shape
 from frofa.extraction.engine import Arrived, Computed, Engine
@@ -22,7 +22,7 @@ IN_FLIGHT = 2
 
 
 def run_pipeline(
-    tasks: Sequence[Task],
+    tasks: Sequence[DecodeTask],
     decoders: Decoders,
     engine: Engine,
     take: Take,
@@ -35,7 +35,7 @@ def run_pipeline(
 
     Parameters
     ----------
-    tasks : sequence of Task
+    tasks : sequence of DecodeTask
     decoders : Decoders
     engine : Engine
     take : callable

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from frofa.backbones.backbone import Backbone, Request
 from frofa.backbones.navit.backbone import NativeBackbone
 from frofa.decoding.decoders import Decoders
-from frofa.decoding.task import Digest, Task
+from frofa.decoding.task import ContentDigest, DecodeTask
 from frofa.exceptions import ImageReadError, StoreError, StoreNotWrittenWarning
 from frofa.extraction.engine import CPU_PASS, Computed, CudaTransfers, Engine, NoTransfers, automatic_batch_size
 from frofa.extraction.lookup import KnownFiles
@@ -131,7 +131,7 @@ class Run:
     def without_store(self) -> tuple[list[npt.NDArray[Any]], Positions]:
         """Compute everything; return features of each target, and the positions they belong to."""
         background = self.settings.background
-        tasks = [Task(position, item, None, background=background) for position, item in enumerate(self.items)]
+        tasks = [DecodeTask(position, item, None, background=background) for position, item in enumerate(self.items)]
         sink = NativeSink(len(self.items)) if isinstance(self.backbone, NativeBackbone) else ArraySink(len(self.items))
         with closing(self._decoders()) as decoders:
             self._compute(tasks, self.targets, decoders, sink)
@@ -193,7 +193,7 @@ class Run:
         if not wanted:
             return
         tasks = [
-            Task(position, self.items[position], digest, background=self.settings.background)
+            DecodeTask(position, self.items[position], digest, background=self.settings.background)
             for digest, position in first.items()
             if any(digest in lacking[index] for index in wanted)
         ]
@@ -230,7 +230,7 @@ class Run:
         few = len(unknown) < FEW
         decoders.start(len(unknown))
         starts = iter(range(0, len(unknown), DIGEST_CHUNK))
-        waiting: deque[tuple[list[int], Future[list[Digest | ImageReadError]]]] = deque()
+        waiting: deque[tuple[list[int], Future[list[ContentDigest | ImageReadError]]]] = deque()
         digests = dict(known)
         with progress_bar(
             total=len(unknown),
@@ -243,7 +243,7 @@ class Run:
             while True:
                 for start in islice(starts, 4 * decoders.n_jobs - len(waiting)):
                     chunk = unknown[start : start + DIGEST_CHUNK]
-                    tasks = [Task(position, self.items[position], None) for position in chunk]
+                    tasks = [DecodeTask(position, self.items[position], None) for position in chunk]
                     waiting.append((chunk, decoders.digests(tasks, here=few)))
                 if not waiting:
                     return dict(sorted(digests.items()))
@@ -257,7 +257,7 @@ class Run:
                             samples[position] = found.sample
                 bar.update(len(chunk))
 
-    def _compute(self, tasks: Sequence[Task], targets: Sequence[Target], decoders: Decoders, sink: Sink) -> None:
+    def _compute(self, tasks: Sequence[DecodeTask], targets: Sequence[Target], decoders: Decoders, sink: Sink) -> None:
         decoders.start(len(tasks))
         shown = self.settings.progress and bool(tasks)
         with progress_bar(total=len(tasks), unit=self.backbone.unit, desc="extract", shown=shown) as bar:

@@ -19,7 +19,7 @@ import frofa
 from frofa import FrozenFeatureExtractor
 from frofa.decoding.decoders import Decoders
 from frofa.decoding.geometry import CenterCrop, Geometry, Resize
-from frofa.decoding.task import Task
+from frofa.decoding.task import DecodeTask
 from frofa.exceptions import DecodingProcessError, ImageReadError, SkippedImagesWarning
 from frofa.extraction.rows import Rows
 
@@ -67,7 +67,7 @@ def test_processes_give_what_threads_give(
 
 def test_processes_digest_what_threads_digest(image_paths: list[str]) -> None:
     items: list[Any] = [*image_paths, "absent.png", np.zeros((2, 2, 3), np.uint8)]
-    tasks = [Task(i, item, None) for i, item in enumerate(items)]
+    tasks = [DecodeTask(i, item, None) for i, item in enumerate(items)]
     decoders = Decoders(2, processes=True)
     try:
         there, here = (decoders.digests(tasks, here=here).result() for here in (False, True))
@@ -234,7 +234,7 @@ def test_processes_are_started_before_there_is_work(image_paths: list[str]) -> N
         assert decoders._processes is not None
         assert len(decoders._processes._all) <= 2
         decoders.allocate(8, GEOMETRY)
-        tasks = [Task(0, image_paths[0], None, row) for row in range(8)]
+        tasks = [DecodeTask(0, image_paths[0], None, row) for row in range(8)]
         assert [future.result() for future in [decoders.decode([task]) for task in tasks]] == [[None]] * 8
     with closing(Decoders(2)) as threads:
         threads.start(2)  # there are none
@@ -243,10 +243,10 @@ def test_processes_are_started_before_there_is_work(image_paths: list[str]) -> N
 def test_a_pool_that_is_closed_takes_nothing(image_paths: list[str]) -> None:
     decoders = Decoders(1, processes=True)
     decoders.allocate(4, GEOMETRY)
-    assert decoders.decode([Task(0, image_paths[0], None, 2)]).result() == [None]
+    assert decoders.decode([DecodeTask(0, image_paths[0], None, 2)]).result() == [None]
     decoders.close()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         decoders.close()
     with pytest.raises(RuntimeError, match="after shutdown"):
-        decoders.decode([Task(0, image_paths[0], None, 2)])
+        decoders.decode([DecodeTask(0, image_paths[0], None, 2)])
