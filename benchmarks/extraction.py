@@ -41,7 +41,9 @@ from safetensors.torch import save_file
 
 import frofa
 from frofa import FrozenFeatureExtractor, list_images
-from frofa.backbones.backbone import Backbone, Request, load_backbone
+from frofa.backbones.backbone import Backbone
+from frofa.backbones.loading import load_backbone
+from frofa.backbones.outputs import Request
 from frofa.decoding.decoders import Decoders
 from frofa.decoding.task import DecodeTask
 from frofa.extraction.batches import batches

@@ -27,7 +27,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import frofa
-from frofa.backbones.backbone import Backbone, Request, load_backbone
+from frofa.backbones.backbone import Backbone
+from frofa.backbones.loading import load_backbone
+from frofa.backbones.outputs import Request
 from frofa.backbones.precision import Int8Linear, with_layers
 from frofa.doctor.checks.cost import images_per_second
 

@@ -36,9 +36,9 @@ from torch import Tensor
 
 import frofa
 from frofa import list_images
-from frofa.backbones.backbone import Request
 from frofa.backbones.navit.model import PackedModel
 from frofa.backbones.navit.packing import first_fit_decreasing, waste
+from frofa.backbones.outputs import Request
 from frofa.decoding.patches import native_grid
 
 PHOTOS = (Path("../shared/data/photos"), Path("shared/data/photos"))

@@ -5,7 +5,7 @@ from typing import Any
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from frofa.backbones.backbone import load_backbone
+from frofa.backbones.loading import load_backbone
 from frofa.estimators.models.map_start import HeadWeights
 
 _NAMES = {

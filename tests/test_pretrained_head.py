@@ -16,7 +16,7 @@ from tower_helpers import SMALL, relative_error, save, siglip
 
 import frofa
 from frofa import FrozenFeatureExtractor, PretrainedHead
-from frofa.backbones.backbone import load_backbone
+from frofa.backbones.loading import load_backbone
 from frofa.estimators import BatchedSearchCV, MAPClassifier
 from frofa.estimators.models.map_head import map_pool
 from frofa.estimators.models.map_start import resolve_start

@@ -4,45 +4,26 @@ import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from numbers import Integral
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from frofa.backbones.checkpoints.config import per_channel
-from frofa.backbones.checkpoints.names import FOLDERS, timm_name
 from frofa.backbones.layout import (
     UNCHECKED,
     Layout,
     check_block,
     has_cls_token,
-    patch_size,
     probing_images,
-    read_layout,
 )
-from frofa.backbones.loading import create_module
-from frofa.backbones.precision import low_precision, low_precision_key, prune_2_4, rest_precision
+from frofa.backbones.outputs import Output, Request, select_output
+from frofa.backbones.precision import low_precision, low_precision_key, rest_precision
 from frofa.backbones.preprocessing import Preprocessing, of_channels, split
-from frofa.compute.devices import resolve_device
-from frofa.compute.model_digests import architecture_digest, weights_digest
 from frofa.images.reading import DECODER
 from frofa.utils.text import one_line
 
-Output: TypeAlias = Literal["tokens", "cls", "mean", "pooled"]
-ImageSize: TypeAlias = "int | tuple[int, int] | None"
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-class Request(NamedTuple):
-    """One of the outputs of a forward pass: `output` and `norm` as the user gave them, `layer` as resolved."""
-
-    output: Output
-    layer: int | None
-    norm: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +75,11 @@ class Backbone:
     def preprocessing(self) -> Preprocessing:
         """The checkpoint's own, in the parts that run at different places."""
         return self._preprocessing  # type: ignore[attr-defined,no-any-return]
+
+    @property
+    def preprocessing_key(self) -> str:
+        """Preprocessing as canonical JSON, for a store's key."""
+        return json.dumps(self.data_config, sort_keys=True)
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """RGB image to a float32 tensor (3, H, W), by the checkpoint's own transform."""
@@ -265,7 +251,7 @@ class Backbone:
                 prefix, tokens = self.layout.split(final)
             else:
                 prefix, tokens = blocks[request.layer, request.norm]
-            features.append(_output(request.output, prefix, tokens))
+            features.append(select_output(request.output, prefix, tokens))
         return features
 
     def _is_final(self, request: Request) -> bool:
@@ -297,120 +283,8 @@ class Backbone:
         return final, parts
 
 
-def _output(output: Output, prefix: Tensor, tokens: Tensor) -> Tensor:
-    if output == "cls":
-        return prefix[:, 0]
-    return tokens.mean(1) if output == "mean" else tokens
-
-
-def load_backbone(model: str, image_size: ImageSize, device: str, weights: str = "dense") -> Backbone:
-    """Load a backbone, or return the one this process has loaded already.
-
-    Parameters
-    ----------
-    model : str
-        As in `FrozenFeatureExtractor`.
-    image_size : int, (int, int) or None
-        Height and width in pixels; None for the checkpoint's own.
-    device : str
-        ``"auto"`` or a torch device.
-    weights : {"dense", "2:4"}, default="dense"
-
-    Raises
-    ------
-    ModelNotFoundError
-        If the weights are not to be had.
-    ValueError
-        If the model cannot take this image size, or this machine does not have the device.
-    """
-    name = timm_name(model)
-    return _load(model, name, _fingerprint(name), _height_width(image_size), str(resolve_device(device)), weights)
-
-
-@lru_cache(maxsize=4)
-def _load(
-    model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, int] | None, device: str, weights: str
-) -> Backbone:
-    del fingerprint  # only part of the key: a folder whose files changed is loaded again
-    module: Any = create_module(model, name)
-    from timm.data import resolve_data_config  # whose import takes seconds, which an unknown name need not wait for
-
-    if weights == "2:4":
-        prune_2_4(model, module)
-    digest = weights_digest(module)  # before position embeddings are resized: the checkpoint's, at every image size
-    if size is not None and hasattr(module, "set_input_size"):
-        try:
-            module.set_input_size(img_size=size)
-        except Exception as error:  # torch's and timm's own, from deep inside
-            raise ValueError(f"{model} cannot take images of size {size[0]}x{size[1]}: {one_line(error)}.") from error
-    own: dict[str, Any] = resolve_data_config({}, model=module)
-    _check_size(model, module, size, own["input_size"][1:])
-    config: dict[str, Any] = own if size is None else own | {"input_size": (own["input_size"][0], *size)}
-    _check_channels(model, config)
-    module = module.eval().requires_grad_(False)
-    architecture = architecture_digest(module)
-    if is_convolutional(module):  # about twice as fast on a CPU, and what tensor cores take
-        module = module.to(memory_format=torch.channels_last)
-    device_ = torch.device(device)
-    module = module.to(device_)
-    layout = read_layout(model, module, tuple(config["input_size"]), device_)
-    return Backbone(model, module, config, digest, architecture, device_, weights, layout)
-
-
-def _check_size(model: str, module: nn.Module, size: tuple[int, int] | None, own: Sequence[int]) -> None:
-    """Raise a ValueError if an image size that is not the checkpoint's own would cut patches through."""
-    patch = patch_size(module)
-    if size is None or patch is None or size == tuple(own):
-        return
-    if any(side % step for side, step in zip(size, patch, strict=True)):
-        fitting = [max(side // step, 1) * step for side, step in zip(size, patch, strict=True)]
-        raise ValueError(
-            f"{model} has patches of {patch[0]}x{patch[1]} pixels: image_size must be a multiple, such as "
-            f"{fitting[0]}x{fitting[1]}. Got {size[0]}x{size[1]}."
-        )
-
-
-def _check_channels(model: str, config: dict[str, Any]) -> None:
-    """Raise a ValueError if images of this configuration are neither RGB nor grey; of grey ones, mean and std are one.
-
-    Parameters
-    ----------
-    config : dict
-        Changed in place.
-    """
-    channels = config["input_size"][0]
-    if channels not in (1, 3):
-        raise ValueError(
-            f"{model} takes images of {channels} channels: images are RGB, or grey for a model of 1 channel. Choose a "
-            "model of 1 or 3 channels."
-        )
-    for name in ("mean", "std"):
-        config[name] = per_channel(config[name], channels, f"{model}: {name}")
-
-
 def is_convolutional(module: nn.Module) -> bool:
     """Whether a model is convolutional in the main, and so runs with its channels last in memory."""
     return any(isinstance(part, nn.BatchNorm2d) for part in module.modules()) and not hasattr(
         module, "num_prefix_tokens"
     )
-
-
-def _height_width(image_size: ImageSize) -> tuple[int, int] | None:
-    if image_size is None:
-        return None
-    pair = (image_size, image_size) if isinstance(image_size, Integral) else tuple(image_size)  # type: ignore[arg-type]
-    if len(pair) != 2 or not all(isinstance(side, Integral) and side >= 1 for side in pair):
-        raise ValueError(f"image_size must be a positive int, a pair of them, (height, width), or None. Got {pair!r}.")
-    return int(pair[0]), int(pair[1])
-
-
-def _fingerprint(name: str) -> tuple[int, ...]:
-    if not name.startswith(FOLDERS):
-        return ()
-    files = sorted(Path(name.partition(":")[2]).iterdir())
-    return tuple(number for file in files for number in (file.stat().st_mtime_ns, file.stat().st_size))
-
-
-def config_json(backbone: Backbone) -> str:
-    """Preprocessing as canonical JSON, for a store's key."""
-    return json.dumps(backbone.data_config, sort_keys=True)

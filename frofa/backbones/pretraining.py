@@ -73,7 +73,7 @@ def pretraining_vector(module: nn.Module) -> Vector | None:
     Examples
     --------
     >>> from frofa.backbones.pretraining import pretraining_vector
-    >>> from frofa.backbones.backbone import load_backbone
+    >>> from frofa.backbones.loading import load_backbone
     >>> pretraining_vector(load_backbone("frofa/vit_tiny_tin200", None, "cpu").module)
     'pooled'
     """

@@ -1,35 +1,24 @@
 """A custom encoder in the place of a backbone."""
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from frofa.backbones.backbone import Backbone, Output, Request
+from frofa.backbones.backbone import Backbone
+from frofa.backbones.outputs import Computed, Output, Request
 from frofa.backbones.preprocessing import Preprocessing
 from frofa.compute.memory import is_out_of_memory
-from frofa.encoders.ready import Encoder, canonical
-from frofa.encoders.registered import registered_encoder
+from frofa.encoders.protocol import Encoder, canonical, describe
 from frofa.encoders.samples import is_array
 from frofa.exceptions import EncoderCallError, EncoderError
-from frofa.extraction.engine import Computed
 
-if TYPE_CHECKING:
-    from frofa.extraction.extractor import FrozenFeatureExtractor
-
-MISSING = object()
 MOST = 64
 """Items of a batch where neither the user nor the encoder says how many."""
-OF_BACKBONES = (
-    *("output", "layer", "norm", "image_size", "max_tokens", "background"),
-    *("device", "precision", "weights", "compile"),
-)
-"""Parameters that say what to do with images and timm's models: a custom encoder decides by itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,54 +137,6 @@ def _nans(features: Computed) -> dict[int, str]:
         int(row): f"{int(counts[row])} of its {wrong.shape[1]} features are NaN"
         for row in torch.nonzero(counts).flatten()
     }
-
-
-def encoder_of(extractor: "FrozenFeatureExtractor") -> Encoder | None:
-    """The custom encoder of an extractor, given or registered; None for a backbone.
-
-    Raises
-    ------
-    EncoderError
-        If `model` is no encoder, or the extractor has parameters that such a one does not take.
-    ModelNotFoundError
-        If a registered encoder cannot be loaded.
-    """
-    model: Any = extractor.model
-    encoder: Encoder | None = registered_encoder(model) if isinstance(model, str) else model
-    if encoder is None:
-        return None
-    check_encoder(encoder)
-    defaults = inspect.signature(type(extractor)).parameters
-    other = [name for name in OF_BACKBONES if getattr(extractor, name) != defaults[name].default]
-    if other:
-        given = ", ".join(f"{name}={getattr(extractor, name)!r}" for name in other)
-        raise EncoderError(
-            f"{describe(encoder)} is a custom encoder, which decides by itself what it returns, and where and how it "
-            f"computes: leave {', '.join(OF_BACKBONES)} at their defaults. Got {given}."
-        )
-    return encoder
-
-
-def check_encoder(encoder: Any) -> None:
-    """Raise an `EncoderError` if an object is no `Encoder`."""
-    name = describe(encoder)
-    has_spec = inspect.getattr_static(encoder, "spec", MISSING) is not MISSING  # to take it may be dear
-    if isinstance(encoder, nn.Module) and not has_spec:
-        raise EncoderError(f"{name} is a PyTorch module: pass frofa.TorchEncoder(module).")
-    if isinstance(encoder, type) or not callable(encoder) or not has_spec:
-        raise EncoderError(
-            "model must be the name of a backbone or an encoder: an object that can be called with a batch and has a "
-            f"'spec' (see frofa.Encoder). Got {name}; a function is an encoder as frofa.FunctionEncoder(function, "
-            "spec='NAME v1')."
-        )
-    most = getattr(encoder, "batch_size", None)
-    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
-        raise EncoderError(f"{name}: batch_size must be a positive int or None. Got {most!r}.")
-
-
-def describe(encoder: Any) -> str:
-    """An encoder in a word."""
-    return " ".join(f"{encoder!r:.200}".split())
 
 
 def custom_backbone(encoder: Encoder) -> CustomBackbone:

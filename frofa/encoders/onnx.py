@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from frofa.encoders.ready import Array, ReadyEncoder, Spec
+from frofa.encoders.protocol import Array, Spec
+from frofa.encoders.ready import ReadyEncoder
 from frofa.exceptions import EncoderError, ModelNotFoundError
 from frofa.utils.files import expand_home
 from frofa.utils.optional import require

@@ -1,61 +1,15 @@
-"""The user's own encoders: what one must have, and ready ones around functions and PyTorch modules."""
+"""Ready-made encoders around functions and PyTorch modules."""
 
-import json
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable
+from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from frofa.compute.devices import resolve_device
 from frofa.compute.model_digests import weights_digest
+from frofa.encoders.protocol import Array, Spec, canonical
 from frofa.exceptions import EncoderError
-
-Array: TypeAlias = npt.NDArray[Any]
-Spec: TypeAlias = str | Mapping[str, Any]
-
-
-@runtime_checkable
-class Encoder(Protocol):
-    """What ``FrozenFeatureExtractor(model=encoder)`` takes: a callable on a batch, and what it is.
-
-    An encoder computes the features of each item from that item alone, always the same, and does not change its batch.
-    What these features depend on is in `spec`: another spec is another encoder, and a store never mixes them.
-
-    Besides what is below, an encoder may have
-
-    - ``preprocess(item) -> array``: for one item, before items of equal shape are stacked; run in several threads.
-      Without it, items are stacked as they are.
-    - ``load(path) -> item``: items may be given as paths. Without `preprocess`, it must return an array.
-    - ``batch_size``: the most items that it takes at a time, an int, or None for any number.
-    - ``device``: a ``torch.device``. Then it is called with a tensor on that device in place of an array, in inference
-      mode, and is best to return one.
-
-    Attributes
-    ----------
-    spec : str or dict
-        Its identity, such as ``"log-mel v1"``; a dict that JSON can hold.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from frofa import FrozenFeatureExtractor
-    >>> class Energy:
-    ...     spec = {"name": "band energy", "bands": 4, "version": 1}
-    ...
-    ...     def __call__(self, batch):
-    ...         return np.square(batch).reshape(len(batch), 4, -1).mean(2)
-    >>> FrozenFeatureExtractor(Energy()).transform(np.ones((2, 100), np.float32)).shape
-    (2, 4)
-    """
-
-    @property
-    def spec(self) -> Spec:
-        """Its identity."""
-
-    def __call__(self, batch: Any, /) -> Any:
-        """Features (n, C) or (n, N, C) of a batch (n, ...): an array or a tensor of real numbers."""
 
 
 class ReadyEncoder:
@@ -232,23 +186,3 @@ class TorchEncoder(ReadyEncoder):
 
     def __repr__(self) -> str:
         return f"TorchEncoder({type(self.module).__name__}, spec={self._own_spec!r})"
-
-
-def canonical(spec: object, name: str) -> str:
-    """A spec as JSON with sorted keys.
-
-    Raises
-    ------
-    EncoderError
-        If it is no text and no dict that JSON can hold, or is empty.
-    """
-    if spec and isinstance(spec, (str, Mapping)):
-        try:
-            plain = spec if isinstance(spec, str) else dict(spec)
-            return json.dumps(plain, sort_keys=True, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise EncoderError(f"{name}: its spec, {spec!r:.200}, is nothing that JSON can hold: {error}.") from error
-    raise EncoderError(
-        f"{name}: its spec must be text, such as 'log-mel v1', or a dict that JSON can hold, and not be empty. "
-        f"Got {spec!r:.200}."
-    )

@@ -1,4 +1,4 @@
-"""Encoders that other packages register, as entry points of the group ``frofa.encoders.ready``."""
+"""Encoders that other packages register, as entry points of the group ``frofa.encoders``."""
 
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
@@ -7,7 +7,7 @@ from typing import Any
 from frofa.backbones.checkpoints.embedded import PREFIX
 from frofa.exceptions import ModelNotFoundError
 
-GROUP = "frofa.encoders.ready"
+GROUP = "frofa.encoders"
 
 
 def registered() -> list[EntryPoint]:
@@ -55,8 +55,7 @@ def naming_fault(point: EntryPoint) -> str | None:
 
 @lru_cache(maxsize=64)
 def _load(point: EntryPoint) -> Any:
-    from frofa.encoders.backbone import check_encoder
-    from frofa.encoders.ready import canonical
+    from frofa.encoders.protocol import canonical, check_encoder
 
     try:
         found = point.load()

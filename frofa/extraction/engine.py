@@ -3,19 +3,17 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from frofa.backbones.backbone import Backbone, Request
+from frofa.backbones.backbone import Backbone
+from frofa.backbones.outputs import Computed, Request
 from frofa.compute.cuda_graphs import CAPTURES
 from frofa.compute.memory import is_out_of_memory
 
-Computed: TypeAlias = npt.NDArray[Any] | Tensor
-"""An array, or a tensor of bfloat16, which NumPy does not have."""
 HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 Arrived: TypeAlias = Callable[[], list[Computed]]
 """Waits until features are on the host, and returns them."""

@@ -14,14 +14,16 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from frofa.backbones.backbone import Backbone, ImageSize, Output, Request, config_json, load_backbone
+from frofa.backbones.backbone import Backbone
+from frofa.backbones.loading import ImageSize, load_backbone
 from frofa.backbones.navit.backbone import native_backbone
-from frofa.encoders.backbone import custom_backbone, encoder_of
-from frofa.encoders.ready import Encoder
+from frofa.backbones.outputs import Output, Request
+from frofa.encoders.backbone import custom_backbone
+from frofa.encoders.protocol import Encoder
 from frofa.encoders.samples import as_samples
 from frofa.exceptions import ImageReadError, SkippedImagesWarning, WeightsChangedError
 from frofa.extraction.run import Extraction, Run, Target
-from frofa.extraction.settings import settings_of
+from frofa.extraction.settings import encoder_of, settings_of
 from frofa.images.pixels.colour import parse_colour
 from frofa.images.reading import Images, as_image_list
 from frofa.store import FeatureArray, FeatureSpec, FeatureStore
@@ -324,7 +326,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         spec = FeatureSpec(
             weights=backbone.weights_digest,
             architecture=backbone.architecture_digest,
-            preprocessing=config_json(backbone),
+            preprocessing=backbone.preprocessing_key,
             decoder=self._decoder(backbone),
             output=self.output,
             layer=layer,

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from frofa.backbones.outputs import Computed
 from frofa.decoding.task import DecodeTask, failure
 from frofa.exceptions import EncoderCallError, ImageReadError
 from frofa.extraction.batches import Batch
-from frofa.extraction.engine import Arrived, Computed, Engine
+from frofa.extraction.engine import Arrived, Engine
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import numpy.typing as npt
 from torch import Tensor
 
 from frofa.backbones.navit.backbone import NativeBackbone
+from frofa.backbones.outputs import Computed
 from frofa.decoding.patches import grids_of
-from frofa.extraction.engine import Arrived, Computed, Engine, largest_power_of_two
+from frofa.extraction.engine import Arrived, Engine, largest_power_of_two
 from frofa.extraction.sinks import ArraySink
 from frofa.ragged import RaggedTokens
 

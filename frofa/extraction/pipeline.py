@@ -8,11 +8,12 @@ from typing import TypeAlias
 
 import torch
 
+from frofa.backbones.outputs import Computed
 from frofa.decoding.decoders import Decoders
 from frofa.decoding.task import DecodeTask
 from frofa.exceptions import ImageReadError
 from frofa.extraction.batches import Batch, batches, batches_by_shape
-from frofa.extraction.engine import Arrived, Computed, Engine
+from frofa.extraction.engine import Arrived, Engine
 from frofa.extraction.faulty import Faulty
 from frofa.extraction.rows import Pinned, Rows
 

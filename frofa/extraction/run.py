@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from frofa.backbones.backbone import Backbone, Request
+from frofa.backbones.backbone import Backbone
 from frofa.backbones.navit.backbone import NativeBackbone
+from frofa.backbones.outputs import Computed, Request
 from frofa.decoding.decoders import Decoders
 from frofa.decoding.task import ContentDigest, DecodeTask
 from frofa.exceptions import ImageReadError, StoreError, StoreNotWrittenWarning
-from frofa.extraction.engine import CPU_PASS, Computed, CudaTransfers, Engine, NoTransfers, automatic_batch_size
+from frofa.extraction.engine import CPU_PASS, CudaTransfers, Engine, NoTransfers, automatic_batch_size
 from frofa.extraction.lookup import KnownFiles
 from frofa.extraction.native_engine import NativeEngine, NativeSink, images_of_a_pass
 from frofa.extraction.pipeline import run_pipeline

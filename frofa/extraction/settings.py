@@ -1,12 +1,16 @@
 """From an extractor's parameters to the settings of one run."""
 
+import inspect
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from joblib import effective_n_jobs
 
 from frofa.backbones.backbone import Backbone
 from frofa.decoding.process import can_start
+from frofa.encoders.protocol import Encoder, check_encoder, describe
+from frofa.encoders.registered import registered_encoder
+from frofa.exceptions import EncoderError
 from frofa.extraction.run import Settings
 from frofa.images.pixels.colour import parse_colour
 
@@ -17,6 +21,37 @@ MOST_JOBS = 32
 """Without a word from the user: more processes than that outrun any GPU, and take memory."""
 FEW_IMAGES = 256
 """So many images are decoded by threads in the time that processes take to start."""
+OF_BACKBONES = (
+    *("output", "layer", "norm", "image_size", "max_tokens", "background"),
+    *("device", "precision", "weights", "compile"),
+)
+"""Parameters that say what to do with images and timm's models: a custom encoder decides by itself."""
+
+
+def encoder_of(extractor: "FrozenFeatureExtractor") -> Encoder | None:
+    """The custom encoder of an extractor, given or registered; None for a backbone.
+
+    Raises
+    ------
+    EncoderError
+        If `model` is no encoder, or the extractor has parameters that such a one does not take.
+    ModelNotFoundError
+        If a registered encoder cannot be loaded.
+    """
+    model: Any = extractor.model
+    encoder: Encoder | None = registered_encoder(model) if isinstance(model, str) else model
+    if encoder is None:
+        return None
+    check_encoder(encoder)
+    defaults = inspect.signature(type(extractor)).parameters
+    other = [name for name in OF_BACKBONES if getattr(extractor, name) != defaults[name].default]
+    if other:
+        given = ", ".join(f"{name}={getattr(extractor, name)!r}" for name in other)
+        raise EncoderError(
+            f"{describe(encoder)} is a custom encoder, which decides by itself what it returns, and where and how it "
+            f"computes: leave {', '.join(OF_BACKBONES)} at their defaults. Got {given}."
+        )
+    return encoder
 
 
 def settings_of(extractor: "FrozenFeatureExtractor", backbone: Backbone, n_images: int) -> Settings:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from frofa.extraction.engine import Computed
+from frofa.backbones.outputs import Computed
 from frofa.ragged import RaggedTokens
 from frofa.store import FeatureSpec, FeatureStore, ShardWriter
 from frofa.store.ragged import RaggedStore, RaggedWriter

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from frofa import FrozenFeatureExtractor
-from frofa.backbones.backbone import load_backbone
+from frofa.backbones.loading import load_backbone
 from frofa.backbones.precision import Int8Linear, mask_2_4, quantise
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from timm.data import create_transform
 from timm.data.naflex_transforms import get_image_size_for_seq
 
-from frofa.backbones.backbone import load_backbone
+from frofa.backbones.loading import load_backbone
 from frofa.backbones.navit.backbone import native_backbone
 from frofa.decoding.patches import grids_of, native_grid, patchify
 

@@ -20,8 +20,9 @@ from torch import nn
 from tower_helpers import SMALL, naflex, paligemma, save, siglip
 
 from frofa import FrozenFeatureExtractor, TorchEncoder, check_extractor
-from frofa.backbones.backbone import Backbone, _load
+from frofa.backbones.backbone import Backbone
 from frofa.backbones.checkpoints.embedded import embedded_models
+from frofa.backbones.loading import _load
 from frofa.backbones.navit.backbone import NativeBackbone
 from frofa.backbones.preprocessing import Preprocessing
 from frofa.cli import main

@@ -15,7 +15,9 @@ from torch import Tensor
 from torchvision import transforms
 
 from frofa import FrozenFeatureExtractor
-from frofa.backbones.backbone import Backbone, Request, load_backbone
+from frofa.backbones.backbone import Backbone
+from frofa.backbones.loading import load_backbone
+from frofa.backbones.outputs import Request
 from frofa.backbones.preprocessing import split
 from frofa.compute.memory import is_out_of_memory
 from frofa.extraction.engine import Engine, automatic_batch_size, largest_power_of_two

@@ -20,7 +20,8 @@ import frofa
 from frofa import FrozenFeatureExtractor, extract_many
 from frofa import augmentations as A
 from frofa.augmentations import Augmentation, Brightness, RandAugment, RandomChoice, Rotate, TokenBatch, TrivialAugment
-from frofa.backbones.backbone import Request, load_backbone
+from frofa.backbones.loading import load_backbone
+from frofa.backbones.outputs import Request
 from frofa.compute.cuda_graphs import CAPTURES, Pool
 from frofa.estimators import (
     LogisticProbeClassifier,

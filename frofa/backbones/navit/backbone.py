@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from frofa.backbones.backbone import Backbone, Output, Request
+from frofa.backbones.backbone import Backbone
 from frofa.backbones.navit.model import PackedModel, check_pooling, check_supported
 from frofa.backbones.navit.packing import first_fit_decreasing
 from frofa.backbones.navit.positions import patch_size
+from frofa.backbones.outputs import Output, Request
 from frofa.backbones.preprocessing import Preprocessing
 from frofa.decoding.patches import NativeGeometry, grids_of
 

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from frofa.backbones.backbone import Request
 from frofa.backbones.navit.attention import ATTENTIONS, BLOCKS, Segments, run_block, segments_of
 from frofa.backbones.navit.pooling import POOLS, own_pooling, reduce
 from frofa.backbones.navit.positions import Positions, PositionTables, is_naflex, prefix_tokens, project
+from frofa.backbones.outputs import Request
 
 Grid = tuple[int, int]
 

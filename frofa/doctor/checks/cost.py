@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import torch
 
-from frofa.backbones.backbone import Backbone, Request
+from frofa.backbones.backbone import Backbone
+from frofa.backbones.outputs import Request
 from frofa.doctor.finding import Outcome, ok
 from frofa.doctor.subject import Subject
 from frofa.extraction.engine import CPU_PASS

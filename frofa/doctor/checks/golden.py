@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from frofa.backbones.backbone import Backbone, load_backbone
+from frofa.backbones.backbone import Backbone
 from frofa.backbones.checkpoints.embedded import embedded_models
+from frofa.backbones.loading import load_backbone
 from frofa.doctor.checks.preprocessing import FIELDS, different
 from frofa.doctor.checks.weights import model_folder
 from frofa.doctor.finding import Outcome, failed, ok, skipped
