@@ -46,8 +46,7 @@ from frofa.backbones.loading import load_backbone
 from frofa.backbones.outputs import Request
 from frofa.decoding.decoders import Decoders
 from frofa.decoding.task import DecodeTask
-from frofa.extraction.batches import batches
-from frofa.extraction.rows import Rows
+from frofa.extraction.batches import PixelRows, batches
 
 PHOTOS = Path("../shared/data/photos")
 Record = dict[str, Any]
@@ -160,7 +159,7 @@ def decode_rate(backbone: Backbone, paths: Sequence[str], n_jobs: int, decode: s
     assert geometry is not None
     tasks = [DecodeTask(position, path, None) for position, path in enumerate(paths)]
     with closing(Decoders(n_jobs, processes=decode == "process")) as decoders:
-        rows = Rows(torch.from_numpy(decoders.allocate(1024, geometry)))
+        rows = PixelRows(torch.from_numpy(decoders.allocate(1024, geometry)))
 
         def run(part: Sequence[DecodeTask]) -> None:
             for batch in batches(part, decoders, rows, 256, fail):

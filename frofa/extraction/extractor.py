@@ -1,7 +1,7 @@
 """Images to frozen features, as a scikit-learn transformer."""
 
+import inspect
 import os
-import warnings
 from collections.abc import Sequence
 from copy import copy
 from numbers import Integral
@@ -16,14 +16,14 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from frofa.backbones.backbone import Backbone
 from frofa.backbones.loading import ImageSize, load_backbone
-from frofa.backbones.navit.backbone import native_backbone
+from frofa.backbones.navit.backbone import NativeBackbone, native_backbone
 from frofa.backbones.outputs import Output, Request
 from frofa.encoders.backbone import custom_backbone
 from frofa.encoders.protocol import Encoder
 from frofa.encoders.samples import as_samples
-from frofa.exceptions import ImageReadError, SkippedImagesWarning, WeightsChangedError
-from frofa.extraction.run import Extraction, Run, Target
-from frofa.extraction.settings import encoder_of, settings_of
+from frofa.exceptions import WeightsChangedError
+from frofa.extraction.request import ExtractionRequest, Target, encoder_of, settings_of
+from frofa.extraction.run import Extraction, extract_together
 from frofa.images.pixels.colour import parse_colour
 from frofa.images.reading import Images, as_image_list
 from frofa.store import FeatureArray, FeatureSpec, FeatureStore
@@ -268,7 +268,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         >>> extraction = FrozenFeatureExtractor(on_error="skip").extract(paths, labels)  # doctest: +SKIP
         >>> head.fit(extraction.features, extraction.y)  # doctest: +SKIP
         """
-        [extraction] = extract_together([self], X, y)
+        [extraction] = extract_all([self], X, y)
         if self._encoder() is not None:
             self._feature_shape = tuple(extraction.features.shape[1:])
         return extraction
@@ -319,7 +319,9 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return backbone
 
     def _encoder(self) -> Encoder | None:
-        return encoder_of(self)
+        signature = inspect.signature(type(self))
+        defaults = {name: parameter.default for name, parameter in signature.parameters.items()}
+        return encoder_of(self.get_params(deep=False), defaults)
 
     def _target(self, backbone: Backbone) -> Target:
         layer = backbone.resolve_layer(self.output, self.layer, self.norm)
@@ -334,7 +336,8 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             precision=backbone.precision_key(self.precision, compiled=self.compile),
             dtype=self.dtype,
         )
-        return Target(Request(self.output, layer, bool(self.norm)), spec)
+        is_ragged = self.output == "tokens" and isinstance(backbone, NativeBackbone)
+        return Target(Request(self.output, layer, bool(self.norm)), spec, is_ragged)
 
     def _decoder(self, backbone: Backbone) -> str:
         """What decodes images, and how, for a store's key."""
@@ -381,42 +384,22 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return tags
 
 
-def extract_together(extractors: Sequence[FrozenFeatureExtractor], X: Images, y: Any) -> list[Extraction]:
+def extract_all(extractors: Sequence[FrozenFeatureExtractor], X: Images, y: Any) -> list[Extraction]:
     """Extract the features of several extractors, which differ in what they ask of one forward pass alone."""
     for extractor in extractors:
         extractor._validate_params()
-        tokens = extractor.output == "tokens" and extractor._encoder() is None
-        extractor._refuse_tokens_in_frames(tokens=tokens)
+        extractor._refuse_tokens_in_frames(tokens=extractor.output == "tokens" and extractor._encoder() is None)
     first = extractors[0]
     encoder = first._encoder()
     items = as_image_list(X) if encoder is None else as_samples(X, getattr(encoder, "load", None))
-    labels = None if y is None else np.asarray(y)
     noun = "image" if encoder is None else "item"
+    labels = None if y is None else np.asarray(y)
     if labels is not None and labels.shape != (len(items),):
         raise ValueError(f"expected one label an {noun}. Got {len(items)} {noun}s, and labels of shape {labels.shape}.")
     if not items:
         raise ValueError(f"expected at least one {noun}. Got none.")
     backbone = first._backbone()
     targets = [extractor._target(extractor._backbone()) for extractor in extractors]
-    run = Run(items, backbone, targets, settings_of(first, backbone, len(items)))
-    features: Sequence[Any]
-    if first.store is None:
-        features, kept = run.without_store()
-    else:
-        store = first.store if isinstance(first.store, FeatureStore) else FeatureStore(first.store)
-        features, kept = run.with_store(store)
-    skipped = [run.skipped[position] for position in sorted(run.skipped)]
-    if skipped:
-        _warn(skipped, f"{len(items)} {noun}s", with_labels=y is not None)
-    kept_labels = None if labels is None else labels[kept]
-    return [
-        Extraction(values, kept_labels, kept, skipped, computed, stored, run.n_duplicates, len(rows), run.keys)
-        for values, computed, stored, rows in zip(features, run.n_computed, run.n_from_store, run.not_kept, strict=True)
-    ]
-
-
-def _warn(skipped: Sequence[ImageReadError], of: str, *, with_labels: bool) -> None:
-    listed = "; ".join(f"{e.name} (position {e.position}): {e.reason}" for e in skipped[:5])
-    more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
-    hint = "" if with_labels else ". To drop their labels too, use extract(X, y)"
-    warnings.warn(f"skipped {len(skipped)} of {of}: {listed}{more}{hint}", SkippedImagesWarning, stacklevel=4)
+    settings = settings_of(first.get_params(deep=False), backbone, len(items))
+    store = FeatureStore(first.store) if isinstance(first.store, (str, os.PathLike)) else first.store
+    return extract_together(ExtractionRequest(items, labels, backbone, targets, settings, store))

@@ -5,9 +5,8 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
-from frofa.backbones.outputs import Computed
+from frofa.extraction.transfers import as_array
 from frofa.ragged import RaggedTokens
 from frofa.store import FeatureSpec, FeatureStore, ShardWriter
 from frofa.store.ragged import RaggedStore, RaggedWriter
@@ -16,21 +15,20 @@ from frofa.store.ragged import RaggedStore, RaggedWriter
 class MemoryWriter:
     """Takes the place of a store's writer where the store cannot be written.
 
-    Attributes
+    Parameters
     ----------
     rows : dict of str to ndarray
-        Features by the key of the image; tokens of images of different sizes as (h, w, C).
+        Gets features by the key of the image; tokens of images of different sizes as (h, w, C).
     """
 
     is_due = False
 
-    def __init__(self) -> None:
-        self.rows: dict[str, npt.NDArray[Any]] = {}
+    def __init__(self, rows: dict[str, npt.NDArray[Any]]):
+        self._rows = rows
 
     def add(self, keys: Sequence[str], features: Any) -> None:
         """Take a batch."""
-        values = features.float().numpy() if isinstance(features, Tensor) else features
-        self.rows.update(zip(keys, values, strict=True))
+        self._rows.update(zip(keys, as_array(features), strict=True))
 
     def commit(self) -> None:
         """Nothing is left to do."""
@@ -42,20 +40,22 @@ class MemoryWriter:
 
 
 Writer: TypeAlias = ShardWriter | RaggedWriter | MemoryWriter
+_RaggedParts: TypeAlias = "list[tuple[list[int], RaggedTokens]]"
+"""Positions and tokens, batch by batch."""
 
 
 class Sink(Protocol):
     """Takes what a run computes."""
 
-    def __call__(self, positions: list[int], features: list[Computed]) -> int:
-        """Take the features of a batch, one array for each request; return how many images are done since the last."""
+    def __call__(self, positions: list[int], features: list[Any]) -> int:
+        """Take the features of a batch, one array for each target; return how many images are done since the last."""
 
     def commit(self) -> int:
         """Finish; return how many images this makes done."""
 
 
-class ArraySink:
-    """Keeps features in memory, by position, one array for each request.
+class MemorySink:
+    """Keeps features in memory, by position: an array for each target, or the parts of ragged tokens.
 
     Parameters
     ----------
@@ -65,32 +65,52 @@ class ArraySink:
 
     def __init__(self, n: int):
         self._n = n
-        self.arrays: list[npt.NDArray[Any]] = []
+        self._found: list[npt.NDArray[Any] | _RaggedParts] = []
 
-    def __call__(self, positions: list[int], features: list[Computed]) -> int:
+    def __call__(self, positions: list[int], features: list[Any]) -> int:
         """Take a batch; return its size."""
-        batch = [values.float().numpy() if isinstance(values, Tensor) else values for values in features]
-        if not self.arrays:
-            self.arrays = [np.empty((self._n, *values.shape[1:]), values.dtype) for values in batch]
-        for array, values in zip(self.arrays, batch, strict=True):
-            check_shape(values.shape[1:], array.shape[1:])
-            array[positions] = values
+        batch: list[Any] = [as_array(values) for values in features]
+        self._found = self._found or [self._for(values) for values in batch]
+        for found, values in zip(self._found, batch, strict=True):
+            if isinstance(found, list):
+                found.append((positions, values))
+            else:
+                check_shape(values.shape[1:], found.shape[1:])
+                found[positions] = values
         return len(positions)
 
     def commit(self) -> int:
         """Nothing is left to do."""
         return 0
 
+    def features(self, kept: npt.NDArray[np.intp]) -> list[Any]:
+        """Give the features of each target at these positions, which are all that came, in order."""
+        return [
+            _by_position(found) if isinstance(found, list) else found if len(kept) == self._n else found[kept]
+            for found in self._found
+        ]
+
+    def _for(self, values: Any) -> "npt.NDArray[Any] | _RaggedParts":
+        """Make what takes features such as these."""
+        return [] if isinstance(values, RaggedTokens) else np.empty((self._n, *values.shape[1:]), values.dtype)
+
+
+def _by_position(parts: Sequence[tuple[list[int], RaggedTokens]]) -> RaggedTokens:
+    """Join batches, ordered by position."""
+    whole = RaggedTokens.concatenate([tokens for _, tokens in parts])
+    order = np.argsort(np.concatenate([positions for positions, _ in parts]), kind="stable")
+    return whole if (order == np.arange(len(order))).all() else whole[order]
+
 
 class StoreSink:
-    """Writes features to a store, those of each request that it lacks; commits all requests together.
+    """Writes to a store the features of each target that it lacks; commits those of all targets together.
 
     Parameters
     ----------
     digests : mapping of int to str
         The key of each position.
     writers : sequence of (keys, ShardWriter, RaggedWriter or MemoryWriter)
-        For each request, the keys that the store lacks, and what takes them; of RaggedTokens, no ShardWriter.
+        For each target, the keys that the store lacks, and what takes their features; for RaggedTokens, no ShardWriter.
     """
 
     def __init__(self, digests: Mapping[int, str], writers: Sequence[tuple[Mapping[str, object], Writer]]):

@@ -21,7 +21,7 @@ from frofa.decoding.decoders import Decoders
 from frofa.decoding.geometry import CenterCrop, Geometry, Resize
 from frofa.decoding.task import DecodeTask
 from frofa.exceptions import DecodingProcessError, ImageReadError, SkippedImagesWarning
-from frofa.extraction.rows import Rows
+from frofa.extraction.batches import PixelRows
 
 ROOT = Path(frofa.__file__).parents[1]
 GEOMETRY = Geometry((Resize(40, Image.Resampling.BICUBIC), CenterCrop((32, 32))))
@@ -202,7 +202,7 @@ def test_no_process_outlives_an_interrupted_run(
 
 def test_rows_that_follow_each_other_are_not_copied() -> None:
     pixels = torch.arange(8 * 2 * 2 * 3, dtype=torch.uint8).view(8, 2, 2, 3)
-    rows = Rows(pixels)
+    rows = PixelRows(pixels)
     assert rows.take(3, wait=True) == [0, 1, 2]
     assert rows.take(9, wait=False) == [3, 4, 5, 6, 7]
     assert rows.take(1, wait=False) == []
@@ -213,7 +213,7 @@ def test_rows_that_follow_each_other_are_not_copied() -> None:
 
 
 def test_batches_that_are_given_back_in_turn_stay_whole() -> None:
-    rows = Rows(torch.zeros(12, 1, 1, 3, dtype=torch.uint8))
+    rows = PixelRows(torch.zeros(12, 1, 1, 3, dtype=torch.uint8))
     begun, waiting = [], []
     for turn in range(30):
         begun += rows.take(3, wait=True)  # as many at a time as do not make up a batch
