@@ -83,15 +83,16 @@ class Decoders:
 
     def digests(self, tasks: Sequence[DecodeTask], *, here: bool) -> "Future[list[ContentDigest | ImageReadError]]":
         """Digest the contents of images; with `here`, in this process, which is quicker for few."""
-        if here or self._processes is None:
-            return self._threads.submit(digests, tasks)
-        return self._threads.submit(_share_out, tasks, self._processes.digests, digests)
+        return self._submit(tasks, digests, decode=False, here=here)
 
     def decode(self, tasks: Sequence[DecodeTask]) -> "Future[list[ImageReadError | None]]":
         """Decode images to their rows; what could not be read has its error in the list."""
-        if self._processes is None:
-            return self._threads.submit(self._decode_here, tasks)
-        return self._threads.submit(_share_out, tasks, self._processes.decode, self._decode_here)
+        return self._submit(tasks, self._decode_here, decode=True)
+
+    def _submit(self, tasks: Sequence[DecodeTask], work: Work, *, decode: bool, here: bool = False) -> "Future[Any]":
+        if here or self._processes is None:
+            return self._threads.submit(work, tasks)
+        return self._threads.submit(_share_out, tasks, partial(self._processes.ask, decode=decode), work)
 
     def close(self) -> None:
         """Drop what is not begun, and end the processes."""
@@ -125,26 +126,19 @@ class Processes:
         shape = n_rows, *geometry.shape
         return np.frombuffer(self._pixels.allocate(prod(shape)), np.uint8).reshape(shape)
 
-    def digests(self, tasks: Sequence[DecodeTask]) -> list[ContentDigest | ImageReadError]:
-        """Do in a process what `frofa.decoding.task.digests` does here."""
-        return self._ask(DecodeRequest(tasks, None))
-
-    def decode(self, tasks: Sequence[DecodeTask]) -> list[ImageReadError | None]:
-        """Do in a process what `frofa.decoding.task.decode_into` does here.
+    def ask(self, tasks: Sequence[DecodeTask], *, decode: bool) -> list[Any]:
+        """Decode images into the rows, or digest them, as `frofa.decoding.task` does here.
 
         Raises
         ------
         DecodingProcessError
             If a process dies of it; the message names the image.
         """
-        return self._ask(DecodeRequest(tasks, self._rows))
-
-    def _ask(self, request: DecodeRequest) -> list[Any]:
-        if not request.tasks:
+        if not tasks:
             return []
         with self._lock:
             process = self._idle.pop() if self._idle else self._begin()
-        results, noted = process.ask(request)
+        results, noted = process.ask(DecodeRequest(tasks, self._rows if decode else None))
         with self._lock:
             self._idle.append(process)
         for text, category, filename, lineno in noted:

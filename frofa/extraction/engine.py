@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,7 +16,7 @@ from frofa.compute.memory import is_out_of_memory
 from frofa.decoding.patches import grids_of
 from frofa.extraction.batch_size import CPU_PASS, automatic_batch_size
 from frofa.extraction.request import Settings, Target
-from frofa.extraction.transfers import Transfers, as_array, transfers_for
+from frofa.extraction.transfers import as_array, transfers_for
 from frofa.ragged import RaggedTokens
 
 HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -25,36 +24,36 @@ Ready: TypeAlias = "Callable[[], list[Any]]"
 """Waits for the features of a batch; returns, for each target, `Computed` or RaggedTokens."""
 
 
-@dataclass
 class ForwardEngine:
-    """A backbone and what is wanted of it.
+    """Runs batches through a backbone, in passes.
 
-    Attributes
+    Parameters
     ----------
     backbone : Backbone
     targets : sequence of Target
         All come from the same passes.
-    precision : str
-        Precision of the forward pass, as resolved.
-    compiled : bool
+    settings : Settings
+
+    Attributes
+    ----------
     batch_size : int
         Images that are handed over at a time, for one or several passes.
     pass_size : int
         Images a pass; halved when memory runs out.
-    transfers : Transfers
     """
 
-    backbone: Backbone
-    targets: Sequence[Target]
-    precision: str
-    compiled: bool
-    batch_size: int
-    pass_size: int
-    transfers: Transfers
-
-    def __post_init__(self) -> None:
-        self._requests = [target.request for target in self.targets]
-        self._dtypes = [target.spec.dtype for target in self.targets]
+    def __init__(self, backbone: Backbone, targets: Sequence[Target], settings: Settings):
+        self.backbone, self._settings = backbone, settings
+        self._requests = [target.request for target in targets]
+        self._dtypes = [target.spec.dtype for target in targets]
+        self._is_ragged = [target.is_ragged for target in targets]
+        size = settings.batch_size
+        if size == "auto":
+            size = automatic_batch_size(backbone, self._requests, settings.precision)
+        self.batch_size = self.pass_size = int(size)
+        if backbone.device.type == "cpu" and not backbone.is_custom:
+            self.pass_size = min(self.batch_size, CPU_PASS)
+        self._transfers = transfers_for(backbone.device)
         self._wanted = 0  # the pass size that memory did not suffice for; -1 when that was said
 
     def launch(self, pixels: Tensor) -> Ready:
@@ -64,7 +63,7 @@ class ForwardEngine:
         """
         # Halves are made on the device: fewer bytes have to be copied.
         features = zip(self._in_passes(pixels), self._dtypes, strict=True)
-        arrived = self.transfers.to_host([values.to(HALVES.get(dtype, values.dtype)) for values, dtype in features])
+        arrived = self._transfers.to_host([values.to(HALVES.get(dtype, values.dtype)) for values, dtype in features])
 
         def wait() -> list[Computed]:
             return [
@@ -104,10 +103,12 @@ class ForwardEngine:
 
     def _pass(self, pixels: Tensor) -> list[Tensor]:
         n = len(pixels)
-        there = self.transfers.to_device(pixels)
-        if self.compiled and n < self.pass_size:  # the last batch, filled up: another size would be compiled anew
+        there = self._transfers.to_device(pixels)
+        if (
+            self._settings.compiled and n < self.pass_size
+        ):  # the last batch, filled up: another size would be compiled anew
             there = torch.cat([there, there[-1:].expand(self.pass_size - n, *there.shape[1:])])
-        features = self.backbone.extract(there, self._requests, self.precision, self.compiled)
+        features = self.backbone.extract(there, self._requests, self._settings.precision, self._settings.compiled)
         return [values[:n] for values in features]
 
 
@@ -125,8 +126,8 @@ class NativeEngine(ForwardEngine):
 
         def wait() -> list[Any]:
             return [
-                RaggedTokens(as_array(values), grids) if target.is_ragged else values
-                for target, values in zip(self.targets, arrived(), strict=True)
+                RaggedTokens(as_array(values), grids) if is_ragged else values
+                for is_ragged, values in zip(self._is_ragged, arrived(), strict=True)
             ]
 
         return wait
@@ -134,25 +135,15 @@ class NativeEngine(ForwardEngine):
     def _run(self, pixels: Tensor) -> list[Tensor]:
         backbone = self.backbone
         assert isinstance(backbone, NativeBackbone)
-        there = self.transfers.to_device(pixels)
+        there = self._transfers.to_device(pixels)
         capacity = self.pass_size * backbone.max_tokens
         grids = grids_of(pixels.numpy())
-        return backbone.extract_packed(there, grids, capacity, self._requests, self.precision, self.compiled)
+        return backbone.extract_packed(
+            there, grids, capacity, self._requests, self._settings.precision, self._settings.compiled
+        )
 
 
 def engine_for(backbone: Backbone, targets: Sequence[Target], settings: Settings) -> ForwardEngine:
-    """Make the engine of a run: decide how many images are handed over, and how many go through a pass."""
-    size = settings.batch_size
-    if size == "auto":
-        size = automatic_batch_size(backbone, [target.request for target in targets], settings.precision)
-    size = int(size)
-    small_passes = backbone.device.type == "cpu" and not backbone.is_custom
-    return (NativeEngine if isinstance(backbone, NativeBackbone) else ForwardEngine)(
-        backbone,
-        targets,
-        settings.precision,
-        settings.compiled,
-        batch_size=size,
-        pass_size=min(size, CPU_PASS) if small_passes else size,
-        transfers=transfers_for(backbone.device),
-    )
+    """Make the engine that a kind of backbone needs."""
+    kind = NativeEngine if isinstance(backbone, NativeBackbone) else ForwardEngine
+    return kind(backbone, targets, settings)

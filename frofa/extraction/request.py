@@ -1,10 +1,12 @@
 """From an extractor's parameters to what a run is asked for."""
 
+import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from joblib import effective_n_jobs
 
@@ -13,9 +15,10 @@ from frofa.backbones.outputs import Request
 from frofa.decoding.process import can_start
 from frofa.encoders.protocol import Encoder, check_encoder, describe
 from frofa.encoders.registered import registered_encoder
+from frofa.encoders.samples import as_samples
 from frofa.exceptions import EncoderError
 from frofa.images.pixels.colour import Colour, parse_colour
-from frofa.images.reading import ImageItem
+from frofa.images.reading import ImageItem, Images, as_image_list
 from frofa.store import FeatureSpec, FeatureStore
 
 MOST_JOBS = 32
@@ -32,16 +35,9 @@ OF_BACKBONES = (
 
 @dataclass(frozen=True)
 class Target:
-    """One of the features that a run computes.
+    """One of the features that a run computes: what the backbone is asked for, and under which spec it is kept.
 
-    Attributes
-    ----------
-    request : Request
-        What the backbone is asked for.
-    spec : FeatureSpec
-        Under which a store keeps it.
-    is_ragged : bool, default=False
-        Whether it is RaggedTokens: tokens of images that keep their aspect ratio.
+    It is ragged where it is tokens of images that keep their aspect ratio.
     """
 
     request: Request
@@ -53,21 +49,7 @@ class Target:
 class Settings:
     """How a run is to go: parameters of `FrozenFeatureExtractor`, resolved for one backbone and so many images.
 
-    Attributes
-    ----------
-    precision : str
-        No longer ``"auto"``.
-    batch_size : int or "auto"
-    compiled : bool
-    n_jobs : int
-        Threads or processes that decode.
-    processes : bool
-        Whether processes decode.
-    skip : bool
-        Whether to go on without images that cannot be read.
-    progress : bool
-    rehash : bool
-    background : (int, int, int)
+    `n_jobs` is a number here, `precision` no longer ``"auto"``, and `batch_size` only where an engine measures.
     """
 
     precision: str
@@ -85,16 +67,8 @@ class Settings:
 class ExtractionRequest:
     """What one call of an extractor comes to: checked images, and all that is to be done with them.
 
-    Attributes
-    ----------
-    items : sequence
-        The images, or items of a custom encoder; one at least.
-    labels : ndarray of shape (n,) or None
-    backbone : Backbone
-    targets : sequence of Target
-        All come from the same forward passes.
-    settings : Settings
-    store : FeatureStore or None
+    There is at least one item, an image or what a custom encoder takes; labels (n,) are of the items, where there are
+    some. All targets come from the same forward passes.
     """
 
     items: Sequence[ImageItem]
@@ -105,8 +79,10 @@ class ExtractionRequest:
     store: FeatureStore | None
 
 
-def encoder_of(parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> Encoder | None:
+def encoder_of(parameters: Mapping[str, Any], signature: inspect.Signature) -> Encoder | None:
     """Find the custom encoder that an extractor's parameters give or name; None for a backbone.
+
+    The signature of the extractor has their defaults.
 
     Raises
     ------
@@ -120,7 +96,7 @@ def encoder_of(parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> En
     if encoder is None:
         return None
     check_encoder(encoder)
-    other = [name for name in OF_BACKBONES if parameters[name] != defaults[name]]
+    other = [name for name in OF_BACKBONES if parameters[name] != signature.parameters[name].default]
     if other:
         given = ", ".join(f"{name}={parameters[name]!r}" for name in other)
         raise EncoderError(
@@ -128,6 +104,18 @@ def encoder_of(parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> En
             f"computes: leave {', '.join(OF_BACKBONES)} at their defaults. Got {given}."
         )
     return encoder
+
+
+def checked_input(X: Images, y: Any, encoder: Encoder | None) -> "tuple[Sequence[ImageItem], npt.NDArray[Any] | None]":
+    """List images, or items of an encoder, and their labels, where there are some."""
+    items = as_image_list(X) if encoder is None else as_samples(X, getattr(encoder, "load", None))
+    noun = "image" if encoder is None else "item"
+    labels = None if y is None else np.asarray(y)
+    if labels is not None and labels.shape != (len(items),):
+        raise ValueError(f"expected one label an {noun}. Got {len(items)} {noun}s, and labels of shape {labels.shape}.")
+    if not items:
+        raise ValueError(f"expected at least one {noun}. Got none.")
+    return items, labels
 
 
 def settings_of(parameters: Mapping[str, Any], backbone: Backbone, n_images: int) -> Settings:

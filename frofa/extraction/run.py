@@ -93,18 +93,9 @@ class Failures:
 
 @dataclass
 class StoredTarget:
-    """A target of a run with a store.
+    """A target of a run with a store: where its features are kept, and the keys that were lacking when the run began.
 
-    Attributes
-    ----------
-    target : Target
-    store : FeatureStore or RaggedStore
-        Where its features are kept.
-    lacking : dict of str to None
-        The keys of images that the store did not have when the run began, in order.
-    n_computed : int, default=0
-    not_kept : dict of str to ndarray
-        Computed features that the store could not be given, by key.
+    Where the store cannot be written, `not_kept` takes the computed features, by key.
     """
 
     target: Target

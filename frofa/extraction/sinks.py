@@ -1,14 +1,14 @@
 """Where the features of a run go: into arrays, or into a store."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from frofa.extraction.transfers import as_array
 from frofa.ragged import RaggedTokens
-from frofa.store import FeatureSpec, FeatureStore, ShardWriter
+from frofa.store import FeatureArray, FeatureSpec, FeatureStore, ShardWriter
 from frofa.store.ragged import RaggedStore, RaggedWriter
 
 
@@ -42,16 +42,6 @@ class MemoryWriter:
 Writer: TypeAlias = ShardWriter | RaggedWriter | MemoryWriter
 _RaggedParts: TypeAlias = "list[tuple[list[int], RaggedTokens]]"
 """Positions and tokens, batch by batch."""
-
-
-class Sink(Protocol):
-    """Takes what a run computes."""
-
-    def __call__(self, positions: list[int], features: list[Any]) -> int:
-        """Take the features of a batch, one array for each target; return how many images are done since the last."""
-
-    def commit(self) -> int:
-        """Finish; return how many images this makes done."""
 
 
 class MemorySink:
@@ -141,8 +131,11 @@ class StoreSink:
         return n
 
 
+Sink: TypeAlias = MemorySink | StoreSink
+
+
 def gather(store: FeatureStore | RaggedStore, spec: FeatureSpec, keys: Sequence[str], rows: Mapping[str, Any]) -> Any:
-    """Features in the order of the keys, out of memory where they are there, and else out of a store.
+    """Give features in the order of the keys, out of memory where they are there, and else out of a store.
 
     Returns
     -------
@@ -151,21 +144,17 @@ def gather(store: FeatureStore | RaggedStore, spec: FeatureSpec, keys: Sequence[
     """
     if not rows:
         return store.features(spec, keys)
-    stored = {key: i for i, key in enumerate(dict.fromkeys(key for key in keys if key not in rows))}
-    found = store.features(spec, list(stored)) if stored else ()
-    if isinstance(store, RaggedStore):
-        parts = [rows[key] if key in rows else found[stored[key]] for key in keys]
-        values = np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
-        return RaggedTokens(values, [part.shape[:2] for part in parts])
-    one = next(iter(rows.values()))
-    features = np.empty((len(keys), *one.shape), one.dtype)
-    in_store = [i for i, key in enumerate(keys) if key in stored]
-    if in_store:
-        features[in_store] = np.asarray(found)[[stored[keys[i]] for i in in_store]]
-    for i, key in enumerate(keys):
-        if key in rows:
-            features[i] = rows[key]
-    return features
+    stored = list(dict.fromkeys(key for key in keys if key not in rows))
+    found: Any = store.features(spec, stored) if stored else ()
+    if isinstance(found, FeatureArray):
+        found = np.asarray(found)
+    by_key = {**rows, **dict(zip(stored, found, strict=True))}
+    parts = [by_key[key] for key in keys]
+    if not isinstance(store, RaggedStore):
+        return np.stack(parts)
+    # Tokens of each image come as (h, w, C): joined, (T, C).
+    values = np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
+    return RaggedTokens(values, [part.shape[:2] for part in parts])
 
 
 def _shape(features: Any) -> tuple[int, ...]:

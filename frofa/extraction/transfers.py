@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy.typing as npt
 import torch
@@ -16,30 +16,20 @@ Arrived: TypeAlias = Callable[[], list[Tensor]]
 """Waits until features are on the host, and returns them."""
 
 
-class Transfers(Protocol):
-    """Copies to the device and back."""
+class Transfers:
+    """Copies to the device and back: of a device that shares the host's memory, none."""
 
     def to_device(self, pixels: Tensor) -> Tensor:
-        """Pixels on the device."""
-
-    def to_host(self, features: Sequence[Tensor]) -> Arrived:
-        """Begin to copy features back; what it returns waits for them."""
-
-
-class NoTransfers:
-    """For a device that shares the host's memory."""
-
-    def to_device(self, pixels: Tensor) -> Tensor:
-        """Return pixels as they are."""
+        """Return pixels on the device."""
         return pixels
 
     def to_host(self, features: Sequence[Tensor]) -> Arrived:
-        """Return features as they are, or copied at once."""
+        """Begin to copy features back; what this returns waits for them."""
         here = [values.cpu() for values in features]
         return lambda: here
 
 
-class CudaTransfers:
+class CudaTransfers(Transfers):
     """Copies in streams of their own, beside the forward pass; pixels should be pinned.
 
     Parameters
@@ -80,7 +70,7 @@ class CudaTransfers:
 
 def transfers_for(device: torch.device) -> Transfers:
     """Choose how pixels and features are copied to a device and back."""
-    return CudaTransfers(device) if device.type == "cuda" else NoTransfers()
+    return CudaTransfers(device) if device.type == "cuda" else Transfers()
 
 
 class Pinned:
