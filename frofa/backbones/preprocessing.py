@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from frofa.decoding.geometry import CenterCrop, Geometry, Resize, ResizeKeepRatio, Step, Trim
+from frofa.decoding.geometry import CenterCrop, Geometry, GeometryStep, Resize, ResizeKeepRatio, Trim
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def split(transform: Any) -> Preprocessing:
     return Preprocessing(transform, Geometry(geometric), mean, std)
 
 
-def _known(step: Any) -> Step | None:
+def _known(step: Any) -> GeometryStep | None:
     """Return the same step in Pillow alone; None where it is not one of timm's for evaluation."""
     from timm.data import transforms as timm_transforms
     from torchvision import transforms

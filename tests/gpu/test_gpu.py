@@ -37,7 +37,8 @@ from frofa.estimators.training.loop import Step
 from frofa.estimators.training.parameters import Heads, Layout
 from frofa.estimators.training.schedule import Rule
 from frofa.estimators.training.sgd import factor_dtype, update
-from frofa.extraction.engine import Engine, automatic_batch_size
+from frofa.extraction.batch_size import automatic_batch_size
+from frofa.extraction.engine import ForwardEngine
 from frofa.store import FeatureSpec, FeatureStore
 from frofa.store.lazy import transfer
 
@@ -184,16 +185,16 @@ def test_automatic_batches_fit(image_files: list[str]) -> None:
 def test_the_host_waits_for_no_forward_pass(image_files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     extractor = FrozenFeatureExtractor(output="mean", batch_size=32, n_jobs=2, on_error="skip")
     extractor.transform(image_files)  # libraries are set up
-    original = Engine.launch
+    original = ForwardEngine.launch
 
-    def launch(self: Engine, pixels: Any) -> Any:
+    def launch(self: ForwardEngine, pixels: Any) -> Any:
         torch.cuda.set_sync_debug_mode("error")
         try:
             return original(self, pixels)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
-    monkeypatch.setattr(Engine, "launch", launch)
+    monkeypatch.setattr(ForwardEngine, "launch", launch)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
         assert extractor.transform(image_files).shape == (299, 192)
