@@ -16,7 +16,8 @@ from frofa.augmentations import Augmentation, Brightness
 from frofa.compute.devices import resolve_device
 from frofa.estimators.batched.engine import Trained, fit_plans
 from frofa.estimators.batched.token_jobs import fit_map_jobs
-from frofa.estimators.core.classifier import Array, FeatureClassifier, Support
+from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.core.support import Array, Support
 from frofa.estimators.models.map_head import map_logits
 from frofa.estimators.models.map_start import HeadSource, resolve_start
 from frofa.estimators.tokens.lazy import batch_on, tokens_on

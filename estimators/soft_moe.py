@@ -10,7 +10,7 @@ from torch import Tensor
 
 from frofa.augmentations import Augmentation
 from frofa.estimators.batched.engine import Trained
-from frofa.estimators.core.classifier import Array
+from frofa.estimators.core.support import Array
 from frofa.estimators.map import MAPClassifier
 from frofa.estimators.models.soft_moe_head import SoftMoEModel, soft_moe_logits
 from frofa.estimators.training.parameters import Params

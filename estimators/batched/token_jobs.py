@@ -11,7 +11,9 @@ from torch import Tensor
 
 from frofa.compute.devices import as_tensor, resolve_device
 from frofa.estimators.batched.engine import fit_plans
-from frofa.estimators.core.classifier import Array, FeatureClassifier
+from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.core.support import Array
+from frofa.estimators.core.validation import check_labels, require_labels
 from frofa.estimators.tokens.lazy import LazyFeatures, Tokens, tokens_on
 from frofa.estimators.training.streams import HeadPlan
 from frofa.ragged import RaggedTokens
@@ -62,10 +64,10 @@ def fit_map_jobs(
 def _plan(place: int, job: "Job", features: Array, seen: dict[str, Any], y: Any, sample_weight: Any) -> Planned:
     head: Any = clone(job.estimator)
     head._check_parameters()
-    head._require_labels(y)
+    require_labels(y, type(head).__name__)
     vars(head).update(seen)
     rows = np.asarray(job.rows)
-    labels = head._check_labels(rows, _safe_indexing(y, rows), _weights(sample_weight, rows))
+    labels = check_labels(rows, _safe_indexing(y, rows), _weights(sample_weight, rows), type(head).__name__)
     codes, weights = labels.codes, head._adopt_labels(labels)
     tokens = head._tokens(features)
     return Planned(place, head, tokens, head._plan(rows, codes, weights, tokens.shape[2]))
