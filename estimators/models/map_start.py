@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from frofa.estimators.models.map_head import default_num_heads
+from frofa.estimators.models.map_model import MapModel
 
 
 class HeadWeights(NamedTuple):
@@ -34,27 +35,21 @@ class HeadSource(Protocol):
         ...
 
 
-class Start(NamedTuple):
-    """The shape of a head, and the weights that it starts with; None for fresh ones."""
-
-    num_heads: int
-    mlp_ratio: float
-    initial: Mapping[str, Tensor] | None = None
-
-
-def resolve_start(init: "str | HeadSource", channels: int, num_heads: int | None, mlp_ratio: float) -> Start:
-    """Decide the shape of a head for tokens of so many channels.
+def map_model(init: "str | HeadSource", channels: int, num_heads: int | None, mlp_ratio: float) -> MapModel:
+    """Decide the shape and the start of a head for tokens of so many channels.
 
     Raises
     ------
     ValueError
         If the tokens or `num_heads` do not fit.
     """
+    if init == "pretrained":
+        raise ValueError("init='pretrained' does not say whose head it is: init=frofa.PretrainedHead('NAME') does.")
     if isinstance(init, str):
         heads = num_heads or default_num_heads(channels)
         if channels % heads:
             raise ValueError(f"num_heads must divide the {channels} channels of a token. Got {heads}.")
-        return Start(heads, mlp_ratio)
+        return MapModel(heads, mlp_ratio)
     head = init.load()
     width, hidden = head.weights["latent"].shape[-1], len(head.weights["mlp.fc1.bias"])
     if width != channels:
@@ -66,4 +61,4 @@ def resolve_start(init: "str | HeadSource", channels: int, num_heads: int | None
             f"init is the pooling head of {head.name}, of {head.num_heads} attention heads: num_heads must be that or "
             f"None. Got {num_heads}."
         )
-    return Start(head.num_heads, (hidden + 0.5) / channels, head.weights)
+    return MapModel(head.num_heads, (hidden + 0.5) / channels, head.weights)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from frofa.augmentations import TokenBatch
 from frofa.estimators.tokens.lazy import LazyTokens, take
-from frofa.estimators.tokens.padding import Layout, PaddedTokens
+from frofa.estimators.tokens.padding import BatchShape, PaddedTokens
 
 
 class Batches(Protocol):
@@ -53,17 +53,17 @@ class PaddedBatches:
     """
 
     def __init__(self, tokens: PaddedTokens, rows: npt.NDArray[np.intp]):
-        self.tokens, self.layout = tokens, tokens.layout(rows)
+        self.tokens, self.shape = tokens, tokens.shape_of(rows)
         self.buffer: Tensor | None = None
 
     def take(self, rows: Tensor, targets: Tensor) -> TokenBatch:
         """Gather and pad images."""
-        batch = self.tokens.batch(rows, self.layout, self.buffer)
+        batch = self.tokens.batch(rows, self.shape, self.buffer)
         self.buffer = batch.patches
-        grid = None if self.layout.length == 1 else batch.grid  # as of other tokens
+        grid = None if self.shape.length == 1 else batch.grid  # as of other tokens
         return batch.replace(grid=grid, targets=targets)
 
 
-def layout_of(tokens: Tensor | LazyTokens | PaddedTokens, rows: npt.NDArray[np.intp]) -> Layout | None:
+def shape_of(tokens: Tensor | LazyTokens | PaddedTokens, rows: npt.NDArray[np.intp]) -> BatchShape | None:
     """What heads that are trained together have in common, besides their parameters; None of tokens of one size."""
-    return tokens.layout(rows) if isinstance(tokens, PaddedTokens) else None
+    return tokens.shape_of(rows) if isinstance(tokens, PaddedTokens) else None

@@ -14,12 +14,12 @@ from frofa.compute.arrays import check_magnitude
 from frofa.ragged import RaggedTokens
 
 Array = npt.NDArray[Any]
-Rows = npt.NDArray[np.intp]
+Indices = npt.NDArray[np.intp]
 BLOCK = 2**22
 """Elements that are looked at, or averaged, at once: 16 MiB in float32."""
 
 
-class Layout(NamedTuple):
+class BatchShape(NamedTuple):
     """The shape of batches of some images.
 
     Attributes
@@ -57,22 +57,22 @@ class PaddedTokens:
     def __len__(self) -> int:
         return len(self.features)
 
-    def layout(self, rows: Rows) -> Layout:
+    def shape_of(self, rows: Indices) -> BatchShape:
         """The shape of batches of these images, whichever of them are in a batch."""
         grids, sizes = self.features.grids[rows], self.features.sizes[rows]
         alike = bool((grids == grids[0]).all())
         length = int(sizes.max())
-        return Layout(length, (int(grids[0, 0]), int(grids[0, 1])) if alike else None, bool((sizes < length).any()))
+        return BatchShape(length, (int(grids[0, 0]), int(grids[0, 1])) if alike else None, bool((sizes < length).any()))
 
-    def batch(self, rows: Tensor, layout: Layout, buffer: Tensor | None = None) -> TokenBatch:
+    def batch(self, rows: Tensor, shape: BatchShape, buffer: Tensor | None = None) -> TokenBatch:
         """Images, padded with zeros that the mask hides.
 
         Parameters
         ----------
         rows : Tensor of int, shape (m,)
             On the device.
-        layout : Layout
-        buffer : Tensor of shape (m, layout.length, C), default=None
+        shape : BatchShape
+        buffer : Tensor of shape (m, shape.length, C), default=None
             The memory of an earlier batch, to be overwritten.
 
         Returns
@@ -81,21 +81,21 @@ class PaddedTokens:
             With one grid, if all images have it, else with that of each image, on the device.
         """
         sizes = self._sizes[rows]
-        hidden = torch.arange(layout.length, device=self.device) >= sizes[:, None]
+        hidden = torch.arange(shape.length, device=self.device) >= sizes[:, None]
         if self._values is None:
-            patches = self._from_host(rows, layout.length, buffer)
+            patches = self._from_host(rows, shape.length, buffer)
         else:
-            place = self._starts[rows][:, None] + torch.arange(layout.length, device=self.device)
+            place = self._starts[rows][:, None] + torch.arange(shape.length, device=self.device)
             patches = self._values[place.clamp_(max=len(self._values) - 1)].float()
-            if layout.padded:
+            if shape.padded:
                 patches.masked_fill_(hidden.unsqueeze(2), 0)
-        grid = self._grids[rows] if layout.grid is None else layout.grid
-        return TokenBatch(patches, grid, ~hidden if layout.padded else None)
+        grid = self._grids[rows] if shape.grid is None else shape.grid
+        return TokenBatch(patches, grid, ~hidden if shape.padded else None)
 
     def all(self) -> TokenBatch:
         """All images."""
         rows = torch.arange(len(self), device=self.device)
-        return self.batch(rows, self.layout(np.arange(len(self))))
+        return self.batch(rows, self.shape_of(np.arange(len(self))))
 
     def _from_host(self, rows: Tensor, length: int, buffer: Tensor | None) -> Tensor:
         values, offsets = self.features.values, self.features.offsets
@@ -110,7 +110,9 @@ class PaddedTokens:
         return buffer.to(self.device)
 
 
-def by_grid(features: RaggedTokens, rows: Rows, size: int = BLOCK) -> Iterator[tuple[Rows, Array, tuple[int, int]]]:
+def by_grid(
+    features: RaggedTokens, rows: Indices, size: int = BLOCK
+) -> Iterator[tuple[Indices, Array, tuple[int, int]]]:
     """Images of the same grid together, as arrays.
 
     Yields

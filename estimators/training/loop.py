@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from frofa.augmentations import TokenBatch
 from frofa.estimators.training.gradient import Gradient
-from frofa.estimators.training.parameters import Heads, Layout, Params
+from frofa.estimators.training.parameters import Heads, ParameterLayout, Params
 from frofa.estimators.training.recorded import Recorded
 from frofa.estimators.training.schedule import Rule, Rules, Schedule
 from frofa.estimators.training.sgd import factor_dtype, update
@@ -23,7 +23,7 @@ from frofa.estimators.training.sgd import factor_dtype, update
 EVALUATIONS = 50  # of the validation part, spread over the steps
 
 
-class Step(NamedTuple):
+class StepBatch(NamedTuple):
     """What heads see in a step.
 
     Attributes
@@ -46,14 +46,14 @@ class Step(NamedTuple):
         """Samples that a head sees."""
         return self.targets.shape[1]
 
-    def parts(self) -> Iterator[tuple[slice, "Step"]]:
+    def parts(self) -> Iterator[tuple[slice, "StepBatch"]]:
         """Heads whose streams have as many heads each, and what they see."""
         first_head = first_stream = 0
         for n_streams, heads_each in self.blocks:
             heads = slice(first_head, first_head := first_head + n_streams * heads_each)
             streams = slice(first_stream, first_stream := first_stream + n_streams)
             mask = None if self.mask is None else self.mask[streams]
-            yield heads, Step(self.tokens[streams], mask, self.targets[streams], [(n_streams, heads_each)])
+            yield heads, StepBatch(self.tokens[streams], mask, self.targets[streams], [(n_streams, heads_each)])
 
 
 class Model(Protocol):
@@ -62,7 +62,7 @@ class Model(Protocol):
     def logits(self, params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (H, n, n_classes) of tokens (n, ...), of which a mask (n, N) shows some."""
 
-    def gradients(self, heads: Heads, step: Step, out: Gradient) -> None:
+    def gradients(self, heads: Heads, step: StepBatch, out: Gradient) -> None:
         """Write the gradients of each head's mean cross-entropy; all streams of the step have as many heads."""
 
 
@@ -77,7 +77,7 @@ class Feed(Protocol):
     def gather(self) -> TokenBatch:
         """The next batch of every source, one after another, always of the same shape."""
 
-    def expand(self, batch: TokenBatch) -> Step:
+    def expand(self, batch: TokenBatch) -> StepBatch:
         """What each head sees of it: augmentation is done here."""
 
     def keep(self, heads: Sequence[int]) -> None:
@@ -85,7 +85,7 @@ class Feed(Protocol):
 
 
 @dataclass(frozen=True)
-class Labelled:
+class ValidationSet:
     """What a head is validated on, on one device.
 
     Attributes
@@ -129,7 +129,7 @@ def train(
     feed: Feed,
     schedules: Sequence[Schedule],
     *,
-    validation: Sequence[Labelled | None] | None = None,
+    validation: Sequence[ValidationSet | None] | None = None,
     patience: Sequence[int] | None = None,
     on_step: Callable[[int], object] = lambda _: None,
 ) -> tuple[Params, list[int]]:
@@ -145,7 +145,7 @@ def train(
         hundreds.
     schedules : sequence of Schedule
         One a head. A head that is done retires, and the others go on without it.
-    validation : sequence of Labelled or None, default=None
+    validation : sequence of ValidationSet or None, default=None
         One a head: its parameters of the best of about 50 evaluations on it, which is never augmented, are returned
         (accuracy, then cross-entropy). Heads of the same one are evaluated together.
     patience : sequence of int, default=None
@@ -153,8 +153,8 @@ def train(
     on_step : callable
         Called after each step, with the number of heads that took it.
     """
-    layout = Layout.of(params)
-    run = _Run(Heads(layout, layout.pack(params)), model, feed, schedules)
+    layout = ParameterLayout.of(params)
+    run = _Training(Heads(layout, layout.pack(params)), model, feed, schedules)
     best = None if validation is None else _Best(run.values, validation, patience or [EVALUATIONS] * len(schedules))
     results, n_iter = torch.empty_like(run.values.flat), [plan.n_steps for plan in schedules]
     for step in range(max(n_iter)):
@@ -174,7 +174,7 @@ def train(
     return layout.views(results), n_iter
 
 
-class _Run:
+class _Training:
     """The heads that are being trained."""
 
     def __init__(self, values: Heads, model: Model, feed: Feed, schedules: Sequence[Schedule]):
@@ -214,13 +214,13 @@ class _Run:
 class _Best:
     """The best parameters of each head so far."""
 
-    def __init__(self, values: Heads, validation: Sequence[Labelled | None], patience: Sequence[int]):
+    def __init__(self, values: Heads, validation: Sequence[ValidationSet | None], patience: Sequence[int]):
         self.values = values.flat.clone()
         self.validation, self.patience = validation, patience
         self.scores = [(-math.inf, -math.inf)] * len(validation)
         self.steps, self.waited = [0] * len(validation), [0] * len(validation)
 
-    def compare(self, run: _Run, step: int) -> list[int]:
+    def compare(self, run: _Training, step: int) -> list[int]:
         """Take the parameters of those heads that have become better; return those that have waited long enough."""
         due: dict[int, list[int]] = {}
         for i, head in enumerate(run.heads):
@@ -236,7 +236,7 @@ class _Best:
                 self._compare(run, i, tuple(score), step)
         return [run.heads[i] for places in due.values() for i in places if self.has_waited(run.heads[i])]
 
-    def _compare(self, run: _Run, place: int, score: tuple[float, ...], step: int) -> None:
+    def _compare(self, run: _Training, place: int, score: tuple[float, ...], step: int) -> None:
         head = run.heads[place]
         if score > self.scores[head]:  # False for a loss that is not a number
             self.scores[head], self.steps[head], self.waited[head] = (score[0], score[1]), step, 0
@@ -250,7 +250,7 @@ class _Best:
 
 
 @torch.no_grad()
-def evaluate(heads: Heads, model: Model, data: Labelled) -> Tensor:
+def evaluate(heads: Heads, model: Model, data: ValidationSet) -> Tensor:
     """Weighted accuracy and negative cross-entropy of each head, (n_heads, 2)."""
     logits = model.logits(heads.params, data.selected, data.mask)
     correct = (logits.argmax(2) == data.classes).float()
