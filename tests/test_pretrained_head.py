@@ -49,7 +49,9 @@ def test_it_starts_at_the_models_own_pooling(activation: str, tmp_path: Path) ->
     assert start.num_heads == 4
     assert start.pretrained is not None
     assert int(32 * start.mlp_ratio) == 72
-    pooled = map_pool({name: value.unsqueeze(0) for name, value in start.pretrained.items()}, tokens, start.num_heads)[0]
+    pooled = map_pool({name: value.unsqueeze(0) for name, value in start.pretrained.items()}, tokens, start.num_heads)[
+        0
+    ]
     error = relative_error(pooled, module.attn_pool(tokens))
     assert error < (1e-5 if activation == "gelu" else 3e-3)  # ours is the exact GELU
 
