@@ -9,8 +9,7 @@ from sklearn.utils._param_validation import HasMethods, Hidden, Interval, StrOpt
 from frofa.augmentations import Augmentation
 from frofa.estimators.batched.engine import Trained
 from frofa.estimators.core.classifier import FeatureClassifier
-from frofa.estimators.models.map_model import MapModel
-from frofa.estimators.models.map_start import HeadSource, map_model
+from frofa.estimators.models.map_model import HeadSource, MapModel, map_model
 from frofa.estimators.token_classifier import TokenClassifier
 from frofa.estimators.training.plan import HeadPlan
 

@@ -19,7 +19,7 @@ from frofa import FrozenFeatureExtractor, PretrainedHead
 from frofa.backbones.backbone import load_backbone
 from frofa.estimators import BatchedSearchCV, MAPClassifier
 from frofa.estimators.models.map_head import map_pool
-from frofa.estimators.models.map_start import map_model
+from frofa.estimators.models.map_model import map_model
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,8 @@ import gc
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from frofa.compute.cuda_graphs import CAPTURES
-from frofa.compute.devices import keep_freed_memory
+from frofa.compute.devices import keep_freed_memory, one_thread_each
 from frofa.compute.memory import is_out_of_memory
 from frofa.estimators.batched.chunks import chunks_of, free_memory, split
 from frofa.estimators.tokens.lazy import Tokens
@@ -84,7 +83,10 @@ def _run_in_threads(
     work: "_TrainingQueue", chunks: deque[list[int]], n_workers: int, on_done: Callable[[int], object]
 ) -> None:
     """Let each thread train other heads: threads that share an operation wait for each other at every one."""
-    with _one_thread_each(), ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with (
+        one_thread_each(n_workers),
+        ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
         running: set[Future[tuple[int, list[list[int]]]]] = set()
         try:
             while chunks or running:
@@ -98,16 +100,6 @@ def _run_in_threads(
         except BaseException:
             work.stop.set()
             raise
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Restore PyTorch's number of threads, which those that are started inherit."""
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _StoppedError(Exception):

@@ -17,8 +17,8 @@ from frofa.estimators.models.map_head import (
     projections,
 )
 from frofa.estimators.training.gradient import Gradient
-from frofa.estimators.training.loop import StepBatch
 from frofa.estimators.training.parameters import Heads, Params
+from frofa.estimators.training.plan import StepBatch
 
 
 def map_gradients(num_heads: int, heads: Heads, step: StepBatch, out: Gradient) -> None:

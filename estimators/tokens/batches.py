@@ -1,7 +1,5 @@
 """Where the tokens of a training step come from: an array, or images of different sizes."""
 
-from typing import Protocol
-
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
@@ -9,13 +7,6 @@ from torch import Tensor
 from frofa.augmentations import TokenBatch
 from frofa.estimators.tokens.lazy import LazyTokens, take
 from frofa.estimators.tokens.padding import BatchShape, PaddedTokens
-
-
-class Batches(Protocol):
-    """Batches of one shape."""
-
-    def take(self, rows: Tensor, targets: Tensor) -> TokenBatch:
-        """Those rows of the tokens; the memory of the batch before may be overwritten."""
 
 
 class DenseBatches:
@@ -36,7 +27,7 @@ class DenseBatches:
         self.buffer: Tensor | None = None
 
     def take(self, rows: Tensor, targets: Tensor) -> TokenBatch:
-        """Gather rows."""
+        """Gather rows; the memory of the batch before may be overwritten."""
         tokens, self.buffer = take(self.tokens, rows, self.buffer)
         prefix = tokens[:, : self.n_prefix] if self.n_prefix else None
         return TokenBatch(tokens[:, self.n_prefix :], self.grid, targets=targets, prefix=prefix)
@@ -57,7 +48,7 @@ class PaddedBatches:
         self.buffer: Tensor | None = None
 
     def take(self, rows: Tensor, targets: Tensor) -> TokenBatch:
-        """Gather and pad images."""
+        """Gather and pad images, as `DenseBatches.take` does."""
         batch = self.tokens.batch(rows, self.shape, self.buffer)
         self.buffer = batch.patches
         grid = None if self.shape.length == 1 else batch.grid  # as of other tokens

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from frofa.augmentations import TokenBatch
 from frofa.compute.arrays import check_magnitude
+from frofa.compute.memory import row_chunks
 from frofa.ragged import RaggedTokens
 
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.intp]
-BLOCK = 2**22
-"""Elements that are looked at, or averaged, at once: 16 MiB in float32."""
+CHUNK_ELEMENTS = 2**22
+"""Elements that are read, checked, averaged or augmented at once: 16 MiB in float32."""
 
 
 class BatchShape(NamedTuple):
@@ -110,23 +111,21 @@ class PaddedTokens:
         return buffer.to(self.device)
 
 
-def by_grid(
-    features: RaggedTokens, rows: Indices, size: int = BLOCK
-) -> Iterator[tuple[Indices, Array, tuple[int, int]]]:
+def by_grid(features: RaggedTokens, rows: Indices) -> Iterator[tuple[Indices, Array, tuple[int, int]]]:
     """Images of the same grid together, as arrays.
 
     Yields
     ------
     rows : ndarray of int, shape (m,)
-        Those of `rows` that have the grid, in order; so many that they have `size` elements at most, but one at least.
+        Those of `rows` that have the grid, in order; `CHUNK_ELEMENTS` of them at most, but one image at least.
     tokens : ndarray of shape (m, N, C)
     grid : (int, int)
     """
     grids, which = np.unique(features.grids[rows], axis=0, return_inverse=True)
     for i, (height, width) in enumerate(grids.tolist()):
-        alike, n_values = rows[which.ravel() == i], height * width * features.shape[2]
-        step = max(1, size // n_values)
-        for chosen in np.array_split(alike, range(step, len(alike), step)):
+        alike = rows[which.ravel() == i]
+        for part in row_chunks(len(alike), CHUNK_ELEMENTS, height * width * features.shape[2]):
+            chosen = alike[part]
             yield chosen, features[chosen].values.reshape(len(chosen), height * width, -1), (height, width)
 
 
@@ -149,9 +148,8 @@ def check_ragged(features: RaggedTokens, estimator: Any, dtype: npt.DTypeLike) -
     name = type(estimator).__name__
     if not len(features):
         raise ValueError(f"Found RaggedTokens with 0 sample(s) while a minimum of 1 is required by {name}.")
-    step = max(1, BLOCK // features.shape[2])
-    for start in range(0, len(features.values), step):
-        block = features.values[start : start + step]
+    for rows in row_chunks(len(features.values), CHUNK_ELEMENTS, features.shape[2]):
+        block = features.values[rows]
         assert_all_finite(block, estimator_name=name, input_name="X")
         check_magnitude(block, dtype, name)
 

@@ -1,10 +1,10 @@
 """What a head is and how it is trained: its model, its samples, its seeds and its schedule."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,43 @@ from torch import Generator, Tensor
 
 from frofa.augmentations import Augmentation
 from frofa.estimators.training.gradient import Gradient
-from frofa.estimators.training.loop import StepBatch
 from frofa.estimators.training.parameters import Heads, Params
 from frofa.estimators.training.schedule import Schedule
 
 Indices = npt.NDArray[np.intp]
+
+
+class StepBatch(NamedTuple):
+    """What heads see in a step.
+
+    Attributes
+    ----------
+    tokens : Tensor of shape (S, n, N, C)
+        Of S streams.
+    mask : Tensor of bool, shape (S, n, N), or None
+    targets : Tensor of shape (S, n, n_classes)
+    blocks : sequence of (int, int)
+        So many streams in a row with so many heads each; heads come in the order of their streams.
+    """
+
+    tokens: Tensor
+    mask: Tensor | None
+    targets: Tensor
+    blocks: Sequence[tuple[int, int]]
+
+    @property
+    def n_batch(self) -> int:
+        """Samples that a head sees."""
+        return self.targets.shape[1]
+
+    def parts(self) -> Iterator[tuple[slice, "StepBatch"]]:
+        """Heads whose streams have as many heads each, and what they see."""
+        first_head = first_stream = 0
+        for n_streams, heads_each in self.blocks:
+            heads = slice(first_head, first_head := first_head + n_streams * heads_each)
+            streams = slice(first_stream, first_stream := first_stream + n_streams)
+            mask = None if self.mask is None else self.mask[streams]
+            yield heads, StepBatch(self.tokens[streams], mask, self.targets[streams], [(n_streams, heads_each)])
 
 
 class TokenModel(ABC):

@@ -1,17 +1,25 @@
 """What heads see: the batches of each distinct sample and seed, gathered once, and each augmentation of them, once."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from itertools import groupby
 
 import torch
 from torch import Generator, Tensor
 
 from frofa.augmentations import TokenBatch
-from frofa.estimators.tokens.batches import Batches, DenseBatches, PaddedBatches
+from frofa.estimators.tokens.batches import DenseBatches, PaddedBatches
 from frofa.estimators.tokens.lazy import Tokens
 from frofa.estimators.tokens.padding import PaddedTokens
-from frofa.estimators.training.loop import StepBatch, batches
-from frofa.estimators.training.plan import HeadPlan
+from frofa.estimators.training.plan import HeadPlan, StepBatch
+
+
+def batches(n: int, batch_size: int, generator: Generator) -> Iterator[Tensor | slice]:
+    """Indices of batches without end: a new permutation each epoch, its ragged end dropped; all rows if they fit."""
+    while n <= batch_size:
+        yield slice(None)
+    while True:
+        order = torch.randperm(n, generator=generator, device=generator.device)
+        yield from torch.split(order[: n - n % batch_size], batch_size)
 
 
 class BatchSource:
@@ -68,7 +76,7 @@ class Streams:
             if same[0].source not in sources:
                 sources[same[0].source] = BatchSource(same[0], device)
             self.heads += [AugmentedStream(same[0], sources[same[0].source], device)] * len(same)
-        self.batches: Batches = (
+        self.batches = (
             PaddedBatches(tokens, first.train.rows)
             if isinstance(tokens, PaddedTokens)
             else DenseBatches(tokens, first.n_prefix, first.grid)

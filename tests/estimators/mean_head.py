@@ -8,9 +8,8 @@ from torch import Generator, Tensor
 
 from frofa.estimators.token_classifier import TokenClassifier
 from frofa.estimators.training.gradient import Gradient
-from frofa.estimators.training.loop import StepBatch
 from frofa.estimators.training.parameters import Heads, Params
-from frofa.estimators.training.plan import TokenModel
+from frofa.estimators.training.plan import StepBatch, TokenModel
 
 
 @dataclass(frozen=True)

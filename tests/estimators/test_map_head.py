@@ -13,8 +13,8 @@ from frofa.estimators import MAPClassifier
 from frofa.estimators.models.map_head import default_num_heads, init_map_head, map_logits
 from frofa.estimators.models.map_model import MapModel
 from frofa.estimators.training.gradient import Gradient
-from frofa.estimators.training.loop import StepBatch
 from frofa.estimators.training.parameters import Heads, ParameterLayout
+from frofa.estimators.training.plan import StepBatch
 
 SHAPES = [(64, 4, 4.0, 9), (24, 1, 2.0, 5), (48, 6, 4.0, 1), (192, 3, 4.0, 64)]
 

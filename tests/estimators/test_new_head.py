@@ -19,9 +19,8 @@ from frofa.augmentations import Brightness, MixUp, PatchDropout
 from frofa.estimators import BatchedSearchCV, MAPClassifier, RaggedTokens
 from frofa.estimators.batched.jobs import Job, fit_many
 from frofa.estimators.training.gradient import Gradient
-from frofa.estimators.training.loop import StepBatch
 from frofa.estimators.training.parameters import Heads, ParameterLayout
-from frofa.estimators.training.plan import TokenModel
+from frofa.estimators.training.plan import StepBatch, TokenModel
 from frofa.persistence import types
 
 X, Y = small_tokens(40)

@@ -20,8 +20,8 @@ from frofa.estimators import BatchedSearchCV, RidgeProbeClassifier, SoftMoEClass
 from frofa.estimators.batched.jobs import Job, engine_of, fit_many
 from frofa.estimators.models.soft_moe_head import SoftMoEModel
 from frofa.estimators.training.gradient import Gradient
-from frofa.estimators.training.loop import StepBatch
 from frofa.estimators.training.parameters import Heads, ParameterLayout
+from frofa.estimators.training.plan import StepBatch
 
 X, Y = small_tokens(40)
 C = 16

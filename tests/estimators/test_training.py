@@ -16,11 +16,11 @@ from frofa.augmentations.base import Params
 from frofa.estimators import MAPClassifier
 from frofa.estimators.models.map_model import MapModel
 from frofa.estimators.training.gradient import Gradient
-from frofa.estimators.training.loop import StepBatch, ValidationSet, batches, evaluate, train
+from frofa.estimators.training.loop import ValidationSet, evaluate, train
 from frofa.estimators.training.parameters import Heads, ParameterLayout
-from frofa.estimators.training.plan import HeadPlan, LabelledRows
+from frofa.estimators.training.plan import HeadPlan, LabelledRows, StepBatch
 from frofa.estimators.training.schedule import Rules, Schedule
-from frofa.estimators.training.streams import Streams
+from frofa.estimators.training.streams import Streams, batches
 
 SCHEDULE = Schedule(
     lr=0.5,
@@ -51,7 +51,7 @@ def linear(params: Mapping[str, Tensor], x: Tensor) -> Tensor:
 class Autograd:
     """A model of which the gradients are PyTorch's."""
 
-    def __init__(self, forward: Callable[[Mapping[str, Tensor], Tensor], Tensor] = linear):
+    def __init__(self, forward: Callable[[Mapping[str, Tensor], Tensor], Tensor]):
         self.forward = forward
 
     def logits(self, params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -68,18 +68,21 @@ class Autograd:
             value.copy_(gradient)
 
 
-class Same:
+def autograd(forward: Callable[[Mapping[str, Tensor], Tensor], Tensor] = linear) -> Any:
+    """A model for `train`, which asks no more of it than this."""
+    return Autograd(forward)
+
+
+class Same(Streams):
     """The same step, again and again."""
 
-    generators: Sequence[Generator] | None = None
-
     def __init__(self, step: StepBatch):
-        self.step = step
+        self.step, self.generators = step, None
 
     def gather(self) -> TokenBatch:
         return TokenBatch(torch.empty(0, 1, 1))
 
-    def expand(self, batch: TokenBatch) -> StepBatch:  # noqa: ARG002 (the protocol's)
+    def expand(self, batch: TokenBatch) -> StepBatch:  # noqa: ARG002 (that of all streams)
         return self.step
 
     def keep(self, heads: Sequence[int]) -> None:
@@ -104,7 +107,7 @@ def fit(
     for name, value in options.items():
         if name in ("validation", "patience"):
             options[name] = [value] * len(plans)
-    return train(params, Autograd(forward), Same(step), plans, **options)
+    return train(params, autograd(forward), Same(step), plans, **options)
 
 
 def packed(params: dict[str, Tensor]) -> Heads:
@@ -328,7 +331,7 @@ def test_best_parameters_are_kept_for_each_head() -> None:
         initial, linear, step_of(x.expand(2, 2, 1), targets), schedule(n_steps=20), validation=validation
     )
     assert n_iter == [20, 1]
-    assert (evaluate(packed(trained), Autograd(), validation)[:, 0] == 1).all()
+    assert (evaluate(packed(trained), autograd(), validation)[:, 0] == 1).all()
 
 
 @pytest.mark.parametrize(("n_steps", "every"), [(100, 2), (30, 1), (200, 4)])
@@ -372,6 +375,6 @@ def test_last_step_is_evaluated() -> None:
 def test_evaluation_is_weighted() -> None:
     params = {"head.weight": torch.tensor([[[-1.0], [1.0]]]), "head.bias": torch.zeros(1, 2)}
     part = ValidationSet(torch.tensor([[1.0], [1.0]]), torch.tensor([1, 0]), torch.tensor([1.5, 0.5]))
-    [[accuracy, negative_loss]] = evaluate(packed(params), Autograd(), part).tolist()
+    [[accuracy, negative_loss]] = evaluate(packed(params), autograd(), part).tolist()
     assert accuracy == 0.75
     assert negative_loss == pytest.approx(-(0.75 * math.log1p(math.exp(-2)) + 0.25 * math.log1p(math.exp(2))))

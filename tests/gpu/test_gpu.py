@@ -32,8 +32,8 @@ from frofa.estimators import (
 from frofa.estimators.models.map_head import init_map_head
 from frofa.estimators.models.map_model import MapModel
 from frofa.estimators.training.gradient import Gradient
-from frofa.estimators.training.loop import StepBatch
 from frofa.estimators.training.parameters import Heads, ParameterLayout
+from frofa.estimators.training.plan import StepBatch
 from frofa.estimators.training.schedule import Rule
 from frofa.estimators.training.sgd import factor_dtype, update
 from frofa.extraction.engine import Engine, automatic_batch_size
