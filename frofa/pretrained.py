@@ -6,7 +6,7 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from frofa.backbones.loading import load_backbone
-from frofa.estimators.models.map_start import HeadWeights
+from frofa.estimators.models.map_model import HeadWeights
 
 _NAMES = {
     "latent",

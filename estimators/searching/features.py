@@ -11,7 +11,8 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
 from frofa.compute.arrays import as_features
-from frofa.estimators.core.classifier import Array, FeatureClassifier
+from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.core.support import Array
 from frofa.estimators.searching.plan import Plan, Rows, Task
 from frofa.estimators.tokens.padding import mean_over_images
 from frofa.ragged import RaggedTokens

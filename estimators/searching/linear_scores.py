@@ -8,7 +8,9 @@ import numpy as np
 from sklearn.metrics import accuracy_score
 from sklearn.metrics._scorer import _PassthroughScorer, _Scorer
 
-from frofa.estimators.core.classifier import Array, FeatureClassifier, LinearClassifier
+from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.core.linear import LinearClassifier
+from frofa.estimators.core.support import Array
 from frofa.estimators.searching.features import FoldFeatures
 
 LINEAR = ("_checked_scores", "_check_features", "_tokens", "_prepare", "_scores", "predict", "score")

@@ -12,7 +12,8 @@ from sklearn.model_selection._validation import _score
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _check_feature_names, _num_samples
 
-from frofa.estimators.core.classifier import Array, FeatureClassifier
+from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.core.support import Array
 from frofa.estimators.searching.features import FoldFeatures
 from frofa.estimators.searching.linear_scores import accuracy
 from frofa.estimators.searching.plan import Plan, Task
