@@ -28,7 +28,7 @@ from frofa.backbones.loading import create_module
 from frofa.backbones.precision import low_precision, low_precision_key, prune_2_4, rest_precision
 from frofa.backbones.preprocessing import Preprocessing, of_channels, split
 from frofa.compute.devices import resolve_device
-from frofa.compute.model_digests import architecture_digest, weights_digest
+from frofa.compute.digests import architecture_digest, weights_digest
 from frofa.images.reading import DECODER
 from frofa.utils.text import one_line
 
