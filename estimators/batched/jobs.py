@@ -10,6 +10,7 @@ import numpy.typing as npt
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 
+from frofa.estimators.core.shortcuts import follows
 from frofa.exceptions import BatchFallbackWarning
 
 if TYPE_CHECKING:
@@ -17,11 +18,6 @@ if TYPE_CHECKING:
 
 Fitted: TypeAlias = "FeatureClassifier | Exception"
 Engine: TypeAlias = Callable[..., list[Any]]
-FITTING = (
-    *("fit", "_fit", "_check_support", "_check_parameters", "_check_data", "_check_labels", "_check_features"),
-    *("_adopt", "_adopt_labels", "_tokens", "_prepare", "_copies"),
-)
-"""What an engine stands for: a subclass that has its own of any of these does not inherit the engine."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +82,11 @@ def fit_many(
 
 def engine_of(kind: type) -> Engine | None:
     """The batched engine of a type of estimator, if it has one that stands for its way of fitting."""
-    for base in kind.__mro__:
-        if "_fit_many" in vars(base):
-            engine: Engine | None = getattr(kind, "_fit_many")  # noqa: B009 (not an attribute of every type)
-            return engine
-        if any(name in vars(base) for name in FITTING):
-            return None
-    return None
+    base: Any = next((base for base in kind.__mro__ if "_fit_many" in vars(base)), None)
+    if base is None or not follows(kind, base, base._fit_steps):
+        return None
+    engine: Engine | None = getattr(kind, "_fit_many")  # noqa: B009 (not an attribute of every type)
+    return engine
 
 
 def fit_each(

@@ -24,6 +24,7 @@ from frofa.estimators.tokens.views import check_grid, sum_over_views, with_copie
 from frofa.ragged import RaggedTokens
 
 Array = npt.NDArray[Any]
+Methods = tuple[Callable[..., Any], ...]
 
 
 @dataclass(frozen=True)
@@ -207,23 +208,30 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         ndarray of shape (n, n_classes), or (n,) for two classes
             Larger is more likely; for two classes, of ``classes_[1]``.
         """
-        scores = self._checked_scores(X)
-        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+        return self._decisions_of(self._checked_scores(X))
 
     def predict(self, X: Any) -> Array:
         """Predict the class of samples (n, C), (n, N, C) or RaggedTokens; returns labels, shape (n,)."""
-        winners = self._checked_scores(X).argmax(1)
-        labels: Array = self.classes_[winners]
-        return labels
+        return self._labels_of(self._checked_scores(X))
 
     def predict_proba(self, X: Any) -> Array:
         """Predict the probability of each class for samples (n, C), (n, N, C) or RaggedTokens; shape (n, n_classes)."""
-        probabilities: Array = softmax(self._checked_scores(X) * self._probability_scale(), axis=1)
-        return probabilities
+        return self._probabilities_of(self._checked_scores(X))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy on samples (n, C), (n, N, C) or RaggedTokens and their labels (n,), which may be weighted."""
         return float(super().score(X, as_labels(y), sample_weight))
+
+    def _decisions_of(self, scores: Array) -> Array:
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def _labels_of(self, scores: Array) -> Array:
+        labels: Array = self.classes_[scores.argmax(1)]
+        return labels
+
+    def _probabilities_of(self, scores: Array) -> Array:
+        probabilities: Array = softmax(scores * self._probability_scale(), axis=1)
+        return probabilities
 
     def _probability_scale(self) -> float:
         """What scores are multiplied with before the softmax."""
@@ -356,6 +364,17 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         checked: Array = tokens
         return checked
 
+    # What shortcuts stand for (see `shortcuts`): a subclass that overrides one of these methods does not get them.
+    _fit_steps: ClassVar[Methods] = (
+        *(fit, _fit, _check_support, _check_parameters, _check_data, _check_labels, _check_features),
+        *(_adopt, _adopt_labels, _tokens, _prepare, _copies),
+    )
+    """Of the batched engine."""
+    _predict_steps: ClassVar[Methods] = (predict, predict_proba, decision_function, score, _checked_scores)
+    """Of predictions from scores that are known."""
+    _pool_steps: ClassVar[Methods] = (_tokens, _prepare)
+    """Of tokens that are averaged before the head sees them."""
+
 
 class LinearClassifier(FeatureClassifier):
     """Base of the heads whose scores are linear in the features.
@@ -373,20 +392,8 @@ class LinearClassifier(FeatureClassifier):
     n_prefix: int
     grid: tuple[int, int] | None
 
-    def decision_function(self, X: Any) -> Array:
-        """Score samples.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, C) or (n, N, C)
-            Tokens are averaged over the tokens.
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes), or (n,) for two classes
-            ``X @ coef_.T + intercept_``; with `n_views`, the mean of that over X and its views.
-        """
-        scores = self._checked_scores(X)
+    def _decisions_of(self, scores: Array) -> Array:
+        """Return ``X @ coef_.T + intercept_``."""
         return scores[:, 1] if len(self.classes_) == 2 else scores
 
     def _scores(self, features: Array) -> Array:
@@ -423,3 +430,9 @@ class LinearClassifier(FeatureClassifier):
             n_prefix=self.n_prefix,
             grid=self.grid,
         )
+
+    _product_steps: ClassVar[Methods] = (
+        *(*FeatureClassifier._predict_steps, FeatureClassifier._check_features),
+        *(FeatureClassifier._tokens, FeatureClassifier._prepare, _scores),
+    )
+    """What a product with the weights of many heads stands for, as `FeatureClassifier._fit_steps` does."""
