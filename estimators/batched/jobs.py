@@ -11,20 +11,11 @@ from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 
 from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.core.shortcuts import follows
 from frofa.exceptions import BatchFallbackWarning
 
 Fitted: TypeAlias = FeatureClassifier | Exception
 FitEngine: TypeAlias = Callable[..., list[Any]]
-FITTING = tuple(
-    method.__name__
-    for method in (
-        *(FeatureClassifier.fit, FeatureClassifier._fit, FeatureClassifier._check_parameters),
-        *(FeatureClassifier._check_data, FeatureClassifier._check_features, FeatureClassifier._adopt),
-        *(FeatureClassifier._adopt_labels, FeatureClassifier._tokens, FeatureClassifier._prepare),
-        FeatureClassifier._copies,
-    )
-)
-"""Names of the methods that make a fit: a subclass with another one of these does not inherit an engine."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +80,11 @@ def fit_many(
 
 def engine_of(kind: type) -> FitEngine | None:
     """The batched engine of a type of estimator, if it has one that stands for its way of fitting."""
-    for base in kind.__mro__:
-        if "_fit_many" in vars(base):
-            engine: FitEngine | None = getattr(kind, "_fit_many")  # noqa: B009 (not an attribute of every type)
-            return engine
-        if any(name in vars(base) for name in FITTING):
-            return None
-    return None
+    base: Any = next((base for base in kind.__mro__ if "_fit_many" in vars(base)), None)
+    if base is None or not follows(kind, base, base._fit_steps):
+        return None
+    engine: FitEngine | None = getattr(kind, "_fit_many")  # noqa: B009 (not an attribute of every type)
+    return engine
 
 
 def fit_each(X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]) -> list[Fitted]:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import deepcopy
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,8 @@ from frofa.estimators.tokens.lazy import LazyFeatures, mean_over_tokens
 from frofa.estimators.tokens.padding import mean_over_images
 from frofa.estimators.tokens.views import sum_over_views
 from frofa.ragged import RaggedTokens
+
+Methods: TypeAlias = tuple[Callable[..., Any], ...]
 
 
 class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
@@ -149,23 +151,30 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         ndarray of shape (n, n_classes), or (n,) for two classes
             Larger is more likely; for two classes, of ``classes_[1]``.
         """
-        scores = self._checked_scores(X)
-        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+        return self._decisions_of(self._checked_scores(X))
 
     def predict(self, X: Any) -> Array:
         """Predict the class of samples (n, C), (n, N, C) or RaggedTokens; returns labels, shape (n,)."""
-        winners = self._checked_scores(X).argmax(1)
-        labels: Array = self.classes_[winners]
-        return labels
+        return self._labels_of(self._checked_scores(X))
 
     def predict_proba(self, X: Any) -> Array:
         """Predict the probability of each class for samples (n, C), (n, N, C) or RaggedTokens; shape (n, n_classes)."""
-        probabilities: Array = softmax(self._checked_scores(X) * self._probability_scale(), axis=1)
-        return probabilities
+        return self._probabilities_of(self._checked_scores(X))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy on samples (n, C), (n, N, C) or RaggedTokens and their labels (n,), which may be weighted."""
         return float(super().score(X, as_labels(y), sample_weight))
+
+    def _decisions_of(self, scores: Array) -> Array:
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def _labels_of(self, scores: Array) -> Array:
+        labels: Array = self.classes_[scores.argmax(1)]
+        return labels
+
+    def _probabilities_of(self, scores: Array) -> Array:
+        probabilities: Array = softmax(scores * self._probability_scale(), axis=1)
+        return probabilities
 
     def _probability_scale(self) -> float:
         """What scores are multiplied with before the softmax."""
@@ -240,3 +249,14 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         if self._given("augment") is not None:
             self.augment_seed_ = self._draw_seed(check_random_state(self._given("random_state")))
         return weights
+
+    # What shortcuts stand for (see `shortcuts`): a subclass that overrides one of these methods does not get them.
+    _fit_steps: ClassVar[Methods] = (
+        *(fit, _fit, _check_parameters, _check_data, _check_features),
+        *(_adopt, _adopt_labels, _tokens, _prepare, _copies),
+    )
+    """Of the batched engine."""
+    _predict_steps: ClassVar[Methods] = (predict, predict_proba, decision_function, score, _checked_scores)
+    """Of predictions from scores that are known."""
+    _pool_steps: ClassVar[Methods] = (_tokens, _prepare)
+    """Of tokens that are averaged before the head sees them."""

@@ -1,11 +1,11 @@
 """Heads whose scores are linear in the features."""
 
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
 from frofa.augmentations import Augmentation
-from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.core.classifier import FeatureClassifier, Methods
 from frofa.estimators.core.support import Array
 from frofa.estimators.tokens.views import with_copies
 
@@ -26,20 +26,8 @@ class LinearClassifier(FeatureClassifier):
     n_prefix: int
     grid: tuple[int, int] | None
 
-    def decision_function(self, X: Any) -> Array:
-        """Score samples.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, C) or (n, N, C)
-            Tokens are averaged over the tokens.
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes), or (n,) for two classes
-            ``X @ coef_.T + intercept_``; with `n_views`, the mean of that over X and its views.
-        """
-        scores = self._checked_scores(X)
+    def _decisions_of(self, scores: Array) -> Array:
+        """Return ``X @ coef_.T + intercept_``."""
         return scores[:, 1] if len(self.classes_) == 2 else scores
 
     def _scores(self, features: Array) -> Array:
@@ -76,3 +64,9 @@ class LinearClassifier(FeatureClassifier):
             n_prefix=self.n_prefix,
             grid=self.grid,
         )
+
+    _product_steps: ClassVar[Methods] = (
+        *(*FeatureClassifier._predict_steps, FeatureClassifier._check_features),
+        *(FeatureClassifier._tokens, FeatureClassifier._prepare, _scores),
+    )
+    """What a product with the weights of many heads stands for, as `FeatureClassifier._fit_steps` does."""

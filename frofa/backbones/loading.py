@@ -19,7 +19,7 @@ from frofa.backbones.layout import patch_size, read_layout
 from frofa.backbones.precision import Sparsity, prune
 from frofa.backbones.preprocessing import of_config
 from frofa.compute.devices import resolve_device
-from frofa.compute.model_digests import architecture_digest, weights_digest
+from frofa.compute.digests import architecture_digest, weights_digest
 from frofa.exceptions import ModelNotFoundError
 from frofa.utils.text import one_line
 

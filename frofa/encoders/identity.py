@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from frofa.compute.digests import digest
-from frofa.compute.model_digests import architecture_digest
+from frofa.compute.digests import architecture_digest, digest
 from frofa.exceptions import CheckpointError
 
 INTERNAL = frozenset(vars(nn.Module())) | {"training"}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from frofa.compute.devices import resolve_device
-from frofa.compute.model_digests import weights_digest
+from frofa.compute.digests import weights_digest
 from frofa.encoders.protocol import Array, Spec, canonical
 from frofa.exceptions import EncoderError
 
