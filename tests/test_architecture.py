@@ -18,6 +18,7 @@ ORDER = (
     ("frofa.utils",),
     ("frofa.compute",),
     ("frofa.ragged", "frofa.evaluation"),
+    ("frofa.augmentations.batch",),
     ("frofa.augmentations.ops",),
     ("frofa.augmentations",),
     ("frofa.estimators.tokens", "frofa.estimators.solvers"),
