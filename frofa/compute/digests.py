@@ -35,6 +35,8 @@ FORMER_MODULES = {
     "frofa.store.source": ("Source",),
     "frofa.store.table": ("SpecTable", "_View"),
 }
+# Parameters that had another name, or another value for the same, when the first checkpoints were written.
+FORMER_PARAMETERS = {("FrozenFeatureExtractor", "sparsity"): ("weights", {None: "dense"})}
 _FORMER_MODULE = {name: module for module, names in FORMER_MODULES.items() for name in names}
 
 
@@ -135,6 +137,11 @@ def _parts(value: Any) -> Iterable[str | bytes | np.ndarray[Any, Any]]:
     return _parts_of_object(value)
 
 
+def _former_parameter(kind: str, name: str, value: Any) -> tuple[str, Any]:
+    former, values = FORMER_PARAMETERS.get((kind, name), (name, {}))
+    return former, values.get(value, value) if values else value
+
+
 def _parts_of_object(value: Any) -> Iterable[str | bytes | np.ndarray[Any, Any]]:
     if isinstance(value, type):
         return "name", _module_of(value), value.__qualname__
@@ -160,7 +167,7 @@ def _parts_of_object(value: Any) -> Iterable[str | bytes | np.ndarray[Any, Any]]
     if hasattr(value, "get_params"):
         params = value.get_params(deep=False)
         params.pop("store", None)  # where features are kept, not what they are
-        return kind, _digest(params)
+        return kind, _digest(dict(_former_parameter(type(value).__name__, *item) for item in params.items()))
     if hasattr(value, "iloc"):  # pandas
         columns = [value[name] for name in value] if value.ndim == 2 else [value]
         return kind, _digest([(column.name, column.to_numpy()) for column in columns])
