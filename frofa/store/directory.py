@@ -15,12 +15,15 @@ from filelock import FileLock
 
 from frofa.exceptions import DamagedStoreError, StoreError
 from frofa.store.disk.format import damaged, seal, unseal
+from frofa.store.disk.index import INDEX
 from frofa.store.disk.shard import SHARDS
 from frofa.store.disk.table import SpecTable
+from frofa.store.file_digests import FILES
 from frofa.store.keys import Keys, as_keys, first_of_each, to_hex
 from frofa.store.lazy.array import FeatureArray
+from frofa.store.lazy.source import FeatureSource
 from frofa.store.spec import FORMAT, FeatureSpec
-from frofa.utils.files import TEMPORARY, expand_home, make_directories, warn_not_written, write_atomically
+from frofa.utils.files import TEMPORARY, expand_home, make_directories, remove_stale, warn_not_written, write_atomically
 from frofa.utils.json import read_json
 
 MANIFEST = "frofa-store.json"
@@ -83,14 +86,14 @@ class StoreDirectory:
         """
         table = self.table(spec)
         if keys is None:
-            return FeatureArray.of_shards(table, spec)
+            return FeatureArray(FeatureSource.of_shards(table, spec))
         wanted = as_keys(keys)
-        places = table.locate(wanted)
-        absent = np.flatnonzero(places.shard < 0)
+        found = table.locate(wanted)
+        absent = np.flatnonzero(found.shard < 0)
         if len(absent):
             names = ", ".join(to_hex(wanted[absent[:3]]))
             raise KeyError(f"{len(absent)} of {len(wanted)} keys are not in {self.path}: {names}, ...")
-        return FeatureArray(table, spec, places)
+        return FeatureArray(FeatureSource.of_locations(table, spec, found))
 
     def specs(self) -> dict[str, FeatureSpec]:
         """Read the specs that the store holds features of, by digest.
@@ -204,6 +207,13 @@ def check_store(path: Path) -> None:
     version = unseal(content, manifest, {"format": int})["format"]
     if version != FORMAT:
         raise StoreError(f"{path} has format {version}; this version of frofa reads format {FORMAT}.")
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete what crashes have left in the directories of a store, once it is old."""
+    for directory in (path, *spec_directories(path)):
+        for part in (directory, directory / SHARDS, directory / INDEX, directory / FILES):
+            remove_stale(part)
 
 
 def spec_directories(path: Path) -> list[Path]:

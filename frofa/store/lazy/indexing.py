@@ -21,7 +21,7 @@ def split_index(item: Any, ndim: int) -> tuple[Any, tuple[Any, ...]]:
     """
     if not isinstance(item, tuple):
         item = (item,)
-    items = tuple(one if isinstance(one, slice) or one is None or one is Ellipsis else as_index(one) for one in item)
+    items = tuple(one if isinstance(one, slice) or one is None or one is Ellipsis else _as_index(one) for one in item)
     axes = sum(_axes_of(one) for one in items)
     if axes > ndim:
         raise IndexError(f"too many indices for array: array is {ndim}-dimensional, but {axes} were indexed")
@@ -36,7 +36,7 @@ def split_index(item: Any, ndim: int) -> tuple[Any, tuple[Any, ...]]:
     return items[0], items[1:]
 
 
-def as_index(one: Any) -> Any:
+def _as_index(one: Any) -> Any:
     """An integer, or an array of integers or booleans.
 
     Raises
@@ -59,7 +59,7 @@ def as_index(one: Any) -> Any:
 
 
 def is_basic(inner: tuple[Any, ...]) -> bool:
-    """Whether these are integers and slices forwards only, so that NumPy and torch give a view."""
+    """Whether all are integers and forward slices, so that NumPy and torch give a view."""
     return all(isinstance(one, int) or (isinstance(one, slice) and (one.step or 1) > 0) for one in inner)
 
 
@@ -86,7 +86,7 @@ def row_positions(rows: Any, n: int) -> Any:
 
 
 def out_of_bounds(i: int, n: int) -> IndexError:
-    """NumPy's error."""
+    """Make the error that NumPy raises for such an index."""
     return IndexError(f"index {i} is out of bounds for axis 0 with size {n}")
 
 
