@@ -34,13 +34,7 @@ _DIGEST = re.compile(r"[0-9a-f]{40}")
 
 
 class StoreDirectory:
-    """Features in a directory, found by spec and key.
-
-    Parameters
-    ----------
-    path : path
-        The directory; created at the first write.
-    """
+    """Features in a directory, found by spec and key; parameters as of `FeatureStore`."""
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(expand_home(path))
@@ -148,12 +142,8 @@ class StoreDirectory:
     def lock(self) -> Iterator[None]:
         """Keep other processes from compacting, repairing and indexing, after a wait; writers do not need it.
 
-        What is known of the directory is forgotten at the end, as it may be another.
-
-        Raises
-        ------
-        StoreError
-            If the file system has no locks.
+        What is known of the directory is forgotten at the end, as it may be another. StoreError if the file system has
+        no locks.
         """
         try:
             with FileLock(self.path / LOCK):
@@ -178,13 +168,7 @@ class StoreDirectory:
 
 
 def check_store(path: Path) -> None:
-    """Check that a directory is a store of this version, or can become one.
-
-    Raises
-    ------
-    StoreError
-        If not.
-    """
+    """Check that a directory is a store of this version, or can become one; StoreError if not."""
     if not path.exists():
         return
     if not path.is_dir():
@@ -226,10 +210,7 @@ def spec_directories(path: Path) -> list[Path]:
 def stored_spec(directory: Path) -> FeatureSpec | None:
     """Read the spec whose features a directory holds; None if it was removed since, or is in the making.
 
-    Raises
-    ------
-    DamagedStoreError
-        If its description is damaged, or is not there although there are shards.
+    DamagedStoreError if its description is damaged, or is not there although there are shards.
     """
     for _ in range(LOOKS):
         with suppress(FileNotFoundError):

@@ -67,6 +67,7 @@ def export_parquet(
     def write(file: BinaryIO) -> None:
         with pq.ParquetWriter(file, schema, compression="none", use_dictionary=False) as writer:
             for part in _parts(features, progress=progress):
+                # Arrow's lists of fixed size are the values of all rows, one after another.
                 flat = pa.array(np.asarray(part).reshape(-1))
                 names = to_hex(part.keys) if keys == "hex" else [key.tobytes() for key in part.keys]
                 columns = [pa.array(names, schema.field("key").type), pa.FixedSizeListArray.from_arrays(flat, size)]
@@ -84,6 +85,7 @@ def export_safetensors(features: FeatureArray, path: PathLike, *, progress: bool
     n, dtype = len(features), features.spec.dtype
     n_bytes = features.size * np.dtype(features.spec.stored_dtype).itemsize
     description = {"format": FORMAT, "spec": asdict(features.spec)}
+    # The format: the length of the header as 8 bytes, the header, and the tensors at its offsets.
     header = json.dumps(
         {
             "__metadata__": {"frofa": json.dumps(description)},
@@ -177,6 +179,7 @@ def import_npy(
         raise ValueError(f"expected one key for each row of {path}. Got {len(wanted)} keys, {len(features)} rows.")
     first = first_of_each(wanted)
     _check_repeated(features, wanted, first)
+    # Rows whose key the store does not have, each key once.
     new = first[store.table(spec).locate(wanted[first]).shard < 0]
     bar = progress_bar(total=len(new), unit="image", desc="import", shown=progress)
     with ShardWriter(store, spec) as writer, bar:
@@ -206,15 +209,12 @@ def _open_array(path: Path, spec: FeatureSpec) -> Array:
     except (ValueError, EOFError) as error:
         raise ValueError(f"expected a .npy file of features. Got {path}: {error}") from error
     if not isinstance(features, np.ndarray) or features.ndim < 2:
-        raise ValueError(f"expected a .npy file of features of shape (n, ...). Got {path}: {_shape(features)}.")
+        got = f"shape {features.shape}" if isinstance(features, np.ndarray) else "several arrays"
+        raise ValueError(f"expected a .npy file of features of shape (n, ...). Got {path}: {got}.")
     expected = "float32" if spec.dtype == "bfloat16" else spec.dtype
     if features.dtype.newbyteorder("=") != np.dtype(expected):
         raise ValueError(f"expected features of {expected} for a spec of {spec.dtype}. Got {features.dtype} in {path}.")
     return features
-
-
-def _shape(features: Any) -> str:
-    return f"shape {features.shape}" if isinstance(features, np.ndarray) else "several arrays"
 
 
 def _read_keys(keys: Any) -> KeyArray:

@@ -60,6 +60,7 @@ def first_of_each(keys: KeyArray) -> npt.NDArray[np.intp]:
     """Find where each key comes first; positions, ascending."""
     values = prefixes(keys)
     order = np.argsort(values, kind="stable")
+    # Of equal prefixes, all but the first in the order of the keys.
     repeated = np.zeros(len(keys), bool)
     repeated[1:] = values[order[1:]] == values[order[:-1]]
     if not repeated.any():

@@ -124,6 +124,7 @@ class RaggedStore:
         sizes = grids.prod(1)
         n_pages = pages_of(sizes)
         names = page_keys(wanted, n_pages)
+        # A grid without its pages: a repair has put some of them aside.
         absent = self._lacks(spec, names)
         if absent.any():
             images = np.unique(np.repeat(np.arange(len(wanted)), n_pages)[absent])

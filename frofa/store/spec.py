@@ -45,10 +45,16 @@ class FeatureSpec:
     decoder : str
         Name and version of the library that decodes images, number of the rules by which they become RGB, and the
         background of transparent ones.
-    output, layer, norm : str, int or None, bool
-        As in `FrozenFeatureExtractor`, the layer as a non-negative index.
-    precision, dtype : str
-        Of the forward pass, and of what is stored.
+    output : str
+        What is taken of the backbone, as in `FrozenFeatureExtractor`.
+    layer : int or None
+        The layer it is taken from, as a non-negative index; None for a backbone without such layers.
+    norm : bool
+        Whether the final norm is applied.
+    precision : str
+        What the forward pass computes in, and what else changes its last bits.
+    dtype : str
+        What features are stored in.
     """
 
     weights: str

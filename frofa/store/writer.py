@@ -11,10 +11,11 @@ from frofa.store.directory import StoreDirectory
 from frofa.store.disk.format import Array
 from frofa.store.disk.shard import row_table, write_shard
 from frofa.store.keys import KeyArray, Keys, as_keys
+from frofa.store.lazy.transfer import bits_of
 from frofa.store.spec import FeatureSpec
 
 COMMIT_BYTES, COMMIT_SECONDS = 2**26, 2.0
-"""How much, and for how long, features wait to be committed: a crash loses no more than that."""
+"""Bytes of features that wait to be committed, and seconds that they wait; a crash loses what waits."""
 ATTEMPTS = 100
 """How often a commit is tried while others delete the directory that it writes to; two or three times do."""
 
@@ -94,6 +95,7 @@ class ShardWriter:
         """Put on disk what was added."""
         if not self._batches:
             return
+        # Let go before they are written: what could not be written is not tried again together with what comes later.
         batches, self._batches, self._bytes = self._batches, [], 0
         table = np.concatenate([row_table(keys, features) for keys, features in batches])
         for attempt in range(1, ATTEMPTS + 1):
@@ -129,17 +131,10 @@ class ShardWriter:
 
 
 def as_stored(features: Any, spec: FeatureSpec) -> Array:
-    """Turn features into what the files hold: the bits of bfloat16 as integers, all else as it is.
-
-    Raises
-    ------
-    ValueError
-        If they are not of the spec's dtype.
-    """
+    """Turn features into what the files hold, the bits of bfloat16 as integers; ValueError for another dtype."""
     if isinstance(features, torch.Tensor):
         name = str(features.dtype).removeprefix("torch.")
-        contiguous = features.detach().cpu().contiguous()
-        array: Array = (contiguous.view(torch.uint16) if name == "bfloat16" else contiguous).numpy()
+        array = bits_of(features.detach().cpu().contiguous())
     else:
         array = np.asarray(features)
         name = str(array.dtype.newbyteorder("="))

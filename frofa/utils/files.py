@@ -45,6 +45,7 @@ def write_together(contents: Mapping[Path, Callable[[BinaryIO], object]]) -> Non
     temporaries = {path: _temporary(path) for path in contents}
     new, placed = [path for path in contents if not path.exists()], set[Path]()
     try:
+        # What can fail for want of space comes first, for all of them.
         for path, temporary in temporaries.items():
             with _named(path):
                 _write_synced(temporary, contents[path])
@@ -54,6 +55,7 @@ def write_together(contents: Mapping[Path, Callable[[BinaryIO], object]]) -> Non
                 placed.add(path)
                 sync_directory(path.parent)
     except BaseException:
+        # Files that were not there before do not stay without the others.
         alone = placed.intersection(new) if len(placed) < len(contents) else ()
         for file in (*temporaries.values(), *alone):
             with suppress(OSError):

@@ -24,7 +24,7 @@ HEAD = 2**12
 
 
 def seal(content: dict[str, Any]) -> bytes:
-    """Write JSON with a checksum of the rest."""
+    """Make JSON with a checksum of the rest."""
     return json.dumps({**content, "checksum": _checksum(content)}, indent=1).encode()
 
 
@@ -43,7 +43,7 @@ def unseal(content: object, path: Path, kinds: Mapping[str, type]) -> dict[str, 
 
 
 def damaged(path: Path) -> Fail:
-    """What makes the error that a file is damaged, given what is wrong with it."""
+    """Make what makes the error of a damaged file out of what is wrong with it."""
     return partial(DamagedStoreError, path)
 
 

@@ -71,6 +71,7 @@ def build_index(shards: Sequence[Shard]) -> Index:
     if not shards:
         return Index(np.empty(0, "<u8"), np.empty((0, 2), "<u4"), [])
     values = np.concatenate([prefixes(shard.checked_keys()) for shard in shards])
+    # The place of each key, shape (n, 2): its shard, and its row there.
     places = np.empty((len(values), 2), "<u4")
     places[:, 0] = np.repeat(np.arange(len(shards)), [len(shard) for shard in shards])
     places[:, 1] = np.concatenate([np.arange(len(shard), dtype="<u4") for shard in shards])
@@ -85,6 +86,7 @@ def write_index(directory: Path, index: Index) -> None:
     names = json.dumps(list(index.shards)).encode()
     name = blake2b(names, digest_size=8).hexdigest()
     description = {"format": FORMAT, "n": len(index), "shards": list(index.shards), "content": content_digest(index)}
+    # The name is that of the shards, so that one that is there is the same, unless it is damaged.
     if not _is_whole(home / name):
         remove_directory(home / name)
     create_directory(

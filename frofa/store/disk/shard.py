@@ -29,7 +29,7 @@ SHARDS = "shards"
 CHECK_BYTES = 2**24
 """Bytes of features that are checked or copied together."""
 FEW_KEYS = 256
-"""Rows up to which keys are read one by one."""
+"""Rows up to which keys are read one by one, which touches least of a large file ("opening" in benchmarks/store.py)."""
 APPENDED, COMPACTED = "b", "a"
 """First letters of a shard's name: compacted ones come first in the order of the names, which is that of the rows."""
 MAX_AXES = 32
@@ -166,23 +166,11 @@ def write_shard(
 ) -> Shard:
     """Add a shard to a spec's directory; it is on disk when this returns.
 
-    Parameters
-    ----------
-    directory : Path
-    spec : FeatureSpec
-    table : ndarray of `ROW`, shape (n,)
-    feature : tuple of shape and dtype
-        Of one row, as stored.
-    parts : iterable of ndarray
-        The n features, some rows at a time.
-    stem : str, default=None
-        What its name begins with; None makes it the last of those appended. A digest of the keys follows, so that the
-        same content has the same name.
+    `table` is what `row_table` makes, `feature` the shape and dtype of a row as stored; `parts` are the features, some
+    rows at a time. The name begins with `stem`, by default so that the shard is the last of those appended; a digest of
+    the keys follows, so that the same content has the same name.
 
-    Raises
-    ------
-    FileNotFoundError
-        If another process removes the directory meanwhile. No part of it is made again.
+    FileNotFoundError if another process removes the directory meanwhile. No part of it is made again.
     """
     shape, dtype = (len(table), *feature[0]), np.dtype(feature[1])
     rows_digest = _rows_digest(table)
@@ -246,6 +234,7 @@ def _description(path: Path) -> dict[str, Any]:
 
 
 def _checked_shape(path: Path, shape: list[Any], dtype: np.dtype[Any]) -> tuple[int, ...]:
+    # Whole numbers that are no booleans, of an array that the address space holds.
     right = 0 < len(shape) <= MAX_AXES and all(type(size) is int and size > 0 for size in shape)
     if not right or math.prod(shape) * dtype.itemsize >= 2**63:
         raise DamagedStoreError(path / "shard.json", "its shape is none that features can have")

@@ -17,7 +17,7 @@ from frofa.store.keys import KeyArray, first_of_each, prefixes
 ATTEMPTS = 100
 """How often a directory that others change is looked at again; two or three do."""
 MANY, OPENING_THREADS = 64, 3
-"""More shards than `MANY` that were not opened before are opened by so many threads (benchmarks/store.py)."""
+"""More shards than `MANY`, not opened before, are opened by so many threads ("opening" in benchmarks/store.py)."""
 LOOSE_ROWS, LOOSE_FRACTION = 2**16, 1 / 8
 """A new index is written when more images are not in it than so many, and than this part of those that are."""
 
@@ -79,6 +79,7 @@ class SpecTable:
                 continue
             if view.index is None or view.index.is_whole:
                 break
+            # An index that is damaged may lack keys: those of all shards are read instead.
             self._view = self._new_view(self._view.names, self._view.index_names, None)
         return finder.found
 
@@ -103,7 +104,7 @@ class SpecTable:
         return next((shard.shape[1:] for shard in shards if shard), None)
 
     def refresh(self) -> None:
-        """Look what was added or removed."""
+        """See which shards and indices were added or removed."""
         old = self._view
         names, indices = shard_names(self.directory), index_names(self.directory)
         if indices != old.index_names:
@@ -117,12 +118,12 @@ class SpecTable:
         return len(first_of_each(np.concatenate(keys))) if keys else 0
 
     def wants_index(self) -> bool:
-        """Whether a new index would pay."""
+        """Whether so many images are outside the index that a new one would pay."""
         view = self._view
         return len(view.loose) > max(LOOSE_ROWS, LOOSE_FRACTION * len(view.index or ()))
 
     def write_index(self) -> None:
-        """Index all shards."""
+        """Write an index of all shards."""
         write_index(self.directory, build_index(self.shards()))
         self.refresh()
 
@@ -131,6 +132,7 @@ class SpecTable:
         known = set(names)
         shards = {name: shard for name, shard in old.shards.items() if name in known}
         indexed = set(index.shards) if index else set()
+        # What is known already stays: open shards, and the keys of those outside the index where these are the same.
         loose, names_of_it = old.loose, [name for name in names if name not in indexed]
         if list(loose.shards) != names_of_it:
             loose = build_index([shard for name in names_of_it if (shard := self._open(name, shards))])

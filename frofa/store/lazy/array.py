@@ -80,6 +80,7 @@ class FeatureArray:
         return FeatureArray, (self._source.select(self._at, self._inner),)
 
     def __getitem__(self, item: Any) -> Any:
+        # `rows` is for the first axis, `index` for those of a feature.
         rows, index = split_index(item, self.ndim)
         if rows is None or not is_basic(index) or (isinstance(rows, np.ndarray) and rows.ndim != 1):
             return self._gather(item, rows, index)
@@ -99,6 +100,7 @@ class FeatureArray:
             return view
         if copy is False:
             raise ValueError("these features can only be had as a copy: they are not one run of rows of one file.")
+        # Who asks bfloat16 for uint16, in which it is stored, wants numbers, not bits.
         if wanted == self._stored != self.dtype:
             return self.__array__().astype(wanted)
         out: Array = np.empty(self.shape, wanted)
@@ -122,6 +124,7 @@ class FeatureArray:
             except FileNotFoundError:  # compacted: read below
                 pass
             else:
+                # Bytes of the file behind its header, as features (rows of the shard, ...), and of them our rows.
                 features = mapped.view(self._torch_dtype).view(shard.shape)[rows]
                 return take_inner(features, (*self._source.inner, *self._inner))
         # Allocated by NumPy, which asks for large pages: the first touch of small ones takes longer than reading.
@@ -173,6 +176,7 @@ class FeatureArray:
                 budget,
             )
             source.on_device[device] = whole
+        # A slice of what is on the device is a view; torch has none that go backwards.
         if isinstance(self._at, range) and self._at.step > 0:
             rows = whole[slice_of(self._at)]
         else:
@@ -206,7 +210,9 @@ class FeatureArray:
         if isinstance(rows, int):
             return np.asarray(self._rows(np.array([self._position(rows)])))[(0, *index)]
         if isinstance(rows, np.ndarray) and rows.ndim and not any(one is None for one in index):
+            # A mask over several axes is one array of positions for each of them; the first is that of the rows.
             first, *others = rows.nonzero() if rows.dtype == bool and rows.ndim > 1 else [rows]
+            # Each row is read once, however often it is asked for.
             used, positions = np.unique(row_positions(first.reshape(-1), len(self)), return_inverse=True)
             shape = first.shape if first.dtype != bool else (-1,)
             return np.asarray(self._rows(used))[(positions.reshape(shape), *others, *index)]

@@ -1,4 +1,4 @@
-"""NumPy's rules of indexing, for an array of which only rows are to be read: pure functions."""
+"""NumPy's rules of indexing, and its errors, for an array of which only rows are to be read: pure functions."""
 
 import operator
 from typing import Any
@@ -12,13 +12,7 @@ INVALID = (
 
 
 def split_index(item: Any, ndim: int) -> tuple[Any, tuple[Any, ...]]:
-    """Split an index into that of the rows and those of further axes; an ellipsis is written out.
-
-    Raises
-    ------
-    IndexError
-        If there are more indices than axes, or two ellipses.
-    """
+    """Split an index into that of the rows and those of further axes; an ellipsis is written out."""
     if not isinstance(item, tuple):
         item = (item,)
     items = tuple(one if isinstance(one, slice) or one is None or one is Ellipsis else _as_index(one) for one in item)
@@ -37,13 +31,7 @@ def split_index(item: Any, ndim: int) -> tuple[Any, tuple[Any, ...]]:
 
 
 def _as_index(one: Any) -> Any:
-    """An integer, or an array of integers or booleans.
-
-    Raises
-    ------
-    IndexError
-        If it is neither.
-    """
+    """Make an integer, or an array of integers or booleans, of one of several indices."""
     if isinstance(one, (bool, np.bool_)):
         return np.asarray(one)
     try:
@@ -64,13 +52,7 @@ def is_basic(inner: tuple[Any, ...]) -> bool:
 
 
 def row_positions(rows: Any, n: int) -> Any:
-    """Turn a one-dimensional array of integers or booleans into positions from 0 to n - 1.
-
-    Raises
-    ------
-    IndexError
-        If one is out of bounds, or the mask has another length.
-    """
+    """Turn a one-dimensional array of integers or booleans into positions from 0 to n - 1."""
     if rows.dtype == bool:
         if len(rows) != n:
             raise IndexError(

@@ -22,11 +22,11 @@ Features = TypeVar("Features")
 InnerIndices = tuple[tuple[Any, ...], ...]
 """What is taken of each feature: integers and slices for the axes after the first, one index applied after another."""
 READ_BYTES = 2**23
-"""Bytes that a thread reads before it takes more: large enough that starting costs nothing (benchmarks/store.py)."""
+"""Bytes that a thread reads before it takes more: so many that starting is free ("whole" in benchmarks/store.py)."""
 LONG_RUN = 2**15
-"""Bytes of a run from which on a system call is faster than the memory map's page faults (benchmarks/store.py)."""
+"""Bytes of a run from which on a system call beats the memory map's page faults ("random" in benchmarks/store.py)."""
 FEW_RUNS = 256
-"""Runs of any length up to which system calls take no time that matters, and touch the least of the files."""
+"""Runs of any length up to which system calls cost no time that matters, and touch least ("opening" there)."""
 THREADED_BYTES = 2**24
 """Bytes from which on several threads read; each waits for memory or disk without Python's lock."""
 MAX_THREADS = 8
@@ -123,25 +123,10 @@ class ShardRows:
 def read_rows(
     shards: ShardRows, rows: RowNumbers | range, out: Array, inner: InnerIndices, *, bfloat16: bool = False
 ) -> None:
-    """Read features into an array.
+    """Read n rows, and what is wanted of each feature, into a C-contiguous array (n, ...) of any dtype.
 
-    Parameters
-    ----------
-    shards : ShardRows
-    rows : ndarray of int64 or range, of length n
-    out : ndarray of shape (n, ...)
-        Of any dtype; C-contiguous. One of the files' dtype gets what is stored, bit for bit.
-    inner : tuple
-        What is taken of each feature.
-    bfloat16 : bool, default=False
-        Whether the files hold the bits of bfloat16.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a shard was removed.
-    StoreError
-        If a file is damaged.
+    An array of the files' dtype gets what is stored, bit for bit; `bfloat16` says that these are the bits of bfloat16,
+    to be decoded for others. FileNotFoundError if a shard was removed, StoreError if a file is damaged.
     """
     stored = shards.shards[0].dtype
 

@@ -70,16 +70,13 @@ class FeatureSource:
     def read(self, at: RowNumbers | range, out: Array, inner: InnerIndices = ()) -> None:
         """Read rows into an array of any dtype; of the files' own dtype, into their bits.
 
-        Raises
-        ------
-        StoreError
-            If a file is damaged, or features were removed and are nowhere else in the store.
+        StoreError if a file is damaged, or features were removed and are nowhere else in the store.
         """
         if not out.size:
             return
         try:
             self._read(at, out, inner)
-        except FileNotFoundError:
+        except FileNotFoundError:  # shards were merged by another process
             self._locate_again()
             try:
                 self._read(at, out, inner)
@@ -94,6 +91,7 @@ class FeatureSource:
         """Find the features by their keys, after shards were merged or removed by another process."""
         n = self.shape[0]
         gone = f"features that this array reads were removed from {self.table.directory}"
+        # The keys are those of the files that were mapped, which are whole although they have no name any more.
         try:
             keys = self.keys(range(n))
         except FileNotFoundError as error:

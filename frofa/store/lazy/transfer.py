@@ -33,23 +33,10 @@ def transfer(
     dtype: torch.dtype,
     budget: int | None,
 ) -> Tensor:
-    """Read features into a tensor on a device.
+    """Read features of a shape (n, ...) into a tensor on a device, from the files' dtype `stored` into `dtype`.
 
-    Parameters
-    ----------
-    read : callable
-    shape : tuple of int
-        (n, ...), of all features.
-    stored, dtype : torch.dtype
-        Of the files and of the result.
-    device : torch.device
-    budget : int or None
-        Bytes that may be used; None is 80 % of what is free, where that is known.
-
-    Raises
-    ------
-    MemoryError
-        If that is not enough.
+    `budget` is how many bytes may be used; None is 80 % of what is free, where that is known. MemoryError if that is
+    not enough.
     """
     rows = max(1, min(shape[0], rows_per_chunk(PINNED_BYTES, stored.itemsize * math.prod(shape[1:]))))
     _check_budget(shape, rows, stored, device, dtype, budget)

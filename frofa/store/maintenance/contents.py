@@ -78,6 +78,7 @@ def explain(store: StoreDirectory, image: ImageItem, spec: FeatureSpec) -> Expla
     key, spec = content(image)[1], whole_spec(spec)
     if _has(store, spec, key):
         return Explanation(key, True, {})
+    # Pages stand for the tokens that they are of; grids are no features.
     known = {digest: whole_spec(other) for digest, other in store.specs().items() if not is_grids(other)}
     others = {digest: other for digest, other in known.items() if _has(store, other, key)}
     nearest = sorted(others.items(), key=lambda item: len(spec.differences(item[1])))
@@ -94,6 +95,7 @@ def info(store: StoreDirectory) -> list[SpecInfo]:
     check_store(store.path)
     found = []
     for directory in spec_directories(store.path):
+        # Damaged, a spec is listed without its fields; removed or in the making, it is not.
         try:
             spec = stored_spec(directory)
         except DamagedStoreError:

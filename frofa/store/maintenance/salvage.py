@@ -36,6 +36,7 @@ def salvage(path: Path) -> Salvage:
     dtype, shape = layout
     table = _raw(path / "rows.npy", ROW, ())
     features = _raw(path / "features.npy", dtype, shape)
+    # Of a file that was cut, rows at the end are missing.
     n = min(len(table), len(features))
     kept = np.flatnonzero(whole_rows(table, features, np.arange(n)))
     n_copies = _n_copied(path, table["key"][np.setdiff1d(np.arange(len(table)), kept)])
