@@ -15,12 +15,15 @@ from filelock import FileLock
 
 from frofa.exceptions import DamagedStoreError, StoreError
 from frofa.store.disk.format import damaged, seal, unseal
+from frofa.store.disk.index import INDEX
 from frofa.store.disk.shard import SHARDS
 from frofa.store.disk.table import SpecTable
+from frofa.store.file_digests import FILES
 from frofa.store.keys import Keys, as_keys, first_of_each, to_hex
 from frofa.store.lazy.array import FeatureArray
+from frofa.store.lazy.source import FeatureSource
 from frofa.store.spec import FORMAT, FeatureSpec
-from frofa.utils.files import TEMPORARY, expand_home, make_directories, warn_not_written, write_atomically
+from frofa.utils.files import TEMPORARY, expand_home, make_directories, remove_stale, warn_not_written, write_atomically
 from frofa.utils.json import read_json
 
 MANIFEST = "frofa-store.json"
@@ -31,13 +34,7 @@ _DIGEST = re.compile(r"[0-9a-f]{40}")
 
 
 class StoreDirectory:
-    """Features in a directory, found by spec and key.
-
-    Parameters
-    ----------
-    path : path
-        The directory; created at the first write.
-    """
+    """Features in a directory, found by spec and key; parameters as of `FeatureStore`."""
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(expand_home(path))
@@ -83,14 +80,14 @@ class StoreDirectory:
         """
         table = self.table(spec)
         if keys is None:
-            return FeatureArray.of_shards(table, spec)
+            return FeatureArray(FeatureSource.of_shards(table, spec))
         wanted = as_keys(keys)
-        places = table.locate(wanted)
-        absent = np.flatnonzero(places.shard < 0)
+        found = table.locate(wanted)
+        absent = np.flatnonzero(found.shard < 0)
         if len(absent):
             names = ", ".join(to_hex(wanted[absent[:3]]))
             raise KeyError(f"{len(absent)} of {len(wanted)} keys are not in {self.path}: {names}, ...")
-        return FeatureArray(table, spec, places)
+        return FeatureArray(FeatureSource.of_locations(table, spec, found))
 
     def specs(self) -> dict[str, FeatureSpec]:
         """Read the specs that the store holds features of, by digest.
@@ -145,12 +142,8 @@ class StoreDirectory:
     def lock(self) -> Iterator[None]:
         """Keep other processes from compacting, repairing and indexing, after a wait; writers do not need it.
 
-        What is known of the directory is forgotten at the end, as it may be another.
-
-        Raises
-        ------
-        StoreError
-            If the file system has no locks.
+        What is known of the directory is forgotten at the end, as it may be another. StoreError if the file system has
+        no locks.
         """
         try:
             with FileLock(self.path / LOCK):
@@ -175,13 +168,7 @@ class StoreDirectory:
 
 
 def check_store(path: Path) -> None:
-    """Check that a directory is a store of this version, or can become one.
-
-    Raises
-    ------
-    StoreError
-        If not.
-    """
+    """Check that a directory is a store of this version, or can become one; StoreError if not."""
     if not path.exists():
         return
     if not path.is_dir():
@@ -206,6 +193,13 @@ def check_store(path: Path) -> None:
         raise StoreError(f"{path} has format {version}; this version of frofa reads format {FORMAT}.")
 
 
+def remove_leftovers(path: Path) -> None:
+    """Delete what crashes have left in the directories of a store, once it is old."""
+    for directory in (path, *spec_directories(path)):
+        for part in (directory, directory / SHARDS, directory / INDEX, directory / FILES):
+            remove_stale(part)
+
+
 def spec_directories(path: Path) -> list[Path]:
     """List the directories of a store that hold a spec's features, sorted."""
     if not path.is_dir():
@@ -216,10 +210,7 @@ def spec_directories(path: Path) -> list[Path]:
 def stored_spec(directory: Path) -> FeatureSpec | None:
     """Read the spec whose features a directory holds; None if it was removed since, or is in the making.
 
-    Raises
-    ------
-    DamagedStoreError
-        If its description is damaged, or is not there although there are shards.
+    DamagedStoreError if its description is damaged, or is not there although there are shards.
     """
     for _ in range(LOOKS):
         with suppress(FileNotFoundError):

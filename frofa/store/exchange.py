@@ -1,4 +1,4 @@
-"""Features out of a store, into files that other programs read, and into one from a plain ``.npy`` file."""
+"""Export of features to files that other programs read, and import from a plain ``.npy`` file."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import torch
 
+from frofa.compute.memory import row_chunks
 from frofa.images.reading import Images, as_image_list, content, read_error
 from frofa.store.directory import StoreDirectory
 from frofa.store.disk.format import Array, npy_header
@@ -22,9 +23,9 @@ from frofa.utils.files import expand_home, write_atomically, write_together
 from frofa.utils.optional import require
 from frofa.utils.progress import progress_bar
 
-BLOCK = 2**26
+COPY_BYTES = 2**26
 """Bytes that are in memory at once; a row group of Parquet."""
-SAFETENSORS = {"float32": "F32", "float16": "F16", "float64": "F64", "bfloat16": "BF16"}
+SAFETENSORS_DTYPES = {"float32": "F32", "float16": "F16", "float64": "F64", "bfloat16": "BF16"}
 PathLike = str | os.PathLike[str]
 
 
@@ -65,7 +66,8 @@ def export_parquet(
 
     def write(file: BinaryIO) -> None:
         with pq.ParquetWriter(file, schema, compression="none", use_dictionary=False) as writer:
-            for part in _parts(features, progress):
+            for part in _parts(features, progress=progress):
+                # Arrow's lists of fixed size are the values of all rows, one after another.
                 flat = pa.array(np.asarray(part).reshape(-1))
                 names = to_hex(part.keys) if keys == "hex" else [key.tobytes() for key in part.keys]
                 columns = [pa.array(names, schema.field("key").type), pa.FixedSizeListArray.from_arrays(flat, size)]
@@ -83,10 +85,11 @@ def export_safetensors(features: FeatureArray, path: PathLike, *, progress: bool
     n, dtype = len(features), features.spec.dtype
     n_bytes = features.size * np.dtype(features.spec.stored_dtype).itemsize
     description = {"format": FORMAT, "spec": asdict(features.spec)}
+    # The format: the length of the header as 8 bytes, the header, and the tensors at its offsets.
     header = json.dumps(
         {
             "__metadata__": {"frofa": json.dumps(description)},
-            "features": {"dtype": SAFETENSORS[dtype], "shape": features.shape, "data_offsets": [0, n_bytes]},
+            "features": {"dtype": SAFETENSORS_DTYPES[dtype], "shape": features.shape, "data_offsets": [0, n_bytes]},
             "keys": {"dtype": "U8", "shape": [n, KEY_BYTES], "data_offsets": [n_bytes, n_bytes + n * KEY_BYTES]},
         }
     ).encode()
@@ -94,10 +97,9 @@ def export_safetensors(features: FeatureArray, path: PathLike, *, progress: bool
 
     def write(file: BinaryIO) -> None:
         file.write(len(header).to_bytes(8, "little") + header)
-        for part in _parts(features, progress):
+        for part in _parts(features, progress=progress):
             file.write(bits_of(part.tensor().contiguous()).data)
-        for part in _parts(features, False):
-            file.write(part.keys.data)
+        _write_keys(file, features)
 
     write_atomically(Path(expand_home(path)), write)
 
@@ -118,12 +120,11 @@ def export_npy(features: FeatureArray, path: PathLike, *, progress: bool = False
 
     def write_keys(file: BinaryIO) -> None:
         file.write(npy_header(np.dtype(np.uint8), (len(features), KEY_BYTES)))
-        for part in _parts(features, False):
-            file.write(part.keys.data)
+        _write_keys(file, features)
 
     def write(file: BinaryIO) -> None:
         file.write(npy_header(dtype, features.shape))
-        for part in _parts(features, progress):
+        for part in _parts(features, progress=progress):
             file.write(np.ascontiguousarray(part, dtype).data)
 
     write_together({keys: write_keys, path: write})
@@ -178,24 +179,26 @@ def import_npy(
         raise ValueError(f"expected one key for each row of {path}. Got {len(wanted)} keys, {len(features)} rows.")
     first = first_of_each(wanted)
     _check_repeated(features, wanted, first)
+    # Rows whose key the store does not have, each key once.
     new = first[store.table(spec).locate(wanted[first]).shard < 0]
-    size = max(1, BLOCK // max(1, features.nbytes // max(1, len(features))))
-    with (
-        ShardWriter(store, spec) as writer,
-        progress_bar(total=len(new), unit="image", desc="import", shown=progress) as bar,
-    ):
-        for start in range(0, len(new), size):
-            rows = new[start : start + size]
+    bar = progress_bar(total=len(new), unit="image", desc="import", shown=progress)
+    with ShardWriter(store, spec) as writer, bar:
+        for part in row_chunks(len(new), COPY_BYTES, features[:1].nbytes):
+            rows = new[part]
             writer.add(wanted[rows], _as_spec(features[rows], spec, path))
             bar.update(len(rows))
     return len(new)
 
 
-def _parts(features: FeatureArray, progress: bool) -> Iterator[FeatureArray]:
-    size = max(1, BLOCK // max(1, features.nbytes // max(1, len(features))))
+def _write_keys(file: BinaryIO, features: FeatureArray) -> None:
+    for part in _parts(features, progress=False):
+        file.write(part.keys.data)
+
+
+def _parts(features: FeatureArray, *, progress: bool) -> Iterator[FeatureArray]:
     with progress_bar(total=len(features), unit="image", desc="export", shown=progress) as bar:
-        for start in range(0, len(features), size):
-            part = features[start : start + size]
+        for rows in row_chunks(len(features), COPY_BYTES, features[:1].nbytes):
+            part = features[rows]
             yield part
             bar.update(len(part))
 
@@ -206,15 +209,12 @@ def _open_array(path: Path, spec: FeatureSpec) -> Array:
     except (ValueError, EOFError) as error:
         raise ValueError(f"expected a .npy file of features. Got {path}: {error}") from error
     if not isinstance(features, np.ndarray) or features.ndim < 2:
-        raise ValueError(f"expected a .npy file of features of shape (n, ...). Got {path}: {_shape(features)}.")
+        got = f"shape {features.shape}" if isinstance(features, np.ndarray) else "several arrays"
+        raise ValueError(f"expected a .npy file of features of shape (n, ...). Got {path}: {got}.")
     expected = "float32" if spec.dtype == "bfloat16" else spec.dtype
     if features.dtype.newbyteorder("=") != np.dtype(expected):
         raise ValueError(f"expected features of {expected} for a spec of {spec.dtype}. Got {features.dtype} in {path}.")
     return features
-
-
-def _shape(features: Any) -> str:
-    return f"shape {features.shape}" if isinstance(features, np.ndarray) else "several arrays"
 
 
 def _read_keys(keys: Any) -> KeyArray:

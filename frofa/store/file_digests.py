@@ -25,8 +25,9 @@ from frofa.utils.blocks import SAMPLE_BYTES, sample_file
 from frofa.utils.files import clock_behind, make_directory, write_atomically
 
 FILES = "sampled"
+"""The directory of a store that these tables are in."""
 UNSAMPLED = "files"
-"""Where versions before kept such tables without samples, which nothing reads."""
+"""The directory of earlier versions, whose tables have no samples; nothing reads it."""
 STATUS = {"device": "st_dev", "inode": "st_ino", "size": "st_size", "mtime": "st_mtime_ns", "ctime": "st_ctime_ns"}
 RECORD = np.dtype(
     [
@@ -41,19 +42,14 @@ RECORD = np.dtype(
 SETTLED = 2.0
 """Seconds after which a file's times tell one content from another."""
 UNKNOWN_LAG = 60.0
-"""By how many seconds the clock of a file system may be behind this machine's, where nothing is written that tells."""
-MAX_FILES = 16
+"""Seconds that the clock of another file system is taken to be behind: nothing is written there that would tell."""
+MAX_TABLES = 16
+"""Tables after which the next one takes in all others."""
 
 
 @dataclass(frozen=True)
 class SeenFile:
-    """A file as it was at one moment.
-
-    Attributes
-    ----------
-    path : str
-    status : os.stat_result
-    """
+    """A file as it was at one moment."""
 
     path: str
     status: os.stat_result
@@ -73,12 +69,12 @@ class SeenFile:
         return max(self.status.st_mtime, self.status.st_ctime) < now - SETTLED
 
     def is_unchanged(self) -> bool:
-        """Whether it still looks the same, but for its content."""
+        """Whether the file looks as it did, apart from its content."""
         again = SeenFile.look(self.path)
         return again is not None and _status(again) == _status(self)
 
     def has_blocks(self, sample: bytes) -> bool:
-        """Whether some blocks of its content have this digest, see `frofa.utils.blocks`."""
+        """Whether the content has this sample, see `frofa.utils.blocks`."""
         try:
             return sample_file(self.path, self.status.st_size) == sample
         except OSError:
@@ -86,12 +82,7 @@ class SeenFile:
 
 
 class FileDigests:
-    """The keys of files, in a directory of sorted tables.
-
-    Parameters
-    ----------
-    directory : Path
-    """
+    """The keys of files, in a directory of sorted tables."""
 
     def __init__(self, directory: Path):
         self.directory = directory
@@ -105,6 +96,7 @@ class FileDigests:
         for values, records in reversed(self._load()):  # the newest first
             todo = np.array([i for i, key in enumerate(found) if key is None], np.intp)
             at = np.searchsorted(values, heads[todo])
+            # Of each path that is not found yet, the row that it has here, if any.
             inside = at < len(values)
             todo, at = todo[inside], at[inside]
             candidates = np.asarray(records[at])
@@ -113,6 +105,7 @@ class FileDigests:
                 same &= candidates[name] == wanted[name][todo]
             same &= (candidates["path"] == wanted["path"][todo]).all(1)
             same &= whole_digests(candidates)
+            # A look at the files comes last: it takes longest.
             keys = to_hex(candidates["key"][same])
             for i, key, sample in zip(todo[same], keys, candidates["sample"][same], strict=True):
                 if files[i].has_blocks(sample.tobytes()):
@@ -122,21 +115,10 @@ class FileDigests:
     def remember(
         self, files: Sequence[SeenFile], keys: Sequence[str], samples: Sequence[bytes], read_at: float
     ) -> None:
-        """Keep the keys of files that were read after `read_at`, in seconds since the epoch.
+        """Keep the keys of files, and samples of the same content; OSError if they cannot be written.
 
-        Parameters
-        ----------
-        files : sequence of SeenFile
-            As they were before they were read; those that are not the same now are left out.
-        keys : sequence of str
-        samples : sequence of bytes
-            Of the same content as the keys, see `frofa.utils.blocks`.
-        read_at : float
-
-        Raises
-        ------
-        OSError
-            If that cannot be written.
+        Files are given as they were before they were read, after `read_at`, in seconds since the epoch. Those that are
+        not the same now, or were changed so shortly before that a later change may not show, are left out.
         """
         device, lag = clock_behind(self.directory.parent)
         kept = [
@@ -152,10 +134,10 @@ class FileDigests:
         records["crc32"] = _crc32(records)
         make_directory(self.directory)
         names = _names(self.directory)
-        if len(names) >= MAX_FILES:
+        if len(names) >= MAX_TABLES:
             records = np.concatenate([*(table for _, table in self._load()), records])
         self._write(records, names)
-        if len(names) >= MAX_FILES:
+        if len(names) >= MAX_TABLES:
             for name in names:  # another process may have done so; what it lost by that is read again
                 (self.directory / name).unlink(missing_ok=True)
 
@@ -184,19 +166,13 @@ class FileDigests:
 
 
 def open_digests(path: Path) -> Array:
-    """Map a table of digests.
-
-    Raises
-    ------
-    StoreError
-        If it is damaged.
-    """
+    """Map a table of digests; StoreError if it is damaged."""
     n = max(0, path.stat().st_size - header_bytes(RECORD, ())) // RECORD.itemsize
     return open_npy(path, RECORD, (n,))[0]
 
 
 def whole_digests(records: Array) -> npt.NDArray[np.bool_]:
-    """Which of these rows of a table are what was written."""
+    """Tell which of these rows of a table are what was written."""
     whole: npt.NDArray[np.bool_] = records["crc32"] == _crc32(records)
     return whole
 
@@ -206,12 +182,12 @@ def _names(directory: Path) -> list[str]:
 
 
 def _status(file: SeenFile) -> list[int]:
-    """Numbers of 64 bits; a time before 1970 is negative, and some systems number files by more."""
+    """A file's status as numbers of 64 bits: a time before 1970 is negative, and some systems number files by more."""
     return [getattr(file.status, field) & (2**64 - 1) for field in STATUS.values()]
 
 
 def _records(files: Sequence[SeenFile]) -> Array:
-    """Rows of a table that say which files these are, and nothing of their content yet."""
+    """Make rows of a table that say which files these are, and nothing of their content yet."""
     records: Array = np.zeros(len(files), RECORD)
     digests = [blake2b(os.fsencode(Path(file.path).absolute()), digest_size=20).digest() for file in files]
     records["path"] = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 20)

@@ -1,4 +1,9 @@
-"""Keys of images: 20-byte digests, as text or as rows of an array."""
+"""Keys: which image a feature is of. The other half of what tells features apart is the spec (`frofa.store.spec`).
+
+A key is a digest of 20 bytes, of a file's bytes or, for images in memory, of size and pixels; `frofa.images.reading`
+makes it. So copies and renamed files have the same key, and an image that was saved anew has another. Keys are text of
+40 hexadecimal digits each, or rows of an array of bytes.
+"""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +15,7 @@ import numpy.typing as npt
 KEY_BYTES = 20
 Keys: TypeAlias = Sequence[str] | npt.NDArray[np.uint8]
 KeyArray: TypeAlias = npt.NDArray[np.uint8]
-"""Shape (n, 20)."""
+"""Keys as bytes, shape (n, 20)."""
 _KEY = re.compile(rf"[0-9a-fA-F]{{{2 * KEY_BYTES}}}")
 
 
@@ -39,22 +44,23 @@ def as_keys(keys: Keys) -> KeyArray:
 
 
 def to_hex(keys: KeyArray) -> list[str]:
-    """The same keys as text."""
+    """Turn rows of bytes into text."""
     text = np.ascontiguousarray(keys).tobytes().hex()
     return [text[start : start + 2 * KEY_BYTES] for start in range(0, len(text), 2 * KEY_BYTES)]
 
 
 def prefixes(keys: KeyArray) -> npt.NDArray[np.uint64]:
-    """The first 8 bytes of each, as a little-endian number to sort and search by."""
+    """Read the first 8 bytes of each key as a little-endian number, to sort and search by."""
     head: npt.NDArray[Any] = np.ascontiguousarray(keys[:, :8])
     numbers: npt.NDArray[np.uint64] = head.view("<u8")[:, 0]
     return numbers
 
 
 def first_of_each(keys: KeyArray) -> npt.NDArray[np.intp]:
-    """Positions of the first of each key, ascending."""
+    """Find where each key comes first; positions, ascending."""
     values = prefixes(keys)
     order = np.argsort(values, kind="stable")
+    # Of equal prefixes, all but the first in the order of the keys.
     repeated = np.zeros(len(keys), bool)
     repeated[1:] = values[order[1:]] == values[order[:-1]]
     if not repeated.any():

@@ -3,17 +3,18 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from hashlib import blake2b
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from frofa.compute.memory import row_chunks
 from frofa.exceptions import StoreError
 from frofa.ragged import RaggedTokens
 from frofa.store.directory import StoreDirectory
 from frofa.store.keys import KEY_BYTES, KeyArray, Keys, as_keys, first_of_each, to_hex
+from frofa.store.lazy.array import FeatureArray
 from frofa.store.spec import FeatureSpec
 from frofa.store.writer import ShardWriter
 
@@ -21,8 +22,45 @@ PAGE = 16
 """Tokens of a page. Of photographs at 64 to 1024 tokens each, the zeros after the last token are 1 to 4 % of all."""
 PAGES = f", pages of {PAGE}"
 GRIDS = f", grids of pages of {PAGE}"
-READ_BYTES = 2**26
+"""How the outputs of the specs end that pages and grids are kept under."""
+PAGES_BYTES = 2**26
+"""Bytes of pages that are read before the zeros are left out of them."""
 Counts = npt.NDArray[np.int64]
+
+
+def page_spec(spec: FeatureSpec) -> FeatureSpec:
+    """The spec that the pages of such tokens are kept under."""
+    return replace(spec, output=f"{spec.output}{PAGES}")
+
+
+def grid_spec(spec: FeatureSpec) -> FeatureSpec:
+    """The spec that the grids of such tokens are kept under: height and width, which float32 holds exactly."""
+    return replace(spec, output=f"{spec.output}{GRIDS}", dtype="float32")
+
+
+def is_grids(spec: FeatureSpec) -> bool:
+    """Whether grids are kept under this spec."""
+    return spec.output.endswith(GRIDS)
+
+
+def is_pages(spec: FeatureSpec) -> bool:
+    """Whether pages are kept under this spec."""
+    return spec.output.endswith(PAGES) and not is_grids(spec)
+
+
+def whole_spec(spec: FeatureSpec) -> FeatureSpec:
+    """The spec of the tokens whose pages are kept under this one; any other one as it is."""
+    return replace(spec, output=spec.output.removesuffix(PAGES)) if is_pages(spec) else spec
+
+
+def with_other_parts(digests: Collection[str], specs: Collection[FeatureSpec]) -> set[str]:
+    """Add to the digests those of the pages or grids without which what is under them is of no use."""
+    found = set(digests)
+    for spec in specs:
+        if is_pages(spec):
+            parts = {spec.digest, grid_spec(whole_spec(spec)).digest}
+            found |= parts if parts & set(digests) else set()
+    return found
 
 
 class RaggedStore:
@@ -37,6 +75,7 @@ class RaggedStore:
     Parameters
     ----------
     store : StoreDirectory
+        A `FeatureStore`, for example.
 
     Examples
     --------
@@ -58,14 +97,15 @@ class RaggedStore:
         self.store = store
 
     def missing(self, spec: FeatureSpec, keys: Sequence[str]) -> list[str]:
-        """Those of the images that the store does not have whole, once each, in order; errors as in `FeatureStore`."""
+        """List the images that the store does not have whole, once each, in order; errors as in `FeatureStore`."""
         wanted = as_keys(keys)
         wanted = wanted[first_of_each(wanted)]
+        # An image is there if its grid is, and all pages that the grid says it has.
         found = self.store.table(grid_spec(spec)).locate(wanted).shard >= 0
         there = np.flatnonzero(found)
         if len(there):
             n_pages = pages_of(self._grids(spec, wanted[there]).prod(1))
-            lost = self.store.table(page_spec(spec)).locate(page_keys(wanted[there], n_pages)).shard < 0
+            lost = self._lacks(spec, page_keys(wanted[there], n_pages))
             found[there[np.repeat(np.arange(len(there)), n_pages)[lost]]] = False  # a repair has put some aside
         return to_hex(wanted[~found])
 
@@ -84,7 +124,8 @@ class RaggedStore:
         sizes = grids.prod(1)
         n_pages = pages_of(sizes)
         names = page_keys(wanted, n_pages)
-        absent = self.store.table(page_spec(spec)).locate(names).shard < 0
+        # A grid without its pages: a repair has put some of them aside.
+        absent = self._lacks(spec, names)
         if absent.any():
             images = np.unique(np.repeat(np.arange(len(wanted)), n_pages)[absent])
             raise StoreError(
@@ -92,7 +133,7 @@ class RaggedStore:
                 f"grids of, such as {to_hex(wanted[images[:1]])[0]}: extract these images again."
             )
         pages = self.store.features(page_spec(spec), names)
-        return RaggedTokens(_without_filling(pages, sizes, n_pages), grids)
+        return RaggedTokens(_read_tokens(pages, sizes, n_pages), grids)
 
     def writer(
         self, spec: FeatureSpec, on_commit: Callable[[int], object] | None = None, *, automatic: bool = True
@@ -102,6 +143,9 @@ class RaggedStore:
 
     def _grids(self, spec: FeatureSpec, keys: KeyArray) -> Counts:
         return np.asarray(self.store.features(grid_spec(spec), keys)).astype(np.int64)
+
+    def _lacks(self, spec: FeatureSpec, pages: KeyArray) -> npt.NDArray[np.bool_]:
+        return self.store.table(page_spec(spec)).locate(pages).shard < 0
 
 
 class RaggedWriter:
@@ -115,7 +159,7 @@ class RaggedWriter:
         *,
         automatic: bool = True,
     ):
-        self._store, self._spec, self._automatic = store, spec, automatic
+        self._spec, self._automatic = spec, automatic
         self._pages = ShardWriter(store, page_spec(spec), automatic=False)
         self._grids = ShardWriter(store, grid_spec(spec), on_commit, automatic=False)
         self._waiting: list[tuple[KeyArray, Counts]] = []
@@ -126,14 +170,19 @@ class RaggedWriter:
         if len(batch) != len(features):
             raise ValueError(f"expected one image of tokens a key. Got {len(batch)} keys, {len(features)} images.")
         n_pages = pages_of(features.sizes)
-        self._pages.add(page_keys(batch, n_pages), _in_dtype(_filled(features, n_pages), self._spec))
+        # Pages (pages, PAGE, C), those of an image one after another, the last one with zeros after its tokens.
+        pages: Any = np.zeros((int(n_pages.sum()), PAGE, features.shape[2]), features.dtype)
+        pages[_is_token(features.sizes, n_pages)] = features.values
+        if self._spec.dtype == "bfloat16":  # which NumPy does not have
+            pages = torch.from_numpy(pages).to(torch.bfloat16)
+        self._pages.add(page_keys(batch, n_pages), pages)
         self._waiting.append((batch, features.grids))
         if self._automatic and self.is_due:
             self.commit()
 
     @property
     def is_due(self) -> bool:
-        """Whether so much was added, or so long ago, that it should be committed."""
+        """Whether enough waits, or waits for so long, that it should be committed."""
         return self._pages.is_due
 
     def commit(self) -> None:
@@ -147,17 +196,14 @@ class RaggedWriter:
     def __enter__(self) -> "RaggedWriter":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.commit()
-        if kind is None:
-            self._store.index_if_worth_it(page_spec(self._spec))
-            self._store.index_if_worth_it(grid_spec(self._spec))
+        self._pages.__exit__(kind)
+        self._grids.__exit__(kind)
 
 
 def pages_of(sizes: Counts) -> Counts:
-    """Pages of images of so many tokens."""
+    """Count the pages of images of so many tokens."""
     return -(-sizes // PAGE)
 
 
@@ -166,12 +212,11 @@ def page_keys(keys: KeyArray, n_pages: Counts) -> KeyArray:
 
     Keys are digests, so that two pages have the same key as rarely as two images have.
     """
-    numbers = _numbers(n_pages)
     digests = b"".join(
         blake2b(i.to_bytes(8, "little"), digest_size=KEY_BYTES, person=b"frofa-page").digest()
         for i in range(int(n_pages.max(initial=0)))
     )
-    turned: KeyArray = np.frombuffer(digests, np.uint8).reshape(-1, KEY_BYTES)[numbers]
+    turned: KeyArray = np.frombuffer(digests, np.uint8).reshape(-1, KEY_BYTES)[_numbers(n_pages)]
     return turned ^ np.repeat(keys, n_pages, axis=0)
 
 
@@ -182,66 +227,21 @@ def _numbers(n_pages: Counts) -> Counts:
 
 
 def _is_token(sizes: Counts, n_pages: Counts) -> npt.NDArray[np.bool_]:
-    """Which places of pages hold a token, shape (pages, PAGE)."""
+    """Which rows of pages are a token, not filling: shape (pages, PAGE)."""
     left = np.repeat(sizes, n_pages) - PAGE * _numbers(n_pages)
     shown: npt.NDArray[np.bool_] = np.arange(PAGE) < left[:, None]
     return shown
 
 
-def _filled(tokens: RaggedTokens, n_pages: Counts) -> npt.NDArray[Any]:
-    """Pages (pages, PAGE, C) of the tokens, those of each image followed by zeros."""
-    pages = np.zeros((int(n_pages.sum()), PAGE, tokens.shape[2]), tokens.dtype)
-    pages[_is_token(tokens.sizes, n_pages)] = tokens.values
-    return pages
-
-
-def _in_dtype(pages: npt.NDArray[Any], spec: FeatureSpec) -> Any:
-    """Pages as a writer takes them: bfloat16, which NumPy does not have, as a tensor."""
-    return torch.from_numpy(pages).to(torch.bfloat16) if spec.dtype == "bfloat16" else pages
-
-
-def _without_filling(pages: Any, sizes: Counts, n_pages: Counts) -> npt.NDArray[Any]:
-    """Tokens (T, C) of lazy pages, read some at a time."""
+def _read_tokens(pages: FeatureArray, sizes: Counts, n_pages: Counts) -> npt.NDArray[Any]:
+    """Tokens (T, C) of all images, one after another."""
     shown = _is_token(sizes, n_pages)
-    starts = np.concatenate([[0], np.cumsum(shown.sum(1))])
-    values = np.empty((int(starts[-1]), pages.shape[2]), pages.dtype)
-    step = max(1, READ_BYTES // max(1, PAGE * values.itemsize * pages.shape[2]))
-    for start in range(0, len(pages), step):
-        part = slice(start, min(start + step, len(pages)))
-        values[starts[part.start] : starts[part.stop]] = np.asarray(pages[part])[shown[part]]
+    ends = np.cumsum(shown.sum(1))  # of the tokens of each page among all
+    values = np.empty((int(shown.sum()), pages.shape[2]), pages.dtype)
+    start = 0
+    # Some pages at a time; their tokens go behind those of the pages before.
+    for part in row_chunks(len(pages), PAGES_BYTES, PAGE * values.itemsize * pages.shape[2]):
+        stop = int(ends[part.stop - 1])
+        values[start:stop] = np.asarray(pages[part])[shown[part]]
+        start = stop
     return values
-
-
-def page_spec(spec: FeatureSpec) -> FeatureSpec:
-    """What pages of such tokens are kept under."""
-    return replace(spec, output=f"{spec.output}{PAGES}")
-
-
-def grid_spec(spec: FeatureSpec) -> FeatureSpec:
-    """What the grids of such tokens are kept under: height and width, which float32 holds exactly."""
-    return replace(spec, output=f"{spec.output}{GRIDS}", dtype="float32")
-
-
-def is_grids(spec: FeatureSpec) -> bool:
-    """Whether grids are kept under it."""
-    return spec.output.endswith(GRIDS)
-
-
-def is_pages(spec: FeatureSpec) -> bool:
-    """Whether pages are kept under it."""
-    return spec.output.endswith(PAGES) and not is_grids(spec)
-
-
-def whole_spec(spec: FeatureSpec) -> FeatureSpec:
-    """The spec of the tokens whose pages are kept under this one; any other one as it is."""
-    return replace(spec, output=spec.output.removesuffix(PAGES)) if is_pages(spec) else spec
-
-
-def with_other_parts(digests: Collection[str], specs: Collection[FeatureSpec]) -> set[str]:
-    """The digests, and those of the pages or grids without which what is under them is of no use."""
-    found = set(digests)
-    for spec in specs:
-        if is_pages(spec):
-            parts = {spec.digest, grid_spec(whole_spec(spec)).digest}
-            found |= parts if parts & set(digests) else set()
-    return found

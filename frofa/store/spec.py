@@ -1,8 +1,14 @@
-"""What determines a feature besides the image."""
+"""Specs: everything but the image that makes two features different.
+
+A store finds a feature by two things. The *key* says which image it is of (`frofa.store.keys`). The *spec* says how it
+was computed: weights, architecture, preprocessing, decoder, output, layer, norm, precision and dtype. Each spec has a
+directory of its own, named by a digest of these fields. So two features are different ones if their keys or any field
+of their specs differ, and the same one otherwise: names and places of files, time, batch size, device and number of
+processes play no part. `FeatureStore.explain` names the fields in which what is asked for and what is stored differ.
+"""
 
 import json
 from dataclasses import asdict, dataclass, fields
-from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -10,20 +16,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from frofa.exceptions import DamagedStoreError
+from frofa.store.disk.format import damaged
 from frofa.utils.json import Fail, check_fields, read_json
 
 FORMAT = 2
 STORED: dict[str, str] = {"float32": "<f4", "float16": "<f2", "float64": "<f8", "bfloat16": "<u2"}
 """The NumPy type of each stored dtype; NumPy has no bfloat16, whose bits are kept as integers."""
-KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+FIELD_TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
     **dict.fromkeys(
         ("weights", "architecture", "preprocessing", "decoder", "output", "precision", "dtype"), (str, "text")
     ),
     "layer": ((int, type(None)), "a whole number or None"),
     "norm": (bool, "True or False"),
 }
-"""Of each field of a spec the types, and what they are called."""
+"""The types that each field of a spec may have, and what an error calls them."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +45,16 @@ class FeatureSpec:
     decoder : str
         Name and version of the library that decodes images, number of the rules by which they become RGB, and the
         background of transparent ones.
-    output, layer, norm : str, int or None, bool
-        As in `FrozenFeatureExtractor`, the layer as a non-negative index.
-    precision, dtype : str
-        Of the forward pass, and of what is stored.
+    output : str
+        What is taken of the backbone, as in `FrozenFeatureExtractor`.
+    layer : int or None
+        The layer it is taken from, as a non-negative index; None for a backbone without such layers.
+    norm : bool
+        Whether the final norm is applied.
+    precision : str
+        What the forward pass computes in, and what else changes its last bits.
+    dtype : str
+        What features are stored in.
     """
 
     weights: str
@@ -56,13 +68,8 @@ class FeatureSpec:
     dtype: str
 
     def __post_init__(self) -> None:
-        """Refuse what has no place in ``spec.json``.
-
-        Raises
-        ------
-        ValueError
-        """
-        for name, (kinds, called) in KINDS.items():
+        """Raise a ValueError for what has no place in ``spec.json``."""
+        for name, (kinds, called) in FIELD_TYPES.items():
             if not isinstance(value := getattr(self, name), kinds):
                 raise ValueError(f"expected {called} as {name}. Got {value!r}.")
         if self.dtype not in STORED:
@@ -85,15 +92,8 @@ class FeatureSpec:
 
     @classmethod
     def from_json(cls, path: Path) -> "FeatureSpec":
-        """Read ``spec.json``.
-
-        Raises
-        ------
-        DamagedStoreError
-            If it is not what the directory's name is the digest of.
-        FileNotFoundError
-        """
-        fail = partial(DamagedStoreError, path)
+        """Read ``spec.json``; DamagedStoreError if its digest is not the directory's name."""
+        fail = damaged(path)
         spec = cls.from_fields(read_json(path, fail), fail)
         if spec.digest != path.parent.name:
             raise fail(f"its digest is {spec.digest}")

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -10,17 +9,19 @@ import torch
 
 from frofa.store.directory import StoreDirectory
 from frofa.store.disk.format import Array
-from frofa.store.disk.shard import next_stem, row_table, shard_names, write_shard
+from frofa.store.disk.shard import row_table, write_shard
 from frofa.store.keys import KeyArray, Keys, as_keys
+from frofa.store.lazy.transfer import bits_of
 from frofa.store.spec import FeatureSpec
 
 COMMIT_BYTES, COMMIT_SECONDS = 2**26, 2.0
+"""Bytes of features that wait to be committed, and seconds that they wait; a crash loses what waits."""
 ATTEMPTS = 100
-"""How often a commit starts again while others delete the directory that it writes to; two or three do."""
+"""How often a commit is tried while others delete the directory that it writes to; two or three times do."""
 
 
 class ShardWriter:
-    """Collects batches of features and commits them as a shard every 2 seconds or 64 MiB, and at the end.
+    """Batches of features on their way into a store: committed as a shard every 2 seconds or 64 MiB, and at the end.
 
     A batch is committed as a whole. What is committed is on disk and stays; what is not, a crash loses. Leaving the
     ``with`` block commits the rest, also when an exception leaves it.
@@ -86,7 +87,7 @@ class ShardWriter:
 
     @property
     def is_due(self) -> bool:
-        """Whether so much was added, or so long ago, that it should be committed."""
+        """Whether enough waits, or waits for so long, that it should be committed."""
         late = time.monotonic() - self._since >= COMMIT_SECONDS
         return bool(self._batches) and (late or self._bytes >= COMMIT_BYTES)
 
@@ -94,6 +95,7 @@ class ShardWriter:
         """Put on disk what was added."""
         if not self._batches:
             return
+        # Let go before they are written: what could not be written is not tried again together with what comes later.
         batches, self._batches, self._bytes = self._batches, [], 0
         table = np.concatenate([row_table(keys, features) for keys, features in batches])
         for attempt in range(1, ATTEMPTS + 1):
@@ -107,16 +109,13 @@ class ShardWriter:
             self._on_commit(len(table))
 
     def _write(self, table: Array, features: Sequence[Array]) -> None:
-        directory, shape = self._store.create(self._spec), (len(table), *features[0].shape[1:])
-        stem = next_stem(shard_names(directory))
-        write_shard(directory, self._spec, stem, table, shape, self._spec.stored_dtype, features)
+        directory = self._store.create(self._spec)
+        write_shard(directory, self._spec, table, (features[0].shape[1:], self._spec.stored_dtype), features)
 
     def __enter__(self) -> "ShardWriter":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.commit()
         if kind is None:
             self._store.index_if_worth_it(self._spec)
@@ -132,17 +131,10 @@ class ShardWriter:
 
 
 def as_stored(features: Any, spec: FeatureSpec) -> Array:
-    """Features as the files hold them: the bits of bfloat16 as integers, all else as it is.
-
-    Raises
-    ------
-    ValueError
-        If they are not of the spec's dtype.
-    """
+    """Turn features into what the files hold, the bits of bfloat16 as integers; ValueError for another dtype."""
     if isinstance(features, torch.Tensor):
         name = str(features.dtype).removeprefix("torch.")
-        contiguous = features.detach().cpu().contiguous()
-        array: Array = (contiguous.view(torch.uint16) if name == "bfloat16" else contiguous).numpy()
+        array = bits_of(features.detach().cpu().contiguous())
     else:
         array = np.asarray(features)
         name = str(array.dtype.newbyteorder("="))

@@ -1,26 +1,20 @@
-"""A digest of some blocks of a file: it costs a read or three, whatever the size, and most changes show in it."""
+"""Samples: a digest of some blocks of a file, which costs three reads at most, and in which most changes show."""
 
 from collections.abc import Iterator
 from hashlib import blake2b
 
-BLOCK = 2**12
+BLOCK_BYTES = 2**12
 """Bytes of each of the three blocks, the first, middle and last; a file of no more than three is taken whole."""
 SAMPLE_BYTES = 16
 
 
 def sample(content: bytes) -> bytes:
-    """The digest of the blocks of a file's content."""
+    """Digest the blocks of a file's content."""
     return _digest(memoryview(content)[start:end] for start, end in _blocks(len(content)))
 
 
 def sample_file(path: str, size: int) -> bytes:
-    """The same of a file of this size, of which only these blocks are read.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read.
-    """
+    """Digest the blocks of a file of this size, of which only these are read; OSError if it cannot be."""
 
     def read() -> Iterator[bytes]:
         for start, end in _blocks(size):
@@ -32,9 +26,9 @@ def sample_file(path: str, size: int) -> bytes:
 
 
 def _blocks(size: int) -> list[tuple[int, int]]:
-    if size <= 3 * BLOCK:
+    if size <= 3 * BLOCK_BYTES:
         return [(0, size)]
-    return [(start, start + BLOCK) for start in (0, (size - BLOCK) // 2, size - BLOCK)]
+    return [(start, start + BLOCK_BYTES) for start in (0, (size - BLOCK_BYTES) // 2, size - BLOCK_BYTES)]
 
 
 def _digest(blocks: Iterator[bytes | memoryview]) -> bytes:

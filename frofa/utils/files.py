@@ -1,4 +1,4 @@
-"""Files and directories that appear whole or not at all."""
+"""Files and directories that appear whole or not at all, also when the power fails."""
 
 import errno
 import os
@@ -14,14 +14,14 @@ from typing import BinaryIO
 from frofa.exceptions import StoreNotWrittenWarning
 
 TEMPORARY = ".tmp-"
-"""How the names of what is being written begin; nothing reads those."""
+"""The beginning of the names of what is being written; nothing reads it."""
 STALE_AFTER = 3600.0
 """Seconds without a change after which something temporary belongs to nobody."""
 _UNSYNCABLE = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 
 
 def expand_home(path: str | os.PathLike[str]) -> str:
-    """A path that a user gave, with the home directory for a ``~`` at its start, as a shell has it.
+    """Put the home directory for a ``~`` at the start of a path that a user gave, as a shell does.
 
     The home of a user who does not exist is left as it is: there may be such a file.
     """
@@ -45,6 +45,7 @@ def write_together(contents: Mapping[Path, Callable[[BinaryIO], object]]) -> Non
     temporaries = {path: _temporary(path) for path in contents}
     new, placed = [path for path in contents if not path.exists()], set[Path]()
     try:
+        # What can fail for want of space comes first, for all of them.
         for path, temporary in temporaries.items():
             with _named(path):
                 _write_synced(temporary, contents[path])
@@ -54,6 +55,7 @@ def write_together(contents: Mapping[Path, Callable[[BinaryIO], object]]) -> Non
                 placed.add(path)
                 sync_directory(path.parent)
     except BaseException:
+        # Files that were not there before do not stay without the others.
         alone = placed.intersection(new) if len(placed) < len(contents) else ()
         for file in (*temporaries.values(), *alone):
             with suppress(OSError):
@@ -62,19 +64,10 @@ def write_together(contents: Mapping[Path, Callable[[BinaryIO], object]]) -> Non
 
 
 def create_directory(path: Path, contents: dict[str, Callable[[BinaryIO], object]]) -> bool:
-    """Create the directory `path` with files in it, all at once.
+    """Create the directory `path`, in one that exists, with files in it, all at once.
 
-    Parameters
-    ----------
-    path : Path
-        In a directory that exists.
-    contents : dict of str to callable
-        The name of each file, and what writes it.
-
-    Returns
-    -------
-    bool
-        False if there was such a directory already, which is left as it is.
+    `contents` has the name of each file, and what writes it. Returns False if there was such a directory already, which
+    is left as it is.
     """
     temporary = _temporary(path)
     try:
@@ -137,7 +130,7 @@ def remove_stale(directory: Path) -> int:
 
 
 def clock_behind(directory: Path) -> tuple[int, float]:
-    """The number of a directory's device, and by how many seconds its clock is behind this machine's, or 0.
+    """Ask a directory for the number of its device, and by how many seconds its clock is behind this machine's, or 0.
 
     Times of files are those of the clock of who keeps them, on a network of a server.
     """
@@ -153,7 +146,7 @@ def clock_behind(directory: Path) -> tuple[int, float]:
 
 
 def disk_usage(path: Path) -> int:
-    """Bytes of all files below a directory."""
+    """Add up the bytes of all files below a directory."""
     return sum(stat.st_size for stat in _stats(_files_below(path)))
 
 

@@ -493,7 +493,7 @@ def test_trained_on_a_gpu_used_without_one(images: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_stored_features_are_put_there_once(dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "CHUNK", 3000)  # several, the last one shorter
+    monkeypatch.setattr(transfer, "PINNED_BYTES", 3000)  # several, the last one shorter
     rng, kind = np.random.default_rng(0), getattr(torch, dtype)
     features = torch.tensor(rng.normal(size=(60, 9, 64)) + np.arange(60)[:, None, None] % 2).to(kind)
     spec = FeatureSpec("weights", "architecture", "{}", "decoder", "tokens", 1, True, "float32", dtype)

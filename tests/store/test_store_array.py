@@ -150,7 +150,7 @@ def test_nothing_is_read_before_it_is_used(tmp_path: Path, monkeypatch: pytest.M
     class ReadError(Exception):
         pass
 
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise ReadError
 
     store = stored(tmp_path / "store")
@@ -172,11 +172,11 @@ def test_blocks_runs_and_threads_make_no_difference(
     block: int, long_run: int, few: int, lazy: tuple[FeatureArray, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     array, values = lazy
-    monkeypatch.setattr(reading, "BLOCK", block)
+    monkeypatch.setattr(reading, "READ_BYTES", block)
     monkeypatch.setattr(reading, "LONG_RUN", long_run)
     monkeypatch.setattr(reading, "FEW_RUNS", few)
-    monkeypatch.setattr(reading, "THREADED", 1)
-    monkeypatch.setattr(transfer, "CHUNK", block)
+    monkeypatch.setattr(reading, "THREADED_BYTES", 1)
+    monkeypatch.setattr(transfer, "PINNED_BYTES", block)
     np.testing.assert_array_equal(array[ORDER], values[ORDER])
     np.testing.assert_array_equal(np.asarray(array, np.float64), values)
     np.testing.assert_array_equal(array[::3, 2].to_device("cpu").numpy(), values[::3, 2])

@@ -22,7 +22,7 @@ from frofa.store.keys import to_hex
 
 @pytest.fixture(params=[1, 2**26], ids=["row by row", "at once"], autouse=True)
 def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "BLOCK", request.param)
+    monkeypatch.setattr(exchange, "COPY_BYTES", request.param)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -103,7 +103,7 @@ def test_parquet_has_keys_features_and_what_they_are_of(dtype: str, keys: Any, t
     assert table["key"].to_pylist() == (names if keys == "hex" else [bytes.fromhex(name) for name in names])
     description = json.loads(table.schema.metadata[b"frofa"])
     assert description == {"format": 2, "spec": vars(spec_of(dtype)), "shape": [5, 8]}
-    assert parquet.ParquetFile(tmp_path / "features.parquet").num_row_groups == (N if exchange.BLOCK == 1 else 1)
+    assert parquet.ParquetFile(tmp_path / "features.parquet").num_row_groups == (N if exchange.COPY_BYTES == 1 else 1)
 
 
 @pytest.mark.parametrize("export", [export_npy, export_safetensors, export_parquet])

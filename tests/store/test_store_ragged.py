@@ -84,7 +84,7 @@ def test_what_is_written_is_read(tmp_path: Path, dtype: str) -> None:
 
 def test_reading_in_small_parts_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "store")
-    monkeypatch.setattr("frofa.store.ragged.READ_BYTES", 2 * PAGE * CHANNELS * 4)
+    monkeypatch.setattr("frofa.store.ragged.PAGES_BYTES", 2 * PAGE * CHANNELS * 4)
     assert_holds(tmp_path / "store", range(N))
 
 

@@ -18,9 +18,9 @@ from store_helpers import filled, key
 from frofa import FeatureStore, FrozenFeatureExtractor
 from frofa.extraction.lookup import KnownFiles
 from frofa.store.file_digests import SETTLED, STATUS, UNKNOWN_LAG, UNSAMPLED, SeenFile
-from frofa.utils.blocks import BLOCK, sample
+from frofa.utils.blocks import BLOCK_BYTES, sample
 
-LARGE = 10 * BLOCK
+LARGE = 10 * BLOCK_BYTES
 
 
 @pytest.fixture
@@ -55,8 +55,15 @@ def seen(path: Path) -> SeenFile:
 @pytest.mark.parametrize(
     ("size", "position"),
     [
-        *((3 * BLOCK, position) for position in range(0, 3 * BLOCK, 1111)),
-        *((1, 0), (3 * BLOCK + 1, 3 * BLOCK), (LARGE, 0), (LARGE, BLOCK - 1), (LARGE, LARGE // 2), (LARGE, LARGE - 1)),
+        *((3 * BLOCK_BYTES, position) for position in range(0, 3 * BLOCK_BYTES, 1111)),
+        *(
+            (1, 0),
+            (3 * BLOCK_BYTES + 1, 3 * BLOCK_BYTES),
+            (LARGE, 0),
+            (LARGE, BLOCK_BYTES - 1),
+            (LARGE, LARGE // 2),
+            (LARGE, LARGE - 1),
+        ),
     ],
 )
 def test_a_write_through_a_map_that_is_open(size: int, position: int, store: FeatureStore, tmp_path: Path) -> None:
@@ -230,7 +237,7 @@ def test_tables_without_samples_are_not_read(store: FeatureStore, tmp_path: Path
 def test_the_same_features_as_without_a_store(small_vit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a sample misses, a large file changed elsewhere through an open map, is found by `rehash`."""
     monkeypatch.setattr("frofa.store.file_digests.SETTLED", -1e6)
-    path, size = tmp_path / "image.bmp", 8 * BLOCK
+    path, size = tmp_path / "image.bmp", 8 * BLOCK_BYTES
     pixels = np.zeros((128, 128, 3), np.uint8)
     Image.fromarray(pixels).save(path)
     assert path.stat().st_size > size
@@ -240,10 +247,10 @@ def test_the_same_features_as_without_a_store(small_vit: str, tmp_path: Path, mo
 
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
         mapped[0:1] = mapped[0:1]
-        mapped[2 * BLOCK] = 0
+        mapped[2 * BLOCK_BYTES] = 0
         before = extracted(store=tmp_path / "store")
-        mapped[2 * BLOCK : 3 * BLOCK] = BLOCK * b"\xff"
+        mapped[2 * BLOCK_BYTES : 3 * BLOCK_BYTES] = BLOCK_BYTES * b"\xff"
         np.testing.assert_array_equal(extracted(store=tmp_path / "store", rehash=True), extracted())
-        mapped[100:BLOCK] = (BLOCK - 100) * b"\xff"
+        mapped[100:BLOCK_BYTES] = (BLOCK_BYTES - 100) * b"\xff"
         np.testing.assert_array_equal(extracted(store=tmp_path / "store"), extracted())
         assert not np.array_equal(extracted(), before)

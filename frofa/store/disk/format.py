@@ -24,24 +24,17 @@ HEAD = 2**12
 
 
 def seal(content: dict[str, Any]) -> bytes:
-    """JSON with a checksum of the rest."""
+    """Make JSON with a checksum of the rest."""
     return json.dumps({**content, "checksum": _checksum(content)}, indent=1).encode()
 
 
 def read_sealed(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
-    """Read a file that `seal` made, which has at least these fields of these types.
-
-    Raises
-    ------
-    DamagedStoreError
-        If it is not what was written.
-    FileNotFoundError
-    """
+    """Read a file that `seal` made, with at least these fields of these types; DamagedStoreError if it is another."""
     return unseal(read_json(path, damaged(path)), path, kinds)
 
 
 def unseal(content: object, path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
-    """What was sealed, out of the JSON of a file; parameters and errors as of `read_sealed`."""
+    """Take what was sealed out of the JSON of a file; parameters and errors as of `read_sealed`."""
     fields = check_fields(content, {"checksum": str, **kinds}, damaged(path))
     rest = {name: value for name, value in fields.items() if name != "checksum"}
     if fields["checksum"] != _checksum(rest):
@@ -50,7 +43,7 @@ def unseal(content: object, path: Path, kinds: Mapping[str, type]) -> dict[str, 
 
 
 def damaged(path: Path) -> Fail:
-    """Makes the error that says what is wrong with a file."""
+    """Make what makes the error of a damaged file out of what is wrong with it."""
     return partial(DamagedStoreError, path)
 
 
@@ -63,17 +56,14 @@ def write_npy(file: BinaryIO, dtype: npt.DTypeLike, shape: tuple[int, ...], part
 
 
 def header_bytes(dtype: npt.DTypeLike, shape: tuple[int, ...]) -> int:
-    """Where the data starts in a ``.npy`` file of any number of rows of this shape."""
+    """Count the bytes before the data in a ``.npy`` file of any number of rows of this shape."""
     return len(npy_header(np.dtype(dtype), (0, *shape)))
 
 
 def open_npy(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> tuple[Array, int]:
     """Map a ``.npy`` file into memory, read-only; also return where its data starts.
 
-    Raises
-    ------
-    DamagedStoreError
-        If its header does not say this dtype and shape, or its size is not that.
+    DamagedStoreError if its header does not say this dtype and shape, or its size is not that.
     """
     dtype = np.dtype(dtype)
     if path.is_dir():
@@ -88,7 +78,7 @@ def open_npy(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> tuple[
 
 @lru_cache(1024)
 def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """What a ``.npy`` file of this dtype and shape begins with, as this version of NumPy writes it."""
+    """The header of a ``.npy`` file of this dtype and shape, as this version of NumPy writes it."""
     file = io.BytesIO()
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)

@@ -1,4 +1,4 @@
-"""Where a key is: a sorted table over the shards of a spec, mapped into memory.
+"""The index of a spec: a sorted table of where each key is, mapped into memory.
 
 An index is a convenience. What it says is checked against the shard; before it is believed that it does not have a key,
 its checksum is. Without one, or with a damaged one, the keys of the shards are read instead.
@@ -25,7 +25,6 @@ from frofa.utils.files import create_directory, make_directory, remove_directory
 
 INDEX = "index"
 Prefixes = npt.NDArray[np.uint64]
-Places = npt.NDArray[np.uint32]
 _NAME = re.compile(r"[0-9a-f]{16}")
 _FIELDS = {"format": int, "n": int, "shards": list, "content": str}
 
@@ -46,7 +45,7 @@ class Index:
     """
 
     prefixes: Prefixes
-    places: Places
+    places: npt.NDArray[np.uint32]
     shards: Sequence[str]
     digest: str | None = None
 
@@ -55,7 +54,7 @@ class Index:
 
     @cached_property
     def is_whole(self) -> bool:
-        """Whether it is what was written; reads all of it, once."""
+        """Whether the index is what was written; reads all of it, once."""
         return self.digest is None or self.digest == content_digest(self)
 
     def find(self, wanted: Prefixes) -> npt.NDArray[np.int64]:
@@ -68,16 +67,11 @@ class Index:
 
 
 def build_index(shards: Sequence[Shard]) -> Index:
-    """Sort the keys of these shards.
-
-    Raises
-    ------
-    StoreError
-        If the keys of one are damaged.
-    """
+    """Sort the keys of these shards; StoreError if those of one are damaged."""
     if not shards:
         return Index(np.empty(0, "<u8"), np.empty((0, 2), "<u4"), [])
     values = np.concatenate([prefixes(shard.checked_keys()) for shard in shards])
+    # The place of each key, shape (n, 2): its shard, and its row there.
     places = np.empty((len(values), 2), "<u4")
     places[:, 0] = np.repeat(np.arange(len(shards)), [len(shard) for shard in shards])
     places[:, 1] = np.concatenate([np.arange(len(shard), dtype="<u4") for shard in shards])
@@ -92,6 +86,7 @@ def write_index(directory: Path, index: Index) -> None:
     names = json.dumps(list(index.shards)).encode()
     name = blake2b(names, digest_size=8).hexdigest()
     description = {"format": FORMAT, "n": len(index), "shards": list(index.shards), "content": content_digest(index)}
+    # The name is that of the shards, so that one that is there is the same, unless it is damaged.
     if not _is_whole(home / name):
         remove_directory(home / name)
     create_directory(
@@ -109,7 +104,7 @@ def write_index(directory: Path, index: Index) -> None:
 
 
 def index_names(directory: Path) -> list[str]:
-    """The indices of a spec's directory: one, or two while it is replaced."""
+    """List the indices of a spec's directory: one, or two while it is replaced."""
     try:
         return sorted(entry.name for entry in (directory / INDEX).iterdir() if _NAME.fullmatch(entry.name))
     except (FileNotFoundError, NotADirectoryError):
@@ -117,15 +112,7 @@ def index_names(directory: Path) -> list[str]:
 
 
 def open_index(path: Path) -> Index:
-    """Map an index into memory.
-
-    Raises
-    ------
-    StoreError
-        If its description or a header is damaged.
-    FileNotFoundError
-        If it is gone.
-    """
+    """Map an index into memory; StoreError if its description or a header is damaged."""
     file = path / "index.json"
     content = read_sealed(file, _FIELDS)
     if content["format"] != FORMAT:
@@ -139,7 +126,7 @@ def open_index(path: Path) -> Index:
 
 
 def best_index(directory: Path, names: Sequence[str], shards: Sequence[str]) -> Index | None:
-    """Of these indices the one that can be read and has most keys, if possible of shards that are all there."""
+    """Choose the index that can be read and has most keys, if possible of shards that are all there."""
     found = []
     for name in names:
         try:

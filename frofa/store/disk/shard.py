@@ -3,42 +3,44 @@
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache, partial
 from hashlib import blake2b
 from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from frofa.compute.memory import row_chunks
 from frofa.exceptions import DamagedStoreError
 from frofa.store.disk.format import Array, damaged, open_npy, read_sealed, seal, write_npy
 from frofa.store.keys import KEY_BYTES, KeyArray
 from frofa.store.spec import FORMAT, FeatureSpec
 from frofa.utils.files import create_directory, make_directory
 
+RowNumbers: TypeAlias = npt.NDArray[np.int64]
 ROW = np.dtype([("key", "u1", (KEY_BYTES,)), ("crc32", "<u4")])
-"""What ``rows.npy`` says of each image: its key, and the CRC-32 of the key's bytes followed by the feature's."""
+"""A row of ``rows.npy``: an image's key, and the CRC-32 of the key's bytes followed by the feature's."""
 SHARDS = "shards"
-CHUNK = 2**24
-"""Bytes of features that are looked at together."""
-FEW = 256
-"""Rows up to which keys are read one by one."""
+CHECK_BYTES = 2**24
+"""Bytes of features that are checked or copied together."""
+FEW_KEYS = 256
+"""Rows up to which keys are read one by one, which touches least of a large file ("opening" in benchmarks/store.py)."""
 APPENDED, COMPACTED = "b", "a"
 """First letters of a shard's name: compacted ones come first in the order of the names, which is that of the rows."""
 MAX_AXES = 32
-"""Of an array of NumPy's, before its version 2."""
+"""The axes that an array of NumPy's can have, before its version 2."""
 _NAME = re.compile(r"[ab]-\d{8}-[0-9a-f]{16}")
 _FIELDS = {"format": int, "spec": dict, "shape": list, "dtype": str, "rows": str}
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard that is there.
+    """A shard on disk, as its description says.
 
     Attributes
     ----------
@@ -76,7 +78,7 @@ class Shard:
 
     @property
     def offset(self) -> int:
-        """Where the features start in their file, in bytes."""
+        """Bytes before the features in their file."""
         return self._features[1]
 
     @cached_property
@@ -88,30 +90,22 @@ class Shard:
         return open_npy(self.path / "features.npy", self.dtype, self.shape)
 
     def check_sizes(self) -> None:
-        """Map both files, and see that neither was cut since: a read behind the end of a file ends the process.
-
-        Raises
-        ------
-        DamagedStoreError
-            If one was.
-        FileNotFoundError
-            If it is gone.
-        """
+        """Map both files, and see that neither was cut since: a read behind the end of a file ends the process."""
         for name, (array, offset) in (("rows.npy", self._rows), ("features.npy", self._features)):
             size = (self.path / name).stat().st_size
             if size != offset + array.nbytes:
                 raise DamagedStoreError(self.path / name, f"it has {size} bytes; expected {offset + array.nbytes}")
 
-    def keys_at(self, rows: npt.NDArray[np.int64]) -> KeyArray:
+    def keys_at(self, rows: RowNumbers) -> KeyArray:
         """The keys of these rows, not yet checked."""
-        if len(rows) <= FEW:
+        if len(rows) <= FEW_KEYS:
             # Of a large file, the system maps millions of bytes for each page that is touched, which counts as memory.
             with suppress(FileNotFoundError), (self.path / "rows.npy").open("rb", buffering=0) as file:
                 return self._read_keys(file, rows)
         keys: KeyArray = self.rows["key"][rows]
         return keys
 
-    def _read_keys(self, file: FileIO, rows: npt.NDArray[np.int64]) -> KeyArray:
+    def _read_keys(self, file: FileIO, rows: RowNumbers) -> KeyArray:
         keys = np.empty((len(rows), KEY_BYTES), np.uint8)
         for key, row in zip(keys, rows.tolist(), strict=True):
             file.seek(self._rows[1] + ROW.itemsize * row)
@@ -123,13 +117,7 @@ class Shard:
         return Shard, (self.path, self.shape, self.dtype, self.rows_digest)  # not what is mapped
 
     def checked_keys(self) -> KeyArray:
-        """The keys (n, 20), after a check that they are what was written.
-
-        Raises
-        ------
-        StoreError
-            If not.
-        """
+        """The keys (n, 20), after a check that they are what was written; StoreError if not."""
         if not self._rows_are_whole:
             raise DamagedStoreError(self.path / "rows.npy", "the checksum is another")
         keys: KeyArray = self.rows["key"]
@@ -139,18 +127,13 @@ class Shard:
     def _rows_are_whole(self) -> bool:
         return _rows_digest(self.rows) == self.rows_digest
 
-    def whole_rows(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
-        """Which of these rows have the key and the feature that were written; reads some at a time."""
-        whole, size = np.empty(len(rows), bool), max(1, CHUNK // self.row_bytes)
-        for start in range(0, len(rows), size):
-            part = rows[start : start + size]
-            table = self.rows[part]
-            whole[start : start + size] = row_table(table["key"], self.features[part])["crc32"] == table["crc32"]
-        return whole
+    def whole_rows(self, rows: RowNumbers) -> npt.NDArray[np.bool_]:
+        """Tell which of these rows have the key and the feature that were written."""
+        return whole_rows(self.rows, self.features, rows)
 
 
 def row_table(keys: KeyArray, features: Array) -> Array:
-    """``rows.npy`` for these features, shape (n,) of `ROW`."""
+    """Make ``rows.npy`` for these features, shape (n,) of `ROW`."""
     table = np.empty(len(keys), ROW)
     table["key"] = keys
     flat = np.ascontiguousarray(features).reshape(len(keys), -1).view(np.uint8)
@@ -159,64 +142,54 @@ def row_table(keys: KeyArray, features: Array) -> Array:
     return table
 
 
+def whole_rows(table: Array, features: Array, rows: RowNumbers) -> npt.NDArray[np.bool_]:
+    """Tell which of these rows have the checksum that the table, of `ROW`, says; some at a time are read."""
+    whole = np.empty(len(rows), bool)
+    for part in row_chunks(len(rows), CHECK_BYTES, features[:1].nbytes):
+        written = table[rows[part]]
+        whole[part] = row_table(written["key"], features[rows[part]])["crc32"] == written["crc32"]
+    return whole
+
+
+def take_rows(features: Array, rows: RowNumbers) -> Iterator[Array]:
+    """Copy rows out of mapped features, some at a time."""
+    return (features[rows[part]] for part in row_chunks(len(rows), CHECK_BYTES, features[:1].nbytes))
+
+
 def write_shard(
     directory: Path,
     spec: FeatureSpec,
-    stem: str,
     table: Array,
-    shape: tuple[int, ...],
-    dtype: Any,
+    feature: tuple[tuple[int, ...], npt.DTypeLike],
     parts: Iterable[Array],
+    stem: str | None = None,
 ) -> Shard:
     """Add a shard to a spec's directory; it is on disk when this returns.
 
-    Parameters
-    ----------
-    directory : Path
-    spec : FeatureSpec
-    stem : str
-        What its name begins with; a digest of the keys follows, so that the same content has the same name.
-    table : ndarray of `ROW`
-    shape : tuple of int
-        Of the features, all rows together.
-    dtype : dtype
-    parts : iterable of ndarray
-        The features, some rows at a time.
+    `table` is what `row_table` makes, `feature` the shape and dtype of a row as stored; `parts` are the features, some
+    rows at a time. The name begins with `stem`, by default so that the shard is the last of those appended; a digest of
+    the keys follows, so that the same content has the same name.
 
-    Raises
-    ------
-    FileNotFoundError
-        If another process removes the directory meanwhile. No part of it is made again.
+    FileNotFoundError if another process removes the directory meanwhile. No part of it is made again.
     """
+    shape, dtype = (len(table), *feature[0]), np.dtype(feature[1])
     rows_digest = _rows_digest(table)
-    description = {
-        "format": FORMAT,
-        "spec": asdict(spec),
-        "shape": shape,
-        "dtype": np.dtype(dtype).str,
-        "rows": rows_digest,
-    }
+    description = {"format": FORMAT, "spec": asdict(spec), "shape": shape, "dtype": dtype.str, "rows": rows_digest}
     contents: dict[str, Callable[[BinaryIO], object]] = {
         "features.npy": partial(write_npy, dtype=dtype, shape=shape, parts=parts),
         "rows.npy": partial(write_npy, dtype=ROW, shape=table.shape, parts=[table]),
         "shard.json": lambda file: file.write(seal(description)),
     }
+    if stem is None:
+        stem = f"{APPENDED}-{next_number(shard_names(directory), APPENDED):08d}"
     path = directory / SHARDS / f"{stem}-{rows_digest[:16]}"
     make_directory(path.parent)
     create_directory(path, contents)
-    return Shard(path, shape, np.dtype(dtype), rows_digest)
+    return Shard(path, shape, dtype, rows_digest)
 
 
 def open_shard(path: Path) -> Shard:
-    """Read a shard's description.
-
-    Raises
-    ------
-    DamagedStoreError
-        If it is damaged, or the shard is another spec's.
-    FileNotFoundError
-        If it is gone.
-    """
+    """Read a shard's description; DamagedStoreError if it is damaged, or the shard is another spec's."""
     content = _description(path)
     spec, digest = _spec_of(path, content)
     if digest != path.parent.parent.name:
@@ -228,17 +201,17 @@ def open_shard(path: Path) -> Shard:
 
 
 def spec_of_shard(path: Path) -> FeatureSpec:
-    """The spec whose features a shard holds; errors as in `open_shard`."""
+    """Read the spec whose features a shard holds; errors as in `open_shard`."""
     return _spec_of(path, _description(path))[0]
 
 
 def is_shard_name(name: object) -> bool:
-    """Whether this is text that a shard can be called."""
+    """Whether this is a name that shards have."""
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
 def shard_names(directory: Path) -> list[str]:
-    """The shards of a spec's directory in the order of their rows."""
+    """List the shards of a spec's directory in the order of their rows."""
     try:
         return sorted(entry.name for entry in (directory / SHARDS).iterdir() if is_shard_name(entry.name))
     except FileNotFoundError:
@@ -247,13 +220,8 @@ def shard_names(directory: Path) -> list[str]:
         raise DamagedStoreError(directory / SHARDS, "it is not a directory") from error
 
 
-def next_stem(names: Iterable[str]) -> str:
-    """What the name of a new shard begins with, so that it comes after all others."""
-    return f"{APPENDED}-{next_number(names, APPENDED):08d}"
-
-
 def next_number(names: Iterable[str], letter: str) -> int:
-    """The number after those of the shards whose names begin with this letter."""
+    """The number after those of all shards whose names begin with this letter."""
     return 1 + max((int(name.split("-")[1]) for name in names if name.startswith(letter)), default=-1)
 
 
@@ -266,6 +234,7 @@ def _description(path: Path) -> dict[str, Any]:
 
 
 def _checked_shape(path: Path, shape: list[Any], dtype: np.dtype[Any]) -> tuple[int, ...]:
+    # Whole numbers that are no booleans, of an array that the address space holds.
     right = 0 < len(shape) <= MAX_AXES and all(type(size) is int and size > 0 for size in shape)
     if not right or math.prod(shape) * dtype.itemsize >= 2**63:
         raise DamagedStoreError(path / "shard.json", "its shape is none that features can have")

@@ -15,16 +15,16 @@ from frofa.store.disk.shard import COMPACTED, SHARDS, Shard, open_shard, shard_n
 from frofa.store.keys import KeyArray, first_of_each, prefixes
 
 ATTEMPTS = 100
-"""How often to look again while others change a directory; two or three do."""
+"""How often a directory that others change is looked at again; two or three do."""
 MANY, OPENING_THREADS = 64, 3
-"""More shards than that, not opened before, are opened by so many threads."""
+"""More shards than `MANY`, not opened before, are opened by so many threads ("opening" in benchmarks/store.py)."""
 LOOSE_ROWS, LOOSE_FRACTION = 2**16, 1 / 8
-"""So many images outside the index, absolutely and of all, are a reason to write a new one."""
+"""A new index is written when more images are not in it than so many, and than this part of those that are."""
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where features are.
+class Locations:
+    """Places of features in shards.
 
     Attributes
     ----------
@@ -41,16 +41,9 @@ class Places:
 
 @dataclass(frozen=True)
 class _View:
-    """What was there at one moment. It is never changed, so that threads need no lock.
+    """A directory as it was at one moment. It is never changed, so that threads need no lock.
 
-    Attributes
-    ----------
-    names, index_names : list of str
-        Of the shards and indices.
-    index, loose : Index
-        What is on disk, and that of all shards that it does not have.
-    shards : dict of str to Shard
-        Those that were opened so far.
+    `index` is the one on disk, `loose` that of all shards that are not in it; `shards` are those opened so far.
     """
 
     names: list[str]
@@ -61,32 +54,24 @@ class _View:
 
 
 class SpecTable:
-    """Finds keys in the shards of one spec's directory.
-
-    Parameters
-    ----------
-    directory : Path
-    """
+    """The shards of one spec's directory, in which keys are found."""
 
     def __init__(self, directory: Path):
         self.directory = directory
         self._view = _View([], [], None, build_index([]), {})
-        self._first: Shard | None = None  # all others have its shape
+        self._first: Shard | None = None  # a shard whose shape all others have
 
-    def locate(self, keys: KeyArray) -> Places:
+    def locate(self, keys: KeyArray) -> Locations:
         """Find keys. What is there when this is called, is found, also while others compact the store.
 
-        Raises
-        ------
-        StoreError
-            If a shard's description or keys are damaged.
+        StoreError if a shard's description or keys are damaged.
         """
         self.refresh()
         finder = _Finder(keys)
         for _ in range(ATTEMPTS):
             view = self._view
             finder.look(view, self._mapped)
-            if (finder.places.shard >= 0).all():
+            if (finder.found.shard >= 0).all():
                 break
             # Before it is believed that a key is not there: its shard may just have become part of another.
             self.refresh()
@@ -94,16 +79,14 @@ class SpecTable:
                 continue
             if view.index is None or view.index.is_whole:
                 break
+            # An index that is damaged may lack keys: those of all shards are read instead.
             self._view = self._new_view(self._view.names, self._view.index_names, None)
-        return finder.places
+        return finder.found
 
     def shards(self) -> list[Shard]:
         """All shards that are there now, in the order of their rows.
 
-        Raises
-        ------
-        StoreError
-            If one is damaged, or others change the directory all the time.
+        StoreError if one is damaged, or others change the directory all the time.
         """
         self.refresh()
         for _ in range(ATTEMPTS):
@@ -121,7 +104,7 @@ class SpecTable:
         return next((shard.shape[1:] for shard in shards if shard), None)
 
     def refresh(self) -> None:
-        """See what was added or removed."""
+        """See which shards and indices were added or removed."""
         old = self._view
         names, indices = shard_names(self.directory), index_names(self.directory)
         if indices != old.index_names:
@@ -130,17 +113,17 @@ class SpecTable:
             self._view = self._new_view(names, indices, old.index)
 
     def n_keys(self) -> int:
-        """How many images there are, each counted once."""
+        """Count the images, each once."""
         keys = [shard.checked_keys() for shard in self.shards()]
         return len(first_of_each(np.concatenate(keys))) if keys else 0
 
     def wants_index(self) -> bool:
-        """Whether a new index would pay."""
+        """Whether so many images are outside the index that a new one would pay."""
         view = self._view
         return len(view.loose) > max(LOOSE_ROWS, LOOSE_FRACTION * len(view.index or ()))
 
     def write_index(self) -> None:
-        """Index all shards."""
+        """Write an index of all shards."""
         write_index(self.directory, build_index(self.shards()))
         self.refresh()
 
@@ -149,13 +132,14 @@ class SpecTable:
         known = set(names)
         shards = {name: shard for name, shard in old.shards.items() if name in known}
         indexed = set(index.shards) if index else set()
+        # What is known already stays: open shards, and the keys of those outside the index where these are the same.
         loose, names_of_it = old.loose, [name for name in names if name not in indexed]
         if list(loose.shards) != names_of_it:
             loose = build_index([shard for name in names_of_it if (shard := self._open(name, shards))])
         return _View(names, indices, index, loose, shards)
 
     def _map_all(self, view: _View) -> list[Shard | None]:
-        """All shards as `_mapped` has them; many new ones by several threads: from a disk, most of it is waiting."""
+        """All shards as `_mapped` has them; many new ones by several threads: most of it is waiting for the disk."""
         if len(view.names) - len(view.shards) <= MANY:
             return [self._mapped(view, name) for name in view.names]
         with ThreadPoolExecutor(OPENING_THREADS) as pool:
@@ -211,7 +195,7 @@ def _moved(before: Sequence[str], after: Sequence[str]) -> bool:
 
 
 class _Finder:
-    """Looks keys up in one index after another, and checks what they say against the shards.
+    """A search for keys in one index after another, which checks what they say against the shards.
 
     What it has found stays found: the shards are mapped, and may go.
     """
@@ -219,7 +203,7 @@ class _Finder:
     def __init__(self, keys: KeyArray):
         self._keys, self._wanted = keys, prefixes(keys)
         n = len(keys)
-        self.places = Places([], np.full(n, -1, np.int32), np.full(n, -1, np.int64))
+        self.found = Locations([], np.full(n, -1, np.int32), np.full(n, -1, np.int64))
 
     def look(self, view: _View, open_: Callable[[_View, str], Shard | None]) -> None:
         """Find what is not found yet."""
@@ -229,43 +213,45 @@ class _Finder:
                 self._look_in(index)
 
     def _look_in(self, index: Index) -> None:
-        todo = np.flatnonzero(self.places.shard < 0)
+        # Positions of the keys that are not found yet, and those of the first row in the index with their prefix.
+        todo = np.flatnonzero(self.found.shard < 0)
         at = index.find(self._wanted[todo])
         todo, at = todo[at >= 0], at[at >= 0]
         numbers: dict[int, int] = {}
         while len(todo):
             self._check(index, todo, index.places[at], numbers)
             # Of several with the same prefix, the first may be another key's, or in a shard that is gone.
-            left = self.places.shard[todo] < 0
+            left = self.found.shard[todo] < 0
             todo, at = todo[left], at[left] + 1
             same = at < len(index)
             same[same] = index.prefixes[at[same]] == self._wanted[todo[same]]
             todo, at = todo[same], at[same]
 
     def _check(
-        self, index: Index, todo: npt.NDArray[np.intp], found: npt.NDArray[np.uint32], numbers: dict[int, int]
+        self, index: Index, todo: npt.NDArray[np.intp], places: npt.NDArray[np.uint32], numbers: dict[int, int]
     ) -> None:
-        order = np.argsort(found[:, 0], kind="stable")
-        positions, starts = np.unique(found[order, 0], return_index=True)
+        # Shard by shard, the keys that the index says are there.
+        order = np.argsort(places[:, 0], kind="stable")
+        positions, starts = np.unique(places[order, 0], return_index=True)
         for position, part in zip(positions.tolist(), np.split(order, starts[1:]), strict=True):
             if position not in numbers:
                 numbers[position] = self._number(index, position)
             number = numbers[position]
             if number < 0:
                 continue
-            shard = self.places.shards[number]
-            rows, which = found[part, 1].astype(np.int64), todo[part]
+            shard = self.found.shards[number]
+            rows, which = places[part, 1].astype(np.int64), todo[part]
             inside = rows < len(shard)  # no more than that is known of an index that was not checked
             rows, which = rows[inside], which[inside]
             right = (shard.keys_at(rows) == self._keys[which]).all(1)
             if not right.all():
                 shard.checked_keys()  # two keys with the same prefix, or a damaged one
-            self.places.shard[which[right]], self.places.row[which[right]] = number, rows[right]
+            self.found.shard[which[right]], self.found.row[which[right]] = number, rows[right]
 
     def _number(self, index: Index, position: int) -> int:
-        """The position in `places.shards` of an index's shard; -1 if it is gone."""
+        """The position in `found.shards` of an index's shard; -1 if it is gone."""
         shard = self._open(index.shards[position]) if position < len(index.shards) else None
         if shard is None:
             return -1
-        self.places.shards.append(shard)
-        return len(self.places.shards) - 1
+        self.found.shards.append(shard)
+        return len(self.found.shards) - 1

@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from frofa.compute.memory import row_chunks
 from frofa.store.disk.format import Array, map_file
-from frofa.store.disk.table import Places, SpecTable
+from frofa.store.disk.shard import RowNumbers
 from frofa.store.lazy.indexing import is_basic, out_of_bounds, row_positions, split_index
-from frofa.store.lazy.reading import BLOCK, Rows, Steps, as_rows, mapped_features, take_steps
-from frofa.store.lazy.source import Source, pick, slice_of
+from frofa.store.lazy.reading import READ_BYTES, InnerIndices, as_rows, inner_shape, mapped_features, take_inner
+from frofa.store.lazy.source import FeatureSource, pick, slice_of
 from frofa.store.lazy.transfer import resolve, transfer
-from frofa.store.spec import FeatureSpec
 
 
 class FeatureArray:
@@ -53,25 +53,10 @@ class FeatureArray:
     >>> batch = features[:128].tensor()  # doctest: +SKIP
     """
 
-    def __init__(self, table: SpecTable, spec: FeatureSpec, places: Places):
-        self._set(Source.of_places(table, spec, places), None, ())
-
-    @classmethod
-    def of_shards(cls, table: SpecTable, spec: FeatureSpec) -> "FeatureArray":
-        """All rows of a spec, in the order they were written."""
-        return cls._of(Source.of_shards(table, spec), None, ())
-
-    @classmethod
-    def _of(cls, source: Source, at: Rows | range | None, steps: Steps) -> "FeatureArray":
-        array = cls.__new__(cls)
-        array._set(source, at, steps)
-        return array
-
-    def _set(self, source: Source, at: Rows | range | None, steps: Steps) -> None:
-        self._source, self._steps = source, steps
-        self._at: Rows | range = range(source.shape[0]) if at is None else at
-        feature = np.broadcast_to(np.uint8(0), (1, *source.shape[1:]))
-        self.shape: tuple[int, ...] = (len(self._at), *take_steps(feature, steps).shape[1:])
+    def __init__(self, source: FeatureSource, at: RowNumbers | range | None = None, inner: InnerIndices = ()):
+        self._source, self._inner = source, inner
+        self._at: RowNumbers | range = range(source.shape[0]) if at is None else at
+        self.shape: tuple[int, ...] = (len(self._at), *inner_shape(source.shape[1:], inner))
         self._stored = np.dtype(source.spec.stored_dtype)
         self.dtype = np.dtype(np.float32) if source.spec.dtype == "bfloat16" else self._stored
 
@@ -92,22 +77,22 @@ class FeatureArray:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self._source.select(self._at, self._steps),)
+        return FeatureArray, (self._source.select(self._at, self._inner),)
 
     def __getitem__(self, item: Any) -> Any:
-        rows, inner = split_index(item, self.ndim)
-        if rows is None or not is_basic(inner) or (isinstance(rows, np.ndarray) and rows.ndim != 1):
-            return self._gather(item, rows, inner)
+        # `rows` is for the first axis, `index` for those of a feature.
+        rows, index = split_index(item, self.ndim)
+        if rows is None or not is_basic(index) or (isinstance(rows, np.ndarray) and rows.ndim != 1):
+            return self._gather(item, rows, index)
         if isinstance(rows, int):
-            return self._rows(np.array([self._position(rows)]), inner).__array__()[0]
+            return self._rows(np.array([self._position(rows)]), index).__array__()[0]
         if isinstance(rows, np.ndarray):
             rows = row_positions(rows, len(self))
-        return self._rows(rows, inner)
+        return self._rows(rows, index)
 
     def __iter__(self) -> Iterator[Array]:
-        size = max(1, BLOCK // max(1, self.nbytes // max(1, len(self))))
-        for start in range(0, len(self), size):
-            yield from self[start : start + size].__array__()
+        for part in row_chunks(len(self), READ_BYTES, self.nbytes // max(1, len(self))):
+            yield from self[part].__array__()
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         wanted = self.dtype if dtype is None else np.dtype(dtype)
@@ -115,10 +100,11 @@ class FeatureArray:
             return view
         if copy is False:
             raise ValueError("these features can only be had as a copy: they are not one run of rows of one file.")
+        # Who asks bfloat16 for uint16, in which it is stored, wants numbers, not bits.
         if wanted == self._stored != self.dtype:
             return self.__array__().astype(wanted)
         out: Array = np.empty(self.shape, wanted)
-        self._source.read(self._at, out, self._steps)
+        self._source.read(self._at, out, self._inner)
         return out
 
     def tensor(self) -> torch.Tensor:
@@ -138,11 +124,12 @@ class FeatureArray:
             except FileNotFoundError:  # compacted: read below
                 pass
             else:
+                # Bytes of the file behind its header, as features (rows of the shard, ...), and of them our rows.
                 features = mapped.view(self._torch_dtype).view(shard.shape)[rows]
-                return take_steps(features, (*self._source.steps, *self._steps))  # type: ignore[arg-type, return-value]
+                return take_inner(features, (*self._source.inner, *self._inner))
         # Allocated by NumPy, which asks for large pages: the first touch of small ones takes longer than reading.
         bits: Array = np.empty(self.shape, self._stored)
-        self._source.read(self._at, bits, self._steps)
+        self._source.read(self._at, bits, self._inner)
         return torch.from_numpy(bits).view(self._torch_dtype)
 
     def to_device(
@@ -175,8 +162,10 @@ class FeatureArray:
         device = resolve(device)
         whole = self._source.on_device.get(device)
         if whole is None or (dtype is not None and dtype != whole.dtype):
-            if not isinstance(self._at, range) or self._at != range(self._source.shape[0]) or self._steps:
-                self._set(self._source.select(self._at, self._steps), None, ())  # what is shared is this and its views
+            if not isinstance(self._at, range) or self._at != range(self._source.shape[0]) or self._inner:
+                # A source of its own: only this array and its views share what is on the device.
+                self._source = self._source.select(self._at, self._inner)
+                self._at, self._inner = range(len(self)), ()
             source = self._source
             whole = transfer(
                 lambda start, stop, out: source.read(self._at[start:stop], out),
@@ -187,11 +176,12 @@ class FeatureArray:
                 budget,
             )
             source.on_device[device] = whole
+        # A slice of what is on the device is a view; torch has none that go backwards.
         if isinstance(self._at, range) and self._at.step > 0:
             rows = whole[slice_of(self._at)]
         else:
             rows = whole[torch.from_numpy(np.ascontiguousarray(as_rows(self._at))).to(device)]
-        return take_steps(rows, self._steps)  # type: ignore[arg-type, return-value]
+        return take_inner(rows, self._inner)
 
     def release(self) -> None:
         """Forget what `to_device` has put on devices: the memory is free when no one else uses the tensors."""
@@ -202,30 +192,30 @@ class FeatureArray:
         dtype: torch.dtype = getattr(torch, self._source.spec.dtype)
         return dtype
 
-    def _rows(self, rows: Any, inner: tuple[Any, ...] = ()) -> "FeatureArray":
+    def _rows(self, rows: Any, index: tuple[Any, ...] = ()) -> "FeatureArray":
         at = self._at[rows] if isinstance(rows, slice) else pick(self._at, rows)
-        steps = self._steps
-        if any(one != slice(None) for one in inner):
-            np.broadcast_to(np.uint8(0), (1, *self.shape[1:]))[(slice(None), *inner)]  # raises what NumPy would
-            steps = (*steps, inner)
-        return FeatureArray._of(self._source, at, steps)
+        if all(one == slice(None) for one in index):
+            return FeatureArray(self._source, at, self._inner)
+        return FeatureArray(self._source, at, (*self._inner, index))
 
     def _position(self, row: int) -> int:
         if not -len(self) <= row < len(self):
             raise out_of_bounds(row, len(self))
         return row % len(self)
 
-    def _gather(self, item: Any, rows: Any, inner: tuple[Any, ...]) -> Any:
-        """What is no view of the rows: read those that are needed, and let NumPy index them."""
+    def _gather(self, item: Any, rows: Any, index: tuple[Any, ...]) -> Any:
+        """Index what is no view of the rows: read those that are needed, and leave the rest to NumPy."""
         if isinstance(rows, slice):
-            return np.asarray(self._rows(rows))[(slice(None), *inner)]
+            return np.asarray(self._rows(rows))[(slice(None), *index)]
         if isinstance(rows, int):
-            return np.asarray(self._rows(np.array([self._position(rows)])))[(0, *inner)]
-        if isinstance(rows, np.ndarray) and rows.ndim and not any(one is None for one in inner):
+            return np.asarray(self._rows(np.array([self._position(rows)])))[(0, *index)]
+        if isinstance(rows, np.ndarray) and rows.ndim and not any(one is None for one in index):
+            # A mask over several axes is one array of positions for each of them; the first is that of the rows.
             first, *others = rows.nonzero() if rows.dtype == bool and rows.ndim > 1 else [rows]
-            used, places = np.unique(row_positions(first.reshape(-1), len(self)), return_inverse=True)
+            # Each row is read once, however often it is asked for.
+            used, positions = np.unique(row_positions(first.reshape(-1), len(self)), return_inverse=True)
             shape = first.shape if first.dtype != bool else (-1,)
-            return np.asarray(self._rows(used))[(places.reshape(shape), *others, *inner)]
+            return np.asarray(self._rows(used))[(positions.reshape(shape), *others, *index)]
         return np.asarray(self)[item]
 
     def _view(self) -> Array | None:
@@ -234,10 +224,6 @@ class FeatureArray:
         if run is None:
             return None
         try:
-            return take_steps(mapped_features(run[0])[run[1]], (*self._source.steps, *self._steps))
+            return take_inner(mapped_features(run[0])[run[1]], (*self._source.inner, *self._inner))
         except FileNotFoundError:
             return None
-
-
-def _restore(source: Source) -> FeatureArray:
-    return FeatureArray._of(source, None, ())

@@ -1,4 +1,4 @@
-"""NumPy's rules of indexing, for an array of which only rows are to be read: pure functions."""
+"""NumPy's rules of indexing, and its errors, for an array of which only rows are to be read: pure functions."""
 
 import operator
 from typing import Any
@@ -12,16 +12,10 @@ INVALID = (
 
 
 def split_index(item: Any, ndim: int) -> tuple[Any, tuple[Any, ...]]:
-    """Split an index into that of the rows and those of further axes; an ellipsis is written out.
-
-    Raises
-    ------
-    IndexError
-        If there are more indices than axes, or two ellipses.
-    """
+    """Split an index into that of the rows and those of further axes; an ellipsis is written out."""
     if not isinstance(item, tuple):
         item = (item,)
-    items = tuple(one if isinstance(one, slice) or one is None or one is Ellipsis else as_index(one) for one in item)
+    items = tuple(one if isinstance(one, slice) or one is None or one is Ellipsis else _as_index(one) for one in item)
     axes = sum(_axes_of(one) for one in items)
     if axes > ndim:
         raise IndexError(f"too many indices for array: array is {ndim}-dimensional, but {axes} were indexed")
@@ -36,14 +30,8 @@ def split_index(item: Any, ndim: int) -> tuple[Any, tuple[Any, ...]]:
     return items[0], items[1:]
 
 
-def as_index(one: Any) -> Any:
-    """An integer, or an array of integers or booleans.
-
-    Raises
-    ------
-    IndexError
-        If it is neither.
-    """
+def _as_index(one: Any) -> Any:
+    """Make an integer, or an array of integers or booleans, of one of several indices."""
     if isinstance(one, (bool, np.bool_)):
         return np.asarray(one)
     try:
@@ -59,18 +47,12 @@ def as_index(one: Any) -> Any:
 
 
 def is_basic(inner: tuple[Any, ...]) -> bool:
-    """Whether these are integers and slices forwards only, so that NumPy and torch give a view."""
+    """Whether all are integers and forward slices, so that NumPy and torch give a view."""
     return all(isinstance(one, int) or (isinstance(one, slice) and (one.step or 1) > 0) for one in inner)
 
 
 def row_positions(rows: Any, n: int) -> Any:
-    """Turn a one-dimensional array of integers or booleans into positions from 0 to n - 1.
-
-    Raises
-    ------
-    IndexError
-        If one is out of bounds, or the mask has another length.
-    """
+    """Turn a one-dimensional array of integers or booleans into positions from 0 to n - 1."""
     if rows.dtype == bool:
         if len(rows) != n:
             raise IndexError(
@@ -86,7 +68,7 @@ def row_positions(rows: Any, n: int) -> Any:
 
 
 def out_of_bounds(i: int, n: int) -> IndexError:
-    """NumPy's error."""
+    """Make the error that NumPy raises for such an index."""
     return IndexError(f"index {i} is out of bounds for axis 0 with size {n}")
 
 

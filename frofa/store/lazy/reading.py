@@ -1,6 +1,6 @@
 """Rows of shards into arrays: long runs by reading the file straight into place, short ones out of the memory map."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,32 +8,32 @@ from functools import cached_property
 from io import FileIO
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import joblib
 import numpy as np
-import numpy.typing as npt
 
+from frofa.compute.memory import row_chunks
 from frofa.exceptions import DamagedStoreError
 from frofa.store.disk.format import Array
-from frofa.store.disk.shard import Shard
+from frofa.store.disk.shard import RowNumbers, Shard
 
-Rows = npt.NDArray[np.int64]
-Steps = tuple[tuple[Any, ...], ...]
-"""What is taken of each feature, index after index, each for the axes after the first: integers and slices."""
-BLOCK = 2**23
-"""Bytes that are read by one thread before it takes the next: large enough that starting one costs nothing."""
+Features = TypeVar("Features")
+InnerIndices = tuple[tuple[Any, ...], ...]
+"""What is taken of each feature: integers and slices for the axes after the first, one index applied after another."""
+READ_BYTES = 2**23
+"""Bytes that a thread reads before it takes more: so many that starting is free ("whole" in benchmarks/store.py)."""
 LONG_RUN = 2**15
-"""Bytes of a run from which on a system call is faster than the page faults of the memory map."""
+"""Bytes of a run from which on a system call beats the memory map's page faults ("random" in benchmarks/store.py)."""
 FEW_RUNS = 256
-"""Runs of any length up to which system calls take no time that matters, and touch the least of the files."""
-THREADED = 2**24
+"""Runs of any length up to which system calls cost no time that matters, and touch least ("opening" there)."""
+THREADED_BYTES = 2**24
 """Bytes from which on several threads read; each waits for memory or disk without Python's lock."""
 MAX_THREADS = 8
 
 
-class Run(NamedTuple):
-    """The number of a shard, the first row in it, its position in the result, and how many rows; and the shard."""
+class RowRun(NamedTuple):
+    """Rows that follow one another in a shard: the first row, its position in the result, and how many there are."""
 
     number: int
     first: int
@@ -55,7 +55,7 @@ class ShardRows:
     """
 
     shards: Sequence[Shard]
-    starts: Rows
+    starts: RowNumbers
 
     @classmethod
     def of(cls, shards: Sequence[Shard]) -> "ShardRows":
@@ -67,22 +67,23 @@ class ShardRows:
         """Bytes of a feature."""
         return self.shards[0].row_bytes if self.shards else 0
 
-    def runs(self, rows: Rows) -> "Iterator[Run]":
-        """Rows that follow one another in a file."""
+    def runs(self, rows: RowNumbers) -> Iterator[RowRun]:
+        """Join rows that follow one another in a file."""
         if not len(rows):
             return
         shard = np.searchsorted(self.starts, rows, "right") - 1
+        # A run ends where the next row does not follow, or is another shard's.
         breaks = np.flatnonzero((np.diff(rows) != 1) | (np.diff(shard) != 0)) + 1
         first = np.concatenate([[0], breaks])
         lengths = np.diff(np.concatenate([first, [len(rows)]]))
         number = shard[first]
         in_shard = rows[first] - self.starts[number]
         for values in zip(number.tolist(), in_shard.tolist(), first.tolist(), lengths.tolist(), strict=True):
-            yield Run(*values, self.shards[values[0]])
+            yield RowRun(*values, self.shards[values[0]])
 
-    def by_shard(self, rows: Rows) -> Iterator[tuple[Shard, Rows, Any]]:
-        """Each shard, rows in it, and their positions, in any order."""
-        number = np.searchsorted(self.starts, rows, "right") - 1
+    def by_shard(self, rows: RowNumbers) -> Iterator[tuple[Shard, RowNumbers, Any]]:
+        """Split rows by shard: each shard, the rows in it, and their positions, in any order."""
+        number = np.searchsorted(self.starts, rows, "right") - 1  # of the shard of each row
         if len(number) and (number == number[0]).all():
             yield self.shards[number[0]], rows - self.starts[number[0]], slice(None)
             return
@@ -91,8 +92,8 @@ class ShardRows:
         for one, part in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
             yield self.shards[one], rows[part] - self.starts[one], part
 
-    def only(self, rows: Rows | range) -> "tuple[ShardRows, Rows | range]":
-        """The shards that these rows are in, and the rows as they are numbered there."""
+    def only(self, rows: RowNumbers | range) -> "tuple[ShardRows, RowNumbers | range]":
+        """Leave out the shards without any of these rows; return the rest, and the rows as they are numbered there."""
         numbers = as_rows(rows)
         used, shard = np.unique(np.searchsorted(self.starts, numbers, "right") - 1, return_inverse=True)
         if len(used) == len(self.shards):
@@ -102,8 +103,8 @@ class ShardRows:
         fewer = ShardRows.of([self.shards[number] for number in used.tolist()])
         return fewer, numbers - self.starts[used[shard]] + fewer.starts[shard]
 
-    def one_run(self, rows: Rows | range) -> tuple[Shard, slice] | None:
-        """The shard and the slice that these rows are, if they are evenly spaced in one shard."""
+    def one_run(self, rows: RowNumbers | range) -> tuple[Shard, slice] | None:
+        """The shard and its slice that these rows are, if they are evenly spaced in one shard."""
         if not len(rows):
             return None
         first, last = int(rows[0]), int(rows[-1])
@@ -113,58 +114,42 @@ class ShardRows:
         step = int(rows[1]) - first if len(rows) > 1 else 1
         if not isinstance(rows, range) and (step == 0 or (np.diff(rows) != step).any()):
             return None
+        # As a slice of the shard; one that runs backwards to row 0 ends at None.
         begin, end = first - int(self.starts[number]), last - int(self.starts[number])
         stop = end + (1 if step > 0 else -1)
         return self.shards[number], slice(begin, None if stop < 0 else stop, step)
 
 
 def read_rows(
-    source: ShardRows, rows: Rows | range, out: Array, steps: Steps, decode: Callable[[Array], Array]
+    shards: ShardRows, rows: RowNumbers | range, out: Array, inner: InnerIndices, *, bfloat16: bool = False
 ) -> None:
-    """Read features into an array.
+    """Read n rows, and what is wanted of each feature, into a C-contiguous array (n, ...) of any dtype.
 
-    Parameters
-    ----------
-    source : ShardRows
-    rows : ndarray of int64 or range, of length n
-    out : ndarray of shape (n, ...)
-        Of any dtype; C-contiguous.
-    steps : tuple
-        What is taken of each feature.
-    decode : callable
-        Turns what is stored into values that can be assigned to `out`; not called where that has the stored dtype.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a shard was removed.
-    StoreError
-        If a file is damaged.
+    An array of the files' dtype gets what is stored, bit for bit; `bfloat16` says that these are the bits of bfloat16,
+    to be decoded for others. FileNotFoundError if a shard was removed, StoreError if a file is damaged.
     """
-    stored = source.shards[0].dtype
-    size = max(1, BLOCK // max(1, source.row_bytes))
+    stored = shards.shards[0].dtype
 
-    def read(start: int) -> None:
-        part = as_rows(rows[start : start + size])
-        target = out[start : start + size]
+    def read(part: slice) -> None:
+        numbers, target = as_rows(rows[part]), out[part]
         if out.dtype == stored:
-            _read_block(source, part, target, steps)
+            _read_part(shards, numbers, target, inner)
             return
-        raw = np.empty((len(part), *out.shape[1:]), stored)
-        _read_block(source, part, raw, steps)
-        target[...] = decode(raw)
+        raw = np.empty((len(numbers), *out.shape[1:]), stored)
+        _read_part(shards, numbers, raw, inner)
+        target[...] = decode_bfloat16(raw) if bfloat16 else raw
 
-    starts = range(0, len(rows), size)
-    if len(starts) == 1 or len(rows) * source.row_bytes < THREADED:
-        for start in starts:
-            read(start)
+    parts = list(row_chunks(len(rows), READ_BYTES, shards.row_bytes))
+    if len(parts) == 1 or len(rows) * shards.row_bytes < THREADED_BYTES:
+        for part in parts:
+            read(part)
         return
     with ThreadPoolExecutor(min(MAX_THREADS, joblib.cpu_count())) as pool:
-        for _ in pool.map(read, starts):
+        for _ in pool.map(read, parts):
             pass
 
 
-def as_rows(rows: Rows | range) -> Rows:
+def as_rows(rows: RowNumbers | range) -> RowNumbers:
     """Row numbers as an array."""
     return np.arange(rows.start, rows.stop, rows.step) if isinstance(rows, range) else rows
 
@@ -176,28 +161,42 @@ def mapped_features(shard: Shard) -> Array:
     return shard.features
 
 
-def take_steps(features: Array, steps: Steps) -> Array:
-    """The part of features (n, ...) that is wanted; a view."""
-    for step in steps:
-        features = features[(slice(None), *step)]
-    return features
+def take_inner(features: Features, inner: InnerIndices) -> Features:
+    """Take what is wanted of each of features (n, ...); a view."""
+    taken: Any = features
+    for index in inner:
+        taken = taken[(slice(None), *index)]
+    return cast("Features", taken)
 
 
-def _read_block(source: ShardRows, rows: Rows, out: Array, steps: Steps) -> None:
-    if not steps and len(rows):
-        runs = list(source.runs(rows))
+def inner_shape(shape: tuple[int, ...], inner: InnerIndices) -> tuple[int, ...]:
+    """Shape of what is taken of a feature of this shape; errors as NumPy's where it has no such part."""
+    return take_inner(np.broadcast_to(np.uint8(0), (1, *shape)), inner).shape[1:]
+
+
+def decode_bfloat16(bits: Array) -> Array:
+    """The bits of bfloat16 as float32, exactly."""
+    widened: Array = (bits.astype(np.uint32) << 16).view(np.float32)
+    return widened
+
+
+def _read_part(shards: ShardRows, rows: RowNumbers, out: Array, inner: InnerIndices) -> None:
+    # Whole features in long runs, or few: straight from the files.
+    if not inner and len(rows):
+        runs = list(shards.runs(rows))
         if len(runs) <= FEW_RUNS or out.nbytes >= LONG_RUN * len(runs):
             _read_runs(runs, out.reshape(-1).view(np.uint8).data)
             return
-    for shard, part, positions in source.by_shard(rows):
-        wanted = take_steps(mapped_features(shard), steps)
-        if isinstance(positions, slice) and not steps:
-            np.take(wanted, part, axis=0, out=out, mode="clip")  # places are in range: 'raise' would buffer
+    # Short runs, or parts of features: out of the memory maps, shard by shard.
+    for shard, part, positions in shards.by_shard(rows):
+        wanted = take_inner(mapped_features(shard), inner)
+        if isinstance(positions, slice) and not inner:
+            np.take(wanted, part, axis=0, out=out, mode="clip")  # rows are in range: 'raise' would buffer
         else:
             out[positions] = wanted[part]
 
 
-def _read_runs(runs: list[Run], data: memoryview) -> None:
+def _read_runs(runs: list[RowRun], data: memoryview) -> None:
     """Read each run to its place; those of a shard together, in the order of the file."""
     for _, of_shard in groupby(sorted(runs), lambda run: run[0]):
         parts = list(of_shard)

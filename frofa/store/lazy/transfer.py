@@ -6,13 +6,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from frofa.compute.memory import rows_per_chunk
 from frofa.store.disk.format import Array
 
-CHUNK = 2**26
+PINNED_BYTES = 2**26
 """Bytes of a pinned buffer, of which there are two: one is read into while the other is copied."""
 FREE_FRACTION = 0.8
+"""The part of the free memory of a device that is used, if no budget is given; heads need some, too."""
 Read = Callable[[int, int, Array], None]
-"""Reads rows start to stop into an array of the stored dtype."""
+"""A function that reads rows start to stop into an array of the stored dtype."""
 
 
 def resolve(device: str | torch.device) -> torch.device:
@@ -31,25 +33,12 @@ def transfer(
     dtype: torch.dtype,
     budget: int | None,
 ) -> Tensor:
-    """Read features into a tensor on a device.
+    """Read features of a shape (n, ...) into a tensor on a device, from the files' dtype `stored` into `dtype`.
 
-    Parameters
-    ----------
-    read : callable
-    shape : tuple of int
-        (n, ...), of all features.
-    stored, dtype : torch.dtype
-        Of the files and of the result.
-    device : torch.device
-    budget : int or None
-        Bytes that may be used; None is 80 % of what is free, where that is known.
-
-    Raises
-    ------
-    MemoryError
-        If that is not enough.
+    `budget` is how many bytes may be used; None is 80 % of what is free, where that is known. MemoryError if that is
+    not enough.
     """
-    rows = max(1, min(shape[0], CHUNK // max(1, stored.itemsize * math.prod(shape[1:]))))
+    rows = max(1, min(shape[0], rows_per_chunk(PINNED_BYTES, stored.itemsize * math.prod(shape[1:]))))
     _check_budget(shape, rows, stored, device, dtype, budget)
     out = torch.empty(shape, dtype=dtype, device=device)
     if device.type == "cuda":
@@ -71,9 +60,10 @@ def bits_of(tensor: Tensor) -> Array:
 
 def _through_pinned(read: Read, out: Tensor, rows: int, stored: torch.dtype) -> None:
     stream, current = torch.cuda.Stream(out.device), torch.cuda.current_stream(out.device)
-    stream.wait_stream(current)
+    stream.wait_stream(current)  # `out` may be memory that is still used there
     buffers = [torch.empty((rows, *out.shape[1:]), dtype=stored, pin_memory=True) for _ in range(2)]
     copied = [torch.cuda.Event(), torch.cuda.Event()]
+    # While one buffer is copied, the other is read into; before a buffer is read into again, its copy is waited for.
     for i, start in enumerate(range(0, len(out), rows)):
         part = buffers[i % 2][: len(out) - start]
         copied[i % 2].synchronize()  # at once, before it was first recorded

@@ -1,30 +1,30 @@
 """Few large shards instead of many small ones."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from frofa.store.directory import StoreDirectory, check_store, spec_directories
-from frofa.store.disk.format import Array
-from frofa.store.disk.index import INDEX
-from frofa.store.disk.shard import CHUNK, COMPACTED, SHARDS, Shard, next_number, write_shard
+from frofa.compute.memory import row_chunks, rows_per_chunk
+from frofa.store.directory import StoreDirectory, check_store, remove_leftovers, spec_directories
+from frofa.store.disk.shard import COMPACTED, RowNumbers, Shard, next_number, take_rows, write_shard
 from frofa.store.disk.table import SpecTable
-from frofa.store.file_digests import FILES, UNSAMPLED
+from frofa.store.file_digests import UNSAMPLED
 from frofa.store.keys import KeyArray, first_of_each, prefixes
 from frofa.store.spec import FeatureSpec
-from frofa.utils.files import disk_usage, remove_directory, remove_stale
+from frofa.utils.files import disk_usage, remove_directory
 from frofa.utils.progress import progress_bar
 
 SHARD_BYTES = 2**30
-Counts = npt.NDArray[np.int64]
+"""Bytes of features in a compacted shard; so much free space a compaction needs."""
 
 
 @dataclass(frozen=True)
 class Compaction:
-    """What a compaction did.
+    """The work that a compaction did.
 
     Attributes
     ----------
@@ -77,43 +77,44 @@ def compact(store: StoreDirectory, *, progress: bool = False) -> Compaction:
             after += len(table.shards())
             if shards:
                 table.write_index()
-            for part in (store.path, store.path / FILES, directory, directory / SHARDS, directory / INDEX):
-                remove_stale(part)
+        remove_leftovers(store.path)
         remove_directory(store.path / UNSAMPLED)
     return Compaction(before, after, duplicates, size - disk_usage(store.path))
 
 
 def _compact(directory: Path, shards: Sequence[Shard], *, progress: bool) -> int:
-    n_rows = max(1, SHARD_BYTES // shards[0].row_bytes)
+    """Compact one spec; return how many duplicates were dropped. Rows are numbered over all shards, in order."""
+    n_rows = rows_per_chunk(SHARD_BYTES, shards[0].row_bytes)
     keys = np.concatenate([shard.checked_keys() for shard in shards])
     ends = np.cumsum([len(shard) for shard in shards])
     chosen, replaced = _choose_copies(shards, ends, keys)
+    # Shards at the beginning that an earlier compaction has made are left as they are.
     counts = np.diff(np.searchsorted(chosen, ends), prepend=0)
     finished = 0
     while finished < len(shards) and _is_finished(shards, finished, n_rows, counts):
         finished += 1
     rows = chosen[chosen >= (ends[finished - 1] if finished else 0)]
     done, written = finished, {shard.path.name for shard in shards[:finished]}
-    groups = [rows[start : start + n_rows] for start in range(0, len(rows), n_rows)]
     # A shard is named by its keys and checksums, so that the one with a damaged copy may have a name that is wanted.
     first = next_number([shard.path.name for shard in shards], COMPACTED) if replaced else finished
+    groups = [rows[part] for part in row_chunks(len(rows), n_rows, 1)]
     for number, group in enumerate(progress_bar(groups, desc="compact", unit="shard", shown=progress), first):
+        # A new shard is on disk before any is removed whose rows it has: at no moment is a feature nowhere.
         written.add(_merge(directory, f"{COMPACTED}-{number:08d}", shards, ends, group).path.name)
-        while done < len(shards) and ends[done] <= group[-1] + 1:
-            done = _drop(shards[done], written, done)
-    while done < len(shards):  # duplicates are left
-        done = _drop(shards[done], written, done)
+        done = _drop(shards, ends, done, group[-1] + 1, written)
+    _drop(shards, ends, done, ends[-1], written)  # duplicates are left
     return len(keys) - len(chosen)
 
 
-def _choose_copies(shards: Sequence[Shard], ends: Counts, keys: KeyArray) -> tuple[npt.NDArray[np.intp], bool]:
-    """Of each key the first row that is what was written, or else the first; and whether a later one had to be taken.
+def _choose_copies(shards: Sequence[Shard], ends: RowNumbers, keys: KeyArray) -> tuple[npt.NDArray[np.intp], bool]:
+    """Choose of each key the first row that is what was written, or else the first; say whether a later one was taken.
 
     Only rows whose key comes again are read.
     """
     first = first_of_each(keys)
     if len(first) == len(keys):
         return first, False
+    # Rows of keys that come again, or nearly so: their first 8 bytes do.
     values = prefixes(keys)
     again = np.isin(values, values[np.setdiff1d(np.arange(len(keys)), first)])
     damaged = np.zeros(len(keys), bool)
@@ -121,39 +122,36 @@ def _choose_copies(shards: Sequence[Shard], ends: Counts, keys: KeyArray) -> tup
         start = end - len(shard)
         rows = np.flatnonzero(again[start:end])
         damaged[start + rows] = ~shard.whole_rows(rows)
+    # Whole rows before damaged ones, each in the order they were written: the first of a key is its best.
     order = np.argsort(damaged, kind="stable")
     chosen = np.sort(order[first_of_each(keys[order])])
     return chosen, not np.array_equal(chosen, first)
 
 
-def _is_finished(shards: Sequence[Shard], number: int, n_rows: int, counts: Counts) -> bool:
+def _is_finished(shards: Sequence[Shard], number: int, n_rows: int, counts: RowNumbers) -> bool:
     """Whether a shard is in its place, full or the last of all, and all of its rows are chosen."""
     shard = shards[number]
     in_place = shard.path.name.startswith(f"{COMPACTED}-{number:08d}-")
     return in_place and (len(shard) == n_rows or number == len(shards) - 1) and bool(counts[number] == len(shard))
 
 
-def _drop(shard: Shard, written: set[str], done: int) -> int:
-    if shard.path.name not in written:
-        remove_directory(shard.path)
-    return done + 1
+def _drop(shards: Sequence[Shard], ends: RowNumbers, done: int, end: int, written: set[str]) -> int:
+    """Remove the shards from number `done` on that end by row `end`, unless written anew; return the next number."""
+    while done < len(shards) and ends[done] <= end:
+        if shards[done].path.name not in written:
+            remove_directory(shards[done].path)
+        done += 1
+    return done
 
 
-def _merge(directory: Path, stem: str, shards: Sequence[Shard], ends: Counts, rows: npt.NDArray[np.intp]) -> Shard:
+def _merge(directory: Path, stem: str, shards: Sequence[Shard], ends: RowNumbers, rows: RowNumbers) -> Shard:
+    """Write rows, numbered over all shards, as one shard."""
     numbers = np.searchsorted(ends, rows, side="right")
     sources = []
     for number in np.unique(numbers):
         start = ends[number] - len(shards[number])
         sources.append((shards[number], rows[numbers == number] - start))
     table = np.concatenate([shard.rows[of_it] for shard, of_it in sources])
+    parts = chain.from_iterable(take_rows(shard.features, of_it) for shard, of_it in sources)
     spec = FeatureSpec.from_json(directory / "spec.json")
-    return write_shard(
-        directory, spec, stem, table, (len(rows), *shards[0].shape[1:]), shards[0].dtype, _parts(sources)
-    )
-
-
-def _parts(sources: Sequence[tuple[Shard, npt.NDArray[np.intp]]]) -> Iterator[Array]:
-    for shard, rows in sources:
-        size = max(1, CHUNK // shard.row_bytes)
-        for start in range(0, len(rows), size):
-            yield shard.features[rows[start : start + size]]
+    return write_shard(directory, spec, table, (shards[0].shape[1:], shards[0].dtype), parts, stem)

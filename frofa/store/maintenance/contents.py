@@ -1,6 +1,6 @@
-"""What a store holds, and why it does or does not have a feature."""
+"""Looking into a store: what it holds, why it has a feature or not, and deleting what is not wanted."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from frofa.utils.files import disk_usage, remove_directory, remove_stale
 
 @dataclass(frozen=True)
 class SpecInfo:
-    """What a store holds of one spec.
+    """The features that a store holds of one spec.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class SpecInfo:
 
     @property
     def unit(self) -> str:
-        """What is counted: images, or the pages or grids that the tokens of images of different sizes are kept as."""
+        """The noun for `n_images`: images, or the pages or grids as which tokens of images of all sizes are kept."""
         if self.spec is None or not (is_pages(self.spec) or is_grids(self.spec)):
             return "images"
         return "pages of images" if is_pages(self.spec) else "grids of images"
@@ -44,7 +44,7 @@ class SpecInfo:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a store has a feature or not.
+    """The reason why a store has a feature or not.
 
     Attributes
     ----------
@@ -78,6 +78,7 @@ def explain(store: StoreDirectory, image: ImageItem, spec: FeatureSpec) -> Expla
     key, spec = content(image)[1], whole_spec(spec)
     if _has(store, spec, key):
         return Explanation(key, True, {})
+    # Pages stand for the tokens that they are of; grids are no features.
     known = {digest: whole_spec(other) for digest, other in store.specs().items() if not is_grids(other)}
     others = {digest: other for digest, other in known.items() if _has(store, other, key)}
     nearest = sorted(others.items(), key=lambda item: len(spec.differences(item[1])))
@@ -94,12 +95,14 @@ def info(store: StoreDirectory) -> list[SpecInfo]:
     check_store(store.path)
     found = []
     for directory in spec_directories(store.path):
+        # Damaged, a spec is listed without its fields; removed or in the making, it is not.
         try:
             spec = stored_spec(directory)
-            if spec is None:
-                continue
         except DamagedStoreError:
             spec = None
+        else:
+            if spec is None:
+                continue
         table = SpecTable(directory)
         found.append(SpecInfo(directory.name, spec, table.n_keys(), len(table.shards()), disk_usage(directory)))
     return found
@@ -131,7 +134,7 @@ def gc(store: StoreDirectory, keep: Sequence[str], *, dry_run: bool = False) -> 
     kept = {_resolve(prefix, list(directories)) for prefix in keep}
     if not kept:
         raise ValueError("expected the digest of at least one spec to keep: delete the directory to delete all of it.")
-    kept = with_other_parts(kept, list(_readable_specs(list(directories.values()))))
+    kept = with_other_parts(kept, _readable_specs(directories.values()))
     with store.lock():
         going = [directory for name, directory in directories.items() if name not in kept]
         freed = sum(disk_usage(directory) for directory in going)
@@ -142,12 +145,12 @@ def gc(store: StoreDirectory, keep: Sequence[str], *, dry_run: bool = False) -> 
     return freed
 
 
-def _readable_specs(directories: Sequence[Path]) -> Iterator[FeatureSpec]:
+def _readable_specs(directories: Iterable[Path]) -> list[FeatureSpec]:
+    found = []
     for directory in directories:
         with suppress(DamagedStoreError):
-            spec = stored_spec(directory)
-            if spec is not None:
-                yield spec
+            found.append(stored_spec(directory))
+    return [spec for spec in found if spec is not None]
 
 
 def _resolve(prefix: str, digests: Sequence[str]) -> str:

@@ -1,26 +1,23 @@
 """Saving what is whole of a damaged store."""
 
 import shutil
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from frofa.exceptions import StoreError
-from frofa.store.directory import StoreDirectory, spec_directories
-from frofa.store.disk.format import Array, seal
+from frofa.store.directory import StoreDirectory, remove_leftovers, spec_directories
+from frofa.store.disk.format import seal
 from frofa.store.disk.index import INDEX
-from frofa.store.disk.shard import CHUNK, SHARDS, next_stem, shard_names, spec_of_shard, write_shard
+from frofa.store.disk.shard import SHARDS, shard_names, spec_of_shard, take_rows, write_shard
 from frofa.store.disk.table import SpecTable
 from frofa.store.file_digests import FILES
 from frofa.store.maintenance.salvage import salvage
 from frofa.store.maintenance.verify import Damage, verify
 from frofa.store.spec import FORMAT, FeatureSpec
-from frofa.utils.files import make_directories, remove_directory, remove_stale, sync_directory, write_atomically
+from frofa.utils.files import make_directories, remove_directory, sync_directory, write_atomically
 
 QUARANTINE = "damaged"
+"""The directory of a store where damaged files are put aside."""
 
 
 def repair(store: StoreDirectory, *, progress: bool = False) -> list[Damage]:
@@ -49,9 +46,7 @@ def repair(store: StoreDirectory, *, progress: bool = False) -> list[Damage]:
         return []
     with store.lock():
         found = [_mend(store, damage) for damage in verify(store, progress=progress)]
-        for directory in (store.path, *spec_directories(store.path)):
-            for part in (directory, directory / SHARDS, directory / INDEX, directory / FILES):
-                remove_stale(part)
+        remove_leftovers(store.path)
         for directory in spec_directories(store.path):
             if not shard_names(directory) and not (directory / "spec.json").exists():
                 remove_directory(directory)
@@ -63,6 +58,7 @@ def repair(store: StoreDirectory, *, progress: bool = False) -> list[Damage]:
 
 
 def _mend(store: StoreDirectory, damage: Damage) -> Damage:
+    """Put in order what is damaged, by what its path says it is; return the damage, with what was lost."""
     path = damage.path
     relative = path.relative_to(store.path).parts
     if len(relative) == 1:  # the manifest
@@ -104,21 +100,10 @@ def _save_rows(path: Path) -> int:
     """Write the whole rows of a damaged shard into a new one; return how many are lost."""
     directory, found = path.parent.parent, salvage(path)
     if len(found.kept):
-        write_shard(
-            directory,
-            FeatureSpec.from_json(directory / "spec.json"),
-            next_stem(shard_names(directory)),
-            found.table[found.kept],
-            (len(found.kept), *found.features.shape[1:]),
-            found.features.dtype,
-            _parts(found.features, found.kept, max(1, CHUNK // max(1, found.features[:1].nbytes))),
-        )
+        spec = FeatureSpec.from_json(directory / "spec.json")
+        feature = found.features.shape[1:], found.features.dtype
+        write_shard(directory, spec, found.table[found.kept], feature, take_rows(found.features, found.kept))
     return found.n_lost
-
-
-def _parts(features: Array, rows: npt.NDArray[np.intp], size: int) -> Iterator[Array]:
-    for start in range(0, len(rows), size):
-        yield features[rows[start : start + size]]
 
 
 def _put_aside(store: StoreDirectory, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is whole of a shard, whatever is damaged of it."""
+"""Reading what is whole of a shard, whatever is damaged of it."""
 
 import math
 from contextlib import suppress
@@ -10,21 +10,15 @@ import numpy.typing as npt
 
 from frofa.exceptions import StoreError
 from frofa.store.disk.format import Array, header_bytes
-from frofa.store.disk.shard import CHUNK, ROW, open_shard, row_table, shard_names, spec_of_shard
+from frofa.store.disk.shard import ROW, open_shard, shard_names, spec_of_shard, whole_rows
 from frofa.store.keys import KeyArray, prefixes, to_hex
 from frofa.store.spec import STORED
 
 
 class Salvage(NamedTuple):
-    """The rows of a shard that can be read, which of them are as they were written, and how many are not.
+    """The rows of a shard that can be read, which of them are as they were written, and how many are lost.
 
-    Attributes
-    ----------
-    table : ndarray of `ROW`
-    features : ndarray
-    kept : ndarray of int
-    n_lost : int
-        Not counting those of which another shard has a whole copy.
+    Not counted as lost are those of which another shard has a whole copy.
     """
 
     table: Array
@@ -42,19 +36,15 @@ def salvage(path: Path) -> Salvage:
     dtype, shape = layout
     table = _raw(path / "rows.npy", ROW, ())
     features = _raw(path / "features.npy", dtype, shape)
+    # Of a file that was cut, rows at the end are missing.
     n = min(len(table), len(features))
-    whole = np.zeros(n, bool)
-    size = max(1, CHUNK // max(1, features[:1].nbytes))
-    for start in range(0, n, size):
-        part = slice(start, min(n, start + size))
-        whole[part] = row_table(table["key"][part], features[part])["crc32"] == table["crc32"][part]
-    kept = np.flatnonzero(whole)
+    kept = np.flatnonzero(whole_rows(table, features, np.arange(n)))
     n_copies = _n_copied(path, table["key"][np.setdiff1d(np.arange(len(table)), kept)])
     return Salvage(table, features, kept, max(0, expected - len(kept) - n_copies))
 
 
 def _n_copied(path: Path, keys: KeyArray) -> int:
-    """Of how many of these keys another shard of the spec has a whole feature."""
+    """Count those of these keys of which another shard of the spec has a whole feature."""
     left = set(to_hex(keys))
     for name in shard_names(path.parent.parent) if left else ():
         if name == path.name:

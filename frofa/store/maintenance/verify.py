@@ -1,6 +1,8 @@
 """Checking a store: every file, every key, every byte of a feature."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,66 +58,70 @@ def verify(store: StoreDirectory, *, progress: bool = False) -> list[Damage]:
     StoreError
         If the directory is no store, or another version's.
     """
-    found = []
-    try:
-        check_store(store.path)
-    except DamagedStoreError as error:
-        found.append(Damage(Path(error.path), error.why))
-    found += _files_damage(store.path / FILES)
+    found = _damage(check_store, store.path)
+    for file in sorted((store.path / FILES).glob("*.npy")):
+        found += _damage(_check_digests, file)
     directories = spec_directories(store.path)
-    names = [(directory, name) for directory in directories for name in shard_names(directory)]
+    shards = [directory / SHARDS / name for directory in directories for name in shard_names(directory)]
     for directory in directories:
-        found += spec_damage(directory)
-    for directory, name in progress_bar(names, desc="verify", unit="shard", shown=progress):
-        damage = shard_damage(directory / SHARDS / name)
-        if damage is not None:
-            found.append(damage)
+        found += _damage(stored_spec, directory)
+    for path in progress_bar(shards, desc="verify", unit="shard", shown=progress):
+        found += [replace(damage, n_lost=salvage(path).n_lost) for damage in _damage(_check_shard, path)]
     for directory in directories:
-        found += [damage for name in index_names(directory) for damage in index_damage(directory, name)]
+        for name in index_names(directory):
+            found += _damage(_check_index, directory / INDEX / name)
     return found
 
 
-def spec_damage(directory: Path) -> list[Damage]:
-    """What is wrong with a spec's description."""
+def _damage(check: Callable[[Path], object], path: Path) -> list[Damage]:
+    """What a check finds damaged; what was removed meanwhile is not."""
     try:
-        stored_spec(directory)
+        check(path)
+    except FileNotFoundError as error:
+        return [Damage(path, f"{Path(error.filename).name} is not there")] if path.is_dir() else []
     except DamagedStoreError as error:
         return [Damage(Path(error.path), error.why)]
     return []
 
 
-def shard_damage(path: Path) -> Damage | None:
-    """What is wrong with a shard, if anything."""
+@contextmanager
+def _damage_of(path: Path) -> Iterator[None]:
+    """Name a directory in the place of a damaged file in it."""
     try:
+        yield
+    except DamagedStoreError as error:
+        raise DamagedStoreError(path, error.why) from error
+
+
+def _check_digests(file: Path) -> None:
+    with _damage_of(file):
+        if not whole_digests(open_digests(file)).all():
+            raise DamagedStoreError(file, "digests are not what was written")
+
+
+def _check_shard(path: Path) -> None:
+    with _damage_of(path):
         shard = open_shard(path)
         shard.checked_keys()
         whole = shard.whole_rows(np.arange(len(shard))).all()
-    except FileNotFoundError as error:
-        if not path.is_dir():
-            return None
-        return Damage(path, f"{Path(error.filename).name} is not there", salvage(path).n_lost)
-    except DamagedStoreError as error:
-        return Damage(path, error.why, salvage(path).n_lost)
-    return None if whole else Damage(path / "features.npy", "features are not what was written", salvage(path).n_lost)
+    if not whole:
+        raise DamagedStoreError(path / "features.npy", "features are not what was written")
 
 
-def index_damage(directory: Path, name: str) -> list[Damage]:
-    """What is wrong with an index; what it says of shards that are gone does not count."""
-    path = directory / INDEX / name
-    try:
+def _check_index(path: Path) -> None:
+    with _damage_of(path):
         index = open_index(path)
         if not index.is_whole:
-            return [Damage(path, "the checksum is another")]
-        return [] if _is_right(directory, index) else [Damage(path, "it does not say where the keys are")]
-    except FileNotFoundError as error:
-        return [Damage(path, f"{Path(error.filename).name} is not there")] if path.is_dir() else []
-    except DamagedStoreError as error:
-        return [Damage(path, error.why)]
+            raise DamagedStoreError(path, "the checksum is another")
+        if not _is_right(path.parent.parent, index):
+            raise DamagedStoreError(path, "it does not say where the keys are")
 
 
 def _is_right(directory: Path, index: Index) -> bool:
+    """Whether an index has each row of its shards at its place; shards that are damaged or gone do not count."""
     if (index.prefixes[1:] < index.prefixes[:-1]).any() or (index.places[:, 0] >= len(index.shards)).any():
         return False
+    # Positions in the index, shard by shard: those of shard i are order[bounds[i] : bounds[i + 1]].
     order = np.argsort(index.places[:, 0], kind="stable")
     bounds = np.searchsorted(index.places[order, 0], np.arange(len(index.shards) + 1))
     for number, name in enumerate(index.shards):
@@ -131,16 +137,3 @@ def _is_right(directory: Path, index: Index) -> bool:
         if not np.array_equal(prefixes(keys)[rows], index.prefixes[of_it]):
             return False
     return True
-
-
-def _files_damage(directory: Path) -> list[Damage]:
-    found = []
-    for file in sorted(directory.glob("*.npy")):
-        try:
-            if not whole_digests(open_digests(file)).all():
-                found.append(Damage(file, "digests are not what was written"))
-        except FileNotFoundError:
-            continue
-        except DamagedStoreError as error:
-            found.append(Damage(file, error.why))
-    return found
