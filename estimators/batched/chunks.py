@@ -12,15 +12,16 @@ from frofa.estimators.tokens.padding import PaddedTokens
 from frofa.estimators.training.plan import HeadPlan
 
 CPU_MEMORY = 2**30
-"""Bytes that the heads trained at a time on a CPU may take."""
+"""Bytes that the heads trained at a time on a CPU may take, all threads together."""
 CPU_HEADS = 12
-"""Heads of a stream that a CPU trains together: they share its batches."""
+"""Heads of a stream that a CPU trains together, as they share its batches (``benchmarks/search_map.py cpu``)."""
 GPU_SHARE = 0.4
-"""Share of a GPU's free memory that heads may take."""
+"""Share of a GPU's free memory that heads may take (``benchmarks/search_map.py gpu``): `head_bytes` is an estimate,
+and a recorded step has memory of its own."""
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that heads may take."""
+    """Tell how many bytes heads may take on a device."""
     return int(GPU_SHARE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else CPU_MEMORY
 
 
@@ -31,6 +32,7 @@ def chunks_of(tokens: Tokens, plans: Sequence[HeadPlan], memory: int, n_workers:
         groups.setdefault(_shape(tokens, plan), {}).setdefault(plan.stream, []).append(i)
     image, chunks = _image(tokens), list[list[int]]()
     for streams in groups.values():
+        # Plans of a group differ in nothing that decides how much memory a head takes.
         plan = plans[next(iter(streams.values()))[0]]
         fitting = rows_per_chunk(memory // n_workers, plan.model.head_bytes(image, plan.n_batch))
         if tokens.device.type == "cpu":
@@ -56,5 +58,5 @@ def _shape(tokens: Tokens, plan: HeadPlan) -> Hashable:
 
 
 def _image(tokens: Tokens) -> Tensor:
-    """An image, or one like the largest."""
+    """An image; of images of different sizes, one like the largest, without values."""
     return torch.empty(tokens.shape[1:], device="meta") if isinstance(tokens, PaddedTokens) else tokens[0]

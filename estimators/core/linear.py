@@ -46,7 +46,7 @@ class LinearClassifier(FeatureClassifier):
         return self._completed(features @ self.coef_.T)
 
     def _completed(self, products: Array) -> Array:
-        """Scores of all classes from the products (n, n_scores) with the weights."""
+        """Complete products (n, n_scores) with the weights to the scores of all classes."""
         scores: Array = products + self.intercept_
         return np.hstack([self._opposite * scores, scores]) if scores.shape[1] == 1 else scores
 
@@ -60,7 +60,7 @@ class LinearClassifier(FeatureClassifier):
         return augment
 
     def _draw_seed(self, random_state: np.random.RandomState) -> int:
-        """Seed of copies and views, which is all that is drawn."""
+        """Draw the seed of copies and views, which is all that is drawn."""
         return int(random_state.randint(2**31 - 1))
 
     def _copies(self, tokens: Array, features: Array, weights: Array) -> Array | None:

@@ -1,9 +1,9 @@
-"""Memory: how much is worked on at once, and the errors that say that there is no more."""
+"""Limits of memory: rows that are worked on at once, and errors that say that there is no more."""
 
 from collections.abc import Iterator
 
 SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
-"""What the messages of PyTorch, of its allocators on the host and of cuBLAS and cuDNN have in common."""
+"""Parts of the messages of PyTorch, of its allocators on the host and of cuBLAS and cuDNN."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
