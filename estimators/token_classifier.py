@@ -40,8 +40,8 @@ weights."""
 class TokenClassifier(FeatureClassifier):
     """Base of the heads on tokens: fitting, alone or with others, early stopping, augmentation and prediction.
 
-    A subclass makes its `TokenModel` in `_model`, and is listed in ``frofa.estimators``: searches, files and the command
-    line then know it. Parameters are as in `MAPClassifier`.
+    A subclass makes its `TokenModel` in `_model`, and is listed in ``frofa.estimators``, where files look for it.
+    Parameters are as in `MAPClassifier`.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

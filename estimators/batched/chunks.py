@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from frofa.compute.memory import rows_per_chunk
-from frofa.estimators.tokens.batches import shape_of
 from frofa.estimators.tokens.lazy import Tokens
 from frofa.estimators.tokens.padding import PaddedTokens
 from frofa.estimators.training.plan import HeadPlan
@@ -54,7 +53,8 @@ def _shape(tokens: Tokens, plan: HeadPlan) -> Hashable:
     recordable = plan.augment is None or plan.augment.recordable or tokens.device.type == "cpu"
     grid = None if plan.grid is None else tuple(plan.grid)
     shapes = plan.n_batch, plan.n_classes, plan.model.shape(tokens.shape[2]), plan.n_prefix, grid
-    return *shapes, plan.validation is None, recordable, shape_of(tokens, plan.train.rows)
+    padding = tokens.shape_of(plan.train.rows) if isinstance(tokens, PaddedTokens) else None
+    return *shapes, plan.validation is None, recordable, padding
 
 
 def _image(tokens: Tokens) -> Tensor:

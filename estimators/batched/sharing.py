@@ -59,23 +59,20 @@ def check_jobs(
         Jobs on the same rows share the arrays of their support, except for weights; in place of a job that cannot be
         fitted is what was raised.
     """
-    known: dict[bytes, CheckedData | Exception] = {}
-    valid: set[Any] = set()
+    known: Shared = {}
+    valid: set[int] = set()
     return (_check(X, y, job, sample_weight, known, valid) for job in jobs)
 
 
 def _check(
-    X: Any, y: Any, job: Job, sample_weight: Any, known: dict[bytes, CheckedData | Exception], valid: set[Any]
+    X: Any, y: Any, job: Job, sample_weight: Any, known: Shared, valid: set[int]
 ) -> tuple[FeatureClassifier, Support] | Exception:
     try:
         estimator = clone(job.estimator)
         if id(job.estimator) not in valid:  # folds share one estimator
             estimator._check_parameters()
             valid.add(id(job.estimator))
-        rows = job.rows.tobytes()
-        if rows not in known:
-            known[rows] = _check_rows(X, y, job, estimator, sample_weight)
-        data = known[rows]
+        data = once(known, job.rows.tobytes(), lambda: _check_rows(X, y, job, estimator, sample_weight))
         return data if isinstance(data, Exception) else (estimator, estimator._adopt(data))
     except Exception as error:
         return error

@@ -141,7 +141,11 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
             Larger is more likely; for two classes, of ``classes_[1]``.
         """
         scores = self._checked_scores(X)
-        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+        return self._of_two_classes(scores) if len(self.classes_) == 2 else scores
+
+    def _of_two_classes(self, scores: Array) -> Array:
+        """Score the second of two classes, (n,)."""
+        return scores[:, 1] - scores[:, 0]
 
     def predict(self, X: Any) -> Array:
         """Predict the class of samples (n, C), (n, N, C) or RaggedTokens; returns labels, shape (n,)."""

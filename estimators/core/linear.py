@@ -1,7 +1,5 @@
 """Heads whose scores are linear in the features."""
 
-from typing import Any
-
 import numpy as np
 
 from frofa.augmentations import Augmentation
@@ -13,9 +11,10 @@ from frofa.estimators.tokens.views import with_copies
 class LinearClassifier(FeatureClassifier):
     """Base of the heads whose scores are linear in the features.
 
-    ``coef_`` (n_classes, C) and ``intercept_`` (n_classes,) give the scores; for two classes they have a single row, as
-    in scikit-learn, whose score is that of ``classes_[1]``, and that of ``classes_[0]`` is ``_opposite`` times it.
-    They train on the samples and, with `augment`, on `n_augmented` copies of each, drawn once.
+    Scores are ``X @ coef_.T + intercept_``, tokens averaged first, with ``coef_`` of shape (n_classes, C); with
+    `n_views`, they are averaged over X and its views. For two classes there is a single row, as in scikit-learn, whose
+    score is that of ``classes_[1]``, and that of ``classes_[0]`` is ``_opposite`` times it. These heads train on the
+    samples and, with `augment`, on `n_augmented` copies of each, drawn once.
     """
 
     coef_: Array
@@ -26,21 +25,8 @@ class LinearClassifier(FeatureClassifier):
     n_prefix: int
     grid: tuple[int, int] | None
 
-    def decision_function(self, X: Any) -> Array:
-        """Score samples.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, C) or (n, N, C)
-            Tokens are averaged over the tokens.
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes), or (n,) for two classes
-            ``X @ coef_.T + intercept_``; with `n_views`, the mean of that over X and its views.
-        """
-        scores = self._checked_scores(X)
-        return scores[:, 1] if len(self.classes_) == 2 else scores
+    def _of_two_classes(self, scores: Array) -> Array:
+        return scores[:, 1]
 
     def _scores(self, features: Array) -> Array:
         return self._completed(features @ self.coef_.T)

@@ -2,11 +2,12 @@
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from frofa.augmentations import TokenBatch
-from frofa.estimators.tokens.lazy import LazyTokens, take
-from frofa.estimators.tokens.padding import BatchShape, PaddedTokens
+from frofa.estimators.tokens.lazy import LazyTokens
+from frofa.estimators.tokens.padding import PaddedTokens
 
 
 class DenseBatches:
@@ -29,7 +30,12 @@ class DenseBatches:
 
     def take(self, rows: Tensor, targets: Tensor) -> TokenBatch:
         """Gather rows; the memory of the batch before may be overwritten."""
-        tokens, self.buffer = take(self.tokens, rows, self.buffer)
+        if isinstance(self.tokens, LazyTokens):
+            tokens = self.tokens[rows]
+        else:  # to the same memory each time: new memory costs a CPU more than filling it
+            if self.buffer is None or len(self.buffer) != len(rows):
+                self.buffer = self.tokens.new_empty((len(rows), *self.tokens.shape[1:]))
+            tokens = torch.index_select(self.tokens, 0, rows, out=self.buffer).float()
         prefix = tokens[:, : self.n_prefix] if self.n_prefix else None
         return TokenBatch(tokens[:, self.n_prefix :], self.grid, targets=targets, prefix=prefix)
 
@@ -54,8 +60,3 @@ class PaddedBatches:
         self.buffer = batch.patches
         grid = None if self.shape.length == 1 else batch.grid  # as in `DenseBatches`
         return batch.replace(grid=grid, targets=targets)
-
-
-def shape_of(tokens: Tensor | LazyTokens | PaddedTokens, rows: npt.NDArray[np.intp]) -> BatchShape | None:
-    """Tell the shape of batches of some images, if their sizes differ; None of tokens of one size."""
-    return tokens.shape_of(rows) if isinstance(tokens, PaddedTokens) else None

@@ -120,15 +120,6 @@ def tokens_on(features: Array | LazyFeatures | RaggedTokens, device: torch.devic
     return as_tensor(np.asarray(features), device) if prod(features.shape) <= SMALL else LazyTokens(features, device)
 
 
-def take(tokens: Tensor | LazyTokens, rows: Tensor, buffer: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Gather rows in float32; return them, and memory for the next: new memory costs a CPU more than filling it."""
-    if isinstance(tokens, LazyTokens):
-        return tokens[rows], None
-    if buffer is None or len(buffer) != len(rows):
-        buffer = tokens.new_empty((len(rows), *tokens.shape[1:]))
-    return torch.index_select(tokens, 0, rows, out=buffer).float(), buffer
-
-
 def batch_on(features: Array | LazyFeatures, device: torch.device) -> Tensor:
     """Move a few rows to a device, in float32; lazy tokens that are there already are not read again."""
     if isinstance(features, LazyFeatures) and device.type != "cpu":
