@@ -83,7 +83,7 @@ class PrototypeClassifier(FeatureClassifier):
         # Weighted sums of each class, (n_classes, C), by one product with the weights (n, n_classes).
         membership = np.eye(len(self.classes_))[support.codes] * support.weights[:, None]
         totals = membership.sum(0)
-        absent = totals == 0
+        absent = totals == 0  # classes without weight
         sums = membership.T @ self._normalised(support.features, mean)
         prototypes = sums / np.where(absent, 1, totals)[:, None]
         prototypes[absent, 0] = FAR

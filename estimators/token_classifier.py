@@ -153,6 +153,7 @@ class TokenClassifier(FeatureClassifier):
         channels : int
         """
         model = self._model(channels)
+        # Seeds are drawn before the split: a head starts at the same weights with early stopping and without.
         random_state = check_random_state(self.random_state)
         first, second, third = (int(seed) for seed in random_state.randint(2**31 - 1, size=3))
         used, held_out = np.flatnonzero(weights), None
@@ -220,15 +221,18 @@ class TokenClassifier(FeatureClassifier):
     @torch.inference_mode()
     def _scores(self, features: Array) -> Array:
         device, model = resolve_device(self.device), self._fitted_model(features.shape[2])
+        # A leading dimension of one head.
         weights = {name: torch.as_tensor(value, device=device).unsqueeze(0) for name, value in self.weights_.items()}
+        # Images of about the same size next to each other, which takes less padding.
         order: Any = slice(None)
-        if isinstance(features, RaggedTokens):  # images of about the same size next to each other: less padding
+        if isinstance(features, RaggedTokens):
             order = np.argsort(features.sizes, kind="stable")
             features = features[order]
         batches = [
             model.logits(weights, *_seen(features[rows], device))[0]
             for rows in row_chunks(len(features), PREDICT_BATCH, row_size=1)
         ]
+        # Scores (n, n_classes), back in the order of the samples.
         scores: Array = torch.cat(batches).cpu().numpy()
         scores[order] = scores.copy()
         return scores

@@ -15,13 +15,12 @@ from frofa.exceptions import BatchFallbackWarning
 
 Fitted: TypeAlias = FeatureClassifier | Exception
 FitEngine: TypeAlias = Callable[..., list[Any]]
+_HEAD = FeatureClassifier
 FITTING = tuple(
     method.__name__
     for method in (
-        *(FeatureClassifier.fit, FeatureClassifier._fit, FeatureClassifier._check_parameters),
-        *(FeatureClassifier._check_data, FeatureClassifier._check_features, FeatureClassifier._adopt),
-        *(FeatureClassifier._adopt_labels, FeatureClassifier._tokens, FeatureClassifier._prepare),
-        FeatureClassifier._copies,
+        *(_HEAD.fit, _HEAD._fit, _HEAD._check_parameters, _HEAD._check_data, _HEAD._check_features),
+        *(_HEAD._adopt, _HEAD._adopt_labels, _HEAD._tokens, _HEAD._prepare, _HEAD._copies),
     )
 )
 """Names of the methods that make a fit: a subclass with another one of these does not inherit an engine."""

@@ -38,6 +38,7 @@ def fit_token_jobs(
         features = first._check_features(X, reset=True)
     except Exception:
         return fit_each(X, y, jobs, sample_weight, on_done)
+    # Fitted attributes that tell of X, which all heads get.
     seen = {name: value for name, value in vars(first).items() if name in ("n_features_in_", "feature_names_in_")}
     # Heads are trained together on one device, on X cut into the same number of tokens.
     groups: dict[tuple[torch.device, int], list[Planned]] = {}

@@ -78,6 +78,7 @@ def fit_heads(
         Parameters with a leading dimension of n_trials * n_samples, trial by trial.
     """
     n_samples, n = samples.targets.shape[:2]
+    # Samples lie one after another along the first axis of the tokens that are trained on.
     codes = samples.targets.argmax(2).cpu().numpy()
     rows = np.arange(n_samples * n).reshape(n_samples, n)
     weights, model = np.ones(n, np.float32), MapModel(default_num_heads(samples.tokens.shape[3]))

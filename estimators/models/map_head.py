@@ -35,6 +35,7 @@ def init_map_head(channels: int, n_classes: int, mlp_ratio: float, generator: Ge
     def zeros(*shape: int) -> Tensor:
         return torch.zeros(shape, device=generator.device)
 
+    # Draws are in this order for good: seeds of saved results depend on it.
     hidden = int(channels * mlp_ratio)
     return {
         "latent": xavier(1, channels).unsqueeze(0),

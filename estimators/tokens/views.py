@@ -134,6 +134,7 @@ def mean_of_seen(batch: TokenBatch) -> Tensor:
     tokens, mask = batch.tokens, batch.token_mask
     if mask is None:
         return tokens.mean(1, dtype=torch.float64)
+    # Sums over the tokens that are shown, divided by their number: (n, C).
     shown = mask.unsqueeze(2)
     return tokens.masked_fill(~shown, 0).sum(1, dtype=torch.float64) / shown.sum(1)
 
@@ -143,6 +144,7 @@ def _score_seen(score: Callable[[Array], Array], view: TokenBatch) -> Array:
     tokens, mask = view.tokens.numpy(), view.token_mask
     if mask is None:
         return score(tokens)
+    # Images with the same tokens hidden are scored together, without these tokens.
     patterns, pattern_of = mask.unique(dim=0, return_inverse=True)  # one, unless tokens are chosen by their values
     rows = [np.flatnonzero(pattern_of.numpy() == i) for i in range(len(patterns))]
     parts = [score(tokens[part][:, seen]) for part, seen in zip(rows, patterns.numpy(), strict=True)]

@@ -116,7 +116,7 @@ class _Training:
 
     def __init__(self, values: Heads, model: TokenModel, streams: Streams, schedules: Sequence[Schedule]):
         self.model, self.streams, self.schedules = model, streams, schedules
-        self.heads = list(range(len(schedules)))
+        self.heads = list(range(len(schedules)))  # numbers of those that still train, by place
         self.rules = Rules(schedules, values.flat.device)
         self._start(values, Heads(values.layout, torch.zeros_like(values.flat)))
 
@@ -131,6 +131,7 @@ class _Training:
         step = self.streams.expand(batch)
         for heads, part in step.parts():
             values, velocity = self.values[heads], self.velocity[heads]
+            # The same memory at every step: gradients are overwritten, never accumulated.
             gradient = Gradient(values.layout, self.gradient[heads], factor_dtype(values.flat, part.n_batch))
             self.model.gradients(values, part, gradient)
             update(values, velocity, gradient, Rule(*(numbers[heads] for numbers in rule)))
@@ -190,6 +191,7 @@ class _Best:
 def evaluate(heads: Heads, model: TokenModel, data: ValidationSet) -> Tensor:
     """Weighted accuracy and negative cross-entropy of each head, (n_heads, 2)."""
     logits = model.logits(heads.params, data.selected, data.mask)  # (n_heads, n, n_classes)
+    # Samples one after another for all heads, and back to (n_heads, n).
     correct = (logits.argmax(2) == data.classes).float()
     classes = data.classes.expand(len(logits), -1)
     losses = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="none").view_as(correct)

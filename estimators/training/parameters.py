@@ -32,11 +32,13 @@ class ParameterLayout:
     @classmethod
     def of(cls, params: Mapping[str, Tensor]) -> "ParameterLayout":
         """Lay out parameters, which have a leading dimension for the heads."""
+        # Kernels first, so that the update with weight decay and the one without are of one part of the vector each.
         kernels = [name for name, value in params.items() if name.endswith(".weight") and value.ndim > 2]
         places, offset, n_decayed = {}, 0, 0
         for name in [*kernels, *(name for name in params if name not in kernels)]:
             shape = tuple(params[name].shape[1:])
             places[name] = (offset, shape)
+            # The next parameter begins at a cache line; what is between stays zero in all passes.
             offset += -(-prod(shape) // ALIGNED) * ALIGNED
             n_decayed = offset if name in kernels else n_decayed
         return cls(places, n_decayed, offset)

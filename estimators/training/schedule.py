@@ -48,6 +48,7 @@ class Rules:
 
     def __init__(self, schedules: Sequence[Schedule], device: torch.device):
         lengths = [plan.n_steps for plan in schedules]
+        # Rates (steps, n_heads), zero for heads that are done, and the three numbers that stay, (n_heads,) each.
         rates = np.zeros((max(lengths), len(schedules)))
         for head, plan in enumerate(schedules):
             rates[: plan.n_steps, head] = plan.lr * _factors(plan.n_steps, plan.warmup_steps, plan.schedule)

@@ -29,6 +29,7 @@ class BatchSource:
         part = plan.train
         self.rows = torch.as_tensor(part.rows, device=device)
         classes, weights = torch.as_tensor(part.codes, device=device), torch.as_tensor(part.weights, device=device)
+        # Targets (n, n_classes): labels one-hot, times the sample weights.
         self.targets = torch.nn.functional.one_hot(classes, plan.n_classes) * weights[:, None]
         generator = Generator(device).manual_seed(plan.seeds[1])
         self.order = batches(len(part.rows), plan.schedule.batch_size, generator)
@@ -110,6 +111,7 @@ class Streams:
     def expand(self, batch: TokenBatch) -> StepBatch:
         """Augment the batch of each stream's source."""
         size = len(batch.patches) // len(self.sources)
+        # A source's batch is shared by its streams, none of which changes it.
         of_source = {
             id(source): batch if len(self.sources) == 1 else batch.select(slice(i * size, (i + 1) * size))
             for i, source in enumerate(self.sources)
