@@ -25,9 +25,10 @@ class MAPClassifier(TokenClassifier):
     Parameters
     ----------
     augment : Augmentation, "auto" or None, default="auto"
-        Of `frofa.augmentations`, reachable in a search as ``augment`` and ``augment__level``. ``"auto"`` is
-        ``Brightness(level=0.3, variant="c2")``, chosen on held-out training images of several sets and two backbones
-        (``docs/results/README.md``). It does not change features of a single token. None is no augmentation.
+        An augmentation of `frofa.augmentations`, applied to the tokens of each training step and reachable in a search
+        as ``augment`` and ``augment__level``. ``"auto"`` is ``Brightness(level=0.3, variant="c2")``, chosen on held-out
+        training images of several sets and two backbones (``docs/results/README.md``). It does not change features of a
+        single token. None is no augmentation.
     lr : float, default=0.03
         Peak learning rate.
     n_steps : int, default=300
@@ -36,16 +37,17 @@ class MAPClassifier(TokenClassifier):
     batch_size : int, default=64
         Samples a step; with no more samples than that, every step sees them all.
     weight_decay : float, default=0.02
-        Of the kernels: biases, the query and the LayerNorm are not decayed.
+        Weight decay of the kernels; biases, the query and the LayerNorm are not decayed.
     momentum : float, default=0.9
+        Momentum of SGD.
     warmup_fraction : float, default=0.1
         Part of the steps over which the learning rate rises linearly.
     schedule : {"cosine", "constant"}, default="cosine"
-        Of the learning rate after the warm-up.
+        Course of the learning rate after the warm-up.
     clip_norm : float, default=1.0
         Largest norm of the gradient; None does not clip.
     num_heads : int, default=None
-        Attention heads, a divisor of the channels; None is one for each 64 channels.
+        Attention heads, a divisor of the channels; None is one for each 64 channels, as in the backbones.
     mlp_ratio : float, default=4.0
         Width of the MLP in units of the channels.
     init : "random" or PretrainedHead, default="random"
@@ -54,8 +56,8 @@ class MAPClassifier(TokenClassifier):
         the backbone's attention heads and MLP; `num_heads` must agree or be None, and `mlp_ratio` has no effect. The
         classifier starts at zero in either case.
     n_tokens : int, default=None
-        For 2-D input: into how many tokens each row (n_tokens * C values, token by token) is cut; None is one. Images
-        that are predicted may have more or fewer tokens than those of the training data.
+        Number of tokens that each row of 2-D input (n_tokens * C values, token by token) is cut into; None is one.
+        Images that are predicted may have more or fewer tokens than those of the training data.
     n_prefix : int, default=0
         Class and register tokens, which come first: the head sees them, and augmentation leaves them as they are.
     grid : (int, int), default=None
@@ -72,21 +74,22 @@ class MAPClassifier(TokenClassifier):
         not depend on the others: a few views of an augmentation that shifts channels, such as brightness, lean all
         predictions to the same classes. Take many of those, or patch dropout and crops, of which a few do.
     class_weight : dict or "balanced", default=None
-        As in scikit-learn.
+        Weights of the classes, as in scikit-learn; they multiply sample weights.
     device : str, default="auto"
         ``"auto"`` takes the GPU where there is one; or a torch device. Fitted weights are kept on the CPU.
     random_state : int, RandomState or None, default=None
-        Of initial weights, batches, augmentation and the validation split.
+        Seed of initial weights, batches, augmentation and the validation split.
     verbose : bool, default=False
         Show a progress bar.
 
     Attributes
     ----------
     augment_ : Augmentation or None
-        What `augment` stands for.
+        The augmentation that was trained with, ``"auto"`` resolved.
     weights_ : dict of str to ndarray of float32
         Trained weights, named as in timm's `AttentionPoolLatent`, with ``head.weight`` and ``head.bias``.
     num_heads_ : int
+        Attention heads.
     n_iter_ : int
         Step at which the kept weights were reached.
     classes_ : ndarray of shape (n_classes,)

@@ -13,7 +13,7 @@ from frofa.estimators.core.classifier import FeatureClassifier
 from frofa.estimators.core.support import Array, Support
 
 FAR = 1e150
-"""Where on the first axis the prototype of a class without samples is: scores of all features are finite, and least."""
+"""Coordinate, on the first axis, of the prototype of a class without samples: its scores are finite, and least."""
 
 
 class PrototypeClassifier(FeatureClassifier):
@@ -26,7 +26,7 @@ class PrototypeClassifier(FeatureClassifier):
     normalize : bool, default=True
         Scale each sample to length one, after centring.
     temperature : float, default=0.1
-        For `predict_proba`: half the squared distances, negative, are divided by it before the softmax. It changes
+        Divides the scores, minus half the squared distances, before the softmax of `predict_proba`. It changes
         probabilities, never predictions.
 
     Attributes
@@ -35,7 +35,7 @@ class PrototypeClassifier(FeatureClassifier):
         Weighted mean of each class, after centring and normalisation. That of a class whose samples all have weight
         zero, as ensembles make them, is too far away for the class to be predicted, and its probability is zero.
     mean_ : ndarray of shape (C,)
-        What is subtracted; zero without centring.
+        The mean that is subtracted; zero without centring.
     classes_ : ndarray of shape (n_classes,)
     n_features_in_ : int
 
@@ -80,9 +80,10 @@ class PrototypeClassifier(FeatureClassifier):
         support = support.weighted()
         mean = np.average(support.features, axis=0, weights=support.weights)
         mean = mean if self.center else np.zeros_like(mean)
+        # Weighted sums of each class, (n_classes, C), by one product with the weights (n, n_classes).
         membership = np.eye(len(self.classes_))[support.codes] * support.weights[:, None]
         totals = membership.sum(0)
-        absent = totals == 0
+        absent = totals == 0  # classes without weight
         sums = membership.T @ self._normalised(support.features, mean)
         prototypes = sums / np.where(absent, 1, totals)[:, None]
         prototypes[absent, 0] = FAR
@@ -96,7 +97,7 @@ class PrototypeClassifier(FeatureClassifier):
         return x / np.where(length > 0, length, 1)
 
     def _scores(self, features: Array) -> Array:
-        """Minus half the squared distance to each prototype, up to what all classes share."""
+        """Score by minus half the squared distance to each prototype, up to what all classes share."""
         scores: Array = self._normalised(features, self.mean_) @ self.prototypes_.T - 0.5 * (self.prototypes_**2).sum(1)
         return scores
 

@@ -23,41 +23,59 @@ class SoftMoEClassifier(TokenClassifier):
     Parameters
     ----------
     augment : Augmentation, "auto" or None, default="auto"
-        Of `frofa.augmentations`. ``"auto"`` is what it is for `MAPClassifier`; it was chosen for that head.
+        An augmentation of `frofa.augmentations`, applied to the tokens of each training step. ``"auto"`` is what it is
+        for `MAPClassifier`, and was chosen for that head; None is no augmentation.
     num_experts : int, default=4
+        Experts, each an MLP.
     slots_per_expert : int, default=4
         Weighted means of the tokens that each expert sees.
     router_scale : float, default=10.0
-        What cosines of tokens and slot parameters are multiplied with at the start; it is learned. The larger, the
-        sharper the weights. With 1, as in the reference, every slot starts as nearly the mean of all tokens, and a few
+        Initial factor of the cosines of tokens and slot parameters, which is learned. The larger, the sharper the
+        weights. With 1, as in the reference, every slot starts as nearly the mean of all tokens, and a few
         hundred steps do not lead far from there; pretraining is longer.
     mlp_ratio : float, default=1.0
         Width of each expert's MLP in units of the channels.
     lr : float, default=0.03
+        Peak learning rate. This and all that follow are as in `MAPClassifier`, which says more about them.
     n_steps : int, default=300
+        Training steps.
     batch_size : int, default=64
+        Samples a step.
     weight_decay : float, default=0.02
-        Of the kernels: biases, slot parameters and the router's scale are not decayed.
+        Weight decay of the kernels; biases, slot parameters and the router's scale are not decayed.
     momentum : float, default=0.9
+        Momentum of SGD.
     warmup_fraction : float, default=0.1
+        Part of the steps over which the learning rate rises linearly.
     schedule : {"cosine", "constant"}, default="cosine"
+        Course of the learning rate after the warm-up.
     clip_norm : float, default=1.0
+        Largest norm of the gradient; None does not clip.
     n_tokens : int, default=None
+        Number of tokens that each row of 2-D input is cut into; None is one.
     n_prefix : int, default=0
+        Class and register tokens, which come first and are not augmented.
     grid : (int, int), default=None
+        Height and width of the grid of the other tokens; None takes it to be a square.
     validation_fraction : float, default=None
+        Part of the training data that is held out for early stopping; None trains on everything, to the end.
     patience : int, default=10
+        Evaluations without improvement after which training stops.
     n_views : int, default=0
+        Augmented views that predictions average over, besides the features as they are.
     class_weight : dict or "balanced", default=None
+        Weights of the classes, as in scikit-learn.
     device : str, default="auto"
+        ``"auto"`` takes the GPU where there is one; or a torch device.
     random_state : int, RandomState or None, default=None
+        Seed of initial weights, batches, augmentation and the validation split.
     verbose : bool, default=False
-        All of these as in `MAPClassifier`.
+        Show a progress bar.
 
     Attributes
     ----------
     augment_ : Augmentation or None
-        What `augment` stands for.
+        The augmentation that was trained with, ``"auto"`` resolved.
     weights_ : dict of str to ndarray of float32
         Trained weights: slot parameters ``mu`` (C, num_experts, slots_per_expert), the router's ``scale`` (1,), the
         experts' ``fc1`` and ``fc2``, and the classifier's ``head``.

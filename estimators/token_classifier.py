@@ -40,7 +40,8 @@ weights."""
 class TokenClassifier(FeatureClassifier):
     """Base of the heads on tokens: fitting, alone or with others, early stopping, augmentation and prediction.
 
-    A subclass makes its model in `_model`. Parameters are those of `MAPClassifier`.
+    A subclass makes its `TokenModel` in `_model`, and is listed in ``frofa.estimators``, where files look for it.
+    Parameters are as in `MAPClassifier`.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -111,10 +112,10 @@ class TokenClassifier(FeatureClassifier):
 
     @abstractmethod
     def _model(self, channels: int) -> TokenModel:
-        """The head to be trained on tokens of so many channels."""
+        """Make the model that is trained on tokens of so many channels."""
 
     def _fitted_model(self, channels: int) -> TokenModel:
-        """The head that was trained."""
+        """Make the model that was trained, for prediction."""
         return self._model(channels)
 
     def _fit(self, support: Support) -> None:
@@ -135,7 +136,7 @@ class TokenClassifier(FeatureClassifier):
         return fit_token_jobs(X, y, jobs, sample_weight, on_done)
 
     def _take(self, plan: HeadPlan, trained: Trained) -> FeatureClassifier:
-        """Become a trained head."""
+        """Become the head that was trained; returns self."""
         self.augment_, (self.weights_, self.n_iter_) = plan.augment, trained
         return self
 
@@ -152,6 +153,7 @@ class TokenClassifier(FeatureClassifier):
         channels : int
         """
         model = self._model(channels)
+        # Seeds are drawn before the split: a head starts at the same weights with early stopping and without.
         random_state = check_random_state(self.random_state)
         first, second, third = (int(seed) for seed in random_state.randint(2**31 - 1, size=3))
         used, held_out = np.flatnonzero(weights), None
@@ -178,7 +180,7 @@ class TokenClassifier(FeatureClassifier):
         )
 
     def _augmentation(self) -> Augmentation | None:
-        """The augmentation, ``"auto"`` resolved."""
+        """Return the augmentation, ``"auto"`` resolved."""
         return AUTO if isinstance(self.augment, str) else self.augment
 
     def _default_of(self, augment: Any) -> Any:
@@ -197,11 +199,11 @@ class TokenClassifier(FeatureClassifier):
         )
 
     def _prepare(self, features: Array) -> Array:
-        """Tokens are what the head works on."""
+        """Leave tokens as they are, which is what the head works on."""
         return features
 
     def _tokens(self, features: Array) -> Array:
-        """Cut rows into tokens."""
+        """Cut rows into tokens (n, N, C)."""
         if isinstance(features, RaggedTokens):
             refuse_prefix(self.n_prefix, self.grid)
         if features.ndim == 3:
@@ -219,15 +221,18 @@ class TokenClassifier(FeatureClassifier):
     @torch.inference_mode()
     def _scores(self, features: Array) -> Array:
         device, model = resolve_device(self.device), self._fitted_model(features.shape[2])
+        # A leading dimension of one head.
         weights = {name: torch.as_tensor(value, device=device).unsqueeze(0) for name, value in self.weights_.items()}
+        # Images of about the same size next to each other, which takes less padding.
         order: Any = slice(None)
-        if isinstance(features, RaggedTokens):  # images of about the same size next to each other: less padding
+        if isinstance(features, RaggedTokens):
             order = np.argsort(features.sizes, kind="stable")
             features = features[order]
         batches = [
             model.logits(weights, *_seen(features[rows], device))[0]
             for rows in row_chunks(len(features), PREDICT_BATCH, row_size=1)
         ]
+        # Scores (n, n_classes), back in the order of the samples.
         scores: Array = torch.cat(batches).cpu().numpy()
         scores[order] = scores.copy()
         return scores
@@ -239,7 +244,7 @@ class TokenClassifier(FeatureClassifier):
 
 
 def _seen(features: Array | RaggedTokens, device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """A few images on a device, in float32, and the mask of their tokens."""
+    """Move a few images to a device, in float32; return tokens (m, N, C) and their mask, if they differ in size."""
     if not isinstance(features, RaggedTokens):
         return batch_on(features, device), None
     batch = PaddedTokens(features, device).all()

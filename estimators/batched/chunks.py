@@ -6,21 +6,21 @@ import torch
 from torch import Tensor
 
 from frofa.compute.memory import rows_per_chunk
-from frofa.estimators.tokens.batches import shape_of
 from frofa.estimators.tokens.lazy import Tokens
 from frofa.estimators.tokens.padding import PaddedTokens
 from frofa.estimators.training.plan import HeadPlan
 
 CPU_MEMORY = 2**30
-"""Bytes that the heads trained at a time on a CPU may take."""
+"""Bytes that the heads trained at a time on a CPU may take, all threads together."""
 CPU_HEADS = 12
-"""Heads of a stream that a CPU trains together: they share its batches."""
+"""Heads of a stream that a CPU trains together, as they share its batches (``benchmarks/search_map.py cpu``)."""
 GPU_SHARE = 0.4
-"""Share of a GPU's free memory that heads may take."""
+"""Share of a GPU's free memory that heads may take (``benchmarks/search_map.py gpu``): `head_bytes` is an estimate,
+and a recorded step has memory of its own."""
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that heads may take."""
+    """Tell how many bytes heads may take on a device."""
     return int(GPU_SHARE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else CPU_MEMORY
 
 
@@ -31,6 +31,7 @@ def chunks_of(tokens: Tokens, plans: Sequence[HeadPlan], memory: int, n_workers:
         groups.setdefault(_shape(tokens, plan), {}).setdefault(plan.stream, []).append(i)
     image, chunks = _image(tokens), list[list[int]]()
     for streams in groups.values():
+        # Plans of a group differ in nothing that decides how much memory a head takes.
         plan = plans[next(iter(streams.values()))[0]]
         fitting = rows_per_chunk(memory // n_workers, plan.model.head_bytes(image, plan.n_batch))
         if tokens.device.type == "cpu":
@@ -52,9 +53,10 @@ def _shape(tokens: Tokens, plan: HeadPlan) -> Hashable:
     recordable = plan.augment is None or plan.augment.recordable or tokens.device.type == "cpu"
     grid = None if plan.grid is None else tuple(plan.grid)
     shapes = plan.n_batch, plan.n_classes, plan.model.shape(tokens.shape[2]), plan.n_prefix, grid
-    return *shapes, plan.validation is None, recordable, shape_of(tokens, plan.train.rows)
+    padding = tokens.shape_of(plan.train.rows) if isinstance(tokens, PaddedTokens) else None
+    return *shapes, plan.validation is None, recordable, padding
 
 
 def _image(tokens: Tokens) -> Tensor:
-    """An image, or one like the largest."""
+    """An image; of images of different sizes, one like the largest, without values."""
     return torch.empty(tokens.shape[1:], device="meta") if isinstance(tokens, PaddedTokens) else tokens[0]

@@ -39,7 +39,6 @@ def fit_plans(
     tokens: Tokens,
     plans: Sequence[HeadPlan],
     *,
-    memory: int | None = None,
     on_step: Callable[[int], object] = lambda _: None,
     on_done: Callable[[int], object] = lambda _: None,
 ) -> list[Outcome]:
@@ -51,8 +50,6 @@ def fit_plans(
         Floating point, on the device to train on; no head holds a copy.
     plans : sequence of HeadPlan
         A head's result does not depend on the others.
-    memory : int, default=None
-        Bytes that heads may take at a time; None is 1 GiB on a CPU, 40 % of the free memory of another device.
     on_step : callable
         Called after each step with the number of heads that took it.
     on_done : callable
@@ -68,7 +65,7 @@ def fit_plans(
     if tokens.device.type == "cpu":
         keep_freed_memory()
         n_workers = torch.get_num_threads()
-    chunks = deque(chunks_of(tokens, plans, memory or free_memory(tokens.device), n_workers))
+    chunks = deque(chunks_of(tokens, plans, free_memory(tokens.device), n_workers))
     n_workers = min(n_workers, len(chunks))
     if n_workers > 1:
         _run_in_threads(work, chunks, n_workers, on_done)
@@ -103,16 +100,16 @@ def _run_in_threads(
 
 
 class _StoppedError(Exception):
-    """Another thread was interrupted."""
+    """Training stops as another thread was interrupted."""
 
 
 class _TrainingQueue:
-    """The results so far, and how to get more."""
+    """The results so far, and the means to get more, from several threads at once."""
 
     def __init__(self, tokens: Tokens, plans: Sequence[HeadPlan], on_step: Callable[[int], object]):
         self.tokens, self.plans, self.on_step = tokens, plans, on_step
         self.results: list[Outcome] = [RuntimeError("not trained")] * len(plans)
-        self.limit = max(1, len(plans))
+        self.limit = max(1, len(plans))  # heads at a time: fewer once memory has run out
         self.lock, self.stop = threading.Lock(), threading.Event()
 
     def _tick(self, n_heads: int) -> None:
@@ -123,6 +120,7 @@ class _TrainingQueue:
 
     def attempt(self, chunk: list[int]) -> tuple[int, list[list[int]]]:
         """Train some heads; return how many are done, and those that are to be tried in smaller parts."""
+        # Chunks were made before memory ran out somewhere else.
         if len(chunk) > self.limit:
             return 0, split(chunk, self.limit)
         try:
@@ -137,6 +135,7 @@ class _TrainingQueue:
             for i, one in zip(chunk, trained, strict=True):
                 self.results[i] = one
             return len(chunk), []
+        # A head alone fails for good; of several, the others are not to suffer from one of them.
         if len(chunk) == 1:
             self.results[chunk[0]] = failure
             return 1, []
@@ -180,18 +179,17 @@ def _initial(tokens: Tokens, plans: list[HeadPlan]) -> Params:
         if start not in made:
             generator = Generator().manual_seed(plan.seeds[0])
             made[start] = plan.model.initial(tokens.shape[2], plan.n_classes, generator)
+    # One row for each different start, on the device, then one for each head.
     which = torch.tensor([list(made).index(start) for start in starts], device=tokens.device)
     names = made[starts[0]]
     return {name: torch.stack([one[name] for one in made.values()]).to(tokens.device)[which] for name in names}
 
 
-def _validation(tokens: Tokens, plans: list[HeadPlan]) -> list[ValidationSet | None] | None:
-    """What each head is validated on, equal samples once."""
-    if plans[0].validation is None:
-        return None
-    parts = {part.key(): part for plan in plans if (part := plan.validation) is not None}
-    labelled = {key: _labelled(tokens, part) for key, part in parts.items()}
-    return [None if plan.validation is None else labelled[plan.validation.key()] for plan in plans]
+def _validation(tokens: Tokens, plans: list[HeadPlan]) -> list[ValidationSet] | None:
+    """Validation samples of each head, equal ones once; None where heads have none, as all or none of them have."""
+    parts = [plan.validation for plan in plans if plan.validation is not None]
+    made = {key: _labelled(tokens, part) for key, part in {part.key(): part for part in parts}.items()}
+    return [made[part.key()] for part in parts] or None
 
 
 def _labelled(tokens: Tokens, part: LabelledRows) -> ValidationSet:

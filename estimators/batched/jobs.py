@@ -1,4 +1,4 @@
-"""Fitting many heads at once: the contract between searches and the heads' batched engines."""
+"""Many fits at once: the contract between searches and the heads' batched engines."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -25,9 +25,9 @@ class Job:
     Attributes
     ----------
     estimator : FeatureClassifier
-        Unfitted, parameters set.
+        An unfitted head, with its parameters set.
     rows : ndarray of intp, shape (n_rows,)
-        Training rows of X.
+        Rows of X to train on.
     """
 
     estimator: FeatureClassifier
@@ -79,7 +79,7 @@ def fit_many(
 
 
 def engine_of(kind: type) -> FitEngine | None:
-    """The batched engine of a type of estimator, if it has one that stands for its way of fitting."""
+    """Return the batched engine of a type of estimator, if it has one that stands for its way of fitting."""
     base: Any = next((base for base in kind.__mro__ if "_fit_many" in vars(base)), None)
     if base is None or not follows(kind, base, base._fit_steps):
         return None
@@ -141,7 +141,7 @@ def _checked(fitted: Fitted) -> Fitted:
 
 
 def _all_finite(array: npt.NDArray[Any]) -> bool:
-    """Of most arrays, the sum of squares tells, which takes a tenth of the time."""
+    """Tell whether all elements are finite: of most arrays, the sum of squares says so in a tenth of the time."""
     flat = array.ravel()
     with np.errstate(all="ignore"):
         square = flat @ flat

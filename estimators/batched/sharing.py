@@ -1,4 +1,4 @@
-"""Jobs on the same rows: what they have in common is done once."""
+"""Jobs on the same rows, for which all that they have in common is done once."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -11,12 +11,12 @@ from frofa.estimators.core.classifier import FeatureClassifier
 from frofa.estimators.core.support import CheckedData, Support
 
 Shared = dict[Any, Any]
-"""What the fits on the same rows have found so far that does not depend on the other parameters."""
+"""Results, by key, that fits on the same rows have in common."""
 T = TypeVar("T")
 
 
 def once(shared: Shared, key: Any, make: Callable[[], T]) -> T:
-    """What is known by a key, made where it is not."""
+    """Return the result of a key, made where there is none yet."""
     if key not in shared:
         shared[key] = make()
     found: T = shared[key]
@@ -59,24 +59,20 @@ def check_jobs(
         Jobs on the same rows share the arrays of their support, except for weights; in place of a job that cannot be
         fitted is what was raised.
     """
-    known: dict[bytes, CheckedData | Exception] = {}
-    valid: set[Any] = set()
+    known: Shared = {}
+    valid: set[int] = set()
     return (_check(X, y, job, sample_weight, known, valid) for job in jobs)
 
 
 def _check(
-    X: Any, y: Any, job: Job, sample_weight: Any, known: dict[bytes, CheckedData | Exception], valid: set[Any]
+    X: Any, y: Any, job: Job, sample_weight: Any, known: Shared, valid: set[int]
 ) -> tuple[FeatureClassifier, Support] | Exception:
     try:
         estimator = clone(job.estimator)
-        parameters = id(job.estimator)  # folds share theirs
-        if parameters not in valid:
+        if id(job.estimator) not in valid:  # folds share one estimator
             estimator._check_parameters()
-            valid.add(parameters)
-        rows = job.rows.tobytes()
-        if rows not in known:
-            known[rows] = _check_rows(X, y, job, estimator, sample_weight)
-        data = known[rows]
+            valid.add(id(job.estimator))
+        data = once(known, job.rows.tobytes(), lambda: _check_rows(X, y, job, estimator, sample_weight))
         return data if isinstance(data, Exception) else (estimator, estimator._adopt(data))
     except Exception as error:
         return error

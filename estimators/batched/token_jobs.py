@@ -20,7 +20,7 @@ from frofa.ragged import RaggedTokens
 
 
 class Planned(NamedTuple):
-    """A job that can be trained: its place, its head, the tokens that the head cuts X into, and its plan."""
+    """A job that can be trained: its place, its head, the tokens that the head cuts X into, and the head's plan."""
 
     place: int
     head: Any
@@ -38,11 +38,13 @@ def fit_token_jobs(
         features = first._check_features(X, reset=True)
     except Exception:
         return fit_each(X, y, jobs, sample_weight, on_done)
+    # Fitted attributes that tell of X, which all heads get.
     seen = {name: value for name, value in vars(first).items() if name in ("n_features_in_", "feature_names_in_")}
+    # Heads are trained together on one device, on X cut into the same number of tokens.
     groups: dict[tuple[torch.device, int], list[Planned]] = {}
     for place, job in enumerate(jobs):
         try:
-            planned = _plan(place, job, features, seen, y, sample_weight)
+            planned = _plan_job(place, job, features, seen, y, sample_weight)
             key = resolve_device(planned.head.device), planned.tokens.shape[1]
         except Exception as error:
             results[place] = error
@@ -56,24 +58,21 @@ def fit_token_jobs(
     return results
 
 
-def _plan(place: int, job: Job, features: Array, seen: dict[str, Any], y: Any, sample_weight: Any) -> Planned:
+def _plan_job(place: int, job: Job, features: Array, seen: dict[str, Any], y: Any, sample_weight: Any) -> Planned:
     head: Any = clone(job.estimator)
     head._check_parameters()
     require_labels(y, type(head).__name__)
     vars(head).update(seen)
     rows = np.asarray(job.rows)
-    labels = check_labels(rows, _safe_indexing(y, rows), _weights(sample_weight, rows), type(head).__name__)
+    sample_weight = None if sample_weight is None else _safe_indexing(sample_weight, rows)
+    labels = check_labels(rows, _safe_indexing(y, rows), sample_weight, type(head).__name__)
     codes, weights = labels.codes, head._adopt_labels(labels)
     tokens = head._tokens(features)
     return Planned(place, head, tokens, head._plan(rows, codes, weights, tokens.shape[2]))
 
 
-def _weights(sample_weight: Any, rows: Array) -> Any:
-    return None if sample_weight is None else _safe_indexing(sample_weight, rows)
-
-
 def _on_device(tokens: Array | LazyFeatures | RaggedTokens, X: Any, device: torch.device) -> Tokens:
-    """Tokens in float32, or on a GPU in the half precision that X has."""
+    """Move tokens to a device in float32, or to a GPU in the half precision that X has."""
     if isinstance(tokens, (LazyFeatures, RaggedTokens)):
         return tokens_on(tokens, device)
     dtype = X.dtype if isinstance(X, Tensor) else torch.float16 if getattr(X, "dtype", None) == np.float16 else None

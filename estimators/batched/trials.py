@@ -1,4 +1,4 @@
-"""Many MAP heads at once: the same support samples, one head for each of them and each setting."""
+"""MAP heads of a study: one for each support sample and each setting, trained together."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from frofa.estimators.training.plan import HeadPlan, LabelledRows
 from frofa.estimators.training.schedule import Schedule
 
 PASS_ELEMENTS = 2**28
-"""Elements of the largest tensor of a prediction."""
+"""Elements of the largest tensor of a prediction: 1 GiB in float32."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,10 @@ class Samples:
     targets : Tensor of shape (n_samples, n, n_classes)
         One-hot labels.
     seeds : sequence of int
-        One a sample, for initial weights and batches.
+        One for each sample: of initial weights, batches and augmentation.
     n_prefix : int
     grid : (int, int) or None
+        As in `TokenBatch.from_tokens`.
     """
 
     tokens: Tensor
@@ -77,6 +78,7 @@ def fit_heads(
         Parameters with a leading dimension of n_trials * n_samples, trial by trial.
     """
     n_samples, n = samples.targets.shape[:2]
+    # Samples lie one after another along the first axis of the tokens that are trained on.
     codes = samples.targets.argmax(2).cpu().numpy()
     rows = np.arange(n_samples * n).reshape(n_samples, n)
     weights, model = np.ones(n, np.float32), MapModel(default_num_heads(samples.tokens.shape[3]))
@@ -108,5 +110,6 @@ def predict_heads(params: Params, tokens: Tensor) -> Tensor:
     """Predicted class (n_heads, n) of tokens (n, N, C) on the device of the parameters, by every head."""
     n_heads, channels = len(params["latent"]), tokens.shape[2]
     num_heads = default_num_heads(channels)
+    # The largest tensor is that of the attention, of the sums that it weighs, or of the MLP's hidden layer.
     size = rows_per_chunk(PASS_ELEMENTS, n_heads * max(num_heads * max(channels, tokens.shape[1]), 4 * channels))
     return torch.cat([map_logits(params, part, num_heads=num_heads).argmax(2) for part in tokens.split(size)], 1)

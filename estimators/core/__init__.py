@@ -1,1 +1,1 @@
-"""What every head shares: scikit-learn's contract, the checked support set, linear decision functions."""
+"""Common ground of all heads: scikit-learn's contract, the checked support set, linear decision functions."""

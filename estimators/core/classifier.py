@@ -32,10 +32,10 @@ Methods: TypeAlias = tuple[Callable[..., Any], ...]
 
 
 class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
-    """Base of the heads: 2-D features (n, C) or tokens (n, N, C), as arrays, tensors or data frames; or RaggedTokens.
+    """Base of the heads, which take features (n, C) or tokens (n, N, C) of any kind, or RaggedTokens.
 
-    Tokens may be lazy (`frofa.estimators.tokens.lazy`), as those of a `FeatureStore` are: they are read in parts,
-    here to be checked, and then by whoever works on them.
+    Tokens may be lazy (`frofa.estimators.tokens.lazy`), as those of a `FeatureStore` are: they are read in parts, first
+    to be checked, then by whoever works on them.
 
     A subclass says in `_dtype` what it computes in and implements `_fit` and `_scores`. It may turn its input into what
     is augmented in `_tokens`, and that into what it works on in `_prepare`.
@@ -49,7 +49,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
     @classmethod
     @cache
     def _get_param_names(cls) -> list[str]:
-        """scikit-learn's, looked up once: a search clones heads by the hundred."""
+        """Look the names up once, as a search clones heads by the hundred."""
         names: list[str] = super()._get_param_names()
         return names
 
@@ -74,16 +74,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         return self
 
     def set_params(self, **params: Any) -> "FeatureClassifier":
-        """Set parameters.
-
-        Parameters
-        ----------
-        **params : dict of str to object
-            Those of the augmentation are ``augment__level`` and the like.
-
-        Returns
-        -------
-        self
+        """Set parameters by name, those of the augmentation as ``augment__level`` and the like; returns self.
 
         Raises
         ------
@@ -104,11 +95,11 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         return self
 
     def _default_of(self, augment: Any) -> Any:
-        """The augmentation that a value of `augment` stands for."""
+        """Return the augmentation that a value of `augment` stands for."""
         return augment
 
     def _given(self, name: str, otherwise: Any = None) -> Any:
-        """A parameter, or what stands for it in heads that do not take it."""
+        """Return a parameter, or another value in heads that do not have it."""
         return getattr(self, name, otherwise)
 
     @abstractmethod
@@ -117,10 +108,10 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     @abstractmethod
     def _scores(self, features: Array) -> Array:
-        """Scores (n, n_classes) of prepared features."""
+        """Score prepared features, (n, n_classes)."""
 
     def _tokens(self, features: Array) -> Array:
-        """What is augmented: tokens (n, N, C), or pooled features (n, C)."""
+        """Turn checked features into what is augmented: tokens (n, N, C), or pooled features (n, C)."""
         return features
 
     def _prepare(self, tokens: Array) -> Array:
@@ -132,7 +123,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         return tokens.mean(1, dtype=np.float64) if tokens.ndim == 3 else tokens
 
     def _draw_seed(self, random_state: np.random.RandomState) -> int:
-        """Seed of the views, from a copy: what the head itself draws in `_fit` is the same with and without it."""
+        """Draw the seed of the views from a copy, so that the head itself draws the same with and without it."""
         return int(deepcopy(random_state).randint(2**31 - 1))
 
     def _copies(self, tokens: Array, features: Array, weights: Array) -> Array | None:  # noqa: ARG002
@@ -177,11 +168,11 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         return probabilities
 
     def _probability_scale(self) -> float:
-        """What scores are multiplied with before the softmax."""
+        """Factor of the scores before the softmax."""
         return 1.0
 
     def _checked_scores(self, X: Any) -> Array:
-        """Scores (n, n_classes), the mean over the features as they are and `n_views` augmented views of them."""
+        """Score samples, (n, n_classes): the mean over the features as they are and `n_views` augmented views."""
         check_is_fitted(self)
         tokens = self._tokens(self._check_features(X, reset=False))
         scores = self._scores(self._prepare(tokens))
@@ -210,7 +201,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         return check_augmentation(self._augmentation(), n_views, grid, type(self).__name__)
 
     def _augmentation(self) -> Augmentation | None:
-        """The augmentation, if there is one."""
+        """Return the augmentation, if there is one."""
         augment: Augmentation | None = self._given("augment")
         return augment
 

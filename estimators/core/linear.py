@@ -13,9 +13,10 @@ from frofa.estimators.tokens.views import with_copies
 class LinearClassifier(FeatureClassifier):
     """Base of the heads whose scores are linear in the features.
 
-    ``coef_`` (n_classes, C) and ``intercept_`` (n_classes,) give the scores; for two classes they have a single row, as
-    in scikit-learn, whose score is that of ``classes_[1]``, and that of ``classes_[0]`` is ``_opposite`` times it.
-    They train on the samples and, with `augment`, on `n_augmented` copies of each, drawn once.
+    Scores are ``X @ coef_.T + intercept_``, tokens averaged first, with ``coef_`` of shape (n_classes, C); with
+    `n_views`, they are averaged over X and its views. For two classes there is a single row, as in scikit-learn, whose
+    score is that of ``classes_[1]``, and that of ``classes_[0]`` is ``_opposite`` times it. These heads train on the
+    samples and, with `augment`, on `n_augmented` copies of each, drawn once.
     """
 
     coef_: Array
@@ -34,7 +35,7 @@ class LinearClassifier(FeatureClassifier):
         return self._completed(features @ self.coef_.T)
 
     def _completed(self, products: Array) -> Array:
-        """Scores of all classes from the products (n, n_scores) with the weights."""
+        """Complete products (n, n_scores) with the weights to the scores of all classes."""
         scores: Array = products + self.intercept_
         return np.hstack([self._opposite * scores, scores]) if scores.shape[1] == 1 else scores
 
@@ -48,7 +49,7 @@ class LinearClassifier(FeatureClassifier):
         return augment
 
     def _draw_seed(self, random_state: np.random.RandomState) -> int:
-        """Seed of copies and views, which is all that is drawn."""
+        """Draw the seed of copies and views, which is all that is drawn."""
         return int(random_state.randint(2**31 - 1))
 
     def _copies(self, tokens: Array, features: Array, weights: Array) -> Array | None:

@@ -17,7 +17,7 @@ class Support:
     Attributes
     ----------
     features : ndarray of shape (n, N, C) or (n, C)
-        Or lazy or ragged tokens, for heads that work on tokens.
+        Features, or tokens for heads that work on them, which may be lazy or ragged.
     codes : ndarray of int, shape (n,)
         Index of each label in ``classes_``.
     weights : ndarray of float64, shape (n,)

@@ -1,4 +1,4 @@
-"""Gradients of the loss of many MAP heads, written out: autograd keeps and moves several times the memory.
+"""Gradients of the loss of many MAP heads, written out, as autograd keeps and moves several times the memory.
 
 Dimensions are those of `map_pool`: H heads of several attention heads each, S streams of n images with N tokens of C
 channels. Heads come stream by stream; the tokens of a stream are read once for all of its heads.
@@ -22,16 +22,20 @@ from frofa.estimators.training.plan import StepBatch
 
 
 def map_gradients(num_heads: int, heads: Heads, step: StepBatch, out: Gradient) -> None:
-    """Write the gradients of the mean cross-entropy of each MAP head, of so many attention heads."""
+    """Write the gradients of each head's mean cross-entropy; each head has `num_heads` attention heads."""
+    # Forward to the weighted sums: attention (S, n, H / S * num_heads, N), sums of each head (H, num_heads, n, C).
     n_streams, tokens = len(step.tokens), step.tokens
     query, folded = fold(heads.params, num_heads)
     attention = attend(folded.view(n_streams, -1, tokens.shape[3]), tokens, step.mask)
     gathered = per_head(attention @ tokens, num_heads)
+    # Forward and back through all that follows, and back to the layout of streams: (S, n, H / S * num_heads, C).
     targets = step.targets.repeat_interleave(len(folded) // n_streams, 0)
     upstream = _after_attention(heads.params, gathered, targets, out)
     upstream = upstream.unflatten(0, (n_streams, -1)).permute(0, 3, 1, 2, 4).flatten(2, 3)
-    product = upstream @ tokens.mT  # (S, n, H / S * num_heads, N)
+    # Back through the softmax, in place: weights' gradients become those of the logits, (S, n, H / S * num_heads, N).
+    product = upstream @ tokens.mT
     scores = product.sub_((product * attention).sum(3, keepdim=True)).mul_(attention)
+    # The folded queries' gradients (S, H / S * num_heads, C), summed over images and tokens by one product a stream.
     of_folded = scores.transpose(1, 2).flatten(2) @ tokens.flatten(1, 2)
     _of_query(heads.params, query, of_folded.view_as(folded), out)
 
@@ -40,20 +44,25 @@ def _after_attention(params: Params, gathered: Tensor, targets: Tensor, out: Gra
     """Write the gradients of all that follows the attention; return that of `gathered`, (H, num_heads, n, C)."""
     num_heads, n, channels = gathered.shape[1:]
     seen = project(params, gathered)
+    # To fold takes 2 * n_classes * (C + n) multiplications a hidden unit, and saves n * C.
     few_classes = 2 * targets.shape[2] * (channels + n) < n * channels
     residual, upstream = (_classify_folded if few_classes else _classify)(params, seen, targets, out)
+    # The MLP's first layer, and the LayerNorm's gain and bias: (H, n, hidden), then (H, n, C).
     upstream = torch.ops.aten.gelu_backward(upstream, seen.hidden)
     upstream = _linear_back(params, "mlp.fc1", seen.normed, upstream, out)
     torch.sum(upstream * seen.normalised, 1, out=out.params["norm.weight"])
     torch.sum(upstream, 1, out=out.params["norm.bias"])
     upstream = upstream.mul_(params["norm.weight"].unsqueeze(1))
+    # The LayerNorm itself, to which the residual connection around the MLP is added: (H, n, C).
     inputs = seen.pooled, (channels,), seen.mean, seen.rstd, None, None, (True, False, False)
     upstream = residual + torch.ops.aten.native_layer_norm_backward(upstream, *inputs)[0]
     upstream = _linear_back(params, "proj", seen.values, upstream, out)
+    # The biases of keys and values, (H, C) each; that of the keys cancels in the softmax.
     key_bias, value_bias = out.params["kv.bias"].unflatten(1, (2, channels)).unbind(1)
-    key_bias.zero_()  # it cancels in the softmax
+    key_bias.zero_()
     torch.sum(upstream, 1, out=value_bias)
-    upstream = upstream.unflatten(2, (num_heads, -1)).transpose(1, 2)  # (H, num_heads, n, head_dim)
+    # The value projections, attention head by attention head: (H, num_heads, n, head_dim) to (H, num_heads, n, C).
+    upstream = upstream.unflatten(2, (num_heads, -1)).transpose(1, 2)
     out.of_kernels("kv.weight", upstream, gathered, lambda kv: projections(kv, num_heads)[1])
     of_gathered: Tensor = upstream @ projections(params["kv.weight"], num_heads)[1]
     return of_gathered
@@ -68,26 +77,28 @@ def _classify(params: Params, seen: Projected, targets: Tensor, out: Gradient) -
 
 
 def _classify_folded(params: Params, seen: Projected, targets: Tensor, out: Gradient) -> tuple[Tensor, Tensor]:
-    """The same where there are few classes: the second layer folds into the classifier, which is of lower rank.
+    """Do as `_classify`, for few classes: the second layer folds into the classifier, which is of lower rank.
 
     Its products then cost n_classes / n of what they do otherwise, and the numbers are the same.
     """
+    # Logits (H, n, n_classes) by classifier times second layer, (H, n_classes, hidden), without the features.
     weight, second = params["head.weight"], params["mlp.fc2.weight"]
-    folded = torch.bmm(weight, second)  # (H, n_classes, hidden)
+    folded = torch.bmm(weight, second)
     shifted = seen.pooled + params["mlp.fc2.bias"].unsqueeze(1)
     logits = linear(shifted, params, "head").add_(torch.bmm(seen.activated, folded.mT))
     upstream = _of_logits(logits, targets)
+    # The classifier (H, n_classes, C) is in both terms; the second layer's gradient has rank n_classes.
     of_folded = torch.bmm(upstream.mT, seen.activated)
     torch.sum(upstream, 1, out=out.params["head.bias"])
     torch.bmm(upstream.mT, shifted, out=out.params["head.weight"]).add_(torch.bmm(of_folded, second.mT))
     out.of_kernels("mlp.fc2.weight", weight, of_folded)
-    of_features = torch.bmm(upstream, weight)
+    of_features = torch.bmm(upstream, weight)  # (H, n, C)
     torch.sum(of_features, 1, out=out.params["mlp.fc2.bias"])
     return of_features, torch.bmm(upstream, folded)
 
 
 def _of_logits(logits: Tensor, targets: Tensor) -> Tensor:
-    """The gradient of the mean cross-entropy."""
+    """Gradient of the mean cross-entropy with soft targets, (H, n, n_classes)."""
     return (logits.softmax(2).mul_(targets.sum(2, keepdim=True)).sub_(targets)).div_(targets.shape[1])
 
 
@@ -101,11 +112,12 @@ def _linear_back(params: Params, name: str, x: Tensor, upstream: Tensor, out: Gr
 def _of_query(params: Params, query: Tensor, of_folded: Tensor, out: Gradient) -> None:
     """Write the gradients of keys, query projection and latent from that of the folded queries (H, num_heads, C)."""
     num_heads, head_dim = query.shape[1:]
+    # Keys, as the outer product of each attention head's query and gradient: (H, num_heads, head_dim, C).
     of_product = (of_folded * head_dim**-0.5).unsqueeze(2)
     out.of_kernels("kv.weight", query.unsqueeze(2), of_product, lambda kv: projections(kv, num_heads)[0])
-    of_query = (projections(params["kv.weight"], num_heads)[0] @ of_product.mT).view(
-        len(query), 1, num_heads * head_dim
-    )
+    # The query of all attention heads side by side, (H, 1, C), its projection and the latent.
+    of_query = projections(params["kv.weight"], num_heads)[0] @ of_product.mT
+    of_query = of_query.view(len(query), 1, num_heads * head_dim)
     out.params["q.bias"].copy_(of_query.squeeze(1))
     out.of_kernels("q.weight", of_query, params["latent"].flatten(1, 2))
     torch.bmm(of_query, params["q.weight"], out=out.params["latent"].flatten(1, 2))

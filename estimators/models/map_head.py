@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 LAYER_NORM_EPS = 1e-6
+"""The eps of big_vision's and timm's LayerNorms."""
 
 
 def default_num_heads(channels: int) -> int:
@@ -34,6 +35,7 @@ def init_map_head(channels: int, n_classes: int, mlp_ratio: float, generator: Ge
     def zeros(*shape: int) -> Tensor:
         return torch.zeros(shape, device=generator.device)
 
+    # Draws are in this order for good: seeds of saved results depend on it.
     hidden = int(channels * mlp_ratio)
     return {
         "latent": xavier(1, channels).unsqueeze(0),
@@ -64,12 +66,12 @@ def map_pool(params: Mapping[str, Tensor], tokens: Tensor, num_heads: int, mask:
     Parameters
     ----------
     params : mapping of str to Tensor
-        With a leading dimension H, that of the heads (each of num_heads attention heads).
+        With a leading dimension H, that of the heads, each of which has num_heads attention heads.
     tokens : Tensor of shape (S, n, N, C), or (n, N, C)
-        Of S streams, a divisor of H: the first H / S heads see those of the first stream, and so on; or tokens that all
+        Tokens of S streams, a divisor of H: the first H / S heads see the first stream, and so on; or tokens that all
         heads share.
     num_heads : int
-        Attention heads of each.
+        Attention heads of each head.
     mask : Tensor of bool, shape (S, n, N) or (n, N), default=None
         True where a token is seen, of which every image needs one.
 
@@ -79,6 +81,7 @@ def map_pool(params: Mapping[str, Tensor], tokens: Tensor, num_heads: int, mask:
     """
     if tokens.ndim == 3:
         tokens, mask = tokens.unsqueeze(0), None if mask is None else mask.unsqueeze(0)
+    # All queries of a stream's heads at once: (S, H / S * num_heads, C).
     _, folded = fold(params, num_heads)
     gathered = attend(folded.unflatten(0, (len(tokens), -1)).flatten(1, 2), tokens, mask) @ tokens
     seen = project(params, per_head(gathered, num_heads))
@@ -86,23 +89,25 @@ def map_pool(params: Mapping[str, Tensor], tokens: Tensor, num_heads: int, mask:
 
 
 def fold(params: Mapping[str, Tensor], num_heads: int) -> tuple[Tensor, Tensor]:
-    """Query (H, num_heads, head_dim), and what its products with the keys fold into, (H, num_heads, C)."""
+    """Fold keys into the queries: the query (H, num_heads, head_dim), and what multiplies tokens, (H, num_heads, C)."""
     query = torch.baddbmm(params["q.bias"].unsqueeze(1), params["latent"].flatten(1, 2), params["q.weight"].mT)
     query = query.view(len(query), num_heads, -1)
+    # Each attention head's query times its key projection (head_dim, C), scaled as products with the keys would be.
     key = projections(params["kv.weight"], num_heads)[0]
     return query, (query.unsqueeze(2) @ key).squeeze(2) * query.shape[2] ** -0.5
 
 
 def projections(kv: Tensor, num_heads: int) -> tuple[Tensor, Tensor]:
-    """Key and value projection of each attention head, (H, num_heads, head_dim, C)."""
+    """View key and value projections of each attention head, (H, num_heads, head_dim, C), in ``kv.weight``."""
     key, value = kv.unflatten(1, (2, num_heads, -1)).unbind(1)
     return key, value
 
 
 def attend(folded: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention weights (S, n, Q, N) of queries (S, Q, C) on tokens (S, n, N, C)."""
+    """Compute attention weights (S, n, Q, N) of folded queries (S, Q, C) on tokens (S, n, N, C)."""
+    # Small products, image by image, are faster on a CPU; one product of all images of a stream is on a GPU.
     if tokens.device.type == "cpu":
-        logits = folded.unsqueeze(1) @ tokens.mT  # small products image by image are faster there
+        logits = folded.unsqueeze(1) @ tokens.mT
     else:
         logits = (folded @ tokens.flatten(1, 2).mT).unflatten(2, tokens.shape[1:3]).transpose(1, 2)
     if mask is not None:
@@ -112,13 +117,13 @@ def attend(folded: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def per_head(gathered: Tensor, num_heads: int) -> Tensor:
-    """Weighted sums (S, n, H / S * num_heads, C) of tokens as those of each head, (H, num_heads, n, C)."""
+    """Regroup weighted sums of tokens, (S, n, H / S * num_heads, C), by heads: (H, num_heads, n, C)."""
     each: Tensor = gathered.unflatten(2, (-1, num_heads))
     return each.permute(0, 2, 3, 1, 4).flatten(0, 1)
 
 
 class Projected(NamedTuple):
-    """What follows the attention up to the MLP's second layer: (H, n, C), the last two (H, n, hidden)."""
+    """Values of a forward pass from the attention to the MLP's second layer: (H, n, C), the last two (H, n, hidden)."""
 
     values: Tensor
     pooled: Tensor
@@ -133,9 +138,11 @@ class Projected(NamedTuple):
 def project(params: Mapping[str, Tensor], gathered: Tensor) -> Projected:
     """Value and output projection of weighted sums (H, num_heads, n, C), and the MLP's first layer."""
     num_heads, channels = gathered.shape[1], gathered.shape[3]
+    # Values behind the weighted sum, as attention weights add up to one: (H, num_heads, n, head_dim), then (H, n, C).
     _, value = projections(params["kv.weight"], num_heads)
     values = (gathered @ value.mT).transpose(1, 2).flatten(2) + params["kv.bias"][:, None, channels:]
     pooled = linear(values, params, "proj")
+    # The LayerNorm without gain and bias, which differ from head to head, and then with them.
     normalised, mean, rstd = torch.native_layer_norm(pooled, (channels,), None, None, LAYER_NORM_EPS)
     normed = torch.addcmul(params["norm.bias"].unsqueeze(1), normalised, params["norm.weight"].unsqueeze(1))
     hidden = linear(normed, params, "mlp.fc1")
@@ -143,10 +150,10 @@ def project(params: Mapping[str, Tensor], gathered: Tensor) -> Projected:
 
 
 def linear(x: Tensor, params: Mapping[str, Tensor], name: str) -> Tensor:
-    """Each head's linear layer of that name: (H, n, inputs) to (H, n, outputs)."""
+    """Apply each head's linear layer of a name: (H, n, inputs) to (H, n, outputs)."""
     return torch.baddbmm(params[f"{name}.bias"].unsqueeze(1), x, params[f"{name}.weight"].mT)
 
 
 def map_logits(params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None, *, num_heads: int) -> Tensor:
-    """Class logits (H, n, n_classes) of tokens (S, n, N, C) or (n, N, C), as in `map_pool`."""
+    """Compute class logits (H, n, n_classes) of tokens (S, n, N, C) or (n, N, C), as in `map_pool`."""
     return linear(map_pool(params, tokens, num_heads, mask), params, "head")

@@ -19,9 +19,9 @@ class HeadWeights(NamedTuple):
     Attributes
     ----------
     name : str
-        Of what it comes from, for messages.
+        The model that it comes from, for messages.
     weights : mapping of str to Tensor of float32
-        As in `init_map_head`, without the classifier; on the CPU, not to be written to.
+        Named as in `init_map_head`, without the classifier; on the CPU, not to be written to.
     num_heads : int
         Attention heads.
     """
@@ -32,7 +32,7 @@ class HeadWeights(NamedTuple):
 
 
 class HeadSource(Protocol):
-    """What a head may start from: `frofa.PretrainedHead` is one."""
+    """A pretrained head to start from, such as `frofa.PretrainedHead`."""
 
     def load(self) -> HeadWeights:
         """The head's weights, the same at every call."""
@@ -70,7 +70,7 @@ class MapModel(TokenModel):
         return {**init_map_head(channels, n_classes, self.mlp_ratio, generator), **(self.pretrained or {})}
 
     def logits(self, params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Class logits (H, n, n_classes) of tokens (n, N, C), of which a mask (n, N) shows some."""
+        """Compute class logits (H, n, n_classes), as in `map_pool`."""
         return map_logits(params, tokens, mask, num_heads=self.num_heads)
 
     def gradients(self, heads: Heads, step: StepBatch, out: Gradient) -> None:

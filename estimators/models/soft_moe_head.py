@@ -19,14 +19,14 @@ from frofa.estimators.training.plan import TokenModel
 
 
 def soft_moe_pool(params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean over the tokens of what the layer of experts makes of them, by many heads at once.
+    """Average the outputs of the layer of experts over the tokens, for many heads at once.
 
     Parameters
     ----------
     params : mapping of str to Tensor
         With a leading dimension H, that of the heads.
     tokens : Tensor of shape (S, n, N, C), or (n, N, C)
-        Of S streams, a divisor of H: the first H / S heads see those of the first stream, and so on; or tokens that all
+        Tokens of S streams, a divisor of H: the first H / S heads see the first stream, and so on; or tokens that all
         heads share.
     mask : Tensor of bool, shape (S, n, N) or (n, N), default=None
         True where a token is seen, of which every image needs one.
@@ -38,19 +38,23 @@ def soft_moe_pool(params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | N
     if tokens.ndim == 3:
         tokens, mask = tokens.unsqueeze(0), None if mask is None else mask.unsqueeze(0)
     normed = F.layer_norm(tokens, tokens.shape[3:], eps=LAYER_NORM_EPS)
-    logits = _route(params, normed)  # (S, n, N, H / S, K), K slots
+    logits = _route(params, normed)  # (S, n, N, H / S, K), for K slots
     shown = None if mask is None else mask[..., None, None]
+    # Slots are weighted means of tokens, a softmax over the tokens: (S, n, H / S * K, C), then (H, n, K, C).
     dispatch = (logits if shown is None else logits.masked_fill(~shown, -inf)).softmax(2)
     slots = dispatch.flatten(3).mT @ normed
     outputs = _experts(params, slots.unflatten(2, logits.shape[3:]).transpose(1, 2).flatten(0, 1))
-    combine = _mean_over(logits.softmax(4), shown).transpose(1, 2).flatten(0, 1).unsqueeze(2)  # (H, n, 1, K)
+    # Tokens are weighted means of outputs, a softmax over the slots; their mean takes the mean weights: (H, n, 1, K).
+    combine = _mean_over(logits.softmax(4), shown).transpose(1, 2).flatten(0, 1).unsqueeze(2)
+    # All heads of a stream have the same residual, the mean of its tokens: (S, n, C), then (H, n, C).
     residual = _mean_over(tokens, None if mask is None else mask[..., None])
     pooled: Tensor = residual.repeat_interleave(len(outputs) // len(tokens), 0) + (combine @ outputs).squeeze(2)
     return pooled
 
 
 def _route(params: Mapping[str, Tensor], normed: Tensor) -> Tensor:
-    """Logits (S, n, N, H / S, K) of tokens (S, n, N, C) for the K slots of each head."""
+    """Compute logits (S, n, N, H / S, K) of normalised tokens (S, n, N, C) for the K slots of each head."""
+    # Cosines of tokens and slot parameters (C, K), times the scale: one product for all heads of a stream.
     slots = (params["scale"][..., None] * unit_norm(params["mu"].flatten(2), 1)).unflatten(0, (len(normed), -1))
     each = slots.transpose(1, 2)  # (S, C, H / S, K)
     logits: Tensor = unit_norm(normed, 3).flatten(1, 2) @ each.flatten(2)
@@ -58,9 +62,10 @@ def _route(params: Mapping[str, Tensor], normed: Tensor) -> Tensor:
 
 
 def _experts(params: Mapping[str, Tensor], slots: Tensor) -> Tensor:
-    """Outputs (H, n, K, C) of slots (H, n, K, C): each expert's MLP on its own."""
+    """Turn slots (H, n, K, C) into outputs (H, n, K, C), each by the MLP of its expert."""
     experts = params["fc1.weight"].shape[1]
-    per_expert = slots.unflatten(2, (experts, -1)).transpose(1, 2)  # (H, experts, n, slots of one, C)
+    # Experts become an axis, (H, experts, n, slots of one, C), and with the heads one batch of linear layers.
+    per_expert = slots.unflatten(2, (experts, -1)).transpose(1, 2)
     rows = per_expert.flatten(0, 1).flatten(1, 2)
     first, second = (
         (params[f"{name}.weight"].flatten(0, 1), params[f"{name}.bias"].flatten(0, 1)) for name in ("fc1", "fc2")
@@ -70,7 +75,7 @@ def _experts(params: Mapping[str, Tensor], slots: Tensor) -> Tensor:
 
 
 def _mean_over(values: Tensor, shown: Tensor | None) -> Tensor:
-    """Mean (S, n, ...) over the tokens of values (S, n, N, ...), or over those that are shown."""
+    """Average values (S, n, N, ...) over the tokens, or over those that are shown: (S, n, ...)."""
     if shown is None:
         return values.mean(2)
     mean: Tensor = values.masked_fill(~shown, 0).sum(2) / shown.sum(2)
@@ -79,7 +84,17 @@ def _mean_over(values: Tensor, shown: Tensor | None) -> Tensor:
 
 @dataclass(frozen=True)
 class SoftMoEModel(TokenModel):
-    """What `train` trains, and the shape of its heads."""
+    """Soft-MoE heads of one shape.
+
+    Attributes
+    ----------
+    num_experts : int
+    slots_per_expert : int
+    mlp_ratio : float
+        Width of each expert's MLP in units of the channels.
+    router_scale : float
+        Initial factor of the cosines of tokens and slot parameters.
+    """
 
     num_experts: int
     slots_per_expert: int
@@ -113,11 +128,11 @@ class SoftMoEModel(TokenModel):
         }
 
     def logits(self, params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Class logits (H, n, n_classes) of tokens (S, n, N, C) or (n, N, C), as in `soft_moe_pool`."""
+        """Compute class logits (H, n, n_classes) of tokens (S, n, N, C) or (n, N, C), as in `soft_moe_pool`."""
         return linear(soft_moe_pool(params, tokens, mask), params, "head")
 
     def head_bytes(self, image: Tensor, n_batch: int) -> int:
-        """Memory that training one head takes, roughly, in bytes, on images like one of shape (N, C)."""
+        """Estimate the bytes of a head in training: weights, velocity, gradients and what autograd keeps."""
         n_tokens, channels = image.shape
         hidden, slots = int(channels * self.mlp_ratio), self.num_experts * self.slots_per_expert
         parameters = self.num_experts * 2 * channels * hidden + slots * channels + 20 * channels

@@ -1,12 +1,13 @@
-"""Where the tokens of a training step come from: an array, or images of different sizes."""
+"""Batches of a training step, gathered from an array or from images of different sizes."""
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from frofa.augmentations import TokenBatch
-from frofa.estimators.tokens.lazy import LazyTokens, take
-from frofa.estimators.tokens.padding import BatchShape, PaddedTokens
+from frofa.estimators.tokens.lazy import LazyTokens
+from frofa.estimators.tokens.padding import PaddedTokens
 
 
 class DenseBatches:
@@ -23,12 +24,18 @@ class DenseBatches:
     def __init__(self, tokens: Tensor | LazyTokens, n_prefix: int, grid: tuple[int, int] | None):
         few = TokenBatch.from_tokens(tokens[:1], n_prefix=n_prefix, grid=grid)
         self.tokens, self.n_prefix = tokens, n_prefix
-        self.grid = None if few.patches.shape[1] == 1 else few.grid  # what needs a grid is to say so, not to do nothing
+        # A single token has no grid: augmentations that need one are to say so, not to do nothing.
+        self.grid = None if few.patches.shape[1] == 1 else few.grid
         self.buffer: Tensor | None = None
 
     def take(self, rows: Tensor, targets: Tensor) -> TokenBatch:
         """Gather rows; the memory of the batch before may be overwritten."""
-        tokens, self.buffer = take(self.tokens, rows, self.buffer)
+        if isinstance(self.tokens, LazyTokens):
+            tokens = self.tokens[rows]
+        else:  # to the same memory each time: new memory costs a CPU more than filling it
+            if self.buffer is None or len(self.buffer) != len(rows):
+                self.buffer = self.tokens.new_empty((len(rows), *self.tokens.shape[1:]))
+            tokens = torch.index_select(self.tokens, 0, rows, out=self.buffer).float()
         prefix = tokens[:, : self.n_prefix] if self.n_prefix else None
         return TokenBatch(tokens[:, self.n_prefix :], self.grid, targets=targets, prefix=prefix)
 
@@ -40,7 +47,7 @@ class PaddedBatches:
     ----------
     tokens : PaddedTokens
     rows : ndarray of int
-        The images that are trained on.
+        Positions of the images that are trained on.
     """
 
     def __init__(self, tokens: PaddedTokens, rows: npt.NDArray[np.intp]):
@@ -51,10 +58,5 @@ class PaddedBatches:
         """Gather and pad images, as `DenseBatches.take` does."""
         batch = self.tokens.batch(rows, self.shape, self.buffer)
         self.buffer = batch.patches
-        grid = None if self.shape.length == 1 else batch.grid  # as of other tokens
+        grid = None if self.shape.length == 1 else batch.grid  # as in `DenseBatches`
         return batch.replace(grid=grid, targets=targets)
-
-
-def shape_of(tokens: Tensor | LazyTokens | PaddedTokens, rows: npt.NDArray[np.intp]) -> BatchShape | None:
-    """What heads that are trained together have in common, besides their parameters; None of tokens of one size."""
-    return tokens.shape_of(rows) if isinstance(tokens, PaddedTokens) else None

@@ -1,4 +1,4 @@
-"""Features that are read when they are used, such as those of a store: what heads need of them, and how they take them.
+"""Features that are read when they are used, such as those of a store, as heads take them.
 
 Heads know nothing of stores. An object is taken for such features if it has what `LazyFeatures` has.
 """
@@ -21,18 +21,18 @@ from frofa.ragged import RaggedTokens
 
 Array = npt.NDArray[Any]
 SMALL = 2**24
-"""Elements up to which lazy tokens are read into memory at once: 64 MiB in float32."""
+"""Elements up to which lazy tokens are read into a CPU's memory as a whole: 64 MiB in float32."""
 
 
 @runtime_checkable
 class LazyFeatures(Protocol):
-    """Features (n, ...) that are somewhere else.
+    """Features (n, ...) that are not in memory, or not on the device, until they are asked for.
 
     Attributes
     ----------
     shape : tuple of int
     dtype : dtype
-        Of ``np.asarray(features)``.
+        The dtype of ``np.asarray(features)``.
     """
 
     shape: tuple[int, ...]
@@ -41,7 +41,7 @@ class LazyFeatures(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: Any) -> Any:
-        """Those rows, by a slice or an array of positions, as features of the same kind."""
+        """Choose rows, by a slice or an array of positions, as features of the same kind."""
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         """Read all rows."""
@@ -50,7 +50,7 @@ class LazyFeatures(Protocol):
         """Read all rows into a tensor on the CPU, of the dtype that they are stored in."""
 
     def to_device(self, device: torch.device) -> Tensor:
-        """All rows on a device, in any floating point dtype; kept there for the next who asks.
+        """Move all rows to a device, in any floating point dtype; kept there for the next who asks.
 
         Raises
         ------
@@ -67,7 +67,7 @@ def blocks(features: LazyFeatures) -> Iterator[Array]:
 
 
 def check_finite(features: LazyFeatures, estimator: Any, dtype: npt.DTypeLike) -> None:
-    """Check what is checked of an array, block by block.
+    """Check lazy features as arrays are checked, block by block.
 
     Raises
     ------
@@ -103,7 +103,7 @@ Tokens = Tensor | LazyTokens | PaddedTokens
 
 
 def tokens_on(features: Array | LazyFeatures | RaggedTokens, device: torch.device) -> Tokens:
-    """Tokens for training.
+    """Make tokens ready for training on a device.
 
     Arrays are moved to the device in float32. Lazy tokens go to a GPU as they are stored, where they stay for the next
     head, if they fit; otherwise, and on a CPU if they are not small, they are read batch by batch.
@@ -120,17 +120,8 @@ def tokens_on(features: Array | LazyFeatures | RaggedTokens, device: torch.devic
     return as_tensor(np.asarray(features), device) if prod(features.shape) <= SMALL else LazyTokens(features, device)
 
 
-def take(tokens: Tensor | LazyTokens, rows: Tensor, buffer: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Rows in float32, and the memory to gather the next ones in: what is new costs a CPU more than filling it."""
-    if isinstance(tokens, LazyTokens):
-        return tokens[rows], None
-    if buffer is None or len(buffer) != len(rows):
-        buffer = tokens.new_empty((len(rows), *tokens.shape[1:]))
-    return torch.index_select(tokens, 0, rows, out=buffer).float(), buffer
-
-
 def batch_on(features: Array | LazyFeatures, device: torch.device) -> Tensor:
-    """A few rows on a device, in float32; those of lazy tokens that are there already are not read again."""
+    """Move a few rows to a device, in float32; lazy tokens that are there already are not read again."""
     if isinstance(features, LazyFeatures) and device.type != "cpu":
         return features.to_device(device).float()
     return as_tensor(np.asarray(features), device)

@@ -26,9 +26,9 @@ class BatchShape(NamedTuple):
     Attributes
     ----------
     length : int
-        Tokens that each image is padded to: those of the largest.
+        Tokens that each image is padded to: the number of the largest.
     grid : (int, int) or None
-        That of all images, if they have the same.
+        The grid of all images, if they have the same.
     padded : bool
         Whether any image is smaller than `length`.
     """
@@ -59,20 +59,21 @@ class PaddedTokens:
         return len(self.features)
 
     def shape_of(self, rows: Indices) -> BatchShape:
-        """The shape of batches of these images, whichever of them are in a batch."""
+        """Tell the shape of batches of these images, whichever of them are in a batch."""
         grids, sizes = self.features.grids[rows], self.features.sizes[rows]
         alike = bool((grids == grids[0]).all())
         length = int(sizes.max())
         return BatchShape(length, (int(grids[0, 0]), int(grids[0, 1])) if alike else None, bool((sizes < length).any()))
 
     def batch(self, rows: Tensor, shape: BatchShape, buffer: Tensor | None = None) -> TokenBatch:
-        """Images, padded with zeros that the mask hides.
+        """Put images together, padded with zeros that the mask hides.
 
         Parameters
         ----------
         rows : Tensor of int, shape (m,)
-            On the device.
+            Positions of the images, on the device.
         shape : BatchShape
+            The shape of these images, or of more, as `shape_of` tells it.
         buffer : Tensor of shape (m, shape.length, C), default=None
             The memory of an earlier batch, to be overwritten.
 
@@ -81,11 +82,13 @@ class PaddedTokens:
         TokenBatch
             With one grid, if all images have it, else with that of each image, on the device.
         """
+        # Tokens that are padding, (m, length): those beyond the number that an image has.
         sizes = self._sizes[rows]
         hidden = torch.arange(shape.length, device=self.device) >= sizes[:, None]
         if self._values is None:
             patches = self._from_host(rows, shape.length, buffer)
         else:
+            # Places in the values of all images, (m, length); those of padding are some other image's, or the last.
             place = self._starts[rows][:, None] + torch.arange(shape.length, device=self.device)
             patches = self._values[place.clamp_(max=len(self._values) - 1)].float()
             if shape.padded:
@@ -94,7 +97,7 @@ class PaddedTokens:
         return TokenBatch(patches, grid, ~hidden if shape.padded else None)
 
     def all(self) -> TokenBatch:
-        """All images."""
+        """Pad all images, in one batch."""
         rows = torch.arange(len(self), device=self.device)
         return self.batch(rows, self.shape_of(np.arange(len(self))))
 
@@ -117,7 +120,8 @@ def by_grid(features: RaggedTokens, rows: Indices) -> Iterator[tuple[Indices, Ar
     Yields
     ------
     rows : ndarray of int, shape (m,)
-        Those of `rows` that have the grid, in order; `CHUNK_ELEMENTS` of them at most, but one image at least.
+        Positions, out of `rows`, of images that have the grid, in order; a chunk has `CHUNK_ELEMENTS` elements at most,
+        but one image at least.
     tokens : ndarray of shape (m, N, C)
     grid : (int, int)
     """
@@ -138,7 +142,7 @@ def mean_over_images(features: RaggedTokens) -> Array:
 
 
 def check_ragged(features: RaggedTokens, estimator: Any, dtype: npt.DTypeLike) -> None:
-    """Check what is checked of an array, block by block.
+    """Check ragged tokens as arrays are checked, block by block.
 
     Raises
     ------
@@ -163,7 +167,7 @@ def refuse_prefix(n_prefix: int, grid: Any) -> None:
 
 
 def _to_device(values: Array, device: torch.device) -> Tensor | None:
-    """Values in float16 or float32 on a device; None if they do not fit there."""
+    """Move values to a device in float16 or float32; None if they do not fit there."""
     dtype = np.float16 if values.dtype == np.float16 else np.float32
     try:
         return torch.as_tensor(np.require(values, dtype, "W"), device=device)

@@ -18,7 +18,7 @@ from frofa.ragged import RaggedTokens
 
 Array = npt.NDArray[Any]
 COPIES, VIEWS = 0, 1
-"""The two random streams of a seed."""
+"""Numbers of the two random streams of a seed."""
 CONSTRAINTS: dict[str, list[Any]] = {
     "augment": [Augmentation, None],
     "n_augmented": [Interval(Integral, 0, None, closed="left")],
@@ -27,7 +27,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "grid": [tuple, list, None],
     "random_state": ["random_state"],
 }
-"""Of the parameters of a head that trains on augmented copies."""
+"""Constraints of the parameters that heads which train on augmented copies have in common."""
 
 
 def with_copies(
@@ -66,6 +66,7 @@ def with_copies(
     ndarray of float64, shape (n, 1 + n_copies, C)
         Each sample, then its copies; tokens are averaged over those that are seen.
     """
+    # Copies (n, 1 + n_copies, C) start as the samples themselves, which they stay where rows are not augmented.
     copies = np.repeat(features[:, None], 1 + n_copies, axis=1)
     generator = _generator(seed, COPIES)
     for chunk, batch in _batches(rows, tokens, n_prefix, grid):
@@ -133,6 +134,7 @@ def mean_of_seen(batch: TokenBatch) -> Tensor:
     tokens, mask = batch.tokens, batch.token_mask
     if mask is None:
         return tokens.mean(1, dtype=torch.float64)
+    # Sums over the tokens that are shown, divided by their number: (n, C).
     shown = mask.unsqueeze(2)
     return tokens.masked_fill(~shown, 0).sum(1, dtype=torch.float64) / shown.sum(1)
 
@@ -142,6 +144,7 @@ def _score_seen(score: Callable[[Array], Array], view: TokenBatch) -> Array:
     tokens, mask = view.tokens.numpy(), view.token_mask
     if mask is None:
         return score(tokens)
+    # Images with the same tokens hidden are scored together, without these tokens.
     patterns, pattern_of = mask.unique(dim=0, return_inverse=True)  # one, unless tokens are chosen by their values
     rows = [np.flatnonzero(pattern_of.numpy() == i) for i in range(len(patterns))]
     parts = [score(tokens[part][:, seen]) for part, seen in zip(rows, patterns.numpy(), strict=True)]
@@ -149,7 +152,7 @@ def _score_seen(score: Callable[[Array], Array], view: TokenBatch) -> Array:
 
 
 def _in_order(rows: Sequence[npt.NDArray[np.intp]], parts: Sequence[Array]) -> Array:
-    """Parts put together, each of which is of some rows."""
+    """Put parts together, each of which is of some rows."""
     scores = np.concatenate(parts)
     ordered = np.empty_like(scores)
     ordered[np.concatenate(rows)] = scores

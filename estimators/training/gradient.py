@@ -1,4 +1,4 @@
-"""Where gradients of heads are written; those of kernels can be left as the factors whose product they are."""
+"""Gradients of heads: written out, or, for kernels, left as the factors whose product they are."""
 
 from collections.abc import Callable
 from math import prod
@@ -18,9 +18,9 @@ class Factors(NamedTuple):
     Attributes
     ----------
     name : str
-        Of the parameter.
+        Name of the parameter.
     view : callable
-        From the parameter to the kernels (H, ..., outputs, inputs).
+        Takes the parameter, returns the kernels (H, ..., outputs, inputs) in it.
     upstream : Tensor of shape (H, ..., n, outputs)
     inputs : Tensor of shape (H, ..., n, inputs)
         Both contiguous.
@@ -32,7 +32,8 @@ class Factors(NamedTuple):
     inputs: Tensor
 
     def squared_norms(self) -> Tensor:
-        """Of each head's gradient, (H,), from Gram matrices: |A'B|^2 is the sum of (AA') * (BB')."""
+        """Squared norm of each head's gradient, (H,), from Gram matrices: |A'B|^2 is the sum of (AA') * (BB')."""
+        # Gram matrices (H, ..., n, n) instead of gradients (H, ..., outputs, inputs), summed in float32 at least.
         wide = torch.promote_types(self.upstream.dtype, torch.float32)
         first, second = ((x @ x.mT).to(wide) for x in (self.upstream, self.inputs))
         return (first * second).flatten(1).sum(1)
@@ -44,8 +45,9 @@ class Gradient(Heads):
     Attributes
     ----------
     dtype : torch.dtype or None
-        That of factors, as which gradients of kernels are kept; None writes them out.
+        The dtype of factors, where gradients of kernels are kept as such; None writes them out.
     factors : list of Factors
+        The kernels' gradients that are not written out.
     """
 
     def __init__(self, layout: ParameterLayout, flat: Tensor, dtype: torch.dtype | None = None):
@@ -54,11 +56,12 @@ class Gradient(Heads):
         self.factors: list[Factors] = []
 
     def of_kernels(self, name: str, upstream: Tensor, inputs: Tensor, view: View = lambda kernels: kernels) -> None:
-        """Write, or keep, the gradient of kernels (dimensions are those of `Factors`)."""
+        """Write, or keep, the gradient of kernels; dimensions as in `Factors`."""
         if self.dtype is not None:
             both = (x.new_empty(x.shape, dtype=self.dtype).copy_(x) for x in (upstream, inputs))
             self.factors.append(Factors(name, view, *both))
             return
+        # An outer product where there is one row; bmm, for three dimensions, costs less to launch than matmul.
         out = view(self.params[name])
         if upstream.shape[-2] == 1:
             torch.mul(upstream.mT, inputs, out=out)
@@ -68,7 +71,7 @@ class Gradient(Heads):
             torch.matmul(upstream.mT, inputs, out=out)
 
     def written(self) -> list[tuple[slice, bool]]:
-        """The parts that are written out, and whether their parameters decay."""
+        """Parts of a head's vector that are written out, and whether their parameters decay."""
         end = self.layout.n_decayed
         tail = (slice(end, None), False)
         if not self.factors:
@@ -78,7 +81,7 @@ class Gradient(Heads):
         return [*((slice(offset, offset + prod(shape)), True) for offset, shape in rest), tail]
 
     def norms(self) -> Tensor:
-        """Of each head's gradient, (H,)."""
+        """Norm of each head's gradient, (H,)."""
         if not self.factors:
             norms: Tensor = torch.linalg.vector_norm(self.flat, dim=1)
             return norms

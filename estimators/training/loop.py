@@ -21,21 +21,23 @@ from frofa.estimators.training.schedule import Rule, Rules, Schedule
 from frofa.estimators.training.sgd import factor_dtype, update
 from frofa.estimators.training.streams import Streams
 
-EVALUATIONS = 50  # of the validation part, spread over the steps
+EVALUATIONS = 50
+"""Evaluations on the validation part, spread over the steps."""
 
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """What a head is validated on, on one device.
+    """Samples that a head is validated on, on one device.
 
     Attributes
     ----------
     features : Tensor of shape (m, ...)
     classes : Tensor of int, shape (n,)
-        Indices.
+        Class indices.
     weights : Tensor of shape (n,)
+        Sample weights.
     rows : Tensor of int, shape (n,), or None
-        Those of `features`; None is all, in order.
+        Positions in `features`; None is all, in order.
     mask : Tensor of bool, shape (n, N), or None
         Where images differ in size: True where there is a token.
     """
@@ -60,7 +62,7 @@ def train(
     streams: Streams,
     schedules: Sequence[Schedule],
     *,
-    validation: Sequence[ValidationSet | None] | None = None,
+    validation: Sequence[ValidationSet] | None = None,
     patience: Sequence[int] | None = None,
     on_step: Callable[[int], object] = lambda _: None,
 ) -> tuple[Params, list[int]]:
@@ -69,36 +71,40 @@ def train(
     Parameters
     ----------
     params : dict of str to Tensor
-        Initial ones, which are not modified.
+        Initial ones, with a leading dimension for the heads; they are not modified.
     model : TokenModel
+        One for all heads.
     streams : Streams
-        Steps on a GPU are recorded once and replayed, if it can be: the host launches one thing a step instead of
-        hundreds.
+        The heads' batches. Steps on a GPU are recorded once and replayed, if possible: the host launches one thing a
+        step instead of hundreds.
     schedules : sequence of Schedule
-        One a head. A head that is done retires, and the others go on without it.
-    validation : sequence of ValidationSet or None, default=None
-        One a head: its parameters of the best of about 50 evaluations on it, which is never augmented, are returned
-        (accuracy, then cross-entropy). Heads of the same one are evaluated together.
+        One for each head. A head that is done retires, and the others go on without it.
+    validation : sequence of ValidationSet, default=None
+        One for each head: the head's parameters of the best of about 50 evaluations on it (accuracy, then
+        cross-entropy) are returned. It is never augmented. Heads of the same one are evaluated together.
     patience : sequence of int, default=None
-        Evaluations without improvement after which a head stops.
+        One for each head: evaluations without improvement after which a head stops.
     on_step : callable
         Called after each step, with the number of heads that took it.
     """
     layout = ParameterLayout.of(params)
-    run = _Training(Heads(layout, layout.pack(params)), model, streams, schedules)
-    best = None if validation is None else _Best(run.values, validation, patience or [EVALUATIONS] * len(schedules))
-    results, n_iter = torch.empty_like(run.values.flat), [plan.n_steps for plan in schedules]
+    training = _Training(Heads(layout, layout.pack(params)), model, streams, schedules)
+    best = (
+        None if validation is None else _Best(training.values, validation, patience or [EVALUATIONS] * len(schedules))
+    )
+    results, n_iter = torch.empty_like(training.values.flat), [plan.n_steps for plan in schedules]
     for step in range(max(n_iter)):
-        run.take(step)
-        on_step(len(run.heads))
-        stopped = [] if best is None else best.compare(run, step + 1)
-        done = [i for i, head in enumerate(run.heads) if head in stopped or schedules[head].n_steps == step + 1]
+        training.take(step)
+        on_step(len(training.heads))
+        stopped = [] if best is None else best.compare(training, step + 1)
+        # Heads that have waited or have no more steps keep what they reached and retire; places count those that train.
+        done = [i for i, head in enumerate(training.heads) if head in stopped or schedules[head].n_steps == step + 1]
         if not done:
             continue
-        which = [run.heads[i] for i in done]
-        results[which] = run.values.flat[done] if best is None else best.values[which]
-        run.keep([i for i in range(len(run.heads)) if i not in done])
-        if not run.heads:
+        which = [training.heads[i] for i in done]
+        results[which] = training.values.flat[done] if best is None else best.values[which]
+        training.keep([i for i in range(len(training.heads)) if i not in done])
+        if not training.heads:
             break
     if best is not None:
         n_iter = best.steps
@@ -110,7 +116,7 @@ class _Training:
 
     def __init__(self, values: Heads, model: TokenModel, streams: Streams, schedules: Sequence[Schedule]):
         self.model, self.streams, self.schedules = model, streams, schedules
-        self.heads = list(range(len(schedules)))
+        self.heads = list(range(len(schedules)))  # numbers of those that still train, by place
         self.rules = Rules(schedules, values.flat.device)
         self._start(values, Heads(values.layout, torch.zeros_like(values.flat)))
 
@@ -121,9 +127,11 @@ class _Training:
         self.recorded = Recorded(self._learn, self.streams.generators or ()) if recordable else None
 
     def _learn(self, batch: TokenBatch, rule: Rule) -> None:
+        """Augment, and update the heads part by part: all of a step that is recorded."""
         step = self.streams.expand(batch)
         for heads, part in step.parts():
             values, velocity = self.values[heads], self.velocity[heads]
+            # The same memory at every step: gradients are overwritten, never accumulated.
             gradient = Gradient(values.layout, self.gradient[heads], factor_dtype(values.flat, part.n_batch))
             self.model.gradients(values, part, gradient)
             update(values, velocity, gradient, Rule(*(numbers[heads] for numbers in rule)))
@@ -145,45 +153,45 @@ class _Training:
 class _Best:
     """The best parameters of each head so far."""
 
-    def __init__(self, values: Heads, validation: Sequence[ValidationSet | None], patience: Sequence[int]):
+    def __init__(self, values: Heads, validation: Sequence[ValidationSet], patience: Sequence[int]):
         self.values = values.flat.clone()
         self.validation, self.patience = validation, patience
         self.scores = [(-math.inf, -math.inf)] * len(validation)
         self.steps, self.waited = [0] * len(validation), [0] * len(validation)
 
-    def compare(self, run: _Training, step: int) -> list[int]:
+    def compare(self, training: _Training, step: int) -> list[int]:
         """Take the parameters of those heads that have become better; return those that have waited long enough."""
+        # Places of the heads that are evaluated after this step, by the samples that they are evaluated on.
         due: dict[int, list[int]] = {}
-        for i, head in enumerate(run.heads):
-            n_steps = run.schedules[head].n_steps
+        for i, head in enumerate(training.heads):
+            n_steps = training.schedules[head].n_steps
             if step % max(1, n_steps // EVALUATIONS) == 0 or step == n_steps:
                 due.setdefault(id(self.validation[head]), []).append(i)
         for places in due.values():
-            data = self.validation[run.heads[places[0]]]
-            if data is None:
-                raise ValueError("validation must be of all heads, or None.")
-            scores = evaluate(run.values[places], run.model, data).tolist()
+            data = self.validation[training.heads[places[0]]]
+            scores = evaluate(training.values[places], training.model, data).tolist()
             for i, score in zip(places, scores, strict=True):
-                self._compare(run, i, tuple(score), step)
-        return [run.heads[i] for places in due.values() for i in places if self.has_waited(run.heads[i])]
+                self._compare(training, i, tuple(score), step)
+        return [training.heads[i] for places in due.values() for i in places if self.has_waited(training.heads[i])]
 
-    def _compare(self, run: _Training, place: int, score: tuple[float, ...], step: int) -> None:
-        head = run.heads[place]
+    def _compare(self, training: _Training, place: int, score: tuple[float, ...], step: int) -> None:
+        head = training.heads[place]
         if score > self.scores[head]:  # False for a loss that is not a number
             self.scores[head], self.steps[head], self.waited[head] = (score[0], score[1]), step, 0
-            self.values[head] = run.values.flat[place]
+            self.values[head] = training.values.flat[place]
         else:
             self.waited[head] += 1
 
     def has_waited(self, head: int) -> bool:
-        """Whether a head has become no better for too long."""
+        """Tell whether a head has become no better for too long."""
         return self.waited[head] >= self.patience[head]
 
 
 @torch.no_grad()
 def evaluate(heads: Heads, model: TokenModel, data: ValidationSet) -> Tensor:
     """Weighted accuracy and negative cross-entropy of each head, (n_heads, 2)."""
-    logits = model.logits(heads.params, data.selected, data.mask)
+    logits = model.logits(heads.params, data.selected, data.mask)  # (n_heads, n, n_classes)
+    # Samples one after another for all heads, and back to (n_heads, n).
     correct = (logits.argmax(2) == data.classes).float()
     classes = data.classes.expand(len(logits), -1)
     losses = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="none").view_as(correct)

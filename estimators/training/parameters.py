@@ -1,4 +1,4 @@
-"""Parameters of many heads, each head's in one vector: an update is a few passes over long memory."""
+"""Parameters of many heads, each head's in one vector, so that an update is a few passes over long memory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,21 +8,21 @@ from torch import Tensor
 
 Params = dict[str, Tensor]
 ALIGNED = 16
-"""Elements that a parameter's place is a multiple of: 64 bytes in float32, a cache line."""
+"""Parameters begin at multiples of so many elements: 64 bytes in float32, a cache line."""
 
 
 @dataclass(frozen=True)
 class ParameterLayout:
-    """Where each parameter lies in the vector of a head: those that decay (kernels) come first.
+    """The places of parameters in the vector of a head: kernels, which decay, come first.
 
     Attributes
     ----------
     places : dict of str to (int, tuple of int)
         Offset and shape of each, by name.
     n_decayed : int
-        Length of the part that decays.
+        Elements of the part that decays.
     size : int
-        Of the whole; what is between parameters stays zero.
+        Elements of the vector; those between parameters stay zero.
     """
 
     places: Mapping[str, tuple[int, tuple[int, ...]]]
@@ -31,12 +31,14 @@ class ParameterLayout:
 
     @classmethod
     def of(cls, params: Mapping[str, Tensor]) -> "ParameterLayout":
-        """The layout of parameters with a leading dimension, that of the heads."""
+        """Lay out parameters, which have a leading dimension for the heads."""
+        # Kernels first, so that the update with weight decay and the one without are of one part of the vector each.
         kernels = [name for name, value in params.items() if name.endswith(".weight") and value.ndim > 2]
         places, offset, n_decayed = {}, 0, 0
         for name in [*kernels, *(name for name in params if name not in kernels)]:
             shape = tuple(params[name].shape[1:])
             places[name] = (offset, shape)
+            # The next parameter begins at a cache line; what is between stays zero in all passes.
             offset += -(-prod(shape) // ALIGNED) * ALIGNED
             n_decayed = offset if name in kernels else n_decayed
         return cls(places, n_decayed, offset)
@@ -50,7 +52,7 @@ class ParameterLayout:
         return flat
 
     def views(self, flat: Tensor) -> Params:
-        """The parameters in a tensor (n_heads, size), in the order of the layout."""
+        """View a tensor (n_heads, size) as parameters, in the order of the layout."""
         return {
             name: flat[:, offset : offset + prod(shape)].unflatten(1, shape)
             for name, (offset, shape) in self.places.items()
@@ -58,7 +60,7 @@ class ParameterLayout:
 
 
 class Heads:
-    """Parameters of heads, or what belongs to them, as one tensor and as views of it.
+    """Parameters of heads, or their gradients or velocity, as one tensor and as views of it.
 
     Attributes
     ----------
@@ -72,5 +74,5 @@ class Heads:
         self.layout, self.flat, self.params = layout, flat, layout.views(flat)
 
     def __getitem__(self, places: slice | list[int]) -> "Heads":
-        """Some of the heads: a slice shares memory, a list does not."""
+        """Choose heads: a slice shares memory, a list does not."""
         return Heads(self.layout, self.flat[places])

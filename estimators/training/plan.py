@@ -1,4 +1,4 @@
-"""What a head is and how it is trained: its model, its samples, its seeds and its schedule."""
+"""Plans of heads: the model, the samples, the seeds and the schedule of each."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -20,16 +20,16 @@ Indices = npt.NDArray[np.intp]
 
 
 class StepBatch(NamedTuple):
-    """What heads see in a step.
+    """The batches of a step.
 
     Attributes
     ----------
     tokens : Tensor of shape (S, n, N, C)
-        Of S streams.
+        A batch of n images for each of S streams.
     mask : Tensor of bool, shape (S, n, N), or None
     targets : Tensor of shape (S, n, n_classes)
     blocks : sequence of (int, int)
-        So many streams in a row with so many heads each; heads come in the order of their streams.
+        Numbers of streams in a row that have so many heads each; heads come in the order of their streams.
     """
 
     tokens: Tensor
@@ -39,11 +39,11 @@ class StepBatch(NamedTuple):
 
     @property
     def n_batch(self) -> int:
-        """Samples that a head sees."""
+        """Samples that a head sees in the step."""
         return self.targets.shape[1]
 
     def parts(self) -> Iterator[tuple[slice, "StepBatch"]]:
-        """Heads whose streams have as many heads each, and what they see."""
+        """Split by blocks, so that all streams of a part have as many heads: the heads, and their part of the step."""
         first_head = first_stream = 0
         for n_streams, heads_each in self.blocks:
             heads = slice(first_head, first_head := first_head + n_streams * heads_each)
@@ -83,7 +83,7 @@ class TokenModel(ABC):
         params : mapping of str to Tensor
             With a leading dimension H, that of the heads.
         tokens : Tensor of shape (S, n, N, C), or (n, N, C)
-            Of S streams, a divisor of H: the first H / S heads see those of the first stream, and so on; or tokens that
+            Tokens of S streams, a divisor of H: the first H / S heads see the first stream, and so on; or tokens that
             all heads share.
         mask : Tensor of bool, shape (S, n, N) or (n, N), default=None
             True where a token is seen, of which every image needs one.
@@ -163,12 +163,12 @@ class HeadPlan:
 
     @cached_property
     def source(self) -> Hashable:
-        """Equal for heads that see the same batches."""
+        """A key that is equal for heads that see the same batches."""
         return self.train.key(), self.seeds[1]
 
     @cached_property
     def stream(self) -> Hashable:
-        """Equal for heads that see the same batches, augmented in the same way."""
+        """A key that is equal for heads that see the same batches, augmented in the same way."""
         return self.source, self.seeds[2], signature(self.augment)
 
     @property

@@ -1,4 +1,4 @@
-"""Work on a GPU that is recorded once as a CUDA graph, and replayed from then on."""
+"""A training step on a GPU that is recorded once as a CUDA graph, and replayed from then on."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,6 +10,7 @@ from frofa.compute.cuda_graphs import CAPTURES, Pool, Recording, side_stream
 from frofa.estimators.training.schedule import Rule
 
 TENSORS = ("patches", "grid", "mask", "targets", "prefix")
+"""Parts of a batch that may be tensors."""
 
 
 class Recorded:
@@ -25,7 +26,7 @@ class Recorded:
         Takes a batch and a rule, of which only the learning rates change from step to step; it must neither wait for
         the device nor draw numbers on the host.
     generators : sequence of Generator
-        All that it draws from.
+        The generators that the step draws from.
     """
 
     WARM_UP = 3  # PyTorch's advice: libraries allocate their workspaces in the first calls
@@ -37,7 +38,7 @@ class Recorded:
         self.last: TokenBatch | None = None
 
     def __call__(self, batch: TokenBatch, rule: Rule) -> None:
-        """Take a step."""
+        """Take a step, recorded or not."""
         self.calls += 1
         if self.calls == self.WARM_UP + 1:
             self._record(batch, rule)

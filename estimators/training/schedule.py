@@ -1,4 +1,4 @@
-"""How each head is trained: the learning rate over the steps, and what else a step of SGD takes."""
+"""Schedules of training: the learning rate over the steps, and the other numbers of a step of SGD."""
 
 import math
 from collections.abc import Sequence
@@ -28,14 +28,14 @@ class Schedule:
 
 @lru_cache(maxsize=64)
 def _factors(n_steps: int, warmup_steps: int, schedule: str) -> npt.NDArray[np.float64]:
-    """What the peak learning rate is multiplied with at each step."""
+    """Factors of the peak learning rate, step by step."""
     step = np.arange(n_steps)
     factors = np.minimum(1.0, (step + 1) / (warmup_steps + 1))
     return factors if schedule == "constant" else factors * 0.5 * (1 + np.cos(math.pi * step / n_steps))
 
 
 class Rule(NamedTuple):
-    """What a step of SGD takes: one of each for every head, (n_heads,); a clip_norm of inf does not clip."""
+    """The numbers of a step of SGD, each of shape (n_heads,); a clip_norm of inf does not clip."""
 
     lr: Tensor
     weight_decay: Tensor
@@ -48,6 +48,7 @@ class Rules:
 
     def __init__(self, schedules: Sequence[Schedule], device: torch.device):
         lengths = [plan.n_steps for plan in schedules]
+        # Rates (steps, n_heads), zero for heads that are done, and the three numbers that stay, (n_heads,) each.
         rates = np.zeros((max(lengths), len(schedules)))
         for head, plan in enumerate(schedules):
             rates[: plan.n_steps, head] = plan.lr * _factors(plan.n_steps, plan.warmup_steps, plan.schedule)

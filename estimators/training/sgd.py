@@ -11,11 +11,12 @@ from frofa.estimators.training.parameters import Heads, Params
 from frofa.estimators.training.schedule import Rule
 
 FUSED_BATCH = 256
-"""Samples of a batch up to which a kernel's gradient is formed where it is used: with more, Gram matrices cost more."""
+"""Samples of a batch up to which a kernel's gradient is formed where it is used: with more, the Gram matrices of its
+norm cost more than that saves (``benchmarks/search_map.py gpu``)."""
 
 
 def factor_dtype(values: Tensor, n_batch: int) -> torch.dtype | None:
-    """The dtype of the factors that gradients of kernels are better left as, or None.
+    """Choose the dtype of factors where gradients of kernels are better left as such; None where they are not.
 
     Only where PyTorch's setting of products in float32 (`torch.set_float32_matmul_precision`) permits bfloat16: with
     TensorFloat-32 it is no faster.
@@ -26,15 +27,16 @@ def factor_dtype(values: Tensor, n_batch: int) -> torch.dtype | None:
 
 @torch.no_grad()
 def update(values: Heads, velocity: Heads, gradient: Gradient, rule: Rule) -> None:
-    """Update the parameters of heads and their velocity; clipping is before weight decay, which is of kernels only.
-
-    What the gradient has as factors is taken first: they may be views of other parameters.
-    """
+    """Update parameters of heads and their velocity; gradients are clipped before weight decay, which is of kernels."""
+    # Norms are one more pass over the gradient: where no head clips, they are left out. A GPU is not asked, which would
+    # wait for it.
     clipped = bool(rule.clip_norm.isfinite().any()) if values.flat.device.type == "cpu" else True
     norms = gradient.norms() if clipped else torch.zeros_like(rule.lr)
     rules = {True: rule, False: rule._replace(weight_decay=torch.zeros_like(rule.weight_decay))}
+    # Factors may be views of other parameters, so their kernels are updated before anything changes.
     for factors in gradient.factors:
         _from_factors(factors, values.params, velocity.params, norms, rule)
+    # All else, in a few long parts (n_heads, elements): kernels with weight decay, then the rest without.
     for part, decays in gradient.written():
         tensors = values.flat[:, part], velocity.flat[:, part], gradient.flat[:, part]
         if fusible(values.flat):
@@ -46,13 +48,13 @@ def update(values: Heads, velocity: Heads, gradient: Gradient, rule: Rule) -> No
 
 
 def clip_scale(norms: Tensor, clip_norm: Tensor) -> Tensor:
-    """What each gradient is multiplied with."""
+    """Factors (n_heads,) that bring gradients down to the norm at which they are clipped."""
     scale = (clip_norm / (norms + 1e-6)).clamp(max=1)
     return torch.where(clip_norm.isinf(), torch.ones_like(scale), scale)
 
 
 def plain_update(values: Tensor, velocity: Tensor, gradient: Tensor, norms: Tensor, rule: Rule) -> None:
-    """The update in ordinary operations: what the others are to be equal to."""
+    """Update by ordinary operations, on any device; the fused updates are to be equal to this."""
 
     def per_head(numbers: Tensor) -> Tensor:
         return numbers.unsqueeze(1).to(values.dtype)
@@ -64,7 +66,8 @@ def plain_update(values: Tensor, velocity: Tensor, gradient: Tensor, norms: Tens
 
 
 def _on_cpu(values: Tensor, velocity: Tensor, gradient: Tensor, norms: Tensor, rule: Rule) -> None:
-    """Head by head, each element read and written once, by the kernel of `torch.optim.SGD`."""
+    """Update head by head, each element read and written once, by the kernel of `torch.optim.SGD`."""
+    # The kernel divides gradients by one number a call: the norm over the bound, where that is above one.
     scales = norms if not norms.any() else (norms + 1e-6) / rule.clip_norm
     settings = zip(*(numbers.tolist() for numbers in rule), strict=True)
     for head, (lr, decay, momentum, clip_norm) in enumerate(settings):
@@ -87,27 +90,17 @@ def _on_cpu(values: Tensor, velocity: Tensor, gradient: Tensor, norms: Tensor, r
 def _on_gpu(values: Tensor, velocity: Tensor, gradient: Tensor, norms: Tensor, rule: Rule) -> None:
     from frofa.estimators.training.sgd_triton import fused_sgd  # loads Triton
 
-    fused_sgd(
-        values,
-        velocity,
-        gradient,
-        scale=clip_scale(norms, rule.clip_norm),
-        decay=rule.weight_decay,
-        rate=rule.lr,
-        momentum=rule.momentum,
-    )
+    fused_sgd(values, velocity, gradient, **_numbers(norms, rule))
 
 
 def _from_factors(factors: Factors, values: Params, velocity: Params, norms: Tensor, rule: Rule) -> None:
     from frofa.estimators.training.sgd_triton import fused_product_sgd  # loads Triton
 
-    fused_product_sgd(
-        factors.view(values[factors.name]),
-        factors.view(velocity[factors.name]),
-        factors.upstream,
-        factors.inputs,
-        scale=clip_scale(norms, rule.clip_norm),
-        decay=rule.weight_decay,
-        rate=rule.lr,
-        momentum=rule.momentum,
-    )
+    kernels, their_velocity = (factors.view(params[factors.name]) for params in (values, velocity))
+    fused_product_sgd(kernels, their_velocity, factors.upstream, factors.inputs, **_numbers(norms, rule))
+
+
+def _numbers(norms: Tensor, rule: Rule) -> dict[str, Tensor]:
+    """The numbers (n_heads,) that the fused updates take."""
+    scale = clip_scale(norms, rule.clip_norm)
+    return {"scale": scale, "decay": rule.weight_decay, "rate": rule.lr, "momentum": rule.momentum}

@@ -6,8 +6,10 @@ import triton.language as tl
 from torch import Tensor
 
 BLOCK = 2048
+"""Elements of a head that a program updates: 16 for each of its threads, read in long runs."""
 TILE = 64
-"""Rows and columns of a kernel that a program forms the gradient of: the fastest of 32 to 256 on an H100."""
+"""Rows and columns of a kernel that a program forms the gradient of: the fastest of 32 to 256 on an H100, measured by
+``benchmarks/search_map.py gpu``."""
 
 
 @triton.jit
@@ -15,7 +17,7 @@ def _sgd_kernel(
     value_ptr, velocity_ptr, gradient_ptr, scale_ptr, decay_ptr, rate_ptr, momentum_ptr, size, stride,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One program a head and block of its elements: each is read and written once."""
+    """Update one block of one head's elements: each is read and written once."""
     head = tl.program_id(0).to(tl.int64)
     place = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = place < size
@@ -36,9 +38,9 @@ def fused_sgd(
     Parameters
     ----------
     value, velocity, gradient : Tensor of float32, shape (n_heads, size)
-        Of the same strides, rows contiguous.
+        All of the same strides, rows contiguous.
     scale, decay, rate, momentum : Tensor of float32, shape (n_heads,)
-        What the gradient is multiplied with, weight decay, learning rate, and what the velocity is multiplied with.
+        Factor of the gradient, weight decay, learning rate, factor of the velocity.
     """
     n_heads, size = value.shape
     with torch.cuda.device_of(value):
@@ -53,7 +55,8 @@ def _product_sgd_kernel(
     n, n_outputs, n_inputs, inner, value_head, value_inner, velocity_head, velocity_inner,
     TILE: tl.constexpr,
 ):  # fmt: skip
-    """One program a tile of a kernel: the tile of the gradient never leaves the registers."""
+    """Update one tile of one kernel: the tile of the gradient never leaves the registers."""
+    # Outputs o and inputs i of the tile, the head, and which of its kernels.
     columns = tl.cdiv(n_inputs, TILE)
     o = tl.program_id(0) // columns * TILE + tl.arange(0, TILE)
     i = tl.program_id(0) % columns * TILE + tl.arange(0, TILE)
@@ -67,6 +70,7 @@ def _product_sgd_kernel(
     velocity = tl.load(velocities, mask=inside)
     upstream_ptr += which * n * n_outputs
     inputs_ptr += which * n * n_inputs
+    # The tile of upstream.mT @ inputs, TILE samples at a time.
     gradient = tl.zeros((TILE, TILE), tl.float32)
     for start in range(0, n, TILE):
         row = start + tl.arange(0, TILE)[:, None]

@@ -1,4 +1,4 @@
-"""What heads see: the batches of each distinct sample and seed, gathered once, and each augmentation of them, once."""
+"""Batches of many heads: gathered once for each sample and seed, and augmented once for each augmentation of these."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import groupby
@@ -14,7 +14,7 @@ from frofa.estimators.training.plan import HeadPlan, StepBatch
 
 
 def batches(n: int, batch_size: int, generator: Generator) -> Iterator[Tensor | slice]:
-    """Indices of batches without end: a new permutation each epoch, its ragged end dropped; all rows if they fit."""
+    """Choose batches without end: a new permutation each epoch, its ragged end dropped; all rows if they fit."""
     while n <= batch_size:
         yield slice(None)
     while True:
@@ -23,12 +23,13 @@ def batches(n: int, batch_size: int, generator: Generator) -> Iterator[Tensor | 
 
 
 class BatchSource:
-    """Batches of one sample in the order of one seed."""
+    """Batches of one sample in the order of one seed, which several heads may see."""
 
     def __init__(self, plan: HeadPlan, device: torch.device):
         part = plan.train
         self.rows = torch.as_tensor(part.rows, device=device)
         classes, weights = torch.as_tensor(part.codes, device=device), torch.as_tensor(part.weights, device=device)
+        # Targets (n, n_classes): labels one-hot, times the sample weights.
         self.targets = torch.nn.functional.one_hot(classes, plan.n_classes) * weights[:, None]
         generator = Generator(device).manual_seed(plan.seeds[1])
         self.order = batches(len(part.rows), plan.schedule.batch_size, generator)
@@ -64,33 +65,29 @@ class Streams:
     """
 
     generators: Sequence[Generator] | None
+    """All that `expand` draws from, if steps can be recorded, else None."""
 
     def __init__(self, tokens: Tokens, plans: Sequence[HeadPlan]):
         first, device = plans[0], tokens.device
-        self.sources: list[BatchSource] = []
-        self.heads: list[AugmentedStream] = []
+        self.heads: list[AugmentedStream] = []  # the stream of each head
         sources: dict[Hashable, BatchSource] = {}
-        for key, group in groupby(plans, key=lambda plan: plan.stream):
-            del key
-            same = list(group)
-            if same[0].source not in sources:
-                sources[same[0].source] = BatchSource(same[0], device)
-            self.heads += [AugmentedStream(same[0], sources[same[0].source], device)] * len(same)
+        for _, group in groupby(plans, key=lambda plan: plan.stream):
+            plan, *others = group
+            if plan.source not in sources:
+                sources[plan.source] = BatchSource(plan, device)
+            self.heads += [AugmentedStream(plan, sources[plan.source], device)] * (1 + len(others))
         self.batches = (
             PaddedBatches(tokens, first.train.rows)
             if isinstance(tokens, PaddedTokens)
             else DenseBatches(tokens, first.n_prefix, first.grid)
         )
-        recordable = all(stream.augment is None or stream.augment.recordable for stream in self.heads)
-        self.recordable = recordable
+        self.recordable = all(stream.augment is None or stream.augment.recordable for stream in self.heads)
         self._group()
 
     def _group(self) -> None:
-        self.streams, counts = [], []
-        for _, group in groupby(self.heads, key=id):
-            heads = list(group)
-            self.streams.append(heads[0])
-            counts.append(len(heads))
+        """Count the heads of each stream, and streams in a row that have as many."""
+        groups = [list(group) for _, group in groupby(self.heads, key=id)]
+        self.streams, counts = [group[0] for group in groups], map(len, groups)
         self.blocks = [(len(list(equal)), count) for count, equal in groupby(counts)]
         self.sources = list(dict.fromkeys(stream.source for stream in self.streams))
         self.whole: TokenBatch | None = None
@@ -102,7 +99,7 @@ class Streams:
         self._group()
 
     def gather(self) -> TokenBatch:
-        """The next batch of every source, one after another."""
+        """Gather the next batch of every source, one after another; the shape is always the same."""
         if self.whole is not None:
             return self.whole
         rows, targets = zip(*(source.next() for source in self.sources), strict=True)
@@ -112,12 +109,14 @@ class Streams:
         return batch
 
     def expand(self, batch: TokenBatch) -> StepBatch:
-        """Augment what each stream sees."""
+        """Augment the batch of each stream's source."""
         size = len(batch.patches) // len(self.sources)
+        # A source's batch is shared by its streams, none of which changes it.
         of_source = {
             id(source): batch if len(self.sources) == 1 else batch.select(slice(i * size, (i + 1) * size))
             for i, source in enumerate(self.sources)
         }
+        # Streams follow each other along the first axis, and then become an axis of their own: (S, n, ...).
         seen = TokenBatch.join([stream.apply(of_source[id(stream.source)]) for stream in self.streams])
         if seen.targets is None:
             raise ValueError("training takes a batch with targets.")

@@ -12,9 +12,9 @@ import torch
 from torch import Generator, Tensor
 
 Grave: TypeAlias = "list[torch.cuda.CUDAGraph]"
-"""Holds a graph alone, so that it is known when that is destroyed: when this list is emptied."""
+"""A list that holds a graph alone, so that the graph is destroyed when the list is emptied."""
 MOST_FAILURES = 3
-"""In a row, after which a process records no more."""
+"""Failures in a row after which a process records no more."""
 
 
 class RecordingWarning(UserWarning):
@@ -29,7 +29,7 @@ class Pool:
     handle
         PyTorch's name for it.
     nbytes : int
-        What it has grown to; it is freed as a whole, when the last recording is gone.
+        Bytes that it has grown to; it is freed as a whole, when the last recording is gone.
     """
 
     def __init__(self) -> None:
@@ -48,12 +48,12 @@ class Recording:
         weakref.finalize(self, bury, graph).atexit = False
 
     def replay(self) -> None:
-        """Do it again, on the current stream."""
+        """Do the work again, on the current stream."""
         self._graph[0].replay()
 
 
 class Captures:
-    """All that a process records.
+    """The recordings of a process, one at a time.
 
     CUDA forbids much while a graph is recorded, such as to destroy another one, and what is forbidden costs the one
     that is being recorded. So one is recorded at a time, nothing is collected as garbage meanwhile, and graphs that
@@ -78,9 +78,9 @@ class Captures:
         device : torch.device
             A GPU.
         pool : Pool
-            Where the memory comes from that it takes.
+            Memory for the work.
         generators : sequence of Generator
-            All that it draws from.
+            All generators that the work draws from.
 
         Returns
         -------
@@ -168,13 +168,13 @@ CAPTURES = Captures()
 
 
 class Replays:
-    """Works on tensors that stay where they are, one at a time: each is done as it is, then recorded, then replayed.
+    """Functions on tensors that stay where they are: each is called as it is at first, then recorded, then replayed.
 
     Parameters
     ----------
     device : torch.device
     pool : Pool or None
-        Of memory; without one, as on a CPU, nothing is recorded.
+        Memory of the recordings; without it, as on a CPU, nothing is recorded.
     """
 
     def __init__(self, device: torch.device, pool: Pool | None):
@@ -182,7 +182,7 @@ class Replays:
         self._recordings: dict[str, Recording | None] = {}
 
     def __call__(self, work: Callable[[], object]) -> None:
-        """Do a work, which its name tells from the others; it must not wait for the device."""
+        """Do a work, known by its function's name; it must not wait for the device."""
         name = work.__name__
         if self._pool is not None and name in self._recordings:
             recording = self._recordings[name] = self._recordings[name] or self._record(work, self._pool)

@@ -1,4 +1,4 @@
-"""A third head on tokens in one file, as who adds one would write it: the tokens' mean, linearly classified."""
+"""A third head on tokens in one file, as a person who adds one would write it: their mean, linearly classified."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
