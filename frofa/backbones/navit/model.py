@@ -6,6 +6,7 @@ its `VisionTransformer`, whose positions are interpolated to each image's grid.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -13,8 +14,11 @@ from torch import Tensor, nn
 
 from frofa.backbones.navit.attention import ATTENTIONS, BLOCKS, Segments, run_block, segments_of
 from frofa.backbones.navit.pooling import POOLS, own_pooling, reduce
-from frofa.backbones.navit.positions import Positions, PositionTables, is_naflex, prefix_tokens, project
+from frofa.backbones.navit.positions import Positions, is_naflex, positions_of, prefix_tokens, project
 from frofa.backbones.outputs import Request
+
+KEPT_GRIDS = 64
+"""Grids whose positions are kept: photographs under one budget have some tens of them (``benchmarks/navit.py``)."""
 
 
 class TokenIndex(NamedTuple):
@@ -51,7 +55,7 @@ class PackedModel:
     def __init__(self, module: nn.Module, longest: int | None = None):
         check_supported(module)
         self.module: Any = module
-        self._tables = PositionTables(module)
+        self._positions = lru_cache(maxsize=KEPT_GRIDS)(partial(positions_of, module))
         self._longest = longest
         self._compiled: Any = None
 
@@ -80,11 +84,11 @@ class PackedModel:
         module, sizes = self.module, [rows * columns for rows, columns in grids]
         prefix = prefix_tokens(module)
         n_prefix = 0 if prefix is None else len(prefix)
-        found = [self._tables(grid) for grid in grids]
+        positions = [self._positions(grid) for grid in grids]
         # Patch tokens (T, C), each with its position.
         x = project(module, patches)
-        if found[0].added is not None:
-            x = x + torch.cat([positions.added for positions in found if positions.added is not None])
+        if positions[0].added is not None:
+            x = x + torch.cat([of_grid.added for of_grid in positions if of_grid.added is not None])
         # Class and register tokens before each image's patches: (T + n * n_prefix, C).
         index = None
         if prefix is not None:
@@ -97,7 +101,7 @@ class PackedModel:
         run = self._compiled if compiled else trunk
         layers = sorted({request.layer for request in requests if request.layer is not None})
         kept = [layer in layers for layer in range(layers[-1] + 1)]
-        blocks = run(module.blocks, module.norm_pre(x), ropes_of(found, n_prefix), of_all, kept)
+        blocks = run(module.blocks, module.norm_pre(x), ropes_of(positions, n_prefix), of_all, kept)
         by_layer: dict[int | None, Tensor] = dict(zip(layers, blocks, strict=True))
         return [self._output(request, by_layer[request.layer], of_all, of_patches, index) for request in requests]
 
