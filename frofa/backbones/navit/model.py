@@ -62,7 +62,7 @@ class PackedModel:
     def __call__(
         self, patches: Tensor, grids: Sequence[tuple[int, int]], requests: Sequence[Request], *, compiled: bool = False
     ) -> list[Tensor]:
-        """Run a pack.
+        """Run a pack of images.
 
         Parameters
         ----------
@@ -71,7 +71,8 @@ class PackedModel:
         grids : sequence of (int, int)
             Rows and columns of each image; on a GPU in float32, images of one length should follow each other.
         requests : sequence of Request
-        compiled : bool
+            The outputs, each of a layer.
+        compiled : bool, default=False
             Compile the blocks, once for all lengths.
 
         Returns
@@ -85,14 +86,10 @@ class PackedModel:
         prefix = prefix_tokens(module)
         n_prefix = 0 if prefix is None else len(prefix)
         positions = [self._positions(grid) for grid in grids]
-        # Patch tokens (T, C), each with its position.
-        x = project(module, patches)
-        if positions[0].added is not None:
-            x = x + torch.cat([of_grid.added for of_grid in positions if of_grid.added is not None])
-        # Class and register tokens before each image's patches: (T + n * n_prefix, C).
-        index = None
-        if prefix is not None:
-            index = index_of(sizes, n_prefix, x.device)
+        # Patch tokens (T, C), then with class and register tokens before those of each image (T + n * n_prefix, C).
+        x = embed(module, patches, positions)
+        index = None if prefix is None else index_of(sizes, n_prefix, x.device)
+        if prefix is not None and index is not None:
             x = with_prefix(x, prefix, index)
         bound = None if self._longest is None else self._longest + n_prefix
         of_all = segments_of([size + n_prefix for size in sizes], x.device, bound)
@@ -116,6 +113,13 @@ class PackedModel:
         if request.output == "pooled":
             return own_pooling(self.module, x, of_all, patches, of_patches)
         return reduce(patches, of_patches, "mean") if request.output == "mean" else patches
+
+
+def embed(module: Any, patches: Tensor, positions: Sequence[Positions]) -> Tensor:
+    """Make tokens (T, C) of patches, each with the position that it has in its image."""
+    x = project(module, patches)
+    added = [of_grid.added for of_grid in positions if of_grid.added is not None]
+    return x + torch.cat(added) if added else x
 
 
 def trunk(
