@@ -1,5 +1,7 @@
 """Hugging Face folders with towers of seeded random weights, as the towers' own authors write them."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +80,12 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     """Largest difference, relative to the largest value."""
     assert found.shape == expected.shape
     return float((found - expected).abs().max() / expected.abs().max())
+
+
+def rewritten(name: str, folder: Path, **fields: Any) -> str:
+    """A copy of a ``local-dir:`` model whose ``config.json`` has other preprocessing."""
+    copy = Path(shutil.copytree(name.removeprefix("local-dir:"), folder / "rewritten", dirs_exist_ok=True))
+    config = json.loads((copy / "config.json").read_text())
+    config["pretrained_cfg"] |= fields
+    (copy / "config.json").write_text(json.dumps(config))
+    return f"local-dir:{copy}"

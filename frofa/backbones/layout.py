@@ -96,7 +96,9 @@ def read_layout(name: str, module: nn.Module, shape: tuple[int, int, int], devic
         except Exception as error:  # of any model's own code
             what = f"{name} ({type(module).__name__}) cannot take images of {shape[0]} x {shape[1]} x {shape[2]}"
             raise ValueError(f"{what} (channels, height, width): {one_line(error)}") from error
-        found = Layout(prefix_in_blocks="return_prefix_tokens" in _arguments(module, "forward_intermediates"))
+        of_blocks = getattr(module, "forward_intermediates", None)
+        parameters = () if of_blocks is None else inspect.signature(of_blocks).parameters
+        found = Layout(prefix_in_blocks="return_prefix_tokens" in parameters)
         widths, lacking = {}, {}
         try:
             found = _read_tokens(module, features, shape[1:], found)
@@ -224,11 +226,6 @@ def _read_pooled(model: Any, features: Any) -> Tensor:
     if not bool(pooled.isfinite().all()):
         raise _BrokenContractError("forward_head gives NaN or infinite values: are the weights whole?")
     return pooled
-
-
-def _arguments(module: nn.Module, method: str) -> Mapping[str, Any]:
-    found = getattr(module, method, None)
-    return {} if found is None else inspect.signature(found).parameters
 
 
 def _shapes(value: Any) -> str:

@@ -72,22 +72,10 @@ def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def prune(name: str, module: nn.Module, sparsity: Literal["2:4"] | float) -> None:
-    """Set the smallest weights in the linear layers of a transformer's blocks to zero.
+    """Set the smallest weights in the linear layers of a transformer's blocks to zero, in place.
 
-    Parameters
-    ----------
-    name : str
-        Of the model, for the error.
-    module : nn.Module
-        Changed in place.
-    sparsity : "2:4" or float
-        ``"2:4"`` takes the two smallest of every four consecutive weights of an output; a share between 0 and 1, that
-        many of each layer, wherever they lie.
-
-    Raises
-    ------
-    ValueError
-        If it is not a vision transformer with one sequence of blocks.
+    ``"2:4"`` takes the two smallest of every four consecutive weights of an output; a share between 0 and 1 takes that
+    many of each layer, wherever they lie. A model without such layers is a ValueError.
 
     References
     ----------
@@ -119,19 +107,7 @@ def mask_of_largest(weight: Tensor, sparsity: float) -> Tensor:
 def linear_layers(name: str, module: nn.Module, what: str) -> list[LinearLayer]:
     """Find the linear layers of a transformer's blocks that have multiples of `MULTIPLE` in- and outputs.
 
-    Parameters
-    ----------
-    name : str
-        Of the model, for the error.
-    module : nn.Module
-        The model.
-    what : str
-        What they are for, for the error.
-
-    Raises
-    ------
-    ValueError
-        If there are none.
+    If there are none, a ValueError names the model and what they were wanted for.
     """
     blocks = getattr(module, "blocks", None)
     if blocks is None or not hasattr(module, "num_prefix_tokens"):

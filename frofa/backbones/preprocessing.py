@@ -44,9 +44,10 @@ def of_config(data_config: Mapping[str, Any]) -> Preprocessing:
     """The preprocessing of a checkpoint, given what timm's `resolve_data_config` found."""
     from timm.data import create_transform
 
-    preprocessing = split(create_transform(**data_config, is_training=False))
-    is_grey = data_config["input_size"][0] == 1
-    return Preprocessing(_Grey(preprocessing.whole)) if is_grey else preprocessing
+    transform = create_transform(**data_config, is_training=False)
+    if data_config["input_size"][0] == 1:  # grey, by Pillow's mode L before all else, as in timm
+        return Preprocessing(lambda image: transform(image.convert("L")))
+    return split(transform)
 
 
 def split(transform: Any) -> Preprocessing:
@@ -94,13 +95,3 @@ def _known(step: Any) -> GeometryStep | None:
 def _of_pillow(interpolation: Any) -> int:
     """The name that torchvision gives an interpolation, as Pillow's number."""
     return int(Image.Resampling[interpolation.value.upper()])
-
-
-@dataclass(frozen=True)
-class _Grey:
-    """A transform for a model of grey images: they become grey by Pillow's mode ``L`` before all else, as in timm."""
-
-    whole: Callable[[Image.Image], Tensor]
-
-    def __call__(self, image: Image.Image) -> Tensor:
-        return self.whole(image.convert("L"))

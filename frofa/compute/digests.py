@@ -35,8 +35,6 @@ FORMER_MODULES = {
     "frofa.store.source": ("Source",),
     "frofa.store.table": ("SpecTable", "_View"),
 }
-# Parameters that had another name, or another value for the same, when the first checkpoints were written.
-FORMER_PARAMETERS = {("FrozenFeatureExtractor", "sparsity"): ("weights", {None: "dense"})}
 _FORMER_MODULE = {name: module for module, names in FORMER_MODULES.items() for name in names}
 
 
@@ -137,11 +135,6 @@ def _parts(value: Any) -> Iterable[str | bytes | np.ndarray[Any, Any]]:
     return _parts_of_object(value)
 
 
-def _former_parameter(kind: str, name: str, value: Any) -> tuple[str, Any]:
-    former, values = FORMER_PARAMETERS.get((kind, name), (name, {}))
-    return former, values.get(value, value) if values else value
-
-
 def _parts_of_object(value: Any) -> Iterable[str | bytes | np.ndarray[Any, Any]]:
     if isinstance(value, type):
         return "name", _module_of(value), value.__qualname__
@@ -167,7 +160,7 @@ def _parts_of_object(value: Any) -> Iterable[str | bytes | np.ndarray[Any, Any]]
     if hasattr(value, "get_params"):
         params = value.get_params(deep=False)
         params.pop("store", None)  # where features are kept, not what they are
-        return kind, _digest(dict(_former_parameter(type(value).__name__, *item) for item in params.items()))
+        return kind, _digest(_with_former_names(type(value), params))
     if hasattr(value, "iloc"):  # pandas
         columns = [value[name] for name in value] if value.ndim == 2 else [value]
         return kind, _digest([(column.name, column.to_numpy()) for column in columns])
@@ -192,6 +185,15 @@ def _module_of(kind: type) -> str:
     """The module of a class; of one of frofa's that has moved, the former one."""
     now = str(kind.__module__)
     return _FORMER_MODULE.get(kind.__qualname__, now) if now.startswith("frofa.") else now
+
+
+def _with_former_names(kind: type, params: dict[str, Any]) -> dict[str, Any]:
+    """Parameters as they were when the first checkpoints were written: `sparsity` of an extractor was `weights`."""
+    if "sparsity" in params and any(base.__qualname__ == "FrozenFeatureExtractor" for base in kind.__mro__):
+        sparsity = params["sparsity"]
+        former = {"weights": "dense" if sparsity is None else sparsity}
+        return {name: value for name, value in params.items() if name != "sparsity"} | former
+    return params
 
 
 def _pickled(value: Any) -> bytes:

@@ -40,12 +40,25 @@ class ArraySample(Sample):
 
 
 class FileSample(Sample, os.PathLike[str]):
-    """A file that an encoder loads by itself: `load` turns its path into what the encoder preprocesses."""
+    """A file that an encoder loads by itself: `load` turns its path into what the encoder preprocesses.
 
-    __slots__ = ("_load", "_path")
+    Attributes
+    ----------
+    blocks : bytes or None
+        A sample of its bytes, see `frofa.utils.blocks`, once its digest was taken.
+    """
 
-    def __init__(self, path: str, load: Callable[[str], Any]):
+    __slots__ = ("_load", "_path", "_state", "blocks")
+
+    def __init__(
+        self,
+        path: str,
+        load: Callable[[str], Any],
+        state: tuple[int, ...] | None = None,
+        blocks: bytes | None = None,
+    ):
         self._path, self._load = path, load
+        self._state, self.blocks = state, blocks
 
     def __fspath__(self) -> str:
         return self._path
@@ -54,34 +67,17 @@ class FileSample(Sample, os.PathLike[str]):
         """Name the path."""
         return self._path
 
-    def content(self) -> tuple["Loaded", str]:
-        """Return what will load the file, and the digest of its bytes."""
-        before = _state(self._path)
+    def content(self) -> tuple["FileSample", str]:
+        """Return the file, to be read while it is as it is now, and the digest of its bytes."""
+        state = _state(self._path)
         data = read_file(Path(self._path))
         digest = blake2b(data, digest_size=20, person=b"frofa-file").hexdigest()
-        return Loaded(self, before, sample(data)), digest
+        return FileSample(self._path, self._load, state, sample(data)), digest
 
     def read(self) -> Any:
-        """Load the file by the encoder's `load`."""
-        return self._load(self._path)
-
-
-class Loaded:
-    """A file whose digest is known; to be read while it is the same.
-
-    Attributes
-    ----------
-    blocks : bytes
-        A sample of what was read, see `frofa.utils.blocks`.
-    """
-
-    def __init__(self, file: FileSample, state: tuple[int, ...], blocks: bytes):
-        self._file, self._state, self.blocks = file, state, blocks
-
-    def read(self) -> Any:
-        """Load the file; an OSError if it changed since its digest was taken."""
-        found = self._file.read()
-        if _state(os.fspath(self._file)) != self._state:
+        """Load the file by the encoder's `load`; an OSError if it changed since its digest was taken."""
+        found = self._load(self._path)
+        if self._state is not None and _state(self._path) != self._state:
             raise OSError("the file changed while it was being read")
         return found
 

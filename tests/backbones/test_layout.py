@@ -9,8 +9,8 @@ import pytest
 import timm
 import torch
 from PIL import Image
-from test_pretrained_config import rewritten
 from torch import Tensor, nn
+from tower_helpers import rewritten
 
 from frofa import FrozenFeatureExtractor
 from frofa.backbones.backbone import Backbone

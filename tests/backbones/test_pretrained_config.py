@@ -1,13 +1,12 @@
 """What a checkpoint says about its preprocessing, and its files: an error in one line that names file and field."""
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tower_helpers import rewritten
 
 from frofa import FrozenFeatureExtractor
 from frofa.backbones.checkpoints.config import check_preprocessing
@@ -31,15 +30,6 @@ WRONG: dict[str, list[Any]] = {
     "interpolation": ["cubic", "random", 3, ["bicubic"]],
     "input_size": [[3, 32], [3, 0, 32], [3, 32, -32], [3, 32.5, 32], 32, "3x32x32", [3, 10**9, 32], [[3], 32, 32]],
 }
-
-
-def rewritten(name: str, folder: Path, **fields: Any) -> str:
-    """A copy of a ``local-dir:`` model whose ``config.json`` has other preprocessing."""
-    copy = Path(shutil.copytree(name.removeprefix("local-dir:"), folder / "rewritten", dirs_exist_ok=True))
-    config = json.loads((copy / "config.json").read_text())
-    config["pretrained_cfg"] |= fields
-    (copy / "config.json").write_text(json.dumps(config))
-    return f"local-dir:{copy}"
 
 
 def refusal(name: str) -> str:

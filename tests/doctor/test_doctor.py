@@ -15,9 +15,8 @@ import torch
 from encoder_helpers import SIGNALS, Counting, moments
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from test_pretrained_config import rewritten
 from torch import nn
-from tower_helpers import SMALL, naflex, paligemma, save, siglip
+from tower_helpers import SMALL, naflex, paligemma, rewritten, save, siglip
 
 from frofa import FrozenFeatureExtractor, TorchEncoder, check_extractor
 from frofa.backbones.backbone import Backbone

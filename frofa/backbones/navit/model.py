@@ -6,6 +6,7 @@ its `VisionTransformer`, whose positions are interpolated to each image's grid.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -13,8 +14,11 @@ from torch import Tensor, nn
 
 from frofa.backbones.navit.attention import ATTENTIONS, BLOCKS, Segments, run_block, segments_of
 from frofa.backbones.navit.pooling import POOLS, own_pooling, reduce
-from frofa.backbones.navit.positions import Positions, PositionTables, is_naflex, prefix_tokens, project
+from frofa.backbones.navit.positions import Positions, is_naflex, positions_of, prefix_tokens, project
 from frofa.backbones.outputs import Request
+
+KEPT_GRIDS = 64
+"""Grids whose positions are kept: photographs under one budget have some tens of them (``benchmarks/navit.py``)."""
 
 
 class TokenIndex(NamedTuple):
@@ -51,14 +55,14 @@ class PackedModel:
     def __init__(self, module: nn.Module, longest: int | None = None):
         check_supported(module)
         self.module: Any = module
-        self._tables = PositionTables(module)
+        self._positions = lru_cache(maxsize=KEPT_GRIDS)(partial(positions_of, module))
         self._longest = longest
         self._compiled: Any = None
 
     def __call__(
         self, patches: Tensor, grids: Sequence[tuple[int, int]], requests: Sequence[Request], *, compiled: bool = False
     ) -> list[Tensor]:
-        """Run a pack.
+        """Run a pack of images.
 
         Parameters
         ----------
@@ -67,7 +71,8 @@ class PackedModel:
         grids : sequence of (int, int)
             Rows and columns of each image; on a GPU in float32, images of one length should follow each other.
         requests : sequence of Request
-        compiled : bool
+            The outputs, each of a layer.
+        compiled : bool, default=False
             Compile the blocks, once for all lengths.
 
         Returns
@@ -80,15 +85,11 @@ class PackedModel:
         module, sizes = self.module, [rows * columns for rows, columns in grids]
         prefix = prefix_tokens(module)
         n_prefix = 0 if prefix is None else len(prefix)
-        found = [self._tables(grid) for grid in grids]
-        # Patch tokens (T, C), each with its position.
-        x = project(module, patches)
-        if found[0].added is not None:
-            x = x + torch.cat([positions.added for positions in found if positions.added is not None])
-        # Class and register tokens before each image's patches: (T + n * n_prefix, C).
-        index = None
-        if prefix is not None:
-            index = index_of(sizes, n_prefix, x.device)
+        positions = [self._positions(grid) for grid in grids]
+        # Patch tokens (T, C), then with class and register tokens before those of each image (T + n * n_prefix, C).
+        x = embed(module, patches, positions)
+        index = None if prefix is None else index_of(sizes, n_prefix, x.device)
+        if prefix is not None and index is not None:
             x = with_prefix(x, prefix, index)
         bound = None if self._longest is None else self._longest + n_prefix
         of_all = segments_of([size + n_prefix for size in sizes], x.device, bound)
@@ -97,7 +98,7 @@ class PackedModel:
         run = self._compiled if compiled else trunk
         layers = sorted({request.layer for request in requests if request.layer is not None})
         kept = [layer in layers for layer in range(layers[-1] + 1)]
-        blocks = run(module.blocks, module.norm_pre(x), ropes_of(found, n_prefix), of_all, kept)
+        blocks = run(module.blocks, module.norm_pre(x), ropes_of(positions, n_prefix), of_all, kept)
         by_layer: dict[int | None, Tensor] = dict(zip(layers, blocks, strict=True))
         return [self._output(request, by_layer[request.layer], of_all, of_patches, index) for request in requests]
 
@@ -112,6 +113,13 @@ class PackedModel:
         if request.output == "pooled":
             return own_pooling(self.module, x, of_all, patches, of_patches)
         return reduce(patches, of_patches, "mean") if request.output == "mean" else patches
+
+
+def embed(module: Any, patches: Tensor, positions: Sequence[Positions]) -> Tensor:
+    """Make tokens (T, C) of patches, each with the position that it has in its image."""
+    x = project(module, patches)
+    added = [of_grid.added for of_grid in positions if of_grid.added is not None]
+    return x + torch.cat(added) if added else x
 
 
 def trunk(

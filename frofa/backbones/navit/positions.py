@@ -1,14 +1,10 @@
 """The first layer of a vision transformer over patches of images of any grid: projection and positions."""
 
-from collections import OrderedDict
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-KEPT = 64
-"""Grids whose positions are kept: photographs under one budget have some tens of them (``benchmarks/navit.py``)."""
 
 
 class Positions(NamedTuple):
@@ -26,23 +22,10 @@ class Positions(NamedTuple):
     rope: Tensor | None
 
 
-class PositionTables:
-    """Positions of grids in timm's `NaFlexVit` or `VisionTransformer`, interpolated once for each grid."""
-
-    def __init__(self, module: nn.Module):
-        self._module = module
-        self._known: OrderedDict[tuple[int, int], Positions] = OrderedDict()
-
-    def __call__(self, grid: tuple[int, int]) -> Positions:
-        """Look up the positions of a grid."""
-        if grid not in self._known:
-            device = next(self._module.parameters()).device
-            with torch.autocast(device.type, enabled=False):  # once for each grid: at full precision
-                self._known[grid] = Positions(positions(self._module, grid), rope_of(self._module, grid))
-            if len(self._known) > KEPT:
-                self._known.popitem(last=False)
-        self._known.move_to_end(grid)
-        return self._known[grid]
+def positions_of(module: nn.Module, grid: tuple[int, int]) -> Positions:
+    """Positions of a grid in timm's `NaFlexVit` or `VisionTransformer`, at full precision also under autocast."""
+    with torch.autocast(next(module.parameters()).device.type, enabled=False):
+        return Positions(added_positions(module, grid), rope_of(module, grid))
 
 
 def project(module: Any, patches: Tensor) -> Tensor:
@@ -73,7 +56,7 @@ def prefix_tokens(module: Any) -> Tensor | None:
     return prefix + module.pos_embed[0, : len(prefix)]  # type: ignore[no-any-return]
 
 
-def positions(module: Any, grid: tuple[int, int]) -> Tensor | None:
+def added_positions(module: Any, grid: tuple[int, int]) -> Tensor | None:
     """Learned or factorised positions (N, C) of a grid, row by row; interpolated as timm does for one image."""
     if not is_naflex(module):
         return _of_plain_vit(module, grid)
