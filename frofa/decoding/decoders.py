@@ -69,7 +69,7 @@ class Decoders:
                 self._threads.submit(self._processes.start)
 
     def allocate(self, n_rows: int, geometry: Geometry) -> Pixels:
-        """Rows of pixels (n_rows, H, W, 3) for `decode`."""
+        """Make rows of pixels (n_rows, H, W, 3) for `decode`."""
         if self._processes is not None:
             rows = self._processes.allocate(n_rows, geometry)
         else:
@@ -121,7 +121,7 @@ class Processes:
         self._closed = False
 
     def allocate(self, n_rows: int, geometry: Geometry) -> Pixels:
-        """Rows of pixels (n_rows, H, W, 3) for `decode`."""
+        """Make rows of pixels (n_rows, H, W, 3) that `ask` decodes into."""
         self._rows = SharedRows(self._pixels.handle, n_rows, geometry)
         shape = n_rows, *geometry.shape
         return np.frombuffer(self._pixels.allocate(prod(shape)), np.uint8).reshape(shape)
@@ -180,7 +180,7 @@ def _share_out(tasks: Sequence[DecodeTask], there: Work, here: Work) -> list[Any
 
 
 def _travels(item: ImageItem) -> bool:
-    """Whether an image is worth sending to another process: a path is, pixels in memory are not."""
+    """Tell whether an image is worth sending to another process: a path is, pixels in memory are not."""
     return isinstance(item, (str, os.PathLike)) or getattr(item, "travels", False)
 
 

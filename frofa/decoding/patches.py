@@ -14,14 +14,15 @@ Pixels = npt.NDArray[np.uint8]
 MOST_ENLARGED = 100.0
 """No image is enlarged more than so many times."""
 PRECISION = 1e-5
+"""Width of the interval of ratios at which the bisection ends, as timm's does."""
 HEADER = 8
-"""Bytes of a row's first place that hold the grid."""
+"""Bytes that hold the grid, two int32, at the start of a row."""
 
 
 def native_grid(
     height: int, width: int, patch_size: tuple[int, int], max_tokens: int, *, enlarge: bool = True
 ) -> tuple[int, int]:
-    """The grid of patches of an image under a budget, with its aspect ratio up to rounding.
+    """Find the grid of patches of an image under a budget, with its aspect ratio up to rounding.
 
     Sides are scaled by one factor, the largest for which the sides, rounded up to whole patches, hold at most
     `max_tokens` patches; so small images are enlarged. It is found by bisection, step for step as timm's
@@ -68,8 +69,9 @@ def native_grid(
 
 
 def patchify(pixels: Pixels, patch_size: tuple[int, int]) -> Pixels:
-    """Pixels (H, W, 3) to patches (N, P * P * 3), row by row of the grid; sides are multiples of the patch's."""
+    """Cut pixels (H, W, 3) into patches (N, P * P * 3), row by row of the grid; sides are multiples of the patch's."""
     rows, columns = pixels.shape[0] // patch_size[0], pixels.shape[1] // patch_size[1]
+    # (rows, P, columns, P, 3), and then with each patch's pixels together, (rows, columns, P, P, 3).
     parts = pixels.reshape(rows, patch_size[0], columns, patch_size[1], -1)
     return parts.transpose(0, 2, 1, 3, 4).reshape(rows * columns, -1)
 
@@ -81,10 +83,13 @@ class NativeGeometry:
     Attributes
     ----------
     patch_size : (int, int)
+        Height and width, pixels.
     max_tokens : int
+        Patches of an image, at most.
     interpolation : int
-        Pillow's number.
-    enlarge : bool
+        Pillow's number of the filter.
+    enlarge : bool, default=True
+        Whether small images are enlarged up to the budget.
     """
 
     patch_size: tuple[int, int]
@@ -94,7 +99,7 @@ class NativeGeometry:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of a row: a place for the grid and one for each patch, by the bytes of a patch."""
+        """Shape of a row: a place for the grid and one for each patch, by the bytes of a patch."""
         return 1 + self.max_tokens, 3 * self.patch_size[0] * self.patch_size[1]
 
     def __call__(self, image: Image.Image) -> Pixels:
@@ -110,5 +115,5 @@ class NativeGeometry:
 
 
 def grids_of(rows: Pixels) -> npt.NDArray[np.int64]:
-    """The grids (n, 2) that rows (n, 1 + max_tokens, bytes of a patch) hold."""
+    """Read the grids (n, 2) that rows (n, 1 + max_tokens, bytes of a patch) hold."""
     return np.ascontiguousarray(rows[:, 0, :HEADER]).view("<i4").astype(np.int64)

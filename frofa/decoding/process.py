@@ -97,7 +97,7 @@ class DecodingProcess:
 
 
 def can_start() -> bool:
-    """Whether this interpreter can start another one: programs that embed or freeze Python cannot."""
+    """Tell whether this interpreter can start another one: programs that embed or freeze Python cannot."""
     return bool(sys.executable) and not getattr(sys, "frozen", False)
 
 

@@ -25,7 +25,7 @@ class SharedMemory:
         self._mapped: list[mmap.mmap] = []
 
     def allocate(self, size: int) -> mmap.mmap:
-        """Zeroed memory of so many bytes; to be called once."""
+        """Make zeroed memory of so many bytes; to be called once."""
         if isinstance(self.handle, int):
             os.truncate(self.handle, size)
         self._mapped.append(map_shared(self.handle, size))

@@ -80,16 +80,7 @@ def _hand_over(ready: Ready, batch: PixelBatch, take: Take, faults: "FaultFinder
 
 @dataclass(frozen=True)
 class FaultFinder:
-    """Finds and names the items that a custom encoder cannot encode, in each batch of a run, before and after.
-
-    Attributes
-    ----------
-    engine : ForwardEngine
-    tasks : sequence of DecodeTask
-        All tasks of the run.
-    fail : callable
-        Gets each item that cannot be encoded.
-    """
+    """Finds the items that a custom encoder cannot encode, in each batch of a run, and hands each to `fail`."""
 
     engine: ForwardEngine
     tasks: Sequence[DecodeTask]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from frofa.decoding.decoders import Decoders
 from frofa.decoding.task import DecodeTask
 from frofa.exceptions import ImageReadError, SkippedImagesWarning, StoreError, StoreNotWrittenWarning
-from frofa.extraction.engine import engine_for
+from frofa.extraction.engine import ForwardEngine
 from frofa.extraction.lookup import Contents, KnownFiles, look_up
 from frofa.extraction.pipeline import run_pipeline
 from frofa.extraction.request import ExtractionRequest, Target
@@ -242,7 +242,7 @@ def _compute(
             show_counts()
             bar.update(n_done)  # what is in the store counts as done
 
-        engine = engine_for(request.backbone, request.targets, request.settings)
+        engine = ForwardEngine(request.backbone, request.targets, request.settings)
         run_pipeline(tasks, decoders, engine, take, failures)
         sink.commit()
         show_counts()

@@ -158,7 +158,7 @@ def gather(store: FeatureStore | RaggedStore, spec: FeatureSpec, keys: Sequence[
 
 
 def _shape(features: Any) -> tuple[int, ...]:
-    """What all images have in common."""
+    """Shape of one image's features, as far as all images share it."""
     shape: tuple[int, ...] = features.shape[2:] if isinstance(features, RaggedTokens) else features.shape[1:]
     return shape
 
