@@ -28,7 +28,7 @@ class PretrainedHead(BaseEstimator):
     Parameters
     ----------
     model : str
-        As in `FrozenFeatureExtractor`.
+        Name of a backbone, as `FrozenFeatureExtractor` takes it.
 
     Examples
     --------
@@ -42,7 +42,7 @@ class PretrainedHead(BaseEstimator):
         self.model = model
 
     def load(self) -> HeadWeights:
-        """The head's weights, under the names of timm's `AttentionPoolLatent`.
+        """Load the head's weights, under the names of timm's `AttentionPoolLatent`.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""A backbone's module with its weights, or an error that says which would work."""
+"""Loading of backbones, once a process: a model with its weights, or an error that says which would work."""
 
 import contextlib
 from collections.abc import Sequence
@@ -16,7 +16,8 @@ from frofa.backbones.checkpoints.hub import offline
 from frofa.backbones.checkpoints.huggingface import HF_PREFIX, load_tower
 from frofa.backbones.checkpoints.names import FOLDERS, ask_hub, not_found, timm_name, unreachable
 from frofa.backbones.layout import patch_size, read_layout
-from frofa.backbones.precision import prune_2_4
+from frofa.backbones.precision import Sparsity, prune
+from frofa.backbones.preprocessing import of_config
 from frofa.compute.devices import resolve_device
 from frofa.compute.model_digests import architecture_digest, weights_digest
 from frofa.exceptions import ModelNotFoundError
@@ -26,58 +27,67 @@ ImageSize: TypeAlias = "int | tuple[int, int] | None"
 LOCAL_PREFIX = "local-dir:"
 
 
-def load_backbone(model: str, image_size: ImageSize, device: str, weights: str = "dense") -> Backbone:
-    """Load a backbone, or return the one this process has loaded already.
-
-    Parameters
-    ----------
-    model : str
-        As in `FrozenFeatureExtractor`.
-    image_size : int, (int, int) or None
-        Height and width in pixels; None for the checkpoint's own.
-    device : str
-        ``"auto"`` or a torch device.
-    weights : {"dense", "2:4"}, default="dense"
+def load_backbone(model: str, image_size: ImageSize, device: str, sparsity: Sparsity = None) -> Backbone:
+    """Load a backbone, or return the one this process has loaded already; parameters as in `FrozenFeatureExtractor`.
 
     Raises
     ------
     ModelNotFoundError
         If the weights are not to be had.
     ValueError
-        If the model cannot take this image size, or this machine does not have the device.
+        If the model cannot take this image size or sparsity, or this machine does not have the device.
     """
     name = timm_name(model)
-    return _load(model, name, _fingerprint(name), _height_width(image_size), str(resolve_device(device)), weights)
+    return _load(model, name, _fingerprint(name), _height_width(image_size), str(resolve_device(device)), sparsity)
 
 
 @lru_cache(maxsize=4)
 def _load(
-    model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, int] | None, device: str, weights: str
+    model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, int] | None, device: str, sparsity: Sparsity
 ) -> Backbone:
     del fingerprint  # only part of the key: a folder whose files changed is loaded again
-    module: Any = create_module(model, name)
-    from timm.data import resolve_data_config  # whose import takes seconds, which an unknown name need not wait for
-
-    if weights == "2:4":
-        prune_2_4(model, module)
+    module = create_module(model, name)
+    if sparsity is not None:
+        prune(model, module, sparsity)
     digest = weights_digest(module)  # before position embeddings are resized: the checkpoint's, at every image size
-    if size is not None and hasattr(module, "set_input_size"):
-        try:
-            module.set_input_size(img_size=size)
-        except Exception as error:  # torch's and timm's own, from deep inside
-            raise ValueError(f"{model} cannot take images of size {size[0]}x{size[1]}: {one_line(error)}.") from error
-    own: dict[str, Any] = resolve_data_config({}, model=module)
-    _check_size(model, module, size, own["input_size"][1:])
-    config: dict[str, Any] = own if size is None else own | {"input_size": (own["input_size"][0], *size)}
-    _check_channels(model, config)
+    if size is not None:
+        _resize(model, module, size)
+    config = _data_config(model, module, size)
     module = module.eval().requires_grad_(False)
     architecture = architecture_digest(module)
     if is_convolutional(module):  # about twice as fast on a CPU, and what tensor cores take
         module = module.to(memory_format=torch.channels_last)
-    device_ = torch.device(device)
-    module = module.to(device_)
-    layout = read_layout(model, module, tuple(config["input_size"]), device_)
-    return Backbone(model, module, config, digest, architecture, device_, weights, layout)
+    where = torch.device(device)
+    module = module.to(where)
+    layout = read_layout(model, module, tuple(config["input_size"]), where)
+    preprocessing = of_config(config)
+    return Backbone(model, module, config, digest, architecture, where, preprocessing, sparsity=sparsity, layout=layout)
+
+
+def _resize(model: str, module: Any, size: tuple[int, int]) -> None:
+    """Prepare a model for images of another size than the checkpoint's own, where it has to be."""
+    if not hasattr(module, "set_input_size"):
+        return
+    try:
+        module.set_input_size(img_size=size)
+    except Exception as error:  # torch's and timm's own, from deep inside
+        raise ValueError(f"{model} cannot take images of size {size[0]}x{size[1]}: {one_line(error)}.") from error
+
+
+def _data_config(model: str, module: nn.Module, size: tuple[int, int] | None) -> dict[str, Any]:
+    """Say how images are prepared, in timm's terms; refuse what neither RGB nor grey images can give."""
+    from timm.data import resolve_data_config  # whose import takes seconds, which an unknown name need not wait for
+
+    own: dict[str, Any] = resolve_data_config({}, model=module)
+    channels, *own_size = own["input_size"]
+    _check_size(model, module, size, own_size)
+    if channels not in (1, 3):
+        raise ValueError(
+            f"{model} takes images of {channels} channels: images are RGB, or grey for a model of 1 channel. Choose a "
+            "model of 1 or 3 channels."
+        )
+    scaling = {name: per_channel(own[name], channels, f"{model}: {name}") for name in ("mean", "std")}
+    return own | scaling | {"input_size": own["input_size"] if size is None else (channels, *size)}
 
 
 def _check_size(model: str, module: nn.Module, size: tuple[int, int] | None, own: Sequence[int]) -> None:
@@ -93,25 +103,8 @@ def _check_size(model: str, module: nn.Module, size: tuple[int, int] | None, own
         )
 
 
-def _check_channels(model: str, config: dict[str, Any]) -> None:
-    """Raise a ValueError if images of this configuration are neither RGB nor grey; of grey ones, mean and std are one.
-
-    Parameters
-    ----------
-    config : dict
-        Changed in place.
-    """
-    channels = config["input_size"][0]
-    if channels not in (1, 3):
-        raise ValueError(
-            f"{model} takes images of {channels} channels: images are RGB, or grey for a model of 1 channel. Choose a "
-            "model of 1 or 3 channels."
-        )
-    for name in ("mean", "std"):
-        config[name] = per_channel(config[name], channels, f"{model}: {name}")
-
-
 def _height_width(image_size: ImageSize) -> tuple[int, int] | None:
+    """Check an image size, and return height and width."""
     if image_size is None:
         return None
     pair = (image_size, image_size) if isinstance(image_size, Integral) else tuple(image_size)  # type: ignore[arg-type]
@@ -121,6 +114,7 @@ def _height_width(image_size: ImageSize) -> tuple[int, int] | None:
 
 
 def _fingerprint(name: str) -> tuple[int, ...]:
+    """Times and sizes of the files of a folder."""
     if not name.startswith(FOLDERS):
         return ()
     files = sorted(Path(name.partition(":")[2]).iterdir())
@@ -130,12 +124,7 @@ def _fingerprint(name: str) -> tuple[int, ...]:
 def create_module(model: str, name: str) -> nn.Module:
     """Create a model and load its weights; the global random state is left alone.
 
-    Parameters
-    ----------
-    model : str
-        As the user gave it.
-    name : str
-        As timm takes it, or ``"hf-dir:PATH"``.
+    `model` is the name that the user gave, for errors; `name` what timm takes, or ``"hf-dir:PATH"``.
 
     Raises
     ------
@@ -166,7 +155,7 @@ def _check_finite(module: nn.Module, where: str) -> None:
 
 
 def _from_folder(folder: Path) -> nn.Module:
-    """A model in timm's folder format."""
+    """Load a model in timm's folder format."""
     from safetensors import safe_open
 
     config, weights = folder / "config.json", folder / "model.safetensors"

@@ -13,11 +13,12 @@ from frofa.exceptions import EncoderError
 Array: TypeAlias = npt.NDArray[Any]
 Spec: TypeAlias = str | Mapping[str, Any]
 MISSING = object()
+"""In the place of an attribute that an object does not have."""
 
 
 @runtime_checkable
 class Encoder(Protocol):
-    """What ``FrozenFeatureExtractor(model=encoder)`` takes: a callable on a batch, and what it is.
+    """A custom encoder, as ``FrozenFeatureExtractor(model=encoder)`` takes one: callable on a batch, with a `spec`.
 
     An encoder computes the features of each item from that item alone, always the same, and does not change its batch.
     What these features depend on is in `spec`: another spec is another encoder, and a store never mixes them.
@@ -34,7 +35,7 @@ class Encoder(Protocol):
     Attributes
     ----------
     spec : str or dict
-        Its identity, such as ``"log-mel v1"``; a dict that JSON can hold.
+        The encoder's identity, such as ``"log-mel v1"``; a dict that JSON can hold.
 
     Examples
     --------
@@ -51,10 +52,10 @@ class Encoder(Protocol):
 
     @property
     def spec(self) -> Spec:
-        """Its identity."""
+        """The encoder's identity: name and version, or all that its features depend on."""
 
     def __call__(self, batch: Any, /) -> Any:
-        """Features (n, C) or (n, N, C) of a batch (n, ...): an array or a tensor of real numbers."""
+        """Compute features (n, C) or (n, N, C) of a batch (n, ...): an array or a tensor of real numbers."""
 
 
 def check_encoder(encoder: Any) -> None:
@@ -75,18 +76,12 @@ def check_encoder(encoder: Any) -> None:
 
 
 def describe(encoder: Any) -> str:
-    """An encoder in a word."""
+    """Name an encoder in a message."""
     return " ".join(f"{encoder!r:.200}".split())
 
 
 def canonical(spec: object, name: str) -> str:
-    """A spec as JSON with sorted keys.
-
-    Raises
-    ------
-    EncoderError
-        If it is no text and no dict that JSON can hold, or is empty.
-    """
+    """Return a spec as JSON with sorted keys; an EncoderError if it is no text or dict that JSON can hold, or empty."""
     if spec and isinstance(spec, (str, Mapping)):
         try:
             plain = spec if isinstance(spec, str) else dict(spec)

@@ -13,7 +13,7 @@ from frofa.exceptions import EncoderError
 
 
 class ReadyEncoder:
-    """What the encoders of frofa share.
+    """Base of the encoders of frofa: `spec`, `preprocess`, `load` and `batch_size`.
 
     `clone` hands the same object on, since nothing in it changes.
     """
@@ -41,7 +41,7 @@ class ReadyEncoder:
 
     @property
     def batch_size(self) -> int | None:
-        """The most items that it takes at a time."""
+        """The most items of a batch; None for any number."""
         return self._batch_size
 
     def __sklearn_clone__(self) -> "ReadyEncoder":
@@ -94,12 +94,12 @@ class FunctionEncoder(ReadyEncoder):
 
     @property
     def spec(self) -> Spec:
-        """As given."""
+        """The spec that was given."""
         assert self._own_spec is not None
         return self._own_spec
 
     def __call__(self, batch: Array) -> Any:
-        """Features of a batch."""
+        """Compute the features of a batch."""
         return self.function(batch)
 
     def __repr__(self) -> str:
@@ -157,7 +157,7 @@ class TorchEncoder(ReadyEncoder):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device that the module computes on."""
         return resolve_device(self._device)
 
     @property
@@ -166,12 +166,12 @@ class TorchEncoder(ReadyEncoder):
         from frofa.encoders.identity import architecture, state_of
 
         state = state_of(self.module)
-        if self._known is None or state is None or self._known[0] != state:
+        if self._known is None or self._known[0] != state:
             self._known = state, weights_digest(self.module)
         return {"weights": self._known[1], "architecture": architecture(self.module), "spec": self._own_spec}
 
     def __call__(self, batch: Tensor | Array) -> Any:
-        """Features of a batch, on the device."""
+        """Compute the features of a batch, on the device."""
         module = self.module.to(self.device)
         if any(part.training for part in module.modules()):
             module.eval()
@@ -182,7 +182,7 @@ class TorchEncoder(ReadyEncoder):
         return module(values)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_known": None}  # of this process
+        return {**self.__dict__, "_known": None}  # addresses of this process
 
     def __repr__(self) -> str:
         return f"TorchEncoder({type(self.module).__name__}, spec={self._own_spec!r})"

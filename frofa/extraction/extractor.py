@@ -4,7 +4,7 @@ import inspect
 import os
 from collections.abc import Sequence
 from copy import copy
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -18,7 +18,8 @@ from frofa.backbones.backbone import Backbone
 from frofa.backbones.loading import ImageSize, load_backbone
 from frofa.backbones.navit.backbone import NativeBackbone, native_backbone
 from frofa.backbones.outputs import Output, Request
-from frofa.encoders.backbone import custom_backbone
+from frofa.backbones.precision import Sparsity
+from frofa.encoders.backbone import CustomBackbone
 from frofa.encoders.protocol import Encoder
 from frofa.exceptions import WeightsChangedError
 from frofa.extraction.request import ExtractionRequest, Target, checked_input, encoder_of, settings_of
@@ -61,7 +62,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     max_tokens : int, default=None
         Patches an image at most: each image keeps its aspect ratio, without a crop, resized to as many as fit, as
         timm's NaFlex models are evaluated; several go through the model in one sequence, and attend to themselves only
-        (NaViT). More patches cost time and gain accuracy. ``"tokens"`` are then `RaggedTokens`, each image with its own
+        (NaViT). More patches cost time, and usually gain accuracy. ``"tokens"`` are then `RaggedTokens`, each image with its own
         grid. It needs a `naflexvit_*` model or a plain `vit_*`, whose position embeddings are interpolated. None
         resizes all images to one `image_size`.
     enlarge : bool, default=True
@@ -83,10 +84,11 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Number format of the forward pass: ``"auto"`` is float32 on a CPU, bfloat16 autocast on a GPU, where it is
         faster; in low precision, features differ slightly with the batch they are computed in. ``"int8"``, on a CPU,
         rounds weights and inputs of the linear layers in a vision transformer's blocks to 8 bits; the rest is float32.
-    weights : {"dense", "2:4"}, default="dense"
-        ``"2:4"`` sets the two smallest of every four weights in these layers to zero. It shows what such sparsity costs
-        in accuracy (``frofa bench-backbone``), and is no faster: PyTorch's kernels for such weights run at 0.4 to 0.6
-        times the speed of dense ones on an H100, and are not used.
+    sparsity : "2:4" or float, default=None
+        Which weights of these layers are set to zero, those of the smallest magnitude: ``"2:4"`` takes two of every
+        four, a share between 0 and 1 that part of each layer; None leaves all. It costs accuracy, which ``frofa
+        bench-backbone`` shows, and gives no speed: products are dense, since PyTorch's kernels for 2:4 weights run at
+        0.4 to 0.6 times their speed on an H100 (``benchmarks/low_precision.py``).
     dtype : {"float32", "float16", "bfloat16", "float64"}, default="float32"
         Number format of the features that are stored and returned; half precision takes half of the space. NumPy has
         no bfloat16, and gets it as float32.
@@ -145,7 +147,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16", "float16", "int8"})],
-        "weights": [StrOptions({"dense", "2:4"})],
+        "sparsity": [StrOptions({"2:4"}), Interval(Real, 0, 1, closed="neither"), None],
         "dtype": [StrOptions({"float32", "float16", "bfloat16", "float64"})],
         "n_jobs": [Integral, None],
         "decode": [StrOptions({"auto", "thread", "process"})],
@@ -170,7 +172,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         batch_size: int | Literal["auto"] = 64,
         device: str = "auto",
         precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto",
-        weights: Literal["dense", "2:4"] = "dense",
+        sparsity: Sparsity = None,
         dtype: Literal["float32", "float16", "bfloat16", "float64"] = "float32",
         n_jobs: int | None = None,
         decode: Literal["auto", "thread", "process"] = "auto",
@@ -191,7 +193,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.batch_size = batch_size
         self.device = device
         self.precision = precision
-        self.weights = weights
+        self.sparsity = sparsity
         self.dtype = dtype
         self.n_jobs = n_jobs
         self.decode = decode
@@ -295,9 +297,9 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _backbone(self, *, check_weights: bool = True) -> Backbone:
         size = tuple(self.image_size) if isinstance(self.image_size, list) else self.image_size
-        if self.max_tokens is not None and (self.weights != "dense" or self.precision == "int8"):
+        if self.max_tokens is not None and (self.sparsity is not None or self.precision == "int8"):
             raise ValueError(
-                f"max_tokens takes weights='dense' and other precisions than 'int8'. Got weights={self.weights!r}, "
+                f"max_tokens takes sparsity=None and other precisions than 'int8'. Got sparsity={self.sparsity!r}, "
                 f"precision={self.precision!r}."
             )
         if self.max_tokens is not None and size is not None:
@@ -306,7 +308,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             )
         encoder = self._encoder()
         backbone = (
-            custom_backbone(encoder) if encoder else load_backbone(str(self.model), size, self.device, self.weights)
+            CustomBackbone(encoder) if encoder else load_backbone(str(self.model), size, self.device, self.sparsity)
         )
         if self.max_tokens is not None and encoder is None:
             backbone = native_backbone(backbone, int(self.max_tokens), bool(self.enlarge))
@@ -326,11 +328,14 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _target(self, backbone: Backbone) -> Target:
         layer = backbone.resolve_layer(self.output, self.layer, self.norm)
+        decoder = backbone.decoder
+        if not backbone.is_custom:  # what shows through transparent images is part of a store's key
+            decoder += ", on #{:02x}{:02x}{:02x}".format(*parse_colour(self.background))
         spec = FeatureSpec(
             weights=backbone.weights_digest,
             architecture=backbone.architecture_digest,
             preprocessing=backbone.preprocessing_key,
-            decoder=self._decoder(backbone),
+            decoder=decoder,
             output=self.output,
             layer=layer,
             norm=bool(self.norm),
@@ -339,13 +344,6 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         )
         is_ragged = self.output == "tokens" and isinstance(backbone, NativeBackbone)
         return Target(Request(self.output, layer, bool(self.norm)), spec, is_ragged)
-
-    def _decoder(self, backbone: Backbone) -> str:
-        """What decodes images, and how, for a store's key."""
-        if backbone.is_custom:
-            return backbone.decoder
-        red, green, blue = parse_colour(self.background)
-        return f"{backbone.decoder}, on #{red:02x}{green:02x}{blue:02x}"
 
     def _validate_params(self) -> None:
         super()._validate_params()

@@ -25,10 +25,11 @@ MOST_JOBS = 32
 """Threads or processes at most where the user does not say how many: a process takes some 40 MB, and 16 of them decode
 2,300 photographs a second (``benchmarks/results/extraction_h100.json``)."""
 FEW_IMAGES = 256
-"""So many images are decoded by threads in the time that processes take to start."""
+"""Fewer images than that are decoded by threads in the time that processes take to start, see the runs over few files
+of ``benchmarks/extraction.py``."""
 OF_BACKBONES = (
     *("output", "layer", "norm", "image_size", "max_tokens", "background"),
-    *("device", "precision", "weights", "compile"),
+    *("device", "precision", "sparsity", "compile"),
 )
 """Parameters that say what to do with images and timm's models: a custom encoder decides by itself."""
 

@@ -124,7 +124,7 @@ def test_volos_class_token_is_no_patch(monkeypatch: pytest.MonkeyPatch) -> None:
         module: Any = timm.models.volo.VOLO([1] * 4, img_size=64, embed_dims=[16] * 4, num_heads=[2] * 4, num_classes=0)
     module.pretrained_cfg = {"input_size": (3, 64, 64)}
     monkeypatch.setattr("frofa.backbones.loading.create_module", lambda *_: module)
-    backbone = _load.__wrapped__("volo", "volo", (), None, "cpu", "dense")
+    backbone = _load.__wrapped__("volo", "volo", (), None, "cpu", None)
     images = images_for(backbone)
     whole = module.forward_features(images)
     assert whole.shape == (2, 17, 16)

@@ -112,11 +112,11 @@ def test_the_last_batch_of_a_compiled_run_is_filled_up(
         return counted
 
     monkeypatch.setattr(torch, "compile", compiled)
-    load_backbone(small_vit, None, "cpu")._compiled.clear()  # type: ignore[attr-defined]
+    load_backbone(small_vit, None, "cpu")._compiled.clear()
     extractor = FrozenFeatureExtractor(small_vit, device="cpu", batch_size=5, compile=True)
     features = extractor.transform(image_paths)
     assert sizes == [5, 5, 5]
-    load_backbone(small_vit, None, "cpu")._compiled.clear()  # type: ignore[attr-defined]
+    load_backbone(small_vit, None, "cpu")._compiled.clear()
     assert features.shape[0] == 12
     plain = FrozenFeatureExtractor(small_vit, device="cpu", batch_size=5).transform(image_paths)
     np.testing.assert_allclose(features, plain, atol=1e-6)
@@ -134,7 +134,7 @@ def test_images_of_other_shapes_make_batches_of_their_own(
     model = save_backbone("resnet10t", stem_width=8)
     uncropped = transforms.Compose([transforms.Resize(32), MaybeToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)])
     backbone = load_backbone(model, None, "cpu")
-    monkeypatch.setitem(backbone.__dict__, "_preprocessing", split(uncropped))
+    monkeypatch.setattr(backbone, "preprocessing", split(uncropped))
     rng = np.random.default_rng(0)
     sides = [(32, 32), (64, 32), (32, 32), (32, 96), (64, 32), (32, 32), (64, 32)]
     images = [Image.fromarray(rng.integers(0, 256, (*side, 3), np.uint8)) for side in sides]
@@ -167,7 +167,7 @@ def test_many_shapes_are_not_kept_until_the_end(
 ) -> None:
     model = save_backbone("resnet10t", stem_width=8)
     uncropped = transforms.Compose([MaybeToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)])
-    monkeypatch.setitem(load_backbone(model, None, "cpu").__dict__, "_preprocessing", split(uncropped))
+    monkeypatch.setattr(load_backbone(model, None, "cpu"), "preprocessing", split(uncropped))
     images = [Image.new("RGB", (32, 32 + side)) for side in range(30)]
     decoded: list[int] = []
     seen: list[int] = []
