@@ -42,15 +42,7 @@ def run_ahead(begin: Callable[[T], "Future[R]"], tasks: Iterable[T], n_ahead: in
 
 
 class Decoders:
-    """Threads that read and decode images; with `processes`, each hands paths to a process and waits for it.
-
-    Parameters
-    ----------
-    n_jobs : int
-        Threads, and processes.
-    processes : bool, default=False
-        Decode what can be sent, such as paths, in processes.
-    """
+    """Threads that read and decode images; with `processes`, each hands paths to a process and waits for it."""
 
     def __init__(self, n_jobs: int, *, processes: bool = False):
         self.n_jobs = n_jobs
@@ -103,13 +95,7 @@ class Decoders:
 
 
 class Processes:
-    """Processes that decode into shared rows, started before they are needed or when they are.
-
-    Parameters
-    ----------
-    n_jobs : int
-        Processes at most, and threads that ask them.
-    """
+    """Processes that decode into shared rows, `n_jobs` at most, started before they are needed or when they are."""
 
     def __init__(self, n_jobs: int):
         self._notes, self._pixels = SharedMemory(), SharedMemory()
@@ -136,6 +122,7 @@ class Processes:
         """
         if not tasks:
             return []
+        # A process answers one thread at a time; there are as many of both.
         with self._lock:
             process = self._idle.pop() if self._idle else self._begin()
         results, noted = process.ask(DecodeRequest(tasks, self._rows if decode else None))

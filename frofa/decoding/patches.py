@@ -52,6 +52,7 @@ def native_grid(
     def grid(ratio: float) -> tuple[int, int]:
         return max(math.ceil(height * ratio / patch_size[0]), 1), max(math.ceil(width * ratio / patch_size[1]), 1)
 
+    # By what both sides are scaled: `low` fits into the budget, `high` does not.
     low, high = PRECISION / 10.0, MOST_ENLARGED
     while high - low >= PRECISION:
         middle = (low + high) / 2.0
@@ -80,16 +81,7 @@ def patchify(pixels: Pixels, patch_size: tuple[int, int]) -> Pixels:
 class NativeGeometry:
     """From an upright RGB image to a row that holds its grid and its patches; it stands where a `Geometry` does.
 
-    Attributes
-    ----------
-    patch_size : (int, int)
-        Height and width, pixels.
-    max_tokens : int
-        Patches of an image, at most.
-    interpolation : int
-        Pillow's number of the filter.
-    enlarge : bool, default=True
-        Whether small images are enlarged up to the budget.
+    Patches are of (height, width) pixels, `max_tokens` at most; `interpolation` is Pillow's number of the filter.
     """
 
     patch_size: tuple[int, int]
@@ -108,6 +100,7 @@ class NativeGeometry:
         height, width = grid[0] * self.patch_size[0], grid[1] * self.patch_size[1]
         if image.size != (width, height):
             image = image.resize((width, height), Image.Resampling(self.interpolation))
+        # (1 + max_tokens, bytes of a patch): the grid first, then patches, then zeros.
         row = np.zeros(self.shape, np.uint8)
         row[0, :HEADER] = np.array(grid, "<i4").view(np.uint8)
         row[1 : 1 + grid[0] * grid[1]] = patchify(np.asarray(image), self.patch_size)

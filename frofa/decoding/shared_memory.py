@@ -32,7 +32,7 @@ class SharedMemory:
         return self._mapped[0]
 
     def close(self) -> None:
-        """Let go of it; the memory itself goes with the last array on it."""
+        """Let go of the memory; it goes itself with the last array on it."""
         for descriptor in self.inherited:
             os.close(descriptor)
         self.inherited = ()

@@ -62,9 +62,9 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     max_tokens : int, default=None
         Patches an image at most: each image keeps its aspect ratio, without a crop, resized to as many as fit, as
         timm's NaFlex models are evaluated; several go through the model in one sequence, and attend to themselves only
-        (NaViT). More patches cost time, and usually gain accuracy. ``"tokens"`` are then `RaggedTokens`, each image with its own
-        grid. It needs a `naflexvit_*` model or a plain `vit_*`, whose position embeddings are interpolated. None
-        resizes all images to one `image_size`.
+        (NaViT). More patches cost time, and usually gain accuracy. ``"tokens"`` are then `RaggedTokens`, each image
+        with its own grid. It needs a `naflexvit_*` model or a plain `vit_*`, whose position embeddings are
+        interpolated. None resizes all images to one `image_size`.
     enlarge : bool, default=True
         With `max_tokens`: enlarge smaller images up to the budget, as timm does; otherwise they keep their size,
         rounded up to whole patches, and cost less.
