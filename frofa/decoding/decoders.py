@@ -42,15 +42,7 @@ def run_ahead(begin: Callable[[T], "Future[R]"], tasks: Iterable[T], n_ahead: in
 
 
 class Decoders:
-    """Threads that read and decode images; with `processes`, each hands paths to a process and waits for it.
-
-    Parameters
-    ----------
-    n_jobs : int
-        Threads, and processes.
-    processes : bool, default=False
-        Decode what can be sent, such as paths, in processes.
-    """
+    """Threads that read and decode images; with `processes`, each hands paths to a process and waits for it."""
 
     def __init__(self, n_jobs: int, *, processes: bool = False):
         self.n_jobs = n_jobs
@@ -69,7 +61,7 @@ class Decoders:
                 self._threads.submit(self._processes.start)
 
     def allocate(self, n_rows: int, geometry: Geometry) -> Pixels:
-        """Rows of pixels (n_rows, H, W, 3) for `decode`."""
+        """Make rows of pixels (n_rows, H, W, 3) for `decode`."""
         if self._processes is not None:
             rows = self._processes.allocate(n_rows, geometry)
         else:
@@ -103,13 +95,7 @@ class Decoders:
 
 
 class Processes:
-    """Processes that decode into shared rows, started before they are needed or when they are.
-
-    Parameters
-    ----------
-    n_jobs : int
-        Processes at most, and threads that ask them.
-    """
+    """Processes that decode into shared rows, `n_jobs` at most, started before they are needed or when they are."""
 
     def __init__(self, n_jobs: int):
         self._notes, self._pixels = SharedMemory(), SharedMemory()
@@ -121,7 +107,7 @@ class Processes:
         self._closed = False
 
     def allocate(self, n_rows: int, geometry: Geometry) -> Pixels:
-        """Rows of pixels (n_rows, H, W, 3) for `decode`."""
+        """Make rows of pixels (n_rows, H, W, 3) that `ask` decodes into."""
         self._rows = SharedRows(self._pixels.handle, n_rows, geometry)
         shape = n_rows, *geometry.shape
         return np.frombuffer(self._pixels.allocate(prod(shape)), np.uint8).reshape(shape)
@@ -136,6 +122,7 @@ class Processes:
         """
         if not tasks:
             return []
+        # A process answers one thread at a time; there are as many of both.
         with self._lock:
             process = self._idle.pop() if self._idle else self._begin()
         results, noted = process.ask(DecodeRequest(tasks, self._rows if decode else None))
@@ -180,7 +167,7 @@ def _share_out(tasks: Sequence[DecodeTask], there: Work, here: Work) -> list[Any
 
 
 def _travels(item: ImageItem) -> bool:
-    """Whether an image is worth sending to another process: a path is, pixels in memory are not."""
+    """Tell whether an image is worth sending to another process: a path is, pixels in memory are not."""
     return isinstance(item, (str, os.PathLike)) or getattr(item, "travels", False)
 
 

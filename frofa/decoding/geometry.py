@@ -24,7 +24,7 @@ class Trim:
     border: int
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Apply it."""
+        """Cut the border off; nothing is left of an image that it covers."""
         left, top = min(self.border, image.width), min(self.border, image.height)
         width, height = (max(0, side - 2 * self.border) for side in image.size)
         return image.crop((left, top, left + width, top + height))
@@ -38,7 +38,7 @@ class Resize:
     interpolation: int
 
     def target(self, image: Image.Image) -> Size:
-        """Height and width of what comes out."""
+        """Compute height and width of what comes out."""
         if isinstance(self.size, tuple):
             return self.size
         if image.width <= image.height:
@@ -46,7 +46,7 @@ class Resize:
         return self.size, int(self.size * image.width / image.height)
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Apply it."""
+        """Resize the image."""
         return _resize(image, *self.target(image), self.interpolation)
 
 
@@ -59,25 +59,25 @@ class ResizeKeepRatio:
     interpolation: int
 
     def target(self, image: Image.Image) -> Size:
-        """Height and width of what comes out."""
+        """Compute height and width of what comes out."""
         ratios = image.height / self.size[0], image.width / self.size[1]
         ratio = max(ratios) * self.longest + min(ratios) * (1.0 - self.longest)
         return round(image.height / ratio), round(image.width / ratio)
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Apply it."""
+        """Resize the image."""
         return _resize(image, *self.target(image), self.interpolation)
 
 
 @dataclass(frozen=True)
 class CenterCrop:
-    """Cut out the centre; what the image lacks is filled, as torchvision's `CenterCrop` and timm's own do."""
+    """Cut out the centre, as torchvision's `CenterCrop` and timm's own do; what the image lacks is filled."""
 
     size: Size
     fill: tuple[int, ...] = (0, 0, 0)
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Apply it."""
+        """Fill what the image lacks, then crop it."""
         height, width = self.size
         lack_x, lack_y = max(width - image.width, 0), max(height - image.height, 0)
         if lack_x or lack_y:
@@ -106,14 +106,14 @@ class Geometry:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of the pixels that come out: height, width, 3."""
+        """Shape of the pixels that come out: height, width, 3."""
         last = self.steps[-1]
         if not isinstance(last, CenterCrop):
             raise TypeError(f"expected a crop as the last step. Got {last}.")
         return (*last.size, 3)
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Apply all steps."""
+        """Apply all steps; those that resize and then crop, in one."""
         for step, after in zip(self.steps, (*self.steps[1:], None), strict=True):
             if isinstance(step, (Resize, ResizeKeepRatio)) and isinstance(after, CenterCrop):
                 image = _resize_centre(image, step, after)
@@ -130,9 +130,11 @@ def _resize_centre(image: Image.Image, resize: Resize | ResizeKeepRatio, crop: C
     height, width = resize.target(image)
     if height * width <= HUGE:
         return resize(image)
+    # Along x and y: the region of the image to cut first, the box in it to resize, and the size to resize the box to.
     region, box, size = [0, 0, *image.size], [0.0, 0.0, *map(float, image.size)], [width, height]
     for axis, (whole, kept) in enumerate(zip((width, height), crop.size[::-1], strict=True)):
         if whole > kept:
+            # The crop keeps pixels first to first + kept of the resized image, which these of the image become.
             scale, first = image.size[axis] / whole, round((whole - kept) / 2.0)
             begin, end, size[axis] = first * scale, (first + kept) * scale, kept
             margin = math.ceil(LONGEST_FILTER * max(scale, 1.0))

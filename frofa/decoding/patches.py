@@ -14,14 +14,15 @@ Pixels = npt.NDArray[np.uint8]
 MOST_ENLARGED = 100.0
 """No image is enlarged more than so many times."""
 PRECISION = 1e-5
+"""Width of the interval of ratios at which the bisection ends, as timm's does."""
 HEADER = 8
-"""Bytes of a row's first place that hold the grid."""
+"""Bytes that hold the grid, two int32, at the start of a row."""
 
 
 def native_grid(
     height: int, width: int, patch_size: tuple[int, int], max_tokens: int, *, enlarge: bool = True
 ) -> tuple[int, int]:
-    """The grid of patches of an image under a budget, with its aspect ratio up to rounding.
+    """Find the grid of patches of an image under a budget, with its aspect ratio up to rounding.
 
     Sides are scaled by one factor, the largest for which the sides, rounded up to whole patches, hold at most
     `max_tokens` patches; so small images are enlarged. It is found by bisection, step for step as timm's
@@ -51,6 +52,7 @@ def native_grid(
     def grid(ratio: float) -> tuple[int, int]:
         return max(math.ceil(height * ratio / patch_size[0]), 1), max(math.ceil(width * ratio / patch_size[1]), 1)
 
+    # By what both sides are scaled: `low` fits into the budget, `high` does not.
     low, high = PRECISION / 10.0, MOST_ENLARGED
     while high - low >= PRECISION:
         middle = (low + high) / 2.0
@@ -68,8 +70,9 @@ def native_grid(
 
 
 def patchify(pixels: Pixels, patch_size: tuple[int, int]) -> Pixels:
-    """Pixels (H, W, 3) to patches (N, P * P * 3), row by row of the grid; sides are multiples of the patch's."""
+    """Cut pixels (H, W, 3) into patches (N, P * P * 3), row by row of the grid; sides are multiples of the patch's."""
     rows, columns = pixels.shape[0] // patch_size[0], pixels.shape[1] // patch_size[1]
+    # (rows, P, columns, P, 3), and then with each patch's pixels together, (rows, columns, P, P, 3).
     parts = pixels.reshape(rows, patch_size[0], columns, patch_size[1], -1)
     return parts.transpose(0, 2, 1, 3, 4).reshape(rows * columns, -1)
 
@@ -78,13 +81,7 @@ def patchify(pixels: Pixels, patch_size: tuple[int, int]) -> Pixels:
 class NativeGeometry:
     """From an upright RGB image to a row that holds its grid and its patches; it stands where a `Geometry` does.
 
-    Attributes
-    ----------
-    patch_size : (int, int)
-    max_tokens : int
-    interpolation : int
-        Pillow's number.
-    enlarge : bool
+    Patches are of (height, width) pixels, `max_tokens` at most; `interpolation` is Pillow's number of the filter.
     """
 
     patch_size: tuple[int, int]
@@ -94,7 +91,7 @@ class NativeGeometry:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of a row: a place for the grid and one for each patch, by the bytes of a patch."""
+        """Shape of a row: a place for the grid and one for each patch, by the bytes of a patch."""
         return 1 + self.max_tokens, 3 * self.patch_size[0] * self.patch_size[1]
 
     def __call__(self, image: Image.Image) -> Pixels:
@@ -103,6 +100,7 @@ class NativeGeometry:
         height, width = grid[0] * self.patch_size[0], grid[1] * self.patch_size[1]
         if image.size != (width, height):
             image = image.resize((width, height), Image.Resampling(self.interpolation))
+        # (1 + max_tokens, bytes of a patch): the grid first, then patches, then zeros.
         row = np.zeros(self.shape, np.uint8)
         row[0, :HEADER] = np.array(grid, "<i4").view(np.uint8)
         row[1 : 1 + grid[0] * grid[1]] = patchify(np.asarray(image), self.patch_size)
@@ -110,5 +108,5 @@ class NativeGeometry:
 
 
 def grids_of(rows: Pixels) -> npt.NDArray[np.int64]:
-    """The grids (n, 2) that rows (n, 1 + max_tokens, bytes of a patch) hold."""
+    """Read the grids (n, 2) that rows (n, 1 + max_tokens, bytes of a patch) hold."""
     return np.ascontiguousarray(rows[:, 0, :HEADER]).view("<i4").astype(np.int64)

@@ -23,13 +23,8 @@ PROGRAM = "from frofa.decoding.worker import main; main()"
 class DecodingProcess:
     """A process of `frofa.decoding.worker`, as the parent sees it.
 
-    Parameters
-    ----------
-    setup : WorkerSetup
-    positions : ndarray of int64, shape (n_processes,)
-        Where each process notes the position of the image that it reads.
-    inherited : tuple of int
-        File descriptors that it needs.
+    In `positions`, int64 (n_processes,), each process notes the image that it reads. The file descriptors `inherited`
+    are those of shared memory.
     """
 
     def __init__(self, setup: WorkerSetup, positions: npt.NDArray[np.int64], inherited: tuple[int, ...]):
@@ -74,6 +69,7 @@ class DecodingProcess:
         except subprocess.TimeoutExpired:  # it lives, but what it says makes no sense
             self._process.kill()
             code = self._process.wait()
+        # The worker noted which image it was at; -1 is none of this request, which names all of its images then.
         position = int(self._positions[self._number])
         reading = [task for task in tasks if task.position == position] or tasks
         named = "; ".join(f"{describe(task.item)} (position {task.position})" for task in reading)
@@ -83,11 +79,11 @@ class DecodingProcess:
         )
 
     def kill(self) -> None:
-        """Begin to end it, whatever it is doing."""
+        """Kill the process, whatever it is doing, and do not wait."""
         self._process.kill()
 
     def end(self) -> None:
-        """Kill it, and wait until it is gone."""
+        """Kill the process, and wait until it is gone."""
         self.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -97,7 +93,7 @@ class DecodingProcess:
 
 
 def can_start() -> bool:
-    """Whether this interpreter can start another one: programs that embed or freeze Python cannot."""
+    """Tell whether this interpreter can start another one: programs that embed or freeze Python cannot."""
     return bool(sys.executable) and not getattr(sys, "frozen", False)
 
 

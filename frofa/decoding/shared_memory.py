@@ -25,14 +25,14 @@ class SharedMemory:
         self._mapped: list[mmap.mmap] = []
 
     def allocate(self, size: int) -> mmap.mmap:
-        """Zeroed memory of so many bytes; to be called once."""
+        """Make zeroed memory of so many bytes; to be called once."""
         if isinstance(self.handle, int):
             os.truncate(self.handle, size)
         self._mapped.append(map_shared(self.handle, size))
         return self._mapped[0]
 
     def close(self) -> None:
-        """Let go of it; the memory itself goes with the last array on it."""
+        """Let go of the memory; it goes itself with the last array on it."""
         for descriptor in self.inherited:
             os.close(descriptor)
         self.inherited = ()

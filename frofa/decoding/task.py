@@ -19,19 +19,9 @@ T = TypeVar("T")
 
 
 class DecodeTask(NamedTuple):
-    """One image to decode.
+    """One image to decode: its position in the input, the row its pixels go to, the colour where it is transparent.
 
-    Attributes
-    ----------
-    position : int
-        The image's place in the input of the run.
-    item : path, PIL image, array, ...
-    expected : str or None, default=None
-        The digest that its content had when it was looked up in a store.
-    row : int, default=-1
-        The row that the pixels are written to.
-    background : (int, int, int), default=SILVER
-        The colour that shows where the image is transparent.
+    `expected` is the digest that its content had when it was looked up in a store.
     """
 
     position: int
@@ -42,15 +32,7 @@ class DecodeTask(NamedTuple):
 
 
 class ContentDigest(NamedTuple):
-    """What identifies the content of an image.
-
-    Attributes
-    ----------
-    key : str
-        The digest that `frofa.images.reading.content` returns.
-    sample : bytes or None
-        For a file, a sample of its bytes: see `frofa.utils.blocks`.
-    """
+    """What identifies an image: the digest of its content, and of a file also a sample of it (`frofa.utils.blocks`)."""
 
     key: str
     sample: bytes | None

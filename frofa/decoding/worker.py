@@ -23,16 +23,9 @@ Noted: TypeAlias = "tuple[str, type[Warning], str, int]"
 
 
 class WorkerSetup(NamedTuple):
-    """A worker's first message.
+    """A worker's first message: shared memory of one int64 for each worker, its size in bytes, the worker's number.
 
-    Attributes
-    ----------
-    handle : int or str
-        What opens shared memory with one int64 for each worker.
-    size : int
-        Bytes of this memory.
-    number : int
-        The number of the worker, and of the int64 where it notes the position of the image that it is about to read.
+    There, the worker notes the position of the image that it is about to read.
     """
 
     handle: Handle
@@ -66,6 +59,7 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
             request: DecodeRequest = pickle.load(requests)  # noqa: S301
         except EOFError:
             return
+        # One image at a time: if this process dies, its position tells which image it was.
         results: list[Any] = []
         for task in request.tasks:
             positions[setup.number] = task.position

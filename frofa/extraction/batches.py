@@ -16,16 +16,12 @@ from frofa.decoding.task import DecodeTask, attempt, upright
 from frofa.exceptions import ImageReadError
 
 CHUNK = 8
-"""Images that a thread or process decodes at a time: fewer messages, and a batch has several chunks."""
+"""Images that a thread or process decodes at a time: fewer messages, and a batch has several chunks.
+``benchmarks/extraction.py`` measures the rate."""
 
 
 class PixelRows:
-    """A fixed number of rows, taken and given back: the bound on how far decoding runs ahead.
-
-    Parameters
-    ----------
-    pixels : Tensor of uint8, shape (n, H, W, 3)
-    """
+    """A fixed number of rows, uint8 (n, H, W, 3), taken and given back: the bound on how far decoding runs ahead."""
 
     def __init__(self, pixels: Tensor):
         self.pixels = pixels
@@ -42,6 +38,7 @@ class PixelRows:
         with self._changed:
             while wait and n and not self._free:
                 self._changed.wait()
+            # The first free row at or after the next one; past the end, the first of all.
             taken = []
             for _ in range(min(n, len(self._free))):
                 place = bisect_left(self._free, self._next)
@@ -67,16 +64,10 @@ class PixelRows:
 
 @dataclass(frozen=True)
 class PixelBatch:
-    """Images that go through the backbone together.
+    """Images that go through the backbone together, with their positions in the input.
 
-    Attributes
-    ----------
-    positions : list of int
-        The place of each image in the input.
-    pixels : Tensor
-        uint8 (n, H, W, 3), or of a transform that is run whole, float32 (n, 3, H, W).
-    release : callable
-        To be called when `pixels` has been read, from any thread.
+    `pixels` are uint8 (n, H, W, 3), or float32 (n, 3, H, W) of a transform that is run whole. `release` is to be called
+    when they have been read, from any thread.
     """
 
     positions: list[int]
@@ -84,7 +75,7 @@ class PixelBatch:
     release: Callable[[], None]
 
     def take(self, rows: Sequence[int]) -> "PixelBatch":
-        """The same batch with some of its images only."""
+        """Select some of the images; they are given back with the whole batch."""
         return PixelBatch([self.positions[row] for row in rows], self.pixels[list(rows)], self.release)
 
 
@@ -151,6 +142,7 @@ def batches_by_shape(
             fail(found)
             continue
         groups.setdefault(found.shape, []).append((task.position, found))
+        # A full batch, or the fullest one where four batches wait in all.
         if len(groups[found.shape]) == batch_size or sum(map(len, groups.values())) >= 4 * batch_size:
             yield _stacked(groups.pop(max(groups, key=lambda shape: len(groups[shape]))))
     for group in groups.values():

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from frofa.backbones.backbone import Backbone
 from frofa.backbones.navit.backbone import NativeBackbone
-from frofa.backbones.outputs import Computed
 from frofa.compute.cuda_graphs import CAPTURES
 from frofa.compute.memory import is_out_of_memory
 from frofa.decoding.patches import grids_of
@@ -39,14 +39,14 @@ class ForwardEngine:
     batch_size : int
         Images that are handed over at a time, for one or several passes.
     pass_size : int
-        Images a pass; halved when memory runs out.
+        Images a pass; halved when memory runs out. At native resolution, a pass has as many tokens as these images have
+        at most.
     """
 
     def __init__(self, backbone: Backbone, targets: Sequence[Target], settings: Settings):
-        self.backbone, self._settings = backbone, settings
+        self.backbone, self._targets = backbone, targets
+        self._precision, self._compiled = settings.precision, settings.compiled
         self._requests = [target.request for target in targets]
-        self._dtypes = [target.spec.dtype for target in targets]
-        self._is_ragged = [target.is_ragged for target in targets]
         size = settings.batch_size
         if size == "auto":
             size = automatic_batch_size(backbone, self._requests, settings.precision)
@@ -61,15 +61,13 @@ class ForwardEngine:
 
         Until then, `pixels` must not change.
         """
+        grids = grids_of(pixels.numpy()) if isinstance(self.backbone, NativeBackbone) else None
         # Halves are made on the device: fewer bytes have to be copied.
-        features = zip(self._in_passes(pixels), self._dtypes, strict=True)
-        arrived = self._transfers.to_host([values.to(HALVES.get(dtype, values.dtype)) for values, dtype in features])
+        features = zip(self._in_passes(pixels), self._targets, strict=True)
+        arrived = self._transfers.to_host([_halved(values, target.spec.dtype) for values, target in features])
 
-        def wait() -> list[Computed]:
-            return [
-                values if dtype == "bfloat16" else values.numpy().astype(np.dtype(dtype), copy=False)
-                for values, dtype in zip(arrived(), self._dtypes, strict=True)
-            ]
+        def wait() -> list[Any]:
+            return [_delivered(values, target, grids) for values, target in zip(arrived(), self._targets, strict=True)]
 
         return wait
 
@@ -98,52 +96,29 @@ class ForwardEngine:
         return features
 
     def _run(self, pixels: Tensor) -> list[Tensor]:
+        backbone = self.backbone
+        if isinstance(backbone, NativeBackbone):  # it packs images of several sizes into sequences
+            there, grids = self._transfers.to_device(pixels), grids_of(pixels.numpy())
+            capacity = self.pass_size * backbone.max_tokens
+            return backbone.extract_packed(there, grids, capacity, self._requests, self._precision, self._compiled)
         passes = [self._pass(part) for part in pixels.split(self.pass_size)]
         return [torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*passes, strict=True)]
 
     def _pass(self, pixels: Tensor) -> list[Tensor]:
         n = len(pixels)
         there = self._transfers.to_device(pixels)
-        if (
-            self._settings.compiled and n < self.pass_size
-        ):  # the last batch, filled up: another size would be compiled anew
+        if self._compiled and n < self.pass_size:  # the last batch, filled up: another size would be compiled anew
             there = torch.cat([there, there[-1:].expand(self.pass_size - n, *there.shape[1:])])
-        features = self.backbone.extract(there, self._requests, self._settings.precision, self._settings.compiled)
+        features = self.backbone.extract(there, self._requests, self._precision, self._compiled)
         return [values[:n] for values in features]
 
 
-class NativeEngine(ForwardEngine):
-    """An engine of a `NativeBackbone`: tokens come out as `RaggedTokens`.
-
-    A pass has as many tokens as its `pass_size` images have at most: if memory runs out, images are packed into
-    sequences of half the length.
-    """
-
-    def launch(self, pixels: Tensor) -> Ready:
-        """Begin the forward pass of rows of patches, uint8 (n, 1 + max_tokens, bytes of a patch)."""
-        grids = grids_of(pixels.numpy())
-        arrived = super().launch(pixels)
-
-        def wait() -> list[Any]:
-            return [
-                RaggedTokens(as_array(values), grids) if is_ragged else values
-                for is_ragged, values in zip(self._is_ragged, arrived(), strict=True)
-            ]
-
-        return wait
-
-    def _run(self, pixels: Tensor) -> list[Tensor]:
-        backbone = self.backbone
-        assert isinstance(backbone, NativeBackbone)
-        there = self._transfers.to_device(pixels)
-        capacity = self.pass_size * backbone.max_tokens
-        grids = grids_of(pixels.numpy())
-        return backbone.extract_packed(
-            there, grids, capacity, self._requests, self._settings.precision, self._settings.compiled
-        )
+def _halved(values: Tensor, dtype: str) -> Tensor:
+    return values.to(HALVES.get(dtype, values.dtype))
 
 
-def engine_for(backbone: Backbone, targets: Sequence[Target], settings: Settings) -> ForwardEngine:
-    """Make the engine that a kind of backbone needs."""
-    kind = NativeEngine if isinstance(backbone, NativeBackbone) else ForwardEngine
-    return kind(backbone, targets, settings)
+def _delivered(values: Tensor, target: Target, grids: npt.NDArray[np.int64] | None) -> Any:
+    """Turn features on the host into an array, a tensor of bfloat16, or RaggedTokens with their grids (n, 2)."""
+    dtype = target.spec.dtype
+    found = values if dtype == "bfloat16" else values.numpy().astype(np.dtype(dtype), copy=False)
+    return RaggedTokens(as_array(found), grids) if target.is_ragged and grids is not None else found

@@ -62,9 +62,9 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     max_tokens : int, default=None
         Patches an image at most: each image keeps its aspect ratio, without a crop, resized to as many as fit, as
         timm's NaFlex models are evaluated; several go through the model in one sequence, and attend to themselves only
-        (NaViT). More patches cost time and gain accuracy. ``"tokens"`` are then `RaggedTokens`, each image with its own
-        grid. It needs a `naflexvit_*` model or a plain `vit_*`, whose position embeddings are interpolated. None
-        resizes all images to one `image_size`.
+        (NaViT). More patches cost time, and usually gain accuracy. ``"tokens"`` are then `RaggedTokens`, each image
+        with its own grid. It needs a `naflexvit_*` model or a plain `vit_*`, whose position embeddings are
+        interpolated. None resizes all images to one `image_size`.
     enlarge : bool, default=True
         With `max_tokens`: enlarge smaller images up to the budget, as timm does; otherwise they keep their size,
         rounded up to whole patches, and cost less.
@@ -328,11 +328,14 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _target(self, backbone: Backbone) -> Target:
         layer = backbone.resolve_layer(self.output, self.layer, self.norm)
+        decoder = backbone.decoder
+        if not backbone.is_custom:  # what shows through transparent images is part of a store's key
+            decoder += ", on #{:02x}{:02x}{:02x}".format(*parse_colour(self.background))
         spec = FeatureSpec(
             weights=backbone.weights_digest,
             architecture=backbone.architecture_digest,
             preprocessing=backbone.preprocessing_key,
-            decoder=self._decoder(backbone),
+            decoder=decoder,
             output=self.output,
             layer=layer,
             norm=bool(self.norm),
@@ -341,13 +344,6 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         )
         is_ragged = self.output == "tokens" and isinstance(backbone, NativeBackbone)
         return Target(Request(self.output, layer, bool(self.norm)), spec, is_ragged)
-
-    def _decoder(self, backbone: Backbone) -> str:
-        """What decodes images, and how, for a store's key."""
-        if backbone.is_custom:
-            return backbone.decoder
-        red, green, blue = parse_colour(self.background)
-        return f"{backbone.decoder}, on #{red:02x}{green:02x}{blue:02x}"
 
     def _validate_params(self) -> None:
         super()._validate_params()

@@ -16,25 +16,13 @@ from frofa.utils.files import warn_not_written
 from frofa.utils.progress import progress_bar
 
 CHUNK = 64
-"""Images that a thread or process digests at a time."""
+"""Images that a thread or process digests at a time: more than are decoded at a time, since each takes less."""
 FEW = 2000
-"""So many files are read and digested sooner than processes have started."""
+"""Fewer files than that are read and digested here sooner than processes have started."""
 
 
 class KnownFiles:
-    """The files among the images of a run, and the digests that a store remembers of them.
-
-    Parameters
-    ----------
-    store : FeatureStore
-    items : sequence
-        Images; those that are no paths are left alone.
-
-    Attributes
-    ----------
-    digests : dict of int to str
-        By position.
-    """
+    """The files among the images of a run, and the digests that a store remembers of them, by position."""
 
     def __init__(self, store: FeatureStore, items: Sequence[ImageItem]):
         self._store, self._read_at = store, time.time()
@@ -63,16 +51,9 @@ class KnownFiles:
 
 @dataclass(frozen=True)
 class Contents:
-    """The digests of the images of a run; images of one digest are copies of one another.
+    """The digests of the images that could be read, by position and in its order, and samples of files that were read.
 
-    Attributes
-    ----------
-    digests : dict of int to str
-        The digest of each image that could be read, by position and in the order of positions.
-    samples : dict of int to bytes
-        A sample of each file that was read, by position.
-    first : dict of str to int
-        The position of the first image of each digest.
+    Images of one digest are copies; `first` has the position of the first of them.
     """
 
     digests: dict[int, str]
@@ -92,18 +73,7 @@ class Contents:
 def look_up(
     request: ExtractionRequest, decoders: Decoders, known: Mapping[int, str], fail: Callable[[ImageReadError], None]
 ) -> Contents:
-    """Digest the images whose digest is not known.
-
-    Parameters
-    ----------
-    request : ExtractionRequest
-    decoders : Decoders
-        What reads and digests.
-    known : mapping of int to str
-        Digests by position.
-    fail : callable
-        Gets each image that cannot be read, in order.
-    """
+    """Digest the images that have no known digest, by position; hand those that cannot be read to `fail`, in order."""
     unknown = [position for position in range(len(request.items)) if position not in known]
     few = len(unknown) < FEW
     decoders.start(len(unknown))

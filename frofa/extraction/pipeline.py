@@ -17,7 +17,8 @@ from frofa.extraction.transfers import Pinned
 
 Take: TypeAlias = Callable[[list[int], list[Any]], object]
 IN_FLIGHT = 2
-"""Batches between the start of their forward pass and the end of their writing, besides the one that is begun."""
+"""Batches between the start of their forward pass and the end of their writing, besides the one that is begun.
+``benchmarks/extraction.py`` measures how close that comes to the forward pass alone."""
 
 
 def run_pipeline(
@@ -30,18 +31,9 @@ def run_pipeline(
     """Run images through a backbone.
 
     Images are decoded at most two batches ahead, and at most `IN_FLIGHT` batches wait to be written: memory does not
-    grow with the number of images.
-
-    Parameters
-    ----------
-    tasks : sequence of DecodeTask
-    decoders : Decoders
-    engine : ForwardEngine
-    take : callable
-        Gets positions and features, one array for each of the engine's targets, in a thread of its own. What it
-        raises ends the run.
-    fail : callable
-        Gets each image that could not be read, in order, and each item that a custom encoder cannot encode.
+    grow with the number of images. `take` gets positions and features, one array for each target, in a thread of its
+    own; what it raises ends the run. `fail` gets each image that could not be read, in order, and each item that a
+    custom encoder cannot encode.
     """
     preprocessing, size = engine.backbone.preprocessing, engine.batch_size
     faults = FaultFinder(engine, tasks, fail)
@@ -80,16 +72,7 @@ def _hand_over(ready: Ready, batch: PixelBatch, take: Take, faults: "FaultFinder
 
 @dataclass(frozen=True)
 class FaultFinder:
-    """Finds and names the items that a custom encoder cannot encode, in each batch of a run, before and after.
-
-    Attributes
-    ----------
-    engine : ForwardEngine
-    tasks : sequence of DecodeTask
-        All tasks of the run.
-    fail : callable
-        Gets each item that cannot be encoded.
-    """
+    """Finds the items that a custom encoder cannot encode, in each batch of a run, and hands each to `fail`."""
 
     engine: ForwardEngine
     tasks: Sequence[DecodeTask]
@@ -100,6 +83,7 @@ class FaultFinder:
         try:
             return self.engine.launch(batch.pixels), batch
         except EncoderCallError as error:
+            # One by one, which names the items that are at fault.
             sound = [row for row in range(len(batch.positions)) if self._is_sound(batch, row)]
             if not sound:
                 return list, batch.take([])

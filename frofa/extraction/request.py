@@ -22,10 +22,11 @@ from frofa.images.reading import ImageItem, Images, as_image_list
 from frofa.store import FeatureSpec, FeatureStore
 
 MOST_JOBS = 32
-"""Without a word from the user: more processes than that outrun any GPU (``benchmarks/results/extraction_h100.json``),
-and take memory."""
+"""Threads or processes at most where the user does not say how many: a process takes some 40 MB, and 16 of them decode
+2,300 photographs a second (``benchmarks/results/extraction_h100.json``)."""
 FEW_IMAGES = 256
-"""So many images are decoded by threads in the time that processes take to start."""
+"""Fewer images than that are decoded by threads in the time that processes take to start, see the runs over few files
+of ``benchmarks/extraction.py``."""
 OF_BACKBONES = (
     *("output", "layer", "norm", "image_size", "max_tokens", "background"),
     *("device", "precision", "sparsity", "compile"),
@@ -49,7 +50,8 @@ class Target:
 class Settings:
     """How a run is to go: parameters of `FrozenFeatureExtractor`, resolved for one backbone and so many images.
 
-    `n_jobs` is a number here, `precision` no longer ``"auto"``, and `batch_size` only where an engine measures.
+    `n_jobs` is a number here, and `precision` never ``"auto"``; `processes` and `skip` are what `decode` and `on_error`
+    come to.
     """
 
     precision: str

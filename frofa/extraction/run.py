@@ -12,7 +12,7 @@ import numpy.typing as npt
 from frofa.decoding.decoders import Decoders
 from frofa.decoding.task import DecodeTask
 from frofa.exceptions import ImageReadError, SkippedImagesWarning, StoreError, StoreNotWrittenWarning
-from frofa.extraction.engine import engine_for
+from frofa.extraction.engine import ForwardEngine
 from frofa.extraction.lookup import Contents, KnownFiles, look_up
 from frofa.extraction.pipeline import run_pipeline
 from frofa.extraction.request import ExtractionRequest, Target
@@ -65,19 +65,14 @@ class Extraction:
 
 
 class Failures:
-    """The images that could not be read; the first one is raised unless they are to be skipped.
-
-    Attributes
-    ----------
-    by_position : dict of int to ImageReadError
-    """
+    """The images that could not be read, by position; the first one is raised unless they are to be skipped."""
 
     def __init__(self, *, skip: bool):
         self._skip = skip
         self.by_position: dict[int, ImageReadError] = {}
 
     def __call__(self, failure: ImageReadError) -> None:
-        """Take one."""
+        """Note an image that could not be read, or raise its error."""
         if not self._skip:
             raise failure
         failure.__cause__ = None  # its frames hold the image
@@ -121,7 +116,7 @@ def extract_together(request: ExtractionRequest) -> list[Extraction]:
 
 
 def _in_memory(request: ExtractionRequest, failures: Failures) -> list[Extraction]:
-    """Compute everything."""
+    """Compute the features of all images, and return them in memory."""
     background = request.settings.background
     tasks = [DecodeTask(position, item, background=background) for position, item in enumerate(request.items)]
     sink = MemorySink(len(tasks))
@@ -140,14 +135,17 @@ def _through_store(request: ExtractionRequest, store: FeatureStore, failures: Fa
     with closing(_decoders(request)) as decoders:
         if rehash or not (store.path / MANIFEST).exists():  # all will be read
             decoders.start(len(request.items))
+        # The content of each image, and which features of it the store lacks.
         known = None if rehash else KnownFiles(store, request.items)
         contents = look_up(request, decoders, known.digests if known else {}, failures)
         parts = [_stored(target, store, list(contents.first)) for target in request.targets]
         _fill(request, store, parts, contents, decoders, failures)
+    # Files that were decoded, too, are known by the next run.
     digests = contents.digests
     if known is not None:
         known.remember({i: key for i, key in digests.items() if i not in failures.by_position}, contents.samples)
     _fail_copies(request, contents, failures)
+    # A feature for each image that could be read, copies included, in the order of the input.
     kept = failures.kept(digests)
     keys = [digests[position] for position in kept]
     try:
@@ -190,6 +188,7 @@ def _fill(
     parts = [part for part in parts if part.lacking]
     if not parts:
         return
+    # One image of each content that some target lacks; its file must not have changed since it was looked up.
     background = request.settings.background
     tasks = [
         DecodeTask(position, request.items[position], digest, background=background)
@@ -242,7 +241,7 @@ def _compute(
             show_counts()
             bar.update(n_done)  # what is in the store counts as done
 
-        engine = engine_for(request.backbone, request.targets, request.settings)
+        engine = ForwardEngine(request.backbone, request.targets, request.settings)
         run_pipeline(tasks, decoders, engine, take, failures)
         sink.commit()
         show_counts()

@@ -13,12 +13,9 @@ from frofa.store.ragged import RaggedStore, RaggedWriter
 
 
 class MemoryWriter:
-    """Takes the place of a store's writer where the store cannot be written.
+    """Takes the place of a store's writer where the store cannot be written: puts features into `rows`, by key.
 
-    Parameters
-    ----------
-    rows : dict of str to ndarray
-        Gets features by the key of the image; tokens of images of different sizes as (h, w, C).
+    Tokens of images of different sizes are (h, w, C) each.
     """
 
     is_due = False
@@ -31,7 +28,7 @@ class MemoryWriter:
         self._rows.update(zip(keys, as_array(features), strict=True))
 
     def commit(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: what was added stays in memory."""
 
     def __enter__(self) -> "MemoryWriter":
         return self
@@ -45,13 +42,7 @@ _RaggedParts: TypeAlias = "list[tuple[list[int], RaggedTokens]]"
 
 
 class MemorySink:
-    """Keeps features in memory, by position: an array for each target, or the parts of ragged tokens.
-
-    Parameters
-    ----------
-    n : int
-        Positions.
-    """
+    """Keeps features of `n` positions in memory: an array for each target, or the parts of ragged tokens."""
 
     def __init__(self, n: int):
         self._n = n
@@ -59,6 +50,7 @@ class MemorySink:
 
     def __call__(self, positions: list[int], features: list[Any]) -> int:
         """Take a batch; return its size."""
+        # The first batch tells which shape (n, ...) and dtype the arrays have.
         batch: list[Any] = [as_array(values) for values in features]
         self._found = self._found or [self._for(values) for values in batch]
         for found, values in zip(self._found, batch, strict=True):
@@ -70,7 +62,7 @@ class MemorySink:
         return len(positions)
 
     def commit(self) -> int:
-        """Nothing is left to do."""
+        """Do nothing: what was taken is done already."""
         return 0
 
     def features(self, kept: npt.NDArray[np.intp]) -> list[Any]:
@@ -115,6 +107,7 @@ class StoreSink:
         self._shapes = self._shapes or [_shape(values) for values in features]
         for index, ((lacking, writer), values) in enumerate(zip(self._writers, features, strict=True)):
             check_shape(_shape(values), self._shapes[index])
+            # An image of the batch may be there for another target alone.
             rows = [row for row, key in enumerate(keys) if key in lacking]
             if rows:
                 whole = len(rows) == len(keys)
@@ -144,6 +137,7 @@ def gather(store: FeatureStore | RaggedStore, spec: FeatureSpec, keys: Sequence[
     """
     if not rows:
         return store.features(spec, keys)
+    # Each stored image is read once, however often it is wanted.
     stored = list(dict.fromkeys(key for key in keys if key not in rows))
     found: Any = store.features(spec, stored) if stored else ()
     if isinstance(found, FeatureArray):
@@ -158,7 +152,7 @@ def gather(store: FeatureStore | RaggedStore, spec: FeatureSpec, keys: Sequence[
 
 
 def _shape(features: Any) -> tuple[int, ...]:
-    """What all images have in common."""
+    """Shape of one image's features, as far as all images share it."""
     shape: tuple[int, ...] = features.shape[2:] if isinstance(features, RaggedTokens) else features.shape[1:]
     return shape
 

@@ -30,12 +30,7 @@ class Transfers:
 
 
 class CudaTransfers(Transfers):
-    """Copies in streams of their own, beside the forward pass; pixels should be pinned.
-
-    Parameters
-    ----------
-    device : torch.device
-    """
+    """Copies in streams of their own, beside the forward pass; pixels should be pinned."""
 
     def __init__(self, device: torch.device):
         self._device = device
@@ -46,6 +41,7 @@ class CudaTransfers(Transfers):
         current = torch.cuda.current_stream(self._device)
         with torch.cuda.stream(self._up):
             there = pixels.to(self._device, non_blocking=True)
+        # The memory must not be used again before the forward pass has read it.
         current.wait_stream(self._up)
         there.record_stream(current)
         return there
@@ -88,7 +84,7 @@ class Pinned:
                 torch.zeros(1, device="cuda")
 
     def close(self) -> None:
-        """Unpin."""
+        """Unpin the pixels, when all copies from them are done."""
         if self._done:
             torch.cuda.synchronize()
             runtime: Any = torch.cuda.cudart()
