@@ -17,7 +17,7 @@ from frofa.decoding.shared_memory import SharedMemory
 from frofa.decoding.task import Digest, Task, decode_into, digests
 from frofa.decoding.worker import Frame, Request, Setup
 from frofa.exceptions import ImageReadError
-from frofa.images.reading import ImageItem
+from frofa.images.items import ImageItem
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -22,8 +22,9 @@ from frofa.encoders.samples import as_samples
 from frofa.exceptions import ImageReadError, SkippedImagesWarning, WeightsChangedError
 from frofa.extraction.run import Extraction, Run, Target
 from frofa.extraction.settings import settings_of
+from frofa.images.image_set import as_image_list
+from frofa.images.items import Images
 from frofa.images.pixels.colour import parse_colour
-from frofa.images.reading import Images, as_image_list
 from frofa.store import FeatureArray, FeatureSpec, FeatureStore
 
 Features = npt.NDArray[Any]

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 
-from frofa.images.reading import ImageItem
+from frofa.images.items import ImageItem
 from frofa.store import MANIFEST, FeatureStore
 from frofa.store.file_digests import SeenFile
 from frofa.utils.files import warn_not_written

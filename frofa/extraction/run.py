@@ -22,8 +22,8 @@ from frofa.extraction.lookup import KnownFiles
 from frofa.extraction.native_engine import NativeEngine, NativeSink, images_of_a_pass
 from frofa.extraction.pipeline import run_pipeline
 from frofa.extraction.sinks import ArraySink, MemoryWriter, Sink, StoreSink, Writer, gather
+from frofa.images.items import ImageItem, describe
 from frofa.images.pixels.colour import Colour
-from frofa.images.reading import ImageItem, describe
 from frofa.store import MANIFEST, FeatureSpec, FeatureStore
 from frofa.store.ragged import RaggedStore
 from frofa.utils.progress import progress_bar

@@ -9,10 +9,9 @@ import numpy as np
 from PIL import Image
 
 from frofa.images.columns import LABELS, find_column, listed
-from frofa.images.image_set import ImageSet
-from frofa.images.joining import image_set
+from frofa.images.image_set import ImageSet, as_image_list, image_set
+from frofa.images.items import ImageItem, LazyImage
 from frofa.images.labels import unwrapped
-from frofa.images.reading import ImageItem, LazyImage, as_image_list
 from frofa.utils.progress import progress_bar
 
 

@@ -11,10 +11,10 @@ from frofa.images.archives.labels import load_archive
 from frofa.images.archives.members import COMPRESSED_TAR
 from frofa.images.folders import load_folder, read_paths
 from frofa.images.frames import is_frame
-from frofa.images.image_set import ImageSet
-from frofa.images.joining import image_set, join
+from frofa.images.image_set import ImageSet, as_image_list, image_set, join
+from frofa.images.items import Images
 from frofa.images.pixels.formats import EXTENSIONS
-from frofa.images.reading import Images, as_image_list, is_image_file
+from frofa.images.reading import is_image_file
 from frofa.images.tables import load_frame, load_table
 from frofa.images.video import VIDEOS, load_video
 from frofa.utils.files import expand_home

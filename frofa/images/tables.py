@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 
 from frofa.images.columns import LABEL, PATH, PATHS, choose_columns, has_column
 from frofa.images.frames import column, column_names
-from frofa.images.image_set import ImageSet
-from frofa.images.joining import image_set
+from frofa.images.image_set import ImageSet, as_image_list, image_set
+from frofa.images.items import ImageItem
 from frofa.images.listing import count, is_image_name
-from frofa.images.reading import ImageItem, as_image_list
-from frofa.images.text import in_utf8
+from frofa.utils.text import in_utf8
 
 Rows = list[tuple[int, list[str]]]
 """Line numbers and fields."""

@@ -11,9 +11,8 @@ from typing import Any
 
 from PIL import Image
 
-from frofa.images.image_set import ImageSet
-from frofa.images.joining import image_set
-from frofa.images.reading import LazyImage
+from frofa.images.image_set import ImageSet, image_set
+from frofa.images.items import LazyImage
 from frofa.utils.optional import require
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ogv", ".wmv", ".flv", ".3gp")

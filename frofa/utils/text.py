@@ -1,6 +1,9 @@
-"""Text for messages, and names."""
+"""Text for messages, names, and text from outside in any of Unicode's encodings."""
 
+import codecs
 import unicodedata
+
+_UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
 def one_line(error: object, longest: int = 300) -> str:
@@ -19,3 +22,25 @@ def class_name(text: str) -> str:
     True
     """
     return unicodedata.normalize("NFC", text)
+
+
+def in_utf8(data: bytes) -> bytes:
+    r"""Text in UTF-8 without a byte order mark; what has none stays as it is.
+
+    Raises
+    ------
+    ValueError
+        If the mark is that of UTF-16, and the rest is something else.
+
+    Examples
+    --------
+    >>> in_utf8("\ufeffpath".encode("utf-16-le")), in_utf8(b"\xef\xbb\xbfpath"), in_utf8(b"path")
+    (b'path', b'path', b'path')
+    """
+    encoding = _UTF16.get(data[:2])
+    if encoding is None:
+        return data.removeprefix(codecs.BOM_UTF8)
+    try:
+        return data[2:].decode(encoding).encode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"a byte order mark says that it is UTF-16, but it is not: {error}") from error

@@ -20,8 +20,10 @@ from frofa import load_images
 from frofa.images.archives import zip as zip_archive
 from frofa.images.archives.members import ZipMember
 from frofa.images.archives.webdataset import LARGEST_LABEL
-from frofa.images.reading import content, describe, load_image_folder
-from frofa.images.sources import ImageSet
+from frofa.images.folders import load_image_folder
+from frofa.images.image_set import ImageSet
+from frofa.images.items import describe
+from frofa.images.reading import content
 
 
 def zip_folder(folder: Path, archive: Path, method: int = zipfile.ZIP_DEFLATED, prefix: str = "") -> Path:

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from frofa import FrozenFeatureExtractor, load_image_folder, load_images
+from frofa.images.image_set import as_image_list
 from frofa.images.labels import as_labels
-from frofa.images.reading import as_image_list
 
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 

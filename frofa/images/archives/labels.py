@@ -8,8 +8,7 @@ from frofa.images.archives.members import ArchiveMember, MissingMember, list_arc
 from frofa.images.archives.webdataset import find_samples, load_samples
 from frofa.images.columns import LABEL
 from frofa.images.folders import by_class
-from frofa.images.image_set import ImageSet
-from frofa.images.joining import image_set
+from frofa.images.image_set import ImageSet, image_set
 from frofa.images.listing import describe_others, ending, is_hidden, is_image_name
 from frofa.images.tables import label_members
 

@@ -18,8 +18,8 @@ from typing import BinaryIO, TypeAlias
 from frofa.images.archives import tar
 from frofa.images.archives import zip as zip_archive
 from frofa.images.archives.damaged import DamagedArchiveError
+from frofa.images.items import LazyImage
 from frofa.images.pixels.budget import refuse_large
-from frofa.images.reading import LazyImage
 from frofa.utils.progress import progress_bar
 
 COMPRESSED_TAR = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from frofa.images.archives.members import ArchiveMember, Members
-from frofa.images.image_set import ImageSet
-from frofa.images.joining import image_set
+from frofa.images.image_set import ImageSet, image_set
 from frofa.images.listing import count, is_image_name
 
 LABEL_FILES = ("cls", "json", "txt")

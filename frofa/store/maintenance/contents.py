@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frofa.exceptions import DamagedStoreError
-from frofa.images.reading import ImageItem, content
+from frofa.images.items import ImageItem
+from frofa.images.reading import content
 from frofa.store.disk.table import SpecTable
 from frofa.store.maintenance.verify import spec_directories, stored_spec
 from frofa.store.parts import is_grids, is_pages, whole_spec, with_other_parts
