@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from frofa.images.columns import LABELS, find_column, listed
+from frofa.images.columns import LABELS, ColumnsAsked, find_column, listed
 from frofa.images.image_set import ImageSet, as_image_list, image_set
 from frofa.images.items import ImageItem, LazyImage
 from frofa.images.labels import unwrapped
@@ -55,18 +55,16 @@ def is_hugging_face(source: object) -> bool:
     return type(source).__module__.partition(".")[0] == "datasets"
 
 
-def load_hugging_face(
-    dataset: Any, path_column: str | None, label_column: str | None, *, labelled: bool = True
-) -> ImageSet:
-    """The rows of a ``datasets.Dataset``, in its order; class labels become their names."""
+def load_hugging_face(dataset: Any, asked: ColumnsAsked) -> ImageSet:
+    """Find the images of a ``datasets.Dataset``, in its order; class labels become their names."""
     kind = type(dataset).__name__
     if kind != "Dataset":
         raise TypeError(f"expected a datasets.Dataset, such as one split of a DatasetDict: data['train']. Got {kind}.")
     features = dataset.features
-    column = path_column or _only_images(features)
+    column = asked.path or _only_images(features)
     if column not in features:
         raise ValueError(f"the data set has no column {column!r}. Got columns {listed(list(features))}.")
-    label = _find_label(features, label_column) if labelled else None
+    label = _find_label(features, asked.label) if asked.labelled else None
     labels = None if label is None else _labels_of(dataset, label)
     images = dataset.with_format(None).select_columns([column])
     if type(features[column]).__name__ == "Image":

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from frofa.images.image_set import ImageSet, image_set
-from frofa.images.items import ImageItem, describe
-from frofa.images.listing import count, describe_others, is_hidden, scan, warn_of_parts
+from frofa.images.items import ImageItem
+from frofa.images.listing import describe_ignored, describe_others, is_hidden, scan, warn_of_parts
 from frofa.images.pixels.formats import EXTENSIONS
 from frofa.utils.files import expand_home
 from frofa.utils.text import class_name, in_utf8
@@ -44,10 +44,9 @@ def by_class(items: Sequence[ImageItem], classes: Sequence[str], notes: Sequence
         return image_set(items, notes=notes)
     warn_of_parts(filter(None, classes))
     loose = [item for item, name in zip(items, classes, strict=True) if not name]
-    if loose:
-        verb = "is" if len(loose) == 1 else "are"
-        beside = f"{count(len(loose), 'file')} beside the class folders {verb} ignored, such as {describe(loose[0])}"
-        notes = [f"{beside}; labels=False (--no-labels) takes all images, without labels", *notes]
+    beside = describe_ignored("file", loose, "beside the class folders")
+    advice = "labels=False (--no-labels) takes all images, without labels"
+    notes = [*(f"{note}; {advice}" for note in beside), *notes]
     names = [class_name(name) for name in classes]
     order = sorted((position for position, name in enumerate(names) if name), key=lambda at: (names[at], classes[at]))
     return image_set([items[position] for position in order], [names[position] for position in order], notes)

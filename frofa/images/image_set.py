@@ -11,7 +11,7 @@ from PIL import Image
 
 from frofa.images.frames import is_column, is_frame, only_column, values_of
 from frofa.images.items import OTHERWISE, ImageItem, Images, LazyImage, check_array, describe, describe_array
-from frofa.images.labels import as_labels
+from frofa.images.labels import image_labels
 from frofa.images.listing import count
 
 
@@ -71,7 +71,7 @@ def image_set(
 ) -> ImageSet:
     """Name the items and check that there is one label for each."""
     names = [describe(item) for item in items]
-    gathered = None if labels is None else as_labels(labels, names)
+    gathered = None if labels is None else image_labels(labels, names)
     if gathered is not None and len(gathered) != len(items):
         raise ValueError(f"expected one label an image. Got {len(items)} images and {len(gathered)} labels.")
     return ImageSet(items, gathered, names, list(notes))
@@ -87,7 +87,7 @@ def join(sets: Sequence[ImageSet]) -> ImageSet:
     items = [item for part in sets for item in part.items]
     return ImageSet(
         items,
-        as_labels(labels) if any(part.labels is not None for part in sets) else None,
+        image_labels(labels) if any(part.labels is not None for part in sets) else None,
         [name for part in sets for name in part.names],
         [note for part in sets for note in part.notes],
     )

@@ -3,10 +3,11 @@
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from frofa.images.items import ImageItem, describe
 from frofa.images.pixels.formats import EXTENSIONS
 
 
@@ -90,6 +91,14 @@ def describe_others(others: Mapping[str, int]) -> list[str]:
     listed = ", ".join(f"{kind or 'no ending'} ({number})" for kind, number in common[:5])
     rest = f", and {len(common) - 5} more endings" if len(common) > 5 else ""
     return [f"{count(sum(others.values()), 'file')} of other kinds ignored: {listed}{rest}"]
+
+
+def describe_ignored(noun: str, items: Sequence[ImageItem], which: str) -> list[str]:
+    """One sentence about images that are not taken, with the first as an example, or none."""
+    if not items:
+        return []
+    verb = "is" if len(items) == 1 else "are"
+    return [f"{count(len(items), noun)} {which} {verb} ignored, such as {describe(items[0])}"]
 
 
 def count(number: int, noun: str) -> str:

@@ -23,7 +23,7 @@ _MORE_SPARSE = 482, 504
 """Where a sparse file's header, and each block that goes on with it, say whether another follows."""
 
 
-class Entry(NamedTuple):
+class TarEntry(NamedTuple):
     """A member of a tar archive.
 
     Attributes
@@ -79,7 +79,7 @@ class _Extension:
             self.is_sparse = self.is_sparse or key.startswith(b"GNU.sparse.")
 
 
-def walk(archive: Path) -> Iterator[Entry]:
+def walk(archive: Path) -> Iterator[TarEntry]:
     """The members of a tar archive, in order; directories and devices too.
 
     Raises
@@ -146,13 +146,13 @@ def _after_sparse(file: BinaryIO, at: int, end: int) -> int:
     return at
 
 
-def _entry(header: tarfile.TarInfo, extension: _Extension, offset: int, size: int) -> Entry:
+def _entry(header: tarfile.TarInfo, extension: _Extension, offset: int, size: int) -> TarEntry:
     fault = extension.fault
     if header.type == tarfile.GNUTYPE_SPARSE or extension.is_sparse:
         fault = "a sparse file, which cannot be read in place"
     name = header.name if extension.name is None else extension.name
     link = header.linkname if extension.link is None else extension.link
-    return Entry(name.rstrip("/") if header.isdir() else name, link, offset, size, header.type, fault)
+    return TarEntry(name.rstrip("/") if header.isdir() else name, link, offset, size, header.type, fault)
 
 
 def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:

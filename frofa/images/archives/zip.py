@@ -24,7 +24,7 @@ _IN_EXTRA = 0xFFFFFFFF
 _UTF8 = 0x800
 
 
-class Entry(NamedTuple):
+class ZipEntry(NamedTuple):
     """A member of a zip archive, as the directory has it.
 
     Attributes
@@ -52,7 +52,7 @@ class _Directory(NamedTuple):
     before: int
 
 
-def walk(archive: Path) -> Iterator[Entry]:
+def walk(archive: Path) -> Iterator[ZipEntry]:
     """The members of a zip archive, in order; directories too.
 
     Raises
@@ -72,7 +72,7 @@ def walk(archive: Path) -> Iterator[Entry]:
             name, extra = file.read(n_name), file.read(n_extra)
             file.seek(n_comment, os.SEEK_CUR)
             size, packed, offset = _in_full((size, packed, offset), extra)
-            yield Entry(_decode(name, flags), offset + directory.before, size, packed, crc)
+            yield ZipEntry(_decode(name, flags), offset + directory.before, size, packed, crc)
             left -= _ENTRY.size + n_name + n_extra + n_comment
             n_members += 1
 
