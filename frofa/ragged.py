@@ -10,7 +10,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 FLOATS = (np.float16, np.float32, np.float64)
 SHOWN = 3
-"""Images of which the repr shows each grid."""
+"""Number of images whose grids the repr shows."""
 
 
 class RaggedTokens:
@@ -98,7 +98,7 @@ class RaggedTokens:
         )
 
     def __getitem__(self, item: Any) -> Any:
-        rows = _rows_of(item)
+        rows = _chosen_images(item)
         if isinstance(rows, slice):
             start, stop, step = rows.indices(len(self))
             if step == 1:  # a view
@@ -130,6 +130,7 @@ class RaggedTokens:
         if length < longest:
             raise ValueError(f"length must be {longest} or more, the tokens of the largest image. Got {length}.")
         tokens = np.zeros((len(self), length, self.values.shape[1]), self.dtype)
+        # The mask (n, length) is true in row-major order where the tokens come, which is the order of the values.
         tokens[np.arange(length) < self.sizes[:, None]] = self.values
         return tokens, self.grids
 
@@ -180,8 +181,8 @@ def _check_grids(grids: npt.ArrayLike) -> npt.NDArray[np.int64]:
     return sizes.astype(np.int64, copy=False)
 
 
-def _rows_of(item: Any) -> Any:
-    """What chooses images: further axes, which differ from image to image, can be taken whole only."""
+def _chosen_images(item: Any) -> Any:
+    """Take the index of images out of a tuple; further axes, which differ from image to image, are taken whole only."""
     if not isinstance(item, tuple):
         return item
     rows, *others = item or (slice(None),)
@@ -193,7 +194,7 @@ def _rows_of(item: Any) -> Any:
 
 
 def _positions(rows: Any, n: int) -> npt.NDArray[np.intp]:
-    """Images as positions from 0 on."""
+    """Turn positions, which may count from the end, or a mask of n images into positions from 0 on."""
     chosen = np.asarray(rows)
     if chosen.ndim != 1 or (chosen.size and chosen.dtype.kind not in "biu"):
         raise IndexError(f"images are chosen by a slice, whole numbers or a mask of one axis. Got {rows!r}.")
@@ -204,6 +205,7 @@ def _positions(rows: Any, n: int) -> npt.NDArray[np.intp]:
 
 
 def _spans(starts: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Rows of the tokens of images that start at `starts`."""
+    """List the rows of `values` that hold the tokens of these images, one image after another."""
     before = np.cumsum(sizes) - sizes
+    # A token's row is its place in the result, moved by how far its image lies from there.
     return np.repeat(starts - before, sizes) + np.arange(sizes.sum())

@@ -1,4 +1,4 @@
-"""The device a head computes on."""
+"""The device a head computes on, and the CPU threads and memory it takes there."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +13,7 @@ SMALL = 2**18
 
 
 def resolve_device(device: str) -> torch.device:
-    """Turn ``"auto"`` into the GPU where there is one, else the CPU.
-
-    Raises
-    ------
-    ValueError
-        If this machine does not have the device.
-    """
+    """Turn ``"auto"`` into the GPU where there is one, else the CPU; a ValueError says that there is no such device."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -51,7 +45,7 @@ def threads_for(n_elements: int) -> Iterator[None]:
 
 @contextmanager
 def one_thread_each(n_tasks: int) -> Iterator[int]:
-    """Share the CPU threads out to workers, no more of them than tasks; gives the number of workers.
+    """Share the CPU threads out to workers, no more of them than tasks, and yield the number of workers.
 
     Tasks side by side use the cores better than products that are split, and do not wait for one another.
     """

@@ -7,14 +7,13 @@ _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
 def one_line(error: object, longest: int = 300) -> str:
-    """The text of an error in one line, without its last full stop, cut where it is long."""
-    text = " ".join(str(error).split()).rstrip(".")
-    text = text or type(error).__name__
+    """Put the text of an error in one line, without its last full stop, cut where it is long."""
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def class_name(text: str) -> str:
-    r"""The one spelling of a class: Unicode's composed form (NFC), whatever file system or editor wrote it.
+    r"""Spell the name of a class in Unicode's composed form (NFC), whatever file system or editor wrote it.
 
     Examples
     --------
@@ -25,12 +24,9 @@ def class_name(text: str) -> str:
 
 
 def in_utf8(data: bytes) -> bytes:
-    r"""Text in UTF-8 without a byte order mark; what has none stays as it is.
+    r"""Turn text of the encoding that its byte order mark says into UTF-8 without one; other text stays as it is.
 
-    Raises
-    ------
-    ValueError
-        If the mark is that of UTF-16, and the rest is something else.
+    A ValueError says that the mark is that of UTF-16, and the rest is something else.
 
     Examples
     --------
