@@ -22,12 +22,12 @@ class DatasetRow(LazyImage):
     Attributes
     ----------
     dataset : object
-        With ``dataset[index]``.
+        A data set whose rows are ``dataset[index]``.
     index : int
     title : str
-        What names call the data set.
+        Name of the data set in the names of its images.
     column : str or None
-        Of Hugging Face's data sets, the column of images, not decoded; None for ``(image, label)``.
+        Column of images, not decoded, in data sets of Hugging Face; None where rows are ``(image, label)``.
     """
 
     dataset: Any
@@ -36,11 +36,11 @@ class DatasetRow(LazyImage):
     column: str | None = None
 
     def describe(self) -> str:
-        """``beans/train#12``."""
+        """Name the image by data set and row, such as ``beans/train#12``."""
         return f"{self.title}#{self.index}"
 
     def read(self) -> Any:
-        """Encoded bytes, a path, a PIL image or an array."""
+        """Read the row, and return encoded bytes, a path, a PIL image or an array."""
         row = self.dataset[self.index]
         if self.column is None:
             return _image_of(row)
@@ -51,7 +51,7 @@ class DatasetRow(LazyImage):
 
 
 def is_hugging_face(source: object) -> bool:
-    """Whether it is an object of Hugging Face's ``datasets``."""
+    """Tell whether a source is an object of Hugging Face's ``datasets``."""
     return type(source).__module__.partition(".")[0] == "datasets"
 
 
@@ -90,7 +90,7 @@ def _only_images(features: Any) -> str:
 
 
 def _find_label(features: Any, label_column: str | None) -> Any:
-    """The column of class labels, or one that is called as labels are; None if there is none."""
+    """Find the column of class labels, or one that is called as labels are; None if there is none."""
     classes = _of_kind(features, "ClassLabel")
     if label_column is None and len(classes) == 1:
         return classes[0]
@@ -111,12 +111,12 @@ def _labels_of(dataset: Any, column: str) -> list[object]:
 
 
 def is_torch(source: object) -> bool:
-    """Whether it is a PyTorch data set."""
+    """Tell whether a source is a PyTorch data set."""
     return any(base.__module__ == "torch.utils.data.dataset" for base in type(source).__mro__)
 
 
 def load_torch(dataset: Any, *, labelled: bool = True) -> ImageSet:
-    """The rows of a map-style PyTorch data set, in its order.
+    """Find the images of a map-style PyTorch data set, in its order.
 
     An image folder of torchvision without transforms gives the paths of its files. Whole numbers become the names in
     ``classes``, where the data set has it.
@@ -158,7 +158,7 @@ def _paths_of(dataset: Any) -> list[ImageItem] | None:
 
 
 def _targets_of(dataset: Any) -> list[Any] | None:
-    """The labels, where they can be had without reading images."""
+    """Find the labels, where they can be had without reading images."""
     if hasattr(dataset, "dataset") and hasattr(dataset, "indices"):  # torch.utils.data.Subset
         whole = _targets_of(dataset.dataset)
         return None if whole is None else [whole[index] for index in dataset.indices]

@@ -18,10 +18,11 @@ from frofa.utils.text import class_name, in_utf8
 
 
 def load_folder(directory: Path, *, labelled: bool = True) -> ImageSet:
-    """A directory in ImageFolder layout, ``DIRECTORY/CLASS/.../IMAGE``, or a flat one, which has no labels.
+    """Find the images of a directory in ImageFolder layout, ``DIRECTORY/CLASS/.../IMAGE``, or of a flat one.
 
-    It is flat if it is not `labelled`, or no sub-directory has an image. Sorted by class, then by path. Files beside
-    the class directories and files of other kinds are noted; a class directory without images is a warning.
+    It is taken for a flat one, which has no labels, if it is not `labelled` or no sub-directory has an image. Images
+    are sorted by class, then by path. Files beside the class directories and files of other kinds are noted; a class
+    directory without images is a warning.
     """
     listing = scan(directory)
     notes = [*listing.notes, *describe_others(listing.others)]
@@ -110,7 +111,7 @@ def load_image_folder(directory: str | os.PathLike[str]) -> tuple[list[str], npt
 
 
 def list_images(path: str | os.PathLike[str]) -> list[str]:
-    """List the image files below a directory, sorted; a file is itself.
+    """List the image files below a directory, sorted; of a file, that file alone.
 
     Links that lead nowhere are listed where their names have the ending of an image; reading them is the error.
 

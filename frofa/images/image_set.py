@@ -1,4 +1,4 @@
-"""Images with their labels and names."""
+"""Images with their labels and names, and the check of whatever is given as images."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -69,7 +69,7 @@ class ImageSet:
 def image_set(
     items: Sequence[ImageItem], labels: Iterable[object] | None = None, notes: Sequence[str] = ()
 ) -> ImageSet:
-    """Name the items and check that there is one label for each."""
+    """Make a set of items: name them, and check that there is one label for each."""
     names = [describe(item) for item in items]
     gathered = None if labels is None else image_labels(labels, names)
     if gathered is not None and len(gathered) != len(items):
@@ -78,15 +78,14 @@ def image_set(
 
 
 def join(sets: Sequence[ImageSet]) -> ImageSet:
-    """Several sets, one after the other; labels become strings if some set has none or others have strings."""
+    """Join several sets in their order; labels become strings if some set has none or others have strings."""
     if len(sets) == 1:
         return sets[0]
     labels: list[object] = []
     for part in sets:
         labels += [None] * len(part.items) if part.labels is None else part.labels.tolist()
-    items = [item for part in sets for item in part.items]
     return ImageSet(
-        items,
+        [item for part in sets for item in part.items],
         image_labels(labels) if any(part.labels is not None for part in sets) else None,
         [name for part in sets for name in part.names],
         [note for part in sets for note in part.notes],
@@ -114,6 +113,7 @@ def as_image_list(X: Images) -> Sequence[ImageItem]:
         X = only_column(X, "images")
     elif is_column(X):
         X = values_of(X)
+    # Arrays of objects and of strings are columns of paths or images; others are pixels.
     if isinstance(X, np.ndarray) and X.dtype.kind in "OSUT":
         if X.ndim == 2 and X.shape[1] == 1:
             X = X[:, 0]

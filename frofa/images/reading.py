@@ -19,22 +19,22 @@ from frofa.utils.files import expand_home
 
 AVIF = (b"ftypavif", b"ftypavis")
 HEIC = (b"ftypheic", b"ftypheix", b"ftypheim", b"ftypheis", b"ftyphevc", b"ftypmif1", b"ftypmsf1")
-"""How files of these formats begin, after four bytes."""
+"""Bytes 4 to 12 of files of these formats."""
 RULES = 2
-"""Number of the rules by which an image becomes RGB; to be raised whenever they change for any image."""
+"""Version of the rules by which an image becomes RGB; to be raised whenever they change for any image."""
 DECODER = f"Pillow {PIL.__version__}, rules {RULES}"
-"""Part of every stored feature's key: decoders differ in the last bits."""
+"""Part of every stored feature's key, as decoders differ in the last bits."""
 
 
 def content(item: ImageItem) -> tuple[Image.Image | bytes, str]:
-    """Read an image without decoding files.
+    """Read an image, but do not decode a file.
 
     Returns
     -------
     content : bytes or PIL.Image.Image
         A file's bytes, or the upright image, which is RGB, or RGBA where some of it is transparent.
     digest : str
-        Of the file's bytes, wherever it lies: in a folder, an archive or a data set. Or of size and pixels.
+        Digest of the file's bytes, wherever it lies: in a folder, an archive or a data set. Or of size and pixels.
     """
     if isinstance(item, Sample):
         return item.content()
@@ -57,7 +57,7 @@ def content(item: ImageItem) -> tuple[Image.Image | bytes, str]:
 
 
 def n_bytes(item: ImageItem) -> int:
-    """Bytes of the file of an image; 0 where there is none, or it cannot be had."""
+    """Give the bytes of the file of an image; 0 where there is none, or their number cannot be had."""
     if isinstance(item, LazyImage):
         return item.n_bytes
     if not isinstance(item, (str, os.PathLike)):
@@ -69,7 +69,7 @@ def n_bytes(item: ImageItem) -> int:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a file; where a link leads nowhere, the error says where to."""
+    """Read the bytes of a file; where a link leads nowhere, the error says where to."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -81,7 +81,7 @@ def read_file(path: Path) -> bytes:
 def decode(image: Image.Image | bytes, background: Colour = SILVER) -> Image.Image:
     """Decode what `content` returned to an upright RGB image; of an animation, the first frame.
 
-    What is transparent shows the background.
+    The background shows through where the image is transparent.
 
     Raises
     ------
@@ -97,7 +97,9 @@ def decode(image: Image.Image | bytes, background: Colour = SILVER) -> Image.Ima
     try:
         return _decode(image, background)
     except UnidentifiedImageError:  # its message has an address in memory
-        raise OSError(_why_not(image)) from None
+        if image[4:12] in HEIC:
+            raise OSError("a HEIC image, which Pillow cannot read: convert it, to JPEG for example") from None
+        raise OSError("not an image, or of a format that Pillow cannot read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise OSError(f"a decompression bomb? {error}") from None
 
@@ -115,14 +117,15 @@ def _decode(data: bytes, background: Colour) -> Image.Image:
 
 
 def open_image(source: bytes | BinaryIO) -> Image.Image:
-    """Open an encoded image of one of `FORMATS` by Pillow, without decoding its pixels; the one place that does.
+    """Open an encoded image of one of `FORMATS`, without decoding its pixels; nothing else here calls Pillow's opener.
 
     Raises
     ------
     UnidentifiedImageError
         If it is of no such format.
     """
-    for register in (Image.preinit, Image.init):  # the usual formats first: to know all takes a moment
+    # The usual formats first: to register all of Pillow's takes a moment.
+    for register in (Image.preinit, Image.init):
         register()
         known = [name for name in FORMATS if name in Image.OPEN]
         with suppress(UnidentifiedImageError):
@@ -131,7 +134,7 @@ def open_image(source: bytes | BinaryIO) -> Image.Image:
 
 
 def is_image_file(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is an image by its content, whatever its ending."""
+    """Tell whether a file is an image by its content, whatever its ending."""
     try:
         with Path(path).open("rb") as file, open_image(file):
             return True
@@ -139,14 +142,8 @@ def is_image_file(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def _why_not(data: bytes) -> str:
-    if data[4:12] in HEIC:
-        return "a HEIC image, which Pillow cannot read: convert it, to JPEG for example"
-    return "not an image, or of a format that Pillow cannot read"
-
-
 def _refuse_bombs(image: Image.Image) -> None:
-    """Refuse from Pillow's limit on, where it only warns, and raises from twice the limit on."""
+    """Refuse images above Pillow's limit, where Pillow only warns: it raises above twice the limit."""
     n_pixels = image.width * image.height
     if Image.MAX_IMAGE_PIXELS is not None and n_pixels > Image.MAX_IMAGE_PIXELS:
         raise Image.DecompressionBombError(
@@ -164,7 +161,7 @@ def check_readable(position: int, item: ImageItem) -> ImageReadError | None:
 
 
 def read_error(position: int, item: ImageItem, error: Exception) -> ImageReadError:
-    """The error that names an image and says in a few words why it could not be read."""
+    """Make the error that names an image and says in a few words why it could not be read."""
     if isinstance(error, OSError) and str(error):
         reason = error.strerror or str(error)  # the name is said already
     else:

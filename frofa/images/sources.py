@@ -1,4 +1,4 @@
-"""Everything that images can be read from."""
+"""All sources of images behind one function, `load_images`."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ KINDS = {
     "archive": (".zip", ".tar", *COMPRESSED_TAR),
     "video": VIDEOS,
 }
-"""What a file is taken for, by its ending."""
+"""Kinds of files, by their endings."""
 
 
 def load_images(

@@ -19,15 +19,7 @@ LONGEST_NUMBER = 1000
 
 @dataclass
 class SampleFiles:
-    """Members of an archive that have one name up to its first dot.
-
-    Attributes
-    ----------
-    images : dict of str to ArchiveMember
-        By what follows that dot, in the archive's order.
-    labels : dict of str to ArchiveMember
-        By their ending, one of `LABEL_FILES`.
-    """
+    """Members of an archive with one name up to its first dot: images by what follows it, labels by `LABEL_FILES`."""
 
     images: dict[str, ArchiveMember] = field(default_factory=dict)
     labels: dict[str, ArchiveMember] = field(default_factory=dict)
