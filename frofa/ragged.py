@@ -24,8 +24,8 @@ class RaggedTokens:
     Parameters
     ----------
     values : ndarray of shape (T, C)
-        Tokens of one image after another, each row by row of its grid; float16, float32 or float64. May be a memory
-        map; is not copied, and not to be changed. No class or register tokens.
+        Tokens of one image after another, each row by row of its grid; float16, float32 or float64. A memory map will
+        do: values are not copied, and not to be changed. Class and register tokens are left out.
     grids : ndarray of int, shape (n, 2)
         Height and width of each image in tokens.
 
@@ -36,14 +36,14 @@ class RaggedTokens:
     offsets : ndarray of int64, shape (n + 1,)
         The tokens of image i are ``values[offsets[i]:offsets[i + 1]]``.
     sizes : ndarray of int64, shape (n,)
-        Tokens of each image.
+        Number of tokens of each image.
     shape : (int, int, int)
-        That of ``padded()``: images, tokens of the largest, channels.
+        Shape of ``padded()``: images, tokens of the largest, channels.
     ndim : int
-        3.
+        3, as of an array of tokens.
     dtype : dtype
     nbytes : int
-        Of the values.
+        Bytes of the values.
 
     Raises
     ------
@@ -117,13 +117,13 @@ class RaggedTokens:
         Parameters
         ----------
         length : int, default=None
-            Tokens of an image with the zeros; None is the number of the largest.
+            Tokens of each image with its zeros; None takes the number of the largest.
 
         Returns
         -------
         tokens : ndarray of shape (n, length, C)
         grids : ndarray of int64, shape (n, 2)
-            As `frofa.augmentations.TokenBatch` takes them, as a tensor.
+            Height and width of each image, which `frofa.augmentations.TokenBatch` takes as a tensor.
         """
         longest = self.shape[1]
         length = longest if length is None else length
@@ -135,7 +135,7 @@ class RaggedTokens:
         return tokens, self.grids
 
     def equals(self, other: object) -> bool:
-        """Whether other is RaggedTokens of the same grids, dtype and values."""
+        """Tell whether other is RaggedTokens of the same grids, dtype and values."""
         return (
             isinstance(other, RaggedTokens)
             and self.dtype == other.dtype
@@ -145,7 +145,7 @@ class RaggedTokens:
 
     @staticmethod
     def concatenate(parts: "Sequence[RaggedTokens]") -> "RaggedTokens":
-        """Images of several, one after another; all have the same number of channels."""
+        """Put the images of several one after another; all have the same number of channels."""
         if not parts:
             raise ValueError("expected at least one RaggedTokens to concatenate. Got none.")
         channels = sorted({part.values.shape[1] for part in parts})

@@ -99,10 +99,9 @@ def as_labels(y: Any) -> Any:
     """
     labels = np.asarray(_plain(y))
     if labels.dtype.kind == "T":  # NumPy's StringDType, of which other libraries know nothing
-        labels = labels.astype(object)
-        return _one_kind(labels).astype(str)
+        return _one_kind(labels.astype(object)).astype(str)
     if labels.dtype.kind == "M" and np.isnat(labels).any():
-        _refuse(labels, int(np.flatnonzero(np.isnat(labels).ravel())[0]))
+        _refuse_missing(labels, int(np.flatnonzero(np.isnat(labels).ravel())[0]))
     if labels.dtype.kind == "O":
         return _one_kind(labels)
     return labels
@@ -112,7 +111,7 @@ def _one_kind(labels: Array) -> Array:
     """Check that objects are all strings, or all numbers, which become an array of numbers."""
     for i, label in enumerate(labels.ravel()):
         if _is_missing(label):
-            _refuse(labels, i)
+            _refuse_missing(labels, i)
     kinds = {type(label) for label in labels.ravel()}
     if all(issubclass(kind, str) for kind in kinds):
         return labels
@@ -131,7 +130,7 @@ def _is_missing(label: Any) -> bool:
         return type(label).__name__ == "NAType"
 
 
-def _refuse(labels: Array, position: int) -> None:
+def _refuse_missing(labels: Array, position: int) -> None:
     raise ValueError(f"expected a label of every sample. Got {labels.ravel()[position]!r} at position {position} of y.")
 
 

@@ -64,7 +64,7 @@ def find_column(
 
 
 def has_column(columns: Sequence[object], asked: str | None, known: Sequence[str]) -> bool:
-    """Whether `find_column` would find one, or several."""
+    """Tell whether `find_column` would find a column, or several."""
     return bool(_candidates(columns, asked, known))
 
 

@@ -25,14 +25,14 @@ class ImageSet:
     Attributes
     ----------
     items : sequence
-        What an extractor takes: paths, PIL images, arrays, and small objects that read an archive's member, a video's
-        frame or a data set's row where they are needed.
+        The images, as an extractor takes them: paths, PIL images, arrays, and small objects that read an archive's
+        member, a video's frame or a data set's row where they are needed.
     labels : ndarray of str or int, shape (n,), or None
-        None if no image has a label; ``""`` for those without one, if others have one.
+        The label of each image: None if no image has one; ``""`` for those without one, if others have one.
     names : list of str
-        What errors and result files call each image.
+        The name of each image in errors and result files.
     notes : list of str
-        What was left out and why, a sentence each.
+        Sentences that say what was left out, and why.
 
     Examples
     --------

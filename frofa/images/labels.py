@@ -21,17 +21,17 @@ _SCALARS = (str, bytes, Number, np.generic, dt.date, dt.time, dt.timedelta, Enum
 
 
 def image_labels(values: Iterable[object], names: Sequence[str] | None = None) -> npt.NDArray[Any] | None:
-    """Gather one label an image: as int if all are whole numbers, else as str, with ``""`` where there is none.
+    """Make an array of labels, one an image: of int if all are whole numbers, else of str, ``""`` where there is none.
 
-    None, NaN and ``""`` are no labels; the result is None if there is no other value. Names of classes are in Unicode's
-    composed form.
+    None, NaN and ``""`` count as no label; the result is None if there is no other value. Names of classes are in
+    Unicode's composed form.
 
     Parameters
     ----------
     values : iterable
         Strings, numbers, booleans, dates, or arrays and tensors of one of these; a frame of one column.
     names : sequence of str, optional
-        What an error calls each image, beside its position.
+        Name of each image, for errors; they say its position too.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def _scalar(value: object, position: int, names: Sequence[str] | None) -> Any:
 
 
 def unwrapped(value: Any) -> Any:
-    """Take the Python object out of a scalar of NumPy or pyarrow, or an array or tensor of one value."""
+    """Take the Python object out of a scalar of NumPy or pyarrow, or an array of one value; leave others alone."""
     if hasattr(value, "as_py"):
         return value.as_py()
     if hasattr(value, "shape") and hasattr(value, "item") and math.prod(value.shape) == 1:

@@ -75,7 +75,7 @@ def load_images(
     Returns
     -------
     ImageSet
-        With ``items``, ``labels``, ``names`` and ``notes``; it unpacks to items and labels.
+        The images as ``items``, with ``labels``, ``names`` and ``notes``; it unpacks to items and labels.
 
     Raises
     ------
@@ -87,13 +87,13 @@ def load_images(
 
     Notes
     -----
-    What is wrong with one image is found when it is read: it is an item here and an `ImageReadError` of the extractor,
-    which names it. This goes for members of archives too, that are encrypted, damaged, or packed in a way that cannot
-    be read. A file that should have an image's label and cannot be read is a note, and the image has no label.
+    An image that cannot be read is an item here all the same: when the extractor reads it, an `ImageReadError` names
+    it. This goes for members of archives too that are encrypted, damaged, or packed in a way that cannot be read. A
+    label file that cannot be read is a note, and its image has no label.
 
     No file or member of more than 8 bytes for each of ``PIL.Image.MAX_IMAGE_PIXELS`` is read, by default 716 MB: that
-    is an image of as many pixels with four channels of 16 bits, not compressed. What all threads of a process hold of
-    files while they read and decode them is as much together: larger files wait for each other.
+    is an image of as many pixels with four channels of 16 bits, not compressed. The threads of a process together hold
+    as much of files at most while they read and decode them: of large files, one waits for another.
 
     Names of classes are in Unicode's composed form (NFC), so that those of different file systems are the same.
 

@@ -1,7 +1,7 @@
 """JSON that anybody may have changed: one error for all that can be wrong with it."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -71,16 +71,9 @@ def check_fields(content: object, kinds: Mapping[str, type | tuple[type, ...]], 
 
 
 def _is_deep(content: object) -> bool:
-    # One pass for each level, not recursion: the depth is what is not to be trusted.
-    level = [content]
-    for _ in range(MAX_DEPTH):
-        level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, (dict, list))]
-        if not level:
-            return False
-    return True
-
-
-def _inside(content: object) -> Iterable[object]:
-    if isinstance(content, dict):
-        return content.values()
-    return content if isinstance(content, list) else ()
+    # Level by level, without recursion: the depth is what is not to be trusted.
+    level: list[Any] = [[content]]
+    for _ in range(MAX_DEPTH + 1):
+        inside = (inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer))
+        level = [inner for inner in inside if isinstance(inner, (dict, list))]
+    return bool(level)

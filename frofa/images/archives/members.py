@@ -177,9 +177,8 @@ def _list_tar(archive: Path) -> Members:
     path = str(archive)
     members: Members = {}
     links: list[tar.TarEntry] = []
-    for entry in progress_bar(
-        tar.walk(archive), shown=None, desc=f"index {archive.name}", unit="file", delay=2, leave=False
-    ):
+    options = {"desc": f"index {archive.name}", "unit": "file", "delay": 2, "leave": False}
+    for entry in progress_bar(tar.walk(archive), shown=None, **options):
         if entry.fault:
             members[entry.name] = MissingMember(path, entry.name, 0, entry.fault)
         elif entry.kind in (tarfile.LNKTYPE, tarfile.SYMTYPE):
