@@ -30,7 +30,7 @@ OPERATIONS: tuple[Augmentation, ...] = (
     TranslateX(),
     TranslateY(),
 )
-"""Those of RandAugment that need no three colour channels, and the identity."""
+"""The operations of RandAugment that need no three colour channels, and the identity."""
 
 
 class RandAugment(Composition):
@@ -86,11 +86,12 @@ class RandAugment(Composition):
 
     @property
     def recordable(self) -> bool:  # type: ignore[override]
-        """Whether all operations are."""
+        """Tell whether all operations can be recorded as a CUDA graph."""
         return all(option.recordable for option in self.operations or OPERATIONS)
 
     def make_params(self, batch: TokenBatch, /, generator: Generator) -> Params:
         """Draw the parameters of each round, as in `RandomChoice`."""
+        # Every round chooses anew among the same operations.
         round_ = RandomChoice([option.at_level(self.level) for option in self.operations or OPERATIONS])
         return {str(i): round_.make_params(batch, generator) for i in range(self.n_ops)}
 
@@ -101,7 +102,7 @@ class RandAugment(Composition):
         return batch
 
     def broadcast(self, params: Params, n: int) -> Params:
-        """Those of each round."""
+        """Repeat the parameters of each round for n images that are treated alike."""
         return {name: RandomChoice(()).broadcast(drawn, n) for name, drawn in params.items()}
 
 
@@ -148,7 +149,7 @@ class TrivialAugment(Choice):
         _validate(self)
 
     def options(self, generator: Generator) -> Sequence[Augmentation]:
-        """The given ones, or all, each at a level of its own."""
+        """Set each operation, of those given or of all, to a level of its own."""
         operations = self.operations or OPERATIONS
         draws = host_uniform(generator, len(operations))
         return [option.at_level(self.max_level * draw) for option, draw in zip(operations, draws, strict=True)]

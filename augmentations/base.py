@@ -1,4 +1,4 @@
-"""What all augmentations share: parameters, and randomness apart from mathematics."""
+"""Base of all augmentations: parameters as in scikit-learn, and randomness apart from mathematics."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class Augmentation(BaseEstimator, ABC):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
     strength: ClassVar[tuple[str, float, float] | None] = None
-    """The parameter that says how strong it is, its value for the identity, and its strongest value in use."""
+    """Name of the parameter that sets the strength, its value for the identity, and its strongest value in use."""
     mixes_labels: ClassVar[bool] = False
     recordable: ClassVar[bool] = False
     """Whether `apply` can be recorded as a CUDA graph: it draws from the generator alone, and never asks the device."""
@@ -53,7 +53,7 @@ class Augmentation(BaseEstimator, ABC):
         Returns
         -------
         Tensor or TokenBatch
-            As given: same shape, dtype and device.
+            Of the type, shape, dtype and device of `features`.
 
         Raises
         ------
@@ -112,7 +112,7 @@ class Augmentation(BaseEstimator, ABC):
         return other
 
     def at_level(self: Self, level: float) -> Self:
-        """A copy of another strength, with all other parameters as they are.
+        """Copy the augmentation at another strength, with all other parameters as they are.
 
         Parameters
         ----------
@@ -140,6 +140,6 @@ def _broadcast(value: Any, n: int) -> Any:
 
 
 def uniform(batch: TokenBatch, generator: Generator, low: float, high: float, *shape: int) -> Tensor:
-    """U(low, high) of shape (n, *shape), float32, on the batch's device."""
+    """Draw from U(low, high): shape (n, *shape), float32, on the batch's device."""
     empty = torch.empty((len(batch.patches), *shape), device=batch.patches.device)
     return empty.uniform_(low, high, generator=generator)

@@ -1,4 +1,4 @@
-"""What augmentations work on: tokens with their grid, and what belongs to them."""
+"""Batches of tokens: with their grid, mask, targets and prefix tokens, as augmentations take and return them."""
 
 import math
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 Grid = tuple[int, int] | Tensor | None
-MANY = 8
-"""Images of which an error shows each grid."""
+MOST_GRIDS = 8
+"""Largest batch of which an error message lists the grid of each image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +95,7 @@ class TokenBatch:
             return cls(tokens.unsqueeze(1), targets=_check_rows("targets", targets, tokens, 2))
         if not 0 <= n_prefix < tokens.shape[1]:
             raise ValueError(f"n_prefix must leave at least one of the {tokens.shape[1]} tokens. Got {n_prefix}.")
+        # Prefix tokens (n, P, C) come first, and have no place on the grid.
         patches = tokens[:, n_prefix:]
         grid = _check_grid(grid, patches)
         if isinstance(grid, Tensor):
@@ -116,12 +117,12 @@ class TokenBatch:
 
     @property
     def tokens(self) -> Tensor:
-        """Prefix and patches, shape (n, P + N, C)."""
+        """Prefix and patch tokens as one tensor, shape (n, P + N, C)."""
         return self.patches if self.prefix is None else torch.cat([self.prefix, self.patches], 1)
 
     @property
     def token_mask(self) -> Tensor | None:
-        """The mask of `tokens`, of which prefix tokens are always seen: shape (n, P + N), or None."""
+        """The mask of `tokens`, in which prefix tokens are always seen: shape (n, P + N), or None."""
         if self.mask is None or self.prefix is None:
             return self.mask
         return torch.cat([self.mask.new_ones(self.prefix.shape[:2]), self.mask], 1)
@@ -134,13 +135,13 @@ class TokenBatch:
         return f"TokenBatch({', '.join(f'{name}={text}' for name, text in shown.items() if text != 'None')})"
 
     def replace(self, **changes: Any) -> "TokenBatch":
-        """The same batch with some attributes changed."""
+        """Copy the batch with some attributes changed."""
         return replace(self, **changes)
 
     def select(self, rows: Any) -> "TokenBatch":
-        """Some of the images: a slice, or a tensor of indices on the batch's device."""
+        """Take some of the images, by a slice or by a tensor of indices on the batch's device."""
         grid = self.grid
-        if isinstance(grid, Tensor):
+        if isinstance(grid, Tensor):  # its device need not be that of the patches
             grid = grid[rows.to(grid.device) if isinstance(rows, Tensor) else rows]
         parts = {name: getattr(self, name) for name in ("mask", "targets", "prefix")}
         chosen = {name: None if part is None else part[rows] for name, part in parts.items()}
@@ -182,7 +183,7 @@ def _check_grid(grid: Grid, patches: Tensor) -> Grid:
         ):
             raise ValueError(
                 f"grid must hold a height and a width for each of the {n} images, of at most {n_tokens} tokens. Got "
-                f"{sizes.tolist() if len(sizes) <= MANY else tuple(sizes.shape)}."
+                f"{sizes.tolist() if len(sizes) <= MOST_GRIDS else tuple(sizes.shape)}."
             )
         return sizes
     if not isinstance(grid, (tuple, list)) or [isinstance(side, Integral) for side in grid] != [True, True]:
@@ -204,9 +205,10 @@ def _shape(value: Any) -> str:
 
 
 def _hide_padding(mask: Tensor | None, grid: Tensor, patches: Tensor) -> Tensor | None:
-    """The mask without what lies beyond each image's own tokens."""
+    """Hide what lies beyond each image's own tokens: the mask (n, N), or None where nothing does."""
     n_tokens = patches.shape[1]
     if bool((grid.prod(1) == n_tokens).all()):
         return mask
+    # (n, N): position below the number of tokens that the image has.
     own = (torch.arange(n_tokens) < grid.prod(1, keepdim=True)).to(patches.device)
     return own if mask is None or mask.shape != own.shape else mask & own

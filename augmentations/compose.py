@@ -23,16 +23,16 @@ class Composition(Augmentation):
     """
 
     members: ClassVar[str]
-    """The parameter that holds the others."""
+    """Name of the parameter that holds the others."""
 
     @property
     def mixes_labels(self) -> bool:  # type: ignore[override]
-        """Whether one of the others does."""
+        """Tell whether one of the members mixes labels."""
         return any(step.mixes_labels for step in self._members())
 
     @property
     def recordable(self) -> bool:  # type: ignore[override]
-        """Whether all of the others are."""
+        """Tell whether all members can be recorded as a CUDA graph."""
         return all(step.recordable for step in self._members())
 
     def validate(self) -> None:
@@ -49,7 +49,7 @@ class Composition(Augmentation):
             step.validate()
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters, those of the members included if `deep`."""
+        """Get the parameters, those of the members included if `deep`."""
         params: dict[str, Any] = super().get_params(deep=False)
         if deep:
             for name, step in self._named().items():
@@ -132,11 +132,11 @@ class Sequential(Composition):
         return None if self.steps else FusedStep(IDENTITY)
 
     def broadcast(self, params: Params, n: int) -> Params:
-        """Those of every step."""
+        """Repeat the parameters of every step for n images that are treated alike."""
         return {name: step.broadcast(params[name], n) for name, step in self._named().items()}
 
     def at_level(self, level: float) -> "Sequential":
-        """All steps at that level."""
+        """Copy the composition with all steps at that level."""
         return Sequential([step.at_level(level) for step in self.steps])
 
 
@@ -191,7 +191,7 @@ class RandomApply(Composition):
         return batch.replace(**{name: choose(getattr(changed, name), getattr(batch, name)) for name in names})
 
     def broadcast(self, params: Params, n: int) -> Params:
-        """Those of the steps, applied to all or none."""
+        """Repeat the parameters of the steps for n images, all of which are augmented, or none."""
         applied = params["applied"].expand(n)
         return {"applied": applied, "steps": Sequential(self.steps).broadcast(params["steps"], n)}
 
@@ -205,15 +205,17 @@ class Choice(Composition):
 
     @abstractmethod
     def options(self, generator: Generator) -> Sequence[Augmentation]:
-        """What to choose among."""
+        """List the augmentations to choose among."""
 
     def make_params(self, batch: TokenBatch, /, generator: Generator) -> Params:
         """Draw ``{"places": (n,), "images": (n_places,), "parts": [(augmentation, its parameters), ...]}``."""
         options, n, device = self.options(generator), len(batch.patches), batch.patches.device
         if not options:
             raise ValueError(self._wrong([]))
+        # As many places for each option as hold all images; images are put on them at random.
         size = -(-n // len(options))
         places = torch.randperm(size * len(options), generator=generator, device=device)[:n]
+        # The inverse: which image lies on a place; places left over hold the first.
         images = torch.zeros(size * len(options), dtype=torch.int64, device=device)
         images.scatter_(0, places, torch.arange(n, device=device))
         if batch.mask is None and not isinstance(batch.grid, Tensor):  # all images have one outline, and none is copied
@@ -241,7 +243,7 @@ class Choice(Composition):
         return TokenBatch.join(done).select(params["places"]).replace(grid=batch.grid)
 
     def broadcast(self, params: Params, n: int) -> Params:
-        """All images get what the one got."""
+        """Give all n images the augmentation, and its parameters, that the one image got."""
         option, drawn = params["parts"][int(params["places"][0])]
         alike = torch.arange(n, device=params["places"].device)
         return {"places": alike, "images": alike, "parts": [(option, option.broadcast(drawn, n))]}
@@ -275,11 +277,11 @@ class RandomChoice(Choice):
         self.choices = choices
 
     def options(self, generator: Generator) -> Sequence[Augmentation]:  # noqa: ARG002 (the contract's)
-        """The given ones."""
+        """List the augmentations that were given."""
         return self.choices
 
     def at_level(self, level: float) -> "RandomChoice":
-        """All choices at that level."""
+        """Copy the composition with all choices at that level."""
         return RandomChoice([option.at_level(level) for option in self.choices])
 
 

@@ -53,6 +53,7 @@ class Crop(Augmentation):
 
     def transform(self, batch: TokenBatch, /, params: Params) -> TokenBatch:
         """Hide the tokens outside of the window."""
+        # Sides of the windows in whole tokens, (n, 1).
         at = places(batch, self)
         height = (params["side"] * at.height).round().clamp(min=1)
         width = (params["side"] * at.width).round().clamp(min=1)
@@ -203,6 +204,7 @@ class PatchDropout(Augmentation):
             n_kept = max(1, round((1 - self.rate) * n_tokens))
             kept = torch.zeros_like(priority, dtype=torch.bool)
             return batch.replace(mask=kept.scatter_(1, priority.topk(n_kept, 1).indices, True))
+        # Ranks (n, N) by priority, hidden tokens last; each image keeps its share of those it has.
         seen = priority.masked_fill(~batch.mask, -1)
         rank = seen.argsort(1, descending=True).argsort(1)
         n_kept_each = ((1 - self.rate) * batch.mask.sum(1, keepdim=True)).round().clamp(min=1)
@@ -222,6 +224,7 @@ def _stretch(batch: TokenBatch, params: Params, who: Augmentation) -> TokenBatch
     at = places(batch, who)
     top = params["top"] * (1 - params["height"]) * at.height
     left = params["left"] * (1 - params["width"]) * at.width
+    # Centres of tokens (n, N) in the window; half a token is where the first one lies.
     rows = (at.rows + 0.5) * params["height"] + top - 0.5
     columns = (at.columns + 0.5) * params["width"] + left - 0.5
     return batch.replace(patches=resample(batch, bilinear_taps(rows, columns, at, edge=True)))

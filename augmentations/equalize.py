@@ -60,18 +60,22 @@ class Equalize(StylisticAugmentation):
         return {"equalized": self.uniform(batch, generator, 0, 1) < self.p}
 
     def transform(self, batch: TokenBatch, /, params: Params) -> TokenBatch:
-        """Look up."""
+        """Count the pixels in bins, and look up what each bin becomes."""
+        # Bins 0..255 of all values, (n, N, C).
         x, low, high = self.image(batch)
         span = high - low
         bins = ((x - low) / span.where(span > 0, 1)).mul_(BINS - 1).round_().long()
         if batch.mask is not None:
             bins.clamp_(0, BINS - 1)
+        # Counts (n, 256, C), or (n, 256, 1) where the whole map is counted.
         counts = _histograms(bins, batch.mask)
         if self.variant != "c2":
             counts = counts.sum(2, keepdim=True)
         top = counts[:, -1:]  # of the highest bin, which the largest value is always in
+        # What a bin becomes, in [0, 1] of the range: the share of the pixels in lower bins.
         lower = counts.cumsum(1).sub_(counts)
         table = lower.to(x.dtype) / (counts.sum(1, keepdim=True) - top).clamp_(min=1)
+        # Back to features (n, N, C); images or channels that drew no, or have no range, stay.
         looked_up = table.expand(-1, -1, x.shape[2]).gather(1, bins).mul_(span).add_(low)
         changed = params["equalized"] & (span > 0)
         return batch.replace(patches=torch.where(changed, looked_up, x).to(batch.patches.dtype))

@@ -37,7 +37,7 @@ class GeometricAugmentation(Augmentation):
 
     @abstractmethod
     def source(self, y: Tensor, x: Tensor, at: Places, params: Params) -> tuple[Tensor, Tensor]:
-        """Where tokens at (y, x), relative to the centre of the grid, come from."""
+        """Find the places that tokens come from which lie at (y, x), relative to the centre of the grid."""
 
     def fused_step(self) -> FusedStep | None:
         """Say which step of the fused kernel for choices does the same; None where there is none."""
@@ -46,9 +46,11 @@ class GeometricAugmentation(Augmentation):
 
     def transform(self, batch: TokenBatch, /, params: Params) -> TokenBatch:
         """Resample the grid."""
+        # Rows and columns (1 or n, N), measured from the centre of each grid.
         at = places(batch, self)
         middle_y, middle_x = (at.height - 1) / 2, (at.width - 1) / 2
         y, x = self.source(at.rows - middle_y, at.columns - middle_x, at, params)
+        # Four taps a token (n, N, 4), back in the grid's own coordinates.
         taps = bilinear_taps(y + middle_y, x + middle_x, at, edge=self.fill == "edge")
         return batch.replace(patches=resample(batch, taps, self.fill))
 
@@ -93,7 +95,7 @@ class Rotate(GeometricAugmentation):
         return {"angle": uniform(batch, generator, -self.degrees, self.degrees, 1)}
 
     def source(self, y: Tensor, x: Tensor, at: Places, params: Params) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """Rotate back."""
+        """Rotate the places back by the angle."""
         angle = torch.deg2rad(params["angle"])
         cos, sin = angle.cos(), angle.sin()
         return cos * y + sin * x, cos * x - sin * y

@@ -84,9 +84,11 @@ class JPEG(StylisticAugmentation):
     def transform(self, batch: TokenBatch, /, params: Params) -> TokenBatch:
         """Compress and decompress."""
         to_canvas, from_canvas, shape = _canvas(batch, self)
+        # Pixels 0..255, (n, N, C).
         x, low, high = self.image(batch)
         span = high - low
         pixels = ((x - low) / span.where(span > 0, 1)).mul_(255).round_()
+        # Whole blocks (n, rows, 8, columns, 8, C), through the codec, and back to tokens (n, N, C).
         blocks = _take(pixels, to_canvas).unflatten(1, shape)
         decoded = _take(_decode(blocks, params["quality"]).flatten(1, 4), from_canvas)
         decoded = decoded.clamp_(0, 255).div_(255).mul_(span).add_(low)
@@ -98,18 +100,20 @@ def _decode(blocks: Tensor, quality: Tensor) -> Tensor:
     """Quantise blocks of pixels (n, rows, 8, columns, 8, C) in the frequency domain."""
     dct = constant(DCT, blocks.device).to(blocks.dtype)
     # Not einsum over both axes at once: that would build a 64 x 64 matrix, four times the work.
+    # Rows, then columns; i, j are positions in a block, y, x frequencies, r, c blocks, k channels.
     frequencies = torch.einsum("yi,nricjk->nrycjk", dct, blocks - 128)
     frequencies = torch.einsum("xj,nrycjk->nrycxk", dct, frequencies)
     steps = quantisation_steps(quality).to(blocks.dtype)  # (n, 8, 8, 1 or C)
     steps = steps[:, None, :, None]
     # Halfway between two steps, which in sums of integers is common, rounding error must not decide: away from zero.
     frequencies = (frequencies / (steps * (1 - 1e-5))).round_().mul_(steps)
+    # Back by the transposed matrices: the DCT is orthonormal.
     pixels = torch.einsum("xj,nrycxk->nrycjk", dct, frequencies)
     return torch.einsum("yi,nrycjk->nricjk", dct, pixels).add_(128).round_()
 
 
 def quantisation_steps(quality: Tensor) -> Tensor:
-    """Steps (n, 8, 8, 1 or C) of a quality (n, 1, 1 or C) in 1..100."""
+    """Scale the table by a quality (n, 1, 1 or C) in 1..100: steps (n, 8, 8, 1 or C)."""
     scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality).floor()[:, :, None]
     return ((constant(LUMINANCE, quality.device)[None, :, :, None] * scale + 50) / 100).floor_().clamp_(1, 255)
 
@@ -122,30 +126,35 @@ def _canvas(batch: TokenBatch, who: JPEG) -> tuple[Tensor, Tensor, tuple[int, in
     height, width = batch.grid or (1, 1)
     rows, columns = -(-height // BLOCK), -(-width // BLOCK)
     side = columns * BLOCK
+    # From places on the padded canvas (1, places) to tokens: beyond the border, the last row and column.
     place = torch.arange(rows * BLOCK * side, device=at.rows.device)[None]
     y, x = torch.minimum(place // side, at.height - 1), torch.minimum(place % side, at.width - 1)
+    # From tokens (1, N) to places on the canvas.
     back = (at.rows * side + at.columns).clamp_(max=place.shape[1] - 1)
     return (y * at.width + x).long(), back.long(), (rows, BLOCK, columns, BLOCK)
 
 
 def _block_list(grid: Tensor, at: Places) -> tuple[Tensor, Tensor, tuple[int, int, int, int]]:
-    """The same of images of different sizes: each one's blocks in a column, as long as that of any image."""
+    """Index the blocks of images of different sizes as `_canvas` does: in columns as long as that of any image."""
     n_blocks = -(-at.rows.shape[1] // BLOCK)  # no grid of so many tokens has more: a GPU need not be asked
     if grid.device.type == "cpu":
         n_blocks = int((-(-grid // BLOCK)).prod(1).amax())
+    # Each place of the column (1, places) is a block, and a row and column in it.
     across = torch.ceil(at.width / BLOCK)
     place = torch.arange(n_blocks * BLOCK**2, device=at.rows.device)[None]
     block, y, x = place // BLOCK**2, place // BLOCK % BLOCK, place % BLOCK
+    # Where that block lies on the grid of each image, (n, places); padded as above.
     down = torch.div(block, across, rounding_mode="floor")
     y = torch.minimum(down * BLOCK + y, at.height - 1)
     x = torch.minimum((block - down * across) * BLOCK + x, at.width - 1)
+    # From tokens (n, N) to places in the column.
     down, right = ((line / BLOCK).floor() for line in (at.rows, at.columns))
     back = (down * across + right) * BLOCK**2 + at.rows % BLOCK * BLOCK + at.columns % BLOCK
     return (y * at.width + x).long(), back.long().clamp_(max=place.shape[1] - 1), (n_blocks, BLOCK, 1, BLOCK)
 
 
 def _take(x: Tensor, index: Tensor) -> Tensor:
-    """Tokens (n, M, C) of x (n, N, C) by index (n or 1, M)."""
+    """Take tokens (n, M, C) of x (n, N, C) by index (n or 1, M)."""
     if len(index) == 1:
         return x.index_select(1, index[0])
     return F.embedding(index + x.shape[1] * torch.arange(len(x), device=x.device)[:, None], x.flatten(0, 1))

@@ -82,6 +82,7 @@ class MixUp(Augmentation):
 
 def _mix(x: Tensor, partner: Tensor, proportion: Tensor) -> Tensor:
     """Sum each image (n, N, C) and its partner: as tokens of one long image, of which each has two taps."""
+    # All tokens of the batch as those of one image; index and weight are (n * N, 2).
     n, n_tokens, channels = x.shape
     position = torch.arange(n_tokens, device=x.device)
     own, other = (images[:, None] * n_tokens + position for images in (torch.arange(n, device=x.device), partner))

@@ -103,5 +103,5 @@ class ChannelDropout(Augmentation):
         return {"scale": kept / (1 - self.rate)}
 
     def transform(self, batch: TokenBatch, /, params: Params) -> TokenBatch:
-        """Scale."""
+        """Scale each channel: to zero, or up."""
         return batch.replace(patches=pointwise(batch.patches, "scale", params["scale"], "c", clip=False, mask=None))

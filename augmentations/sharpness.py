@@ -74,9 +74,11 @@ class Sharpness(StylisticAugmentation):
 
 
 def _smoothing_taps(batch: TokenBatch, who: Sharpness) -> Taps:
-    """The 3 x 3 neighbourhood of each token; at the border, the token alone."""
+    """List the 3 x 3 neighbourhood of each token; at the border, the token alone."""
+    # Tokens (1 or n, N) that have all eight neighbours.
     at = places(batch, who)
     inside = (at.rows > 0) & (at.rows < at.height - 1) & (at.columns > 0) & (at.columns < at.width - 1)
+    # Nine taps a token, (1 or n, N, 9): row by row from the one above left.
     step = torch.arange(9, device=at.rows.device)
     offset = (step // 3 - 1) * at.width[..., None] + step % 3 - 1
     position = (at.rows * at.width + at.columns)[..., None]

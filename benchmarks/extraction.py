@@ -41,11 +41,12 @@ from safetensors.torch import save_file
 
 import frofa
 from frofa import FrozenFeatureExtractor, list_images
-from frofa.backbones.backbone import Backbone, Request, load_backbone
+from frofa.backbones.backbone import Backbone
+from frofa.backbones.loading import load_backbone
+from frofa.backbones.outputs import Request
 from frofa.decoding.decoders import Decoders
-from frofa.decoding.task import Task
-from frofa.extraction.batches import batches
-from frofa.extraction.rows import Rows
+from frofa.decoding.task import DecodeTask
+from frofa.extraction.batches import PixelRows, batches
 
 PHOTOS = Path("../shared/data/photos")
 Record = dict[str, Any]
@@ -156,11 +157,11 @@ def decode_rate(backbone: Backbone, paths: Sequence[str], n_jobs: int, decode: s
     """Images a second that processes or threads read, decode and resize, in steady state."""
     geometry = backbone.preprocessing.geometry
     assert geometry is not None
-    tasks = [Task(position, path, None) for position, path in enumerate(paths)]
+    tasks = [DecodeTask(position, path, None) for position, path in enumerate(paths)]
     with closing(Decoders(n_jobs, processes=decode == "process")) as decoders:
-        rows = Rows(torch.from_numpy(decoders.allocate(1024, geometry)))
+        rows = PixelRows(torch.from_numpy(decoders.allocate(1024, geometry)))
 
-        def run(part: Sequence[Task]) -> None:
+        def run(part: Sequence[DecodeTask]) -> None:
             for batch in batches(part, decoders, rows, 256, fail):
                 batch.release()
 

@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 
 import frofa
 from frofa.augmentations import Brightness
-from frofa.backbones.backbone import Output
+from frofa.backbones.outputs import Output
 from frofa.estimators import LogisticProbeClassifier, MAPClassifier, PrototypeClassifier, RidgeProbeClassifier
 from frofa.evaluation import mean_interval, sample_shots
 

@@ -27,8 +27,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import frofa
-from frofa.backbones.backbone import Backbone, Request, load_backbone
-from frofa.backbones.precision import Int8Linear, with_layers
+from frofa.backbones.backbone import Backbone
+from frofa.backbones.loading import load_backbone
+from frofa.backbones.outputs import Request
+from frofa.backbones.precision import Int8Linear
 from frofa.doctor.checks.cost import images_per_second
 
 Record = dict[str, Any]
@@ -89,16 +91,16 @@ class SparseLinear(nn.Module):
 def with_kernels(backbone: Backbone, precision: str, weights: str) -> tuple[Backbone, str]:
     """The backbone with the layers of a side, and the precision to run it in."""
     if precision == "int8":
-        return with_layers(backbone, "int8", Int8Linear), backbone.resolve_precision("auto")
+        return backbone.with_linear_layers("int8", Int8Linear), backbone.resolve_precision("auto")
     if weights == "2:4" and backbone.device.type == "cuda":
-        return with_layers(backbone, "2:4", SparseLinear), precision
+        return backbone.with_linear_layers("2:4", SparseLinear), precision
     return backbone, precision
 
 
 def measure(model: str, side: tuple[str, str, bool], args: argparse.Namespace) -> Record:
     """Throughput of a side, and how far its features are from those of float32 with the same weights."""
     precision, weights, compiled = side
-    backbone = load_backbone(model, None, args.device, weights)
+    backbone = load_backbone(model, None, args.device, "2:4" if weights == "2:4" else None)
     shape = (args.batch_size, *backbone.data_config["input_size"])
     pixels = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(backbone.device)
     request = request_of(backbone)

@@ -36,9 +36,9 @@ from torch import Tensor
 
 import frofa
 from frofa import list_images
-from frofa.backbones.backbone import Request
 from frofa.backbones.navit.model import PackedModel
-from frofa.backbones.navit.packing import first_fit_decreasing, waste
+from frofa.backbones.navit.packing import first_fit_decreasing
+from frofa.backbones.outputs import Request
 from frofa.decoding.patches import native_grid
 
 PHOTOS = (Path("../shared/data/photos"), Path("shared/data/photos"))
@@ -190,7 +190,7 @@ def throughput(bench: Bench, grids: Sequence[Grid], budget: int, sizes: str) -> 
     packs = first_fit_decreasing(lengths, args.capacity)
     record: Record = {"part": "throughput", "width": bench.name, "sizes": sizes, "budget": budget}
     record |= {"images": len(grids), "tokens": sum(lengths), "capacity": args.capacity, "sequences": len(packs)}
-    record |= {"padding_waste_packed": round(waste(lengths, packs, args.capacity), 4)}
+    record |= {"padding_waste_packed": round(1 - sum(lengths) / (args.capacity * len(packs)), 4)}
     record |= {"padding_waste_padded": round(1 - sum(lengths) / (budget * len(lengths)), 4)}
     record |= {"seconds": {way: [round(value, 4) for value in values] for way, values in seconds.items()}}
     record |= {"images_per_second": {way: round(len(grids) / value, 1) for way, value in middle.items()}}

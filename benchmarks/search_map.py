@@ -217,18 +217,19 @@ def _many_heads(tokens: Any, codes: Any, batch: int, steps: int) -> float:
 
     from frofa.augmentations import Brightness
     from frofa.estimators.batched.engine import fit_plans
+    from frofa.estimators.models.map_model import MapModel
+    from frofa.estimators.training.plan import HeadPlan, LabelledRows
     from frofa.estimators.training.schedule import Schedule
-    from frofa.estimators.training.streams import HeadPlan, Part
 
-    part = Part(np.arange(len(codes)), codes, np.ones(len(codes), np.float32))
+    part = LabelledRows(np.arange(len(codes)), codes, np.ones(len(codes), np.float32))
     plans = [
         HeadPlan(
+            MapModel(num_heads=12),
             part,
             int(codes.max()) + 1,
             (0, 0, 0),
             Schedule(lr, WARM_UP + steps, batch, decay, 0.9, (WARM_UP + steps) // 10, "cosine", 1.0),
             Brightness(0.3, "c2"),
-            12,
         )
         for lr in LRS_GPU
         for decay in DECAYS_GPU

@@ -21,8 +21,7 @@ import torch
 
 from frofa.augmentations import Augmentation, Brightness
 from frofa.compute.devices import resolve_device
-from frofa.estimators.batched.engine import free_memory, head_bytes
-from frofa.estimators.batched.trials import Samples, Trial, fit_heads, predict_heads
+from frofa.estimators.batched.trials import Samples, Trial, fit_heads, predict_heads, trials_at_once
 from frofa.estimators.training.schedule import Schedule
 from frofa.evaluation import mean_interval
 from frofa.study.data import StudyData, load_study_data
@@ -58,7 +57,7 @@ def sweep(data: StudyData, shots: int, steps: int, device: torch.device) -> tupl
     schedule = Schedule(0.0, steps, BATCH_SIZE, 0.0, 0.9, steps // 10, "cosine", 1.0)
     settings = list(itertools.product(RATES, DECAYS))
     trials = [Trial(augment, float(lr), float(wd)) for augment in AUGMENTATIONS.values() for lr, wd in settings]
-    size = max(1, free_memory(device) // (head_bytes(tokens[0], BATCH_SIZE) * N_SEEDS))
+    size = trials_at_once(samples, BATCH_SIZE)
     parts = [torch.as_tensor(rows, device=device) for rows in (data.validation, data.test)]
     truth = [torch.as_tensor(codes[rows], device=device) for rows in (data.validation, data.test)]
     found: list[list[torch.Tensor]] = [[], []]

@@ -9,7 +9,8 @@ from sklearn.utils._param_validation import Interval
 
 from frofa.estimators.batched.jobs import Fitted, Job
 from frofa.estimators.batched.sharing import Shared, fit_sharing, once
-from frofa.estimators.core.classifier import Array, FeatureClassifier, Support
+from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.core.support import Array, Support
 
 FAR = 1e150
 """Where on the first axis the prototype of a class without samples is: scores of all features are finite, and least."""

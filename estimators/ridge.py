@@ -14,7 +14,8 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from frofa.augmentations import Augmentation
 from frofa.estimators.batched.jobs import Fitted, Job
 from frofa.estimators.batched.sharing import Shared, fit_sharing, once
-from frofa.estimators.core.classifier import Array, LinearClassifier, Support
+from frofa.estimators.core.linear import LinearClassifier
+from frofa.estimators.core.support import Array, Support
 from frofa.estimators.solvers.ridge import RidgePath, decompose
 from frofa.estimators.tokens.views import CONSTRAINTS
 

@@ -1,7 +1,7 @@
 """Search for hyperparameters of many heads at once, behind scikit-learn's search interface."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from functools import partial
@@ -9,21 +9,16 @@ from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import _fit_context, is_classifier
-from sklearn.model_selection import GridSearchCV, ParameterGrid, ParameterSampler, RandomizedSearchCV, check_cv
-from sklearn.model_selection._search import BaseSearchCV
-from sklearn.model_selection._search_successive_halving import BaseSuccessiveHalving
-from sklearn.utils import get_tags, indexable
+from sklearn.base import _fit_context
+from sklearn.utils import get_tags
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import _check_method_params, _num_samples
 
 from frofa.estimators.searching.checkpoint import Checkpoint
-from frofa.estimators.searching.run import SearchRun, sklearn_fit
+from frofa.estimators.searching.run import SearchRun
+from frofa.estimators.searching.sklearn_compat import HALVING_CONSTRAINTS, AnySearch, search_fit
 
-HALVING = ("factor", "resource", "min_resources", "max_resources", "aggressive_elimination")
 
-
-class BatchedSearchCV(BaseSearchCV):
+class BatchedSearchCV(AnySearch):
     """Grid, randomised or halving search that trains all candidates on all folds together.
 
     A drop-in for `sklearn.model_selection.GridSearchCV` and, with `n_iter`, `RandomizedSearchCV` and, with `halving`,
@@ -107,8 +102,8 @@ n_possible_iterations_, n_required_iterations_
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BaseSearchCV._parameter_constraints,
-        **{name: BaseSuccessiveHalving._parameter_constraints[name] for name in HALVING},
+        **AnySearch._parameter_constraints,
+        **HALVING_CONSTRAINTS,
         "param_grid": [dict, list],
         "n_iter": [Interval(Integral, 1, None, closed="left"), None],
         "halving": ["boolean"],
@@ -181,55 +176,15 @@ n_possible_iterations_, n_required_iterations_
         self
         """
         if self.halving:
-            self._check_halving(X, y, params)
+            self._prepare_halving(X, y, params)
         kept = nullcontext() if self.checkpoint is None else Checkpoint(self.checkpoint)
         with kept as checkpoint:
-            sklearn_fit(partial(SearchRun, checkpoint, self.progress))(self, X, y, **params)
+            search_fit(self, X, y, params, partial(SearchRun, checkpoint, self.progress))
         if self.halving:
             self.best_score_ = self.cv_results_["mean_test_score"][self.best_index_]
         return self
-
-    def _check_halving(self, X: Any, y: Any, params: dict[str, Any]) -> None:
-        if isinstance(self.scoring, (list, tuple, dict)):
-            raise ValueError(f"halving needs a single metric. Got scoring={self.scoring!r}.")
-        self._n_samples_orig = _num_samples(X)
-        if not hasattr(BaseSearchCV, "_check_input_parameters"):  # scikit-learn before 1.9
-            X, y = indexable(X, y)
-            routed = self._get_routed_params_for_fit(_check_method_params(X, params=params))
-            self._checked_cv_orig = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
-            self._check_input_parameters(X, y, routed.splitter.split)
-
-    def _check_input_parameters(self, X: Any, y: Any, split_params: dict[str, Any]) -> None:
-        if self.halving:
-            BaseSuccessiveHalving._check_input_parameters(self, X, y, split_params)
-
-    def _run_search(self, evaluate_candidates: Callable[..., Any], *, callback_ctx: Any = None) -> None:
-        kind = RandomizedSearchCV if self.n_iter is not None else GridSearchCV
-        if self.halving:
-            kind = BaseSuccessiveHalving
-        context = {} if callback_ctx is None else {"callback_ctx": callback_ctx}
-        kind._run_search(self, evaluate_candidates, **context)
-
-    def _generate_candidate_params(self) -> Iterable[dict[str, Any]]:
-        """The candidates that halving starts with."""
-        candidates: Iterable[dict[str, Any]] = (
-            ParameterGrid(self.param_grid)
-            if self.n_iter is None
-            else ParameterSampler(self.param_grid, self.n_iter, random_state=self.random_state)
-        )
-        return candidates
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags = deepcopy(get_tags(self.estimator).input_tags)
         return tags
-
-    @property
-    def param_distributions(self) -> Any:
-        """`param_grid`, by the name that `RandomizedSearchCV` has for it."""
-        return self.param_grid
-
-    @staticmethod
-    def _select_best_index(refit: Any, refit_metric: str, results: dict[str, Any]) -> Any:
-        kind = BaseSuccessiveHalving if "n_resources" in results else BaseSearchCV
-        return kind._select_best_index(refit, refit_metric, results)

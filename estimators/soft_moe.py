@@ -1,26 +1,17 @@
 """The soft-MoE head: a few experts over the tokens, then their mean, with frozen-feature augmentation."""
 
-from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
-from torch import Tensor
 
 from frofa.augmentations import Augmentation
-from frofa.estimators.batched.engine import Trained
-from frofa.estimators.core.classifier import Array
-from frofa.estimators.map import MAPClassifier
-from frofa.estimators.models.soft_moe_head import SoftMoEModel, soft_moe_logits
-from frofa.estimators.training.parameters import Params
-from frofa.estimators.training.streams import HeadPlan, Rows
-
-OF_MAP_HEADS = ("num_heads", "init")
-"""Parameters that this head does not have."""
+from frofa.estimators.models.soft_moe_head import SoftMoEModel
+from frofa.estimators.token_classifier import TokenClassifier
 
 
-class SoftMoEClassifier(MAPClassifier):
+class SoftMoEClassifier(TokenClassifier):
     """A soft mixture of a few experts over frozen tokens, their mean, and a linear classifier, trained from scratch.
 
     Each expert is an MLP that sees a few slots, weighted means of an image's normalised tokens; each token then takes a
@@ -93,7 +84,8 @@ class SoftMoEClassifier(MAPClassifier):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **{name: rule for name, rule in MAPClassifier._parameter_constraints.items() if name not in OF_MAP_HEADS},
+        **TokenClassifier._parameter_constraints,
+        "mlp_ratio": [Interval(Real, 0, None, closed="neither")],
         "num_experts": [Interval(Integral, 1, None, closed="left")],
         "slots_per_expert": [Interval(Integral, 1, None, closed="left")],
         "router_scale": [Interval(Real, 0, None, closed="neither")],
@@ -136,7 +128,6 @@ class SoftMoEClassifier(MAPClassifier):
             warmup_fraction=warmup_fraction,
             schedule=schedule,
             clip_norm=clip_norm,
-            mlp_ratio=mlp_ratio,
             n_tokens=n_tokens,
             n_prefix=n_prefix,
             grid=grid,
@@ -148,23 +139,10 @@ class SoftMoEClassifier(MAPClassifier):
             random_state=random_state,
             verbose=verbose,
         )
-        for name in OF_MAP_HEADS:
-            delattr(self, name)
         self.num_experts = num_experts
         self.slots_per_expert = slots_per_expert
         self.router_scale = router_scale
+        self.mlp_ratio = mlp_ratio
 
-    def _plan(self, rows: Rows, codes: Rows, weights: Array, channels: int) -> HeadPlan:
-        """Draw all that training depends on."""
-        shape = SoftMoEModel(self.num_experts, self.slots_per_expert, self.mlp_ratio, self.router_scale)
-        return replace(super()._plan(rows, codes, weights, channels), soft_moe=shape)
-
-    def _take(self, plan: HeadPlan, trained: Trained) -> "SoftMoEClassifier":
-        """Become a trained head."""
-        self.augment_ = plan.augment
-        self.weights_, self.n_iter_ = trained
-        return self
-
-    def _logits(self, weights: Params, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Class logits (1, n, n_classes) of tokens (n, N, C), of which a mask (n, N) shows some."""
-        return soft_moe_logits(weights, tokens, mask)
+    def _model(self, channels: int) -> SoftMoEModel:  # noqa: ARG002 (of whatever tokens)
+        return SoftMoEModel(self.num_experts, self.slots_per_expert, self.mlp_ratio, self.router_scale)

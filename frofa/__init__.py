@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from frofa import augmentations, estimators
     from frofa.doctor import check_extractor
     from frofa.encoders.onnx import OnnxEncoder
-    from frofa.encoders.ready import Encoder, FunctionEncoder, TorchEncoder
+    from frofa.encoders.protocol import Encoder
+    from frofa.encoders.ready import FunctionEncoder, TorchEncoder
     from frofa.estimators import RaggedTokens
     from frofa.evaluation import disjoint_shots, mean_interval, sample_shots
     from frofa.extraction.extractor import FrozenFeatureExtractor
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 prepare_threads()
 
 _HOME = {
-    "Encoder": "frofa.encoders.ready",
+    "Encoder": "frofa.encoders.protocol",
     "FeatureStore": "frofa.store",
     "FrozenFeatureExtractor": "frofa.extraction.extractor",
     "FunctionEncoder": "frofa.encoders.ready",

@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from torch import Generator, Tensor
 
 from frofa.augmentations import Augmentation, TokenBatch
-from frofa.backbones.backbone import ImageSize, load_backbone
+from frofa.backbones.loading import ImageSize, load_backbone
 from frofa.extraction.extractor import FrozenFeatureExtractor
 from frofa.images.items import ImageItem
 from frofa.images.reading import content, decode

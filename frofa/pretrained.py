@@ -5,8 +5,8 @@ from typing import Any
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from frofa.backbones.backbone import load_backbone
-from frofa.estimators.models.map_start import HeadWeights
+from frofa.backbones.loading import load_backbone
+from frofa.estimators.models.map_model import HeadWeights
 
 _NAMES = {
     "latent",
@@ -28,7 +28,7 @@ class PretrainedHead(BaseEstimator):
     Parameters
     ----------
     model : str
-        As in `FrozenFeatureExtractor`.
+        Name of a backbone, as `FrozenFeatureExtractor` takes it.
 
     Examples
     --------
@@ -42,7 +42,7 @@ class PretrainedHead(BaseEstimator):
         self.model = model
 
     def load(self) -> HeadWeights:
-        """The head's weights, under the names of timm's `AttentionPoolLatent`.
+        """Load the head's weights, under the names of timm's `AttentionPoolLatent`.
 
         Raises
         ------

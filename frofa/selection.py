@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from frofa.augmentations import Augmentation, Brightness
-from frofa.backbones.backbone import Output
+from frofa.backbones.outputs import Output
 from frofa.estimators import (
     LogisticProbeClassifier,
     MAPClassifier,

@@ -16,10 +16,10 @@ from tower_helpers import SMALL, relative_error, save, siglip
 
 import frofa
 from frofa import FrozenFeatureExtractor, PretrainedHead
-from frofa.backbones.backbone import load_backbone
+from frofa.backbones.loading import load_backbone
 from frofa.estimators import BatchedSearchCV, MAPClassifier
 from frofa.estimators.models.map_head import map_pool
-from frofa.estimators.models.map_start import resolve_start
+from frofa.estimators.models.map_model import map_model
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +45,13 @@ def test_it_starts_at_the_models_own_pooling(activation: str, tmp_path: Path) ->
     name = save(siglip(**sizes, image_size=32, patch_size=8), tmp_path, 32)
     module: Any = load_backbone(name, None, "cpu").module
     tokens = torch.randn(3, 16, 32, generator=torch.Generator().manual_seed(0))
-    start = resolve_start(PretrainedHead(name), 32, None, 4.0)
+    start = map_model(PretrainedHead(name), 32, None, 4.0)
     assert start.num_heads == 4
-    assert start.initial is not None
+    assert start.pretrained is not None
     assert int(32 * start.mlp_ratio) == 72
-    pooled = map_pool({name: value.unsqueeze(0) for name, value in start.initial.items()}, tokens, start.num_heads)[0]
+    pooled = map_pool({name: value.unsqueeze(0) for name, value in start.pretrained.items()}, tokens, start.num_heads)[
+        0
+    ]
     error = relative_error(pooled, module.attn_pool(tokens))
     assert error < (1e-5 if activation == "gelu" else 3e-3)  # ours is the exact GELU
 

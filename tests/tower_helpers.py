@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from frofa.backbones.backbone import Backbone, ImageSize, Output, Request, load_backbone
+from frofa.backbones.backbone import Backbone
+from frofa.backbones.loading import ImageSize, load_backbone
+from frofa.backbones.outputs import Output, Request
 
 SMALL = {"hidden_size": 32, "intermediate_size": 72, "num_hidden_layers": 2, "num_attention_heads": 2}
 TEXT = {**SMALL, "vocab_size": 50, "bos_token_id": 0, "eos_token_id": 1}

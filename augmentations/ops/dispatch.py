@@ -1,4 +1,4 @@
-"""Which kernel does an operation: the codes that Triton's kernels know, and when they can be used at all."""
+"""Choice of kernels: the codes that Triton's kernels know, and when they can be used at all."""
 
 from collections.abc import Mapping
 from functools import cache

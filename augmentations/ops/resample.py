@@ -15,7 +15,7 @@ from frofa.augmentations.ops.pointwise import masked_mean
 
 @dataclass(frozen=True)
 class Taps:
-    """Which tokens are summed: indices (n or 1, N, K) of int64 and weights (n or 1, N, K) of float32.
+    """K tokens that each new token sums: indices of int64 and weights of float32, both of shape (n or 1, N, K).
 
     Weights that do not sum to one leave room for the fill value.
     """
@@ -25,7 +25,7 @@ class Taps:
 
 
 class Places(NamedTuple):
-    """Rows, columns, heights and widths, of shape (1 or n, N) or (1 or n, 1), float32: where tokens lie."""
+    """Rows and columns of tokens (1 or n, N), heights and widths of grids (1 or n, 1); all float32."""
 
     rows: Tensor
     columns: Tensor
@@ -34,7 +34,7 @@ class Places(NamedTuple):
 
 
 def places(batch: TokenBatch, who: object) -> Places:
-    """Where the tokens of a batch lie.
+    """Find the row and column of every token of a batch, and the size of its grid.
 
     Raises
     ------
@@ -65,14 +65,17 @@ def bilinear_taps(rows: Tensor, columns: Tensor, at: Places, *, edge: bool) -> T
     if edge:
         rows = torch.minimum(rows.clamp(min=0), at.height - 1)
         columns = torch.minimum(columns.clamp(min=0), at.width - 1)
+    # The token above left of each place, and how far the place is from it; (n, N).
     top, left = rows.floor(), columns.floor()
     down, right = rows - top, columns - left
+    # Rows and columns of the neighbours, and their weights by axis; (n, N, 2).
     ys, xs = torch.stack([top, top + 1], -1), torch.stack([left, left + 1], -1)
     heights, widths = at.height[..., None], at.width[..., None]
     y_weight = torch.stack([1 - down, down], -1) * ((ys >= 0) & (ys < heights))
     x_weight = torch.stack([1 - right, right], -1) * ((xs >= 0) & (xs < widths))
     ys = torch.minimum(ys.clamp(min=0), heights - 1)
     xs = torch.minimum(xs.clamp(min=0), widths - 1)
+    # Each row with each column: (n, N, 4).
     index = (ys[..., :, None] * widths[..., None] + xs[..., None, :]).flatten(-2)
     weight = (y_weight[..., :, None] * x_weight[..., None, :]).flatten(-2)
     # Places beyond an image's own tokens (padding) point anywhere; keep them within the tensor.
@@ -102,6 +105,7 @@ def sum_taps(x: Tensor, taps: Taps) -> Tensor:
     n, n_tokens, channels = x.shape
     index, weight = expand_taps(taps, n)
     wide = x.to(torch.promote_types(x.dtype, torch.float32)).reshape(-1, channels)
+    # Tokens of all images in one table (n * N, C), so that one call serves them all.
     rows = index + n_tokens * torch.arange(n, device=x.device)[:, None, None]
     # A gather and a weighted sum in one pass; several times faster than four gathers or a product with a matrix.
     return F.embedding_bag(

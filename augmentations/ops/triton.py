@@ -12,14 +12,14 @@ from frofa.augmentations.ops.dispatch import CODES, Operation, needs_range
 from frofa.augmentations.ops.mapping import Variant
 
 POSITIONS, CHANNELS, WARPS = 256, 32, 4
-"""Of a tile; an image of up to so many positions is read once."""
+"""Size of a tile, by `benchmarks/augmentations.py` on an H200; an image of up to so many positions is read once."""
 PARTS = 16
-"""Into which an image is cut to find the range of all its values."""
+"""Parts into which an image is cut to find the range of all its values (`benchmarks/augmentations.py`)."""
 
 
 @triton.jit
 def changed(x, value, low, high, mean, OPERATION: tl.constexpr):
-    """Values after a pointwise operation; what it does not ask for may be anything."""
+    """Apply a pointwise operation to values; what it does not ask for may be anything."""
     if OPERATION == 0:
         y = x + value * (high - low)
     elif OPERATION == 1:
@@ -39,7 +39,7 @@ def changed(x, value, low, high, mean, OPERATION: tl.constexpr):
 
 @triton.jit
 def to_pixels(x, low, high):
-    """Whole numbers from 0 to 255, from the lowest value of a range to the highest."""
+    """Map values to whole numbers from 0 to 255, from the lowest value of a range to the highest."""
     span = high - low
     pixel = (x - low) / tl.where(span > 0, span, 1.0) * 255
     return (pixel + 12582912.0) - 12582912.0  # 1.5 * 2**23: rounds to the nearest, halves to even
@@ -53,7 +53,7 @@ def _pointwise_kernel(
     MASKED: tl.constexpr, ELEMENTWISE: tl.constexpr, SINGLE: tl.constexpr, RANGES: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """One program an image and block of channels. With more positions than a tile, they are read twice."""
+    """Change the values: one program an image and block of channels. More positions than a tile has are read twice."""
     image = tl.program_id(0).to(tl.int64)
     channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     in_channels = channel < channels
@@ -71,6 +71,7 @@ def _pointwise_kernel(
     if SINGLE:
         inside = (position < n_tokens)[:, None] & in_channels[None, :]
         x = tl.load(x_ptr + position[:, None] * x_token, mask=inside, other=0.0).to(tl.float32)
+    # First pass: range and mean of each channel over the positions, [BLOCK_C].
     if OWN_RANGE or OPERATION == 1:
         lows = tl.full([BLOCK_C], float("inf"), tl.float32)
         highs = tl.full([BLOCK_C], float("-inf"), tl.float32)
@@ -94,6 +95,7 @@ def _pointwise_kernel(
             low, high = lows[None, :], highs[None, :]
         if OPERATION == 1:
             mean = (total / count)[None, :]
+    # Each value, by now with its channel's range or mean.
     for start in range(0, n_tokens, BLOCK_N):
         at = start + position
         inside = (at < n_tokens)[:, None] & in_channels[None, :]
@@ -110,7 +112,7 @@ def _pointwise_kernel(
 def fused_pointwise(
     features: Tensor, operation: Operation, value: Tensor, variant: Variant, *, clip: bool, mask: Tensor | None
 ) -> Tensor:
-    """`frofa.augmentations.ops.pointwise.pointwise` on a GPU."""
+    """Apply a pointwise operation on a GPU, as `frofa.augmentations.ops.pointwise.pointwise`."""
     x = rows(features)
     n, n_tokens, channels = x.shape
     own_range = needs_range(operation, clip=clip) and variant == "c2"
@@ -136,7 +138,7 @@ def _range_kernel(
     x_ptr, low_ptr, high_ptr, mask_ptr, images_ptr, wanted_ptr, n_tokens, channels, share, x_image, x_token, mask_image,
     MASKED: tl.constexpr, CHOSEN: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """One program an image and part of its positions: the smallest and the largest value of all channels."""
+    """Find the smallest and largest value of all channels: one program an image and part of its positions."""
     image, part, n_parts = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
     if CHOSEN:
         if tl.load(wanted_ptr + image // share) == 0:
@@ -163,7 +165,7 @@ def _range_kernel(
 def image_range(
     x: Tensor, mask: Tensor | None = None, chosen: tuple[Tensor, Tensor] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Minima and maxima of the parts of each image, (n, PARTS): those of the image are the extremes of them.
+    """Find minima and maxima of the parts of each image, (n, PARTS): the image's own are the extremes of them.
 
     Parameters
     ----------
@@ -193,7 +195,7 @@ def _resample_kernel(
     TAPS: tl.constexpr, FILLED: tl.constexpr, BLEND: tl.constexpr, CLIP: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """One program a block of positions, image and block of channels."""
+    """Sum the taps: one program a block of positions, image and block of channels."""
     image = tl.program_id(1).to(tl.int64)
     at = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     channel = tl.program_id(2) * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -202,6 +204,7 @@ def _resample_kernel(
     x_ptr += image * x_image + channel[None, :]
     summed = tl.zeros([BLOCK_N, BLOCK_C], tl.float32)
     missing = tl.full([BLOCK_N], 1.0, tl.float32)
+    # Weighted sum of the taps, [BLOCK_N, BLOCK_C], and the weight that is missing, [BLOCK_N].
     for tap in tl.static_range(TAPS):
         index = tl.load(index_ptr + image * index_image + at * TAPS + tap, mask=at < n_tokens, other=0)
         weight = tl.load(weight_ptr + image * weight_image + at * TAPS + tap, mask=at < n_tokens, other=0.0)
@@ -266,10 +269,10 @@ def fused_resample(
 
 
 def rows(x: Tensor) -> Tensor:
-    """Features whose channels lie side by side."""
+    """Lay the channels of features side by side, where they do not."""
     return x if x.stride(2) == 1 else x.contiguous()
 
 
 def _bytes(mask: Tensor | None, stand_in: Tensor) -> Tensor:
-    """A mask as bytes; without one, a pointer that is never read."""
+    """View a mask as bytes; without one, give a pointer that is never read."""
     return stand_in if mask is None else mask.contiguous().view(torch.uint8)

@@ -17,11 +17,12 @@ from frofa.augmentations.ops.dispatch import BINS, EQUALIZE, IDENTITY, ROTATE, S
 from frofa.augmentations.ops.triton import PARTS, changed, image_range, rows, to_pixels
 
 VALUES, NEIGHBOURS, MOVED = 0, 1, 2
-"""What a kernel does: look at each value alone, at those around it, or at those of another place."""
+"""Kinds of kernels: they look at each value alone, at those around it, or at those of another place."""
 TILES = {VALUES: (64, 64, 1, 4), NEIGHBOURS: (32, 64, 8, 4), MOVED: (64, 64, 1, 4)}
-"""Positions and channels of a tile of each kernel, parts of an image, and warps: the fastest of some on an H200."""
+"""Positions and channels of a tile, parts of an image, and warps, of each kernel: the fastest of those tried on an
+H200 (`benchmarks/augmentations.py`)."""
 COUNTED, ELEMENTS = 32, 4096
-"""Parts of an image whose values are counted apart, and values that are counted at a time."""
+"""Parts of an image whose values are counted apart, and values counted at a time (same benchmark)."""
 
 
 def fused_choice(batch: TokenBatch, params: Mapping[str, Any]) -> Tensor | None:
@@ -38,18 +39,21 @@ def fused_choice(batch: TokenBatch, params: Mapping[str, Any]) -> Tensor | None:
     Tensor of shape (n, N, C) or None
         None where an augmentation has no step, or tokens are hidden or without a grid of one size.
     """
+    # What each share of the places is told to do; one unknown augmentation, and the plain way is taken.
     steps = [step for option, _ in params["parts"] if (step := option.fused_step()) is not None]
     if batch.mask is not None or not isinstance(batch.grid, tuple) or len(steps) < len(params["parts"]):
         return None
     x, places, images = rows(batch.patches), params["places"], params["images"]
     _, n_tokens, channels = x.shape
     n_places, out = len(images), torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    # Steps (n_steps, 4) and drawn values (n_places, C) on the device; ranges of the images that need one.
     table, wanted = _table(tuple(steps), x.device)
     share = n_places // len(steps)
     values = _values([drawn for _, drawn in params["parts"]], share, channels, x.device)
     codes = {step.code for step in steps}
     bounds = image_range(x, chosen=(images, wanted)) if any(map(_has_range, steps)) else (values, values)
     tokens = n_tokens, channels, share, x.stride(0), x.stride(1)
+    # One launch for each kind of kernel that some step needs.
     with torch.cuda.device_of(x):
         lookup = _lookup(x, images, table, bounds, tokens) if EQUALIZE in codes else values
         for kind in sorted({_kind(code) for code in codes}):
@@ -65,7 +69,7 @@ def fused_choice(batch: TokenBatch, params: Mapping[str, Any]) -> Tensor | None:
 def _lookup(
     x: Tensor, images: Tensor, table: Tensor, bounds: tuple[Tensor, Tensor], tokens: tuple[int, int, int, int, int]
 ) -> Tensor:
-    """What `Equalize` maps each bin to, in units of the range, for the places that have it; shape (n_places, BINS)."""
+    """Find what `Equalize` maps each bin to, in units of the range, on the places that have it: (n_places, BINS)."""
     n_places, (_, channels, share, *_) = len(images), tokens
     counts = torch.empty((n_places, COUNTED, BINS), dtype=torch.int32, device=x.device)
     lookup = torch.empty((n_places, BINS), device=x.device)
@@ -82,19 +86,19 @@ def _kind(code: int) -> int:
 
 
 def _has_range(step: FusedStep) -> bool:
-    """Whether a step looks at the range of whole images."""
+    """Tell whether a step looks at the range of whole images."""
     return step.code < ROTATE and step.code != IDENTITY and not step.own_range
 
 
 @lru_cache(maxsize=64)
 def _table(steps: tuple[FusedStep, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Steps on a device, and which have a range; copied there once, since the host waits for every such copy."""
+    """Copy steps to a device, and which have a range; once, since the host waits for every such copy."""
     wanted = [_has_range(step) for step in steps]
     return tuple(torch.tensor(part, dtype=torch.int32, device=device) for part in (steps, wanted))  # type: ignore[return-value]
 
 
 def _values(drawn: Sequence[Mapping[str, Any]], size: int, channels: int, device: torch.device) -> Tensor:
-    """What was drawn for each place and channel, float32; of the identity, anything."""
+    """Gather what was drawn for each place and channel, (n_places, C) of float32; of the identity, anything."""
     values: list[Any] = [next(iter(one.values()), None) for one in drawn]
     filled = [torch.empty((size, 1), device=device) if value is None else value.float() for value in values]
     return torch.cat([value.reshape(size, -1).expand(size, channels) for value in filled])
@@ -105,13 +109,14 @@ def _count_kernel(
     x_ptr, counts_ptr, images_ptr, table_ptr, low_ptr, high_ptr, n_tokens, channels, share, x_image, x_token,
     CODE: tl.constexpr, BINS: tl.constexpr, RANGES: tl.constexpr, FLAT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One program a place and part of its image: how many values lie in each bin of the range."""
+    """Count the values in each bin of the range: one program a place and part of its image."""
     place, part, n_parts = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
     if tl.load(table_ptr + place // share * 4) != CODE:
         return
     image = tl.load(images_ptr + place)
     ranges = image * RANGES + tl.arange(0, RANGES)
     low, high = tl.min(tl.load(low_ptr + ranges), 0), tl.max(tl.load(high_ptr + ranges), 0)
+    # A histogram of the values, read in runs of BLOCK; those beyond the image's end fall into bin 0, and are taken out.
     counts = tl.zeros([BINS], tl.int32)
     beyond = 0
     size = n_tokens * channels
@@ -135,13 +140,14 @@ def _count_kernel(
 def _lookup_kernel(
     counts_ptr, lookup_ptr, table_ptr, share, CODE: tl.constexpr, BINS: tl.constexpr, COUNTED: tl.constexpr
 ):
-    """One program a place: what each bin is mapped to, in units of the range."""
+    """Find what each bin is mapped to, in units of the range: one program a place."""
     place = tl.program_id(0)
     if tl.load(table_ptr + place // share * 4) != CODE:
         return
     bins, part = tl.arange(0, BINS), tl.arange(0, COUNTED)
     counts = tl.load(counts_ptr + (place * COUNTED + part[:, None]) * BINS + bins[None, :])
     counts = tl.sum(counts, 0)
+    # A bin becomes the number of values in lower bins, divided by the number outside of the highest.
     top = tl.sum(tl.where(bins == BINS - 1, counts, 0), 0)
     lower = tl.cumsum(counts, 0) - counts
     outside = tl.maximum(tl.sum(counts, 0) - top, 1)
@@ -154,7 +160,10 @@ def _choice_kernel(
     n_tokens, channels, share, x_image, x_token, height, width,
     KIND: tl.constexpr, BINS: tl.constexpr, RANGES: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """One program a place, block of channels and part of the image, which is read before for its range or mean."""
+    """Apply the steps: one program a place, block of channels and part of the image.
+
+    Where a step asks for the range or mean of a channel, the image is read twice.
+    """
     place = tl.program_id(1)
     table_ptr += place // share * 4
     code, own_range = tl.load(table_ptr), tl.load(table_ptr + 1)
@@ -216,7 +225,7 @@ def _choice_kernel(
 
 @triton.jit
 def _smoothed(x_ptr, at, inside, x_token, height, width):
-    """Sums of the 3 x 3 neighbours, of which the one in the middle weighs 5; at the border, the token alone."""
+    """Sum the 3 x 3 neighbours, of which the one in the middle weighs 5; at the border, take the token alone."""
     row, column = at // width, at % width
     within = (row > 0) & (row < height - 1) & (column > 0) & (column < width - 1)
     y = tl.zeros(inside.shape, tl.float32)
@@ -234,7 +243,7 @@ def _smoothed(x_ptr, at, inside, x_token, height, width):
 
 @triton.jit
 def _moved(x_ptr, at, inside, x_token, height, width, code, value, fill, mean):
-    """Tokens from where they come from, between four places; see `frofa.augmentations.geometric`."""
+    """Read tokens where they come from, between four places; see `frofa.augmentations.geometric`."""
     middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
     y, x = (at // width).to(tl.float32) - middle_y, (at % width).to(tl.float32) - middle_x
     source_y, source_x = y, x

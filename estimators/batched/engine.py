@@ -4,9 +4,8 @@ import gc
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -15,22 +14,15 @@ import torch
 from torch import Generator, Tensor
 
 from frofa.compute.cuda_graphs import CAPTURES
-from frofa.compute.devices import keep_freed_memory
+from frofa.compute.devices import keep_freed_memory, one_thread_each
 from frofa.compute.memory import is_out_of_memory
-from frofa.estimators.models.map_gradients import MapModel
-from frofa.estimators.models.map_head import init_map_head
-from frofa.estimators.tokens.batches import layout_of
+from frofa.estimators.batched.chunks import chunks_of, free_memory, split
 from frofa.estimators.tokens.lazy import Tokens
 from frofa.estimators.tokens.padding import PaddedTokens
-from frofa.estimators.training.loop import Labelled, Model, train
-from frofa.estimators.training.streams import HeadPlan, Part, Streams
-
-CPU_MEMORY = 2**30
-"""Bytes that the heads trained at a time on a CPU may take."""
-CPU_HEADS = 12
-"""Heads of a stream that a CPU trains together: they share its batches."""
-GPU_SHARE = 0.4
-"""Of the free memory of a device: what heads may take."""
+from frofa.estimators.training.loop import ValidationSet, train
+from frofa.estimators.training.parameters import Params
+from frofa.estimators.training.plan import HeadPlan, LabelledRows
+from frofa.estimators.training.streams import Streams
 
 
 class Trained(NamedTuple):
@@ -71,12 +63,12 @@ def fit_plans(
     list of Trained or Exception
         In the order of the plans; what a head's training raises is in its place.
     """
-    work = _Work(tokens, plans, on_step)
+    work = _TrainingQueue(tokens, plans, on_step)
     n_workers = 1
     if tokens.device.type == "cpu":
         keep_freed_memory()
         n_workers = torch.get_num_threads()
-    chunks = deque(_chunks(tokens, plans, memory or free_memory(tokens.device), n_workers))
+    chunks = deque(chunks_of(tokens, plans, memory or free_memory(tokens.device), n_workers))
     n_workers = min(n_workers, len(chunks))
     if n_workers > 1:
         _run_in_threads(work, chunks, n_workers, on_done)
@@ -87,9 +79,14 @@ def fit_plans(
     return work.results
 
 
-def _run_in_threads(work: "_Work", chunks: deque[list[int]], n_workers: int, on_done: Callable[[int], object]) -> None:
+def _run_in_threads(
+    work: "_TrainingQueue", chunks: deque[list[int]], n_workers: int, on_done: Callable[[int], object]
+) -> None:
     """Let each thread train other heads: threads that share an operation wait for each other at every one."""
-    with _one_thread_each(), ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with (
+        one_thread_each(n_workers),
+        ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
         running: set[Future[tuple[int, list[list[int]]]]] = set()
         try:
             while chunks or running:
@@ -105,21 +102,11 @@ def _run_in_threads(work: "_Work", chunks: deque[list[int]], n_workers: int, on_
             raise
 
 
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Restore PyTorch's number of threads, which those that are started inherit."""
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 class _StoppedError(Exception):
     """Another thread was interrupted."""
 
 
-class _Work:
+class _TrainingQueue:
     """The results so far, and how to get more."""
 
     def __init__(self, tokens: Tokens, plans: Sequence[HeadPlan], on_step: Callable[[int], object]):
@@ -137,7 +124,7 @@ class _Work:
     def attempt(self, chunk: list[int]) -> tuple[int, list[list[int]]]:
         """Train some heads; return how many are done, and those that are to be tried in smaller parts."""
         if len(chunk) > self.limit:
-            return 0, _split(chunk, self.limit)
+            return 0, split(chunk, self.limit)
         try:
             trained = _train_together(self.tokens, [self.plans[i] for i in chunk], self._tick)
         except Exception as error:
@@ -159,68 +146,13 @@ class _Work:
             gc.collect()  # a recorded step and what it belongs to refer to each other
             if self.tokens.device.type == "cuda":
                 CAPTURES.empty_cache()
-        return 0, _split(chunk, half)
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that heads may take."""
-    return int(GPU_SHARE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else CPU_MEMORY
-
-
-def _chunks(tokens: Tokens, plans: Sequence[HeadPlan], memory: int, n_workers: int) -> list[list[int]]:
-    """Heads that are trained together: of the same shapes, those of a stream in a row; the longest come first."""
-    groups: dict[Hashable, dict[Hashable, list[int]]] = {}
-    for i, plan in enumerate(plans):
-        groups.setdefault(_shape(tokens, plan), {}).setdefault(plan.stream, []).append(i)
-    chunks: list[list[int]] = []
-    for streams in groups.values():
-        plan = plans[next(iter(streams.values()))[0]]
-        fitting = max(1, memory // n_workers // _bytes(_image(tokens), plan))
-        if tokens.device.type == "cpu":
-            size = min(fitting, CPU_HEADS, -(-len(plans) // n_workers))
-            chunks += [part for heads in streams.values() for part in _split(heads, size)]
-        else:  # streams with the same number of heads next to each other, then those of the same source
-            ordered = sorted(streams.values(), key=len)
-            chunks += _split([i for heads in ordered for i in heads], fitting)
-    return sorted(chunks, key=lambda chunk: -sum(plans[i].schedule.n_steps for i in chunk))
-
-
-def _split(heads: list[int], size: int) -> list[list[int]]:
-    return [heads[i : i + size] for i in range(0, len(heads), size)]
-
-
-def _shape(tokens: Tokens, plan: HeadPlan) -> Hashable:
-    """What heads that are trained together have in common."""
-    hidden = int(tokens.shape[2] * plan.mlp_ratio)
-    recordable = plan.augment is None or plan.augment.recordable or tokens.device.type == "cpu"
-    grid = None if plan.grid is None else tuple(plan.grid)
-    shapes = plan.n_batch, plan.n_classes, plan.num_heads, hidden, plan.n_prefix, grid
-    return *shapes, plan.soft_moe, plan.validation is None, recordable, layout_of(tokens, plan.train.rows)
-
-
-def _bytes(image: Tensor, plan: HeadPlan) -> int:
-    if plan.soft_moe is not None:
-        return plan.soft_moe.head_bytes(image, plan.n_batch)
-    return head_bytes(image, plan.n_batch, plan.mlp_ratio)
-
-
-def _image(tokens: Tokens) -> Tensor:
-    """An image, or one like the largest."""
-    return torch.empty(tokens.shape[1:], device="meta") if isinstance(tokens, PaddedTokens) else tokens[0]
-
-
-def head_bytes(image: Tensor, n_batch: int, mlp_ratio: float = 4.0) -> int:
-    """Memory that training one MAP head takes, roughly, in bytes, on images like one of shape (N, C)."""
-    n_tokens, channels = image.shape
-    hidden = int(channels * mlp_ratio)
-    parameters = 4 * channels**2 + 2 * channels * hidden + 20 * channels
-    return 4 * (5 * parameters + n_batch * (3 * n_tokens * channels + 12 * channels + 3 * hidden))
+        return 0, split(chunk, half)
 
 
 def _train_together(tokens: Tokens, plans: list[HeadPlan], on_step: Callable[[int], object]) -> list[Outcome]:
     trained, n_iter = train(
         _initial(tokens, plans),
-        _model(plans[0]),
+        plans[0].model,
         Streams(tokens, plans),
         [plan.schedule for plan in plans],
         validation=_validation(tokens, plans),
@@ -234,42 +166,26 @@ def _train_together(tokens: Tokens, plans: list[HeadPlan], on_step: Callable[[in
     ]
 
 
-def _model(plan: HeadPlan) -> Model:
-    return plan.soft_moe or MapModel(plan.num_heads)
-
-
 def _outcome(weights: dict[str, npt.NDArray[np.float32]], n_iter: int, plan: HeadPlan) -> Outcome:
     if all(np.isfinite(value).all() for value in weights.values()):
         return Trained(weights, n_iter)
     return ValueError(f"training diverged (weights are not finite): lower lr. Got lr={plan.schedule.lr}.")
 
 
-def _initial(tokens: Tokens, plans: list[HeadPlan]) -> dict[str, Tensor]:
-    """Initial parameters of all heads; those that start alike are drawn once."""
-    starts = [_start(plan) for plan in plans]
-    drawn: dict[Hashable, dict[str, Tensor]] = {}
+def _initial(tokens: Tokens, plans: list[HeadPlan]) -> Params:
+    """Initial parameters of all heads; those that start alike are made once."""
+    starts = [plan.model.start(plan.seeds[0]) for plan in plans]
+    made: dict[Hashable, Params] = {}
     for start, plan in zip(starts, plans, strict=True):
-        if start not in drawn:
-            fresh = _draw(tokens.shape[2], plan, Generator().manual_seed(plan.seeds[0]))
-            drawn[start] = {**fresh, **(plan.initial or {})}
-    which = torch.tensor([list(drawn).index(start) for start in starts], device=tokens.device)
-    names = drawn[starts[0]]
-    return {name: torch.stack([one[name] for one in drawn.values()]).to(tokens.device)[which] for name in names}
+        if start not in made:
+            generator = Generator().manual_seed(plan.seeds[0])
+            made[start] = plan.model.initial(tokens.shape[2], plan.n_classes, generator)
+    which = torch.tensor([list(made).index(start) for start in starts], device=tokens.device)
+    names = made[starts[0]]
+    return {name: torch.stack([one[name] for one in made.values()]).to(tokens.device)[which] for name in names}
 
 
-def _start(plan: HeadPlan) -> Hashable:
-    """Equal for heads of equal initial parameters."""
-    return plan.seeds[0] if plan.initial is None else ("given", plan.initial["latent"].data_ptr())
-
-
-def _draw(channels: int, plan: HeadPlan, generator: Generator) -> dict[str, Tensor]:
-    """Fresh parameters of one head."""
-    if plan.soft_moe is not None:
-        return plan.soft_moe.initial(channels, plan.n_classes, generator)
-    return init_map_head(channels, plan.n_classes, plan.mlp_ratio, generator)
-
-
-def _validation(tokens: Tokens, plans: list[HeadPlan]) -> list[Labelled | None] | None:
+def _validation(tokens: Tokens, plans: list[HeadPlan]) -> list[ValidationSet | None] | None:
     """What each head is validated on, equal samples once."""
     if plans[0].validation is None:
         return None
@@ -278,9 +194,9 @@ def _validation(tokens: Tokens, plans: list[HeadPlan]) -> list[Labelled | None] 
     return [None if plan.validation is None else labelled[plan.validation.key()] for plan in plans]
 
 
-def _labelled(tokens: Tokens, part: Part) -> Labelled:
+def _labelled(tokens: Tokens, part: LabelledRows) -> ValidationSet:
     rows, codes, weights = (torch.as_tensor(x, device=tokens.device) for x in (part.rows, part.codes, part.weights))
     if isinstance(tokens, PaddedTokens):
-        batch = tokens.batch(rows, tokens.layout(part.rows))
-        return Labelled(batch.patches, codes, weights, mask=batch.mask)
-    return Labelled(cast(Tensor, tokens), codes, weights, rows)
+        batch = tokens.batch(rows, tokens.shape_of(part.rows))
+        return ValidationSet(batch.patches, codes, weights, mask=batch.mask)
+    return ValidationSet(cast(Tensor, tokens), codes, weights, rows)

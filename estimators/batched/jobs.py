@@ -3,25 +3,19 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 
+from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.core.shortcuts import follows
 from frofa.exceptions import BatchFallbackWarning
 
-if TYPE_CHECKING:
-    from frofa.estimators.core.classifier import FeatureClassifier
-
-Fitted: TypeAlias = "FeatureClassifier | Exception"
-Engine: TypeAlias = Callable[..., list[Any]]
-FITTING = (
-    *("fit", "_fit", "_check_support", "_check_parameters", "_check_data", "_check_labels", "_check_features"),
-    *("_adopt", "_adopt_labels", "_tokens", "_prepare", "_copies"),
-)
-"""What an engine stands for: a subclass that has its own of any of these does not inherit the engine."""
+Fitted: TypeAlias = FeatureClassifier | Exception
+FitEngine: TypeAlias = Callable[..., list[Any]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +30,7 @@ class Job:
         Training rows of X.
     """
 
-    estimator: "FeatureClassifier"
+    estimator: FeatureClassifier
     rows: npt.NDArray[np.intp]
 
 
@@ -47,7 +41,7 @@ def fit_many(
     *,
     sample_weight: Any = None,
     on_done: Callable[[int], object] = lambda n: None,  # noqa: ARG005
-) -> "list[Fitted]":
+) -> list[Fitted]:
     """Fit every job's estimator on its rows; what one fit raises is returned in its place and harms no other.
 
     Jobs of a type of head that has a batched engine, a class method
@@ -84,20 +78,16 @@ def fit_many(
     return [fitted[i] for i in range(len(jobs))]
 
 
-def engine_of(kind: type) -> Engine | None:
+def engine_of(kind: type) -> FitEngine | None:
     """The batched engine of a type of estimator, if it has one that stands for its way of fitting."""
-    for base in kind.__mro__:
-        if "_fit_many" in vars(base):
-            engine: Engine | None = getattr(kind, "_fit_many")  # noqa: B009 (not an attribute of every type)
-            return engine
-        if any(name in vars(base) for name in FITTING):
-            return None
-    return None
+    base: Any = next((base for base in kind.__mro__ if "_fit_many" in vars(base)), None)
+    if base is None or not follows(kind, base, base._fit_steps):
+        return None
+    engine: FitEngine | None = getattr(kind, "_fit_many")  # noqa: B009 (not an attribute of every type)
+    return engine
 
 
-def fit_each(
-    X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
-) -> "list[Fitted]":
+def fit_each(X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]) -> list[Fitted]:
     """Fit jobs in the ordinary way, one after another; parameters as of an engine."""
     fitted: list[Fitted] = []
     for job in jobs:
@@ -112,8 +102,8 @@ def fit_each(
 
 
 def _together(
-    engine: Engine, X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
-) -> "list[Fitted]":
+    engine: FitEngine, X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
+) -> list[Fitted]:
     """Run an engine; should it fail as a whole, fit its jobs one by one, so that only the culprit fails."""
     done = 0
 
@@ -138,7 +128,7 @@ def _together(
     return fit_each(X, y, jobs, sample_weight, on_done)
 
 
-def _checked(fitted: "Fitted") -> "Fitted":
+def _checked(fitted: Fitted) -> Fitted:
     """Turn a head with weights that are not finite into an error."""
     if isinstance(fitted, Exception):
         return fitted

@@ -7,7 +7,8 @@ from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 
 from frofa.estimators.batched.jobs import Fitted, Job
-from frofa.estimators.core.classifier import CheckedData, FeatureClassifier, Support
+from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.core.support import CheckedData, Support
 
 Shared = dict[Any, Any]
 """What the fits on the same rows have found so far that does not depend on the other parameters."""

@@ -1,7 +1,7 @@
-"""The jobs of `fit_many` for MAP heads: checked one by one, trained together."""
+"""The jobs of `fit_many` for heads on tokens: checked one by one, trained together."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,15 +11,12 @@ from torch import Tensor
 
 from frofa.compute.devices import as_tensor, resolve_device
 from frofa.estimators.batched.engine import fit_plans
-from frofa.estimators.core.classifier import Array, FeatureClassifier
+from frofa.estimators.batched.jobs import Fitted, Job, fit_each
+from frofa.estimators.core.support import Array
+from frofa.estimators.core.validation import check_labels, require_labels
 from frofa.estimators.tokens.lazy import LazyFeatures, Tokens, tokens_on
-from frofa.estimators.training.streams import HeadPlan
+from frofa.estimators.training.plan import HeadPlan
 from frofa.ragged import RaggedTokens
-
-if TYPE_CHECKING:
-    from frofa.estimators.batched.jobs import Job
-
-Result = FeatureClassifier | Exception
 
 
 class Planned(NamedTuple):
@@ -31,16 +28,16 @@ class Planned(NamedTuple):
     plan: HeadPlan
 
 
-def fit_map_jobs(
-    X: Any, y: Any, jobs: "Sequence[Job]", sample_weight: Any, on_done: Callable[[int], object]
-) -> list[Result]:
+def fit_token_jobs(
+    X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
+) -> list[Fitted]:
     """Fit the heads of all jobs; features are checked, and moved to a device, once for all of them."""
-    results: list[Result] = [RuntimeError("not fitted")] * len(jobs)
+    results: list[Fitted] = [RuntimeError("not fitted")] * len(jobs)
     first = clone(jobs[0].estimator)
     try:
         features = first._check_features(X, reset=True)
     except Exception:
-        return [_alone(X, y, job, sample_weight, on_done) for job in jobs]
+        return fit_each(X, y, jobs, sample_weight, on_done)
     seen = {name: value for name, value in vars(first).items() if name in ("n_features_in_", "feature_names_in_")}
     groups: dict[tuple[torch.device, int], list[Planned]] = {}
     for place, job in enumerate(jobs):
@@ -59,13 +56,13 @@ def fit_map_jobs(
     return results
 
 
-def _plan(place: int, job: "Job", features: Array, seen: dict[str, Any], y: Any, sample_weight: Any) -> Planned:
+def _plan(place: int, job: Job, features: Array, seen: dict[str, Any], y: Any, sample_weight: Any) -> Planned:
     head: Any = clone(job.estimator)
     head._check_parameters()
-    head._require_labels(y)
+    require_labels(y, type(head).__name__)
     vars(head).update(seen)
     rows = np.asarray(job.rows)
-    labels = head._check_labels(rows, _safe_indexing(y, rows), _weights(sample_weight, rows))
+    labels = check_labels(rows, _safe_indexing(y, rows), _weights(sample_weight, rows), type(head).__name__)
     codes, weights = labels.codes, head._adopt_labels(labels)
     tokens = head._tokens(features)
     return Planned(place, head, tokens, head._plan(rows, codes, weights, tokens.shape[2]))
@@ -73,17 +70,6 @@ def _plan(place: int, job: "Job", features: Array, seen: dict[str, Any], y: Any,
 
 def _weights(sample_weight: Any, rows: Array) -> Any:
     return None if sample_weight is None else _safe_indexing(sample_weight, rows)
-
-
-def _alone(X: Any, y: Any, job: "Job", sample_weight: Any, on_done: Callable[[int], object]) -> Result:
-    try:
-        head: Result = clone(job.estimator).fit(
-            _safe_indexing(X, job.rows), _safe_indexing(y, job.rows), _weights(sample_weight, job.rows)
-        )
-    except Exception as error:
-        head = error
-    on_done(1)
-    return head
 
 
 def _on_device(tokens: Array | LazyFeatures | RaggedTokens, X: Any, device: torch.device) -> Tokens:

@@ -8,13 +8,17 @@ import torch
 from torch import Tensor
 
 from frofa.augmentations import Augmentation
+from frofa.compute.memory import rows_per_chunk
+from frofa.estimators.batched.chunks import free_memory
 from frofa.estimators.batched.engine import fit_plans
 from frofa.estimators.models.map_head import default_num_heads, map_logits
+from frofa.estimators.models.map_model import MapModel
 from frofa.estimators.training.parameters import Params
+from frofa.estimators.training.plan import HeadPlan, LabelledRows
 from frofa.estimators.training.schedule import Schedule
-from frofa.estimators.training.streams import HeadPlan, Part
 
-HEADS_PER_PASS = 2**28  # elements of the largest tensor of a prediction
+PASS_ELEMENTS = 2**28
+"""Elements of the largest tensor of a prediction."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,13 @@ class Samples:
     grid: tuple[int, int] | None = None
 
 
+def trials_at_once(samples: Samples, batch_size: int) -> int:
+    """Tell how many trials, each of a head for every sample, memory holds."""
+    n_samples, image = len(samples.tokens), samples.tokens[0, 0]
+    head_bytes = MapModel(default_num_heads(image.shape[1])).head_bytes(image, batch_size)
+    return rows_per_chunk(free_memory(image.device), n_samples * head_bytes)
+
+
 def fit_heads(
     samples: Samples,
     trials: Sequence[Trial],
@@ -68,15 +79,15 @@ def fit_heads(
     n_samples, n = samples.targets.shape[:2]
     codes = samples.targets.argmax(2).cpu().numpy()
     rows = np.arange(n_samples * n).reshape(n_samples, n)
-    weights = np.ones(n, np.float32)
+    weights, model = np.ones(n, np.float32), MapModel(default_num_heads(samples.tokens.shape[3]))
     plans = [
         HeadPlan(
-            Part(rows[i], codes[i], weights),
+            model,
+            LabelledRows(rows[i], codes[i], weights),
             samples.targets.shape[2],
             (seed, seed, seed),
             replace(schedule, lr=trial.lr, weight_decay=trial.weight_decay),
             trial.augment,
-            default_num_heads(samples.tokens.shape[3]),
             n_prefix=samples.n_prefix,
             grid=samples.grid,
         )
@@ -97,5 +108,5 @@ def predict_heads(params: Params, tokens: Tensor) -> Tensor:
     """Predicted class (n_heads, n) of tokens (n, N, C) on the device of the parameters, by every head."""
     n_heads, channels = len(params["latent"]), tokens.shape[2]
     num_heads = default_num_heads(channels)
-    size = max(1, HEADS_PER_PASS // (n_heads * max(num_heads * max(channels, tokens.shape[1]), 4 * channels)))
+    size = rows_per_chunk(PASS_ELEMENTS, n_heads * max(num_heads * max(channels, tokens.shape[1]), 4 * channels))
     return torch.cat([map_logits(params, part, num_heads=num_heads).argmax(2) for part in tokens.split(size)], 1)

@@ -4,9 +4,6 @@ Dimensions are those of `map_pool`: H heads of several attention heads each, S s
 channels. Heads come stream by stream; the tokens of a stream are read once for all of its heads.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -15,39 +12,28 @@ from frofa.estimators.models.map_head import (
     attend,
     fold,
     linear,
-    map_logits,
     per_head,
     project,
     projections,
 )
 from frofa.estimators.training.gradient import Gradient
-from frofa.estimators.training.loop import Step
 from frofa.estimators.training.parameters import Heads, Params
+from frofa.estimators.training.plan import StepBatch
 
 
-@dataclass(frozen=True)
-class MapModel:
-    """What `train` trains: MAP heads of so many attention heads each."""
-
-    num_heads: int
-
-    def logits(self, params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Class logits (H, n, n_classes) of tokens (n, N, C), of which a mask (n, N) shows some."""
-        return map_logits(params, tokens, mask, num_heads=self.num_heads)
-
-    def gradients(self, heads: Heads, step: Step, out: Gradient) -> None:
-        """Write the gradients of each head's mean cross-entropy."""
-        n_streams, tokens = len(step.tokens), step.tokens
-        query, folded = fold(heads.params, self.num_heads)
-        attention = attend(folded.view(n_streams, -1, tokens.shape[3]), tokens, step.mask)
-        gathered = per_head(attention @ tokens, self.num_heads)
-        targets = step.targets.repeat_interleave(len(folded) // n_streams, 0)
-        upstream = _after_attention(heads.params, gathered, targets, out)
-        upstream = upstream.unflatten(0, (n_streams, -1)).permute(0, 3, 1, 2, 4).flatten(2, 3)
-        product = upstream @ tokens.mT  # (S, n, H / S * num_heads, N)
-        scores = product.sub_((product * attention).sum(3, keepdim=True)).mul_(attention)
-        of_folded = scores.transpose(1, 2).flatten(2) @ tokens.flatten(1, 2)
-        _of_query(heads.params, query, of_folded.view_as(folded), out)
+def map_gradients(num_heads: int, heads: Heads, step: StepBatch, out: Gradient) -> None:
+    """Write the gradients of the mean cross-entropy of each MAP head, of so many attention heads."""
+    n_streams, tokens = len(step.tokens), step.tokens
+    query, folded = fold(heads.params, num_heads)
+    attention = attend(folded.view(n_streams, -1, tokens.shape[3]), tokens, step.mask)
+    gathered = per_head(attention @ tokens, num_heads)
+    targets = step.targets.repeat_interleave(len(folded) // n_streams, 0)
+    upstream = _after_attention(heads.params, gathered, targets, out)
+    upstream = upstream.unflatten(0, (n_streams, -1)).permute(0, 3, 1, 2, 4).flatten(2, 3)
+    product = upstream @ tokens.mT  # (S, n, H / S * num_heads, N)
+    scores = product.sub_((product * attention).sum(3, keepdim=True)).mul_(attention)
+    of_folded = scores.transpose(1, 2).flatten(2) @ tokens.flatten(1, 2)
+    _of_query(heads.params, query, of_folded.view_as(folded), out)
 
 
 def _after_attention(params: Params, gathered: Tensor, targets: Tensor, out: Gradient) -> Tensor:

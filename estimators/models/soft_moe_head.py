@@ -15,36 +15,7 @@ from torch import Generator, Tensor
 
 from frofa.compute.experts import batched_linear, unit_norm
 from frofa.estimators.models.map_head import LAYER_NORM_EPS, linear
-from frofa.estimators.training.gradient import Gradient
-from frofa.estimators.training.loop import Step
-from frofa.estimators.training.parameters import Heads
-
-
-def init_soft_moe_head(channels: int, n_classes: int, shape: "SoftMoEModel", generator: Generator) -> dict[str, Tensor]:
-    """Fresh parameters, float32 on the generator's device.
-
-    Xavier-uniform kernels, slot parameters of about unit norm, zero biases, a zero classifier.
-    """
-    device, experts, hidden = generator.device, shape.num_experts, max(1, int(channels * shape.mlp_ratio))
-
-    def kernels(rows: int, columns: int) -> Tensor:
-        draw = torch.rand((experts, rows, columns), generator=generator, device=device)
-        return (2 * draw - 1) * sqrt(6 / (rows + columns))
-
-    def zeros(*size: int) -> Tensor:
-        return torch.zeros(size, device=device)
-
-    slots = channels, experts, shape.slots_per_expert
-    return {
-        "mu": torch.randn(slots, generator=generator, device=device) * channels**-0.5,
-        "scale": zeros(1) + shape.router_scale,
-        "fc1.weight": kernels(hidden, channels),
-        "fc1.bias": zeros(experts, hidden),
-        "fc2.weight": kernels(channels, hidden),
-        "fc2.bias": zeros(experts, channels),
-        "head.weight": zeros(n_classes, channels),
-        "head.bias": zeros(n_classes),
-    }
+from frofa.estimators.training.plan import TokenModel
 
 
 def soft_moe_pool(params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -106,13 +77,8 @@ def _mean_over(values: Tensor, shown: Tensor | None) -> Tensor:
     return mean
 
 
-def soft_moe_logits(params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Class logits (H, n, n_classes) of tokens (S, n, N, C) or (n, N, C), as in `soft_moe_pool`."""
-    return linear(soft_moe_pool(params, tokens, mask), params, "head")
-
-
 @dataclass(frozen=True)
-class SoftMoEModel:
+class SoftMoEModel(TokenModel):
     """What `train` trains, and the shape of its heads."""
 
     num_experts: int
@@ -121,23 +87,34 @@ class SoftMoEModel:
     router_scale: float = 1.0
 
     def initial(self, channels: int, n_classes: int, generator: Generator) -> dict[str, Tensor]:
-        """Fresh parameters of one head."""
-        return init_soft_moe_head(channels, n_classes, self, generator)
+        """Draw fresh parameters, float32 on the generator's device.
+
+        Xavier-uniform kernels, slot parameters of about unit norm, zero biases, a zero classifier.
+        """
+        device, experts, hidden = generator.device, self.num_experts, max(1, int(channels * self.mlp_ratio))
+
+        def kernels(rows: int, columns: int) -> Tensor:
+            draw = torch.rand((experts, rows, columns), generator=generator, device=device)
+            return (2 * draw - 1) * sqrt(6 / (rows + columns))
+
+        def zeros(*size: int) -> Tensor:
+            return torch.zeros(size, device=device)
+
+        slots = channels, experts, self.slots_per_expert
+        return {
+            "mu": torch.randn(slots, generator=generator, device=device) * channels**-0.5,
+            "scale": zeros(1) + self.router_scale,
+            "fc1.weight": kernels(hidden, channels),
+            "fc1.bias": zeros(experts, hidden),
+            "fc2.weight": kernels(channels, hidden),
+            "fc2.bias": zeros(experts, channels),
+            "head.weight": zeros(n_classes, channels),
+            "head.bias": zeros(n_classes),
+        }
 
     def logits(self, params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Class logits (H, n, n_classes) of tokens (n, N, C), of which a mask (n, N) shows some."""
-        return soft_moe_logits(params, tokens, mask)
-
-    def gradients(self, heads: Heads, step: Step, out: Gradient) -> None:
-        """Write the gradients of each head's mean cross-entropy."""
-        with torch.enable_grad():
-            params = {name: value.detach().requires_grad_() for name, value in heads.params.items()}
-            logits = soft_moe_logits(params, step.tokens, step.mask)
-            targets = step.targets.repeat_interleave(len(logits) // len(step.targets), 0)
-            loss = -(logits.log_softmax(2) * targets).sum() / step.n_batch  # heads do not meet: the sum of their losses
-            gradients = torch.autograd.grad(loss, list(params.values()))
-        for name, gradient in zip(params, gradients, strict=True):
-            out.params[name].copy_(gradient)
+        """Class logits (H, n, n_classes) of tokens (S, n, N, C) or (n, N, C), as in `soft_moe_pool`."""
+        return linear(soft_moe_pool(params, tokens, mask), params, "head")
 
     def head_bytes(self, image: Tensor, n_batch: int) -> int:
         """Memory that training one head takes, roughly, in bytes, on images like one of shape (N, C)."""

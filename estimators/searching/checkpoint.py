@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any
 
+from frofa.estimators.searching.sklearn_compat import FitResult
 from frofa.exceptions import CheckpointError
+from frofa.utils.files import expand_home, sync_directory
 from frofa.utils.json import Fail, check_fields, parse_json
 
 FORMAT = 1
 SUM = b'{"sum": "', b'", '
 LENGTH = len(SUM[0]) + 16 + len(SUM[1])
-Result: TypeAlias = dict[str, Any]
 
 
 class Checkpoint:
@@ -30,8 +31,8 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(os.path.expanduser(path))  # noqa: PTH111 (pathlib's raises a RuntimeError for unknown users)
-        self.results: dict[str, Result] = {}
+        self.path = Path(expand_home(path))
+        self.results: dict[str, FitResult] = {}
         self.begun = False
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
         self._descriptor = os.open(self.path, flags, 0o666)
@@ -71,7 +72,7 @@ class Checkpoint:
                 raise CheckpointError(f"{self.path} is not a checkpoint of a search; it is left as it is.")
             os.ftruncate(self._descriptor, 0)
             self._append(header)
-            _sync_directory(self.path.parent)
+            sync_directory(self.path.parent)
             return
         lines = content[:whole].splitlines()
         self._check_header(_read(lines[0], self.path, 1), search)
@@ -82,7 +83,7 @@ class Checkpoint:
             self.results[entry["fit"]] = entry["result"]
         os.ftruncate(self._descriptor, whole)
 
-    def add(self, results: Sequence[tuple[str, Result]]) -> None:
+    def add(self, results: Sequence[tuple[str, FitResult]]) -> None:
         """Append what came out of some fits, each under its key."""
         self._append(b"".join(_line({"fit": key, "result": result}) for key, result in results))
         self.results.update({key: dict(result) for key, result in results})
@@ -122,12 +123,12 @@ def _read(line: bytes, path: Path, number: int) -> dict[str, Any]:
 
 
 def _failing(path: Path, number: int) -> Fail:
-    """Makes the error about a line."""
+    """Return what makes the error about a line."""
     what = "not a checkpoint of a search" if number == 1 else f"damaged in line {number}"
     return lambda why: CheckpointError(f"{path} is {what} ({why}); it is left as it is.")
 
 
-def _check_result(result: Result, scores: Mapping[str, Sequence[str] | None], fail: Fail) -> None:
+def _check_result(result: FitResult, scores: Mapping[str, Sequence[str] | None], fail: Fail) -> None:
     """Check that a result has all that a search makes its own results of."""
     check_fields(result, {"fit_error": (str, type(None)), "n_test_samples": int}, fail)
     times: dict[str, Sequence[str] | None] = {"fit_time": None, "score_time": None}
@@ -159,13 +160,3 @@ def _lock(descriptor: int, path: Path) -> None:
         raise CheckpointError(f"{path} is in use: another search is writing to it.") from error
     except OSError:  # a file system without locks
         return
-
-
-def _sync_directory(directory: Path) -> None:
-    if os.name == "nt":  # directories cannot be opened there
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

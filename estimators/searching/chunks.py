@@ -6,28 +6,28 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from sklearn.utils import _safe_indexing
 
 from frofa.estimators.batched.jobs import Job, fit_many
 from frofa.estimators.core.classifier import FeatureClassifier
 from frofa.estimators.searching.features import FeatureCache, FoldFeatures
-from frofa.estimators.searching.linear_scores import known_scores
-from frofa.estimators.searching.plan import Plan, Task
-from frofa.estimators.searching.scoring import Result, result_of
+from frofa.estimators.searching.linear_scores import scores_by_product
+from frofa.estimators.searching.plan import BatchPlan
+from frofa.estimators.searching.scoring import result_of
+from frofa.estimators.searching.sklearn_compat import FitResult, SearchTask, take_rows
 
-FIRST_CHUNK = 1024  # fits
-FIRST_CHUNK_KEPT = 8  # fits, where a checkpoint keeps finished chunks: a kill loses the one that is under way
 CHUNK_SECONDS = 5.0
-CHUNK_BYTES = 2**31  # of fitted heads
-FEATURE_BYTES = 2**31  # of the folds' own features, where there is more than one fold in a chunk
+CHUNK_BYTES = 2**31
+"""Of the fitted heads of a chunk."""
+FEATURE_BYTES = 2**31
+"""Of the folds' own features, where there is more than one fold in a chunk."""
 
-Done: TypeAlias = list[tuple[Task, Result]]
+Done: TypeAlias = list[tuple[SearchTask, FitResult]]
 OnDone: TypeAlias = Callable[[int], object]
 
 
 @dataclass
 class ChunkSize:
-    """How many fits are done together: more as long as they take few seconds, or less time each than fewer did."""
+    """The number of fits in a chunk: it grows while chunks take few seconds, or less time a fit than smaller ones."""
 
     size: int
     rate: float = 0.0
@@ -42,7 +42,7 @@ class ChunkSize:
 
 
 def train_together(
-    pairs: Sequence[tuple[Task, Plan]], cache: FeatureCache, *, first_chunk: int, on_done: OnDone
+    pairs: Sequence[tuple[SearchTask, BatchPlan]], cache: FeatureCache, *, first_chunk: int, on_done: OnDone
 ) -> Iterator[Done]:
     """Train and score tasks in chunks; yield what comes out of each chunk.
 
@@ -50,7 +50,7 @@ def train_together(
 
     Parameters
     ----------
-    pairs : sequence of (Task, Plan)
+    pairs : sequence of (SearchTask, BatchPlan)
     cache : FeatureCache
         Keeps features of all samples, where there is one kind of these, for the tasks of a later call.
     first_chunk : int
@@ -64,26 +64,26 @@ def train_together(
     while pairs:
         start = time.time()
         if not chunk.rate:
-            chunk.size = min(chunk.size, _heads_in_memory(cache.get(*pairs[0])))
+            chunk.size = _first_size(chunk.size, cache.get(*pairs[0]))
         features = _features(pairs[: chunk.size], cache)
         now, pairs = pairs[: len(features)], pairs[len(features) :]
         fitted = _fit(now, features, on_done)
         seconds = time.time() - start
-        known = known_scores(fitted, features)
+        known = scores_by_product(fitted, features)
         yield [
             (task, result_of(task, plan, head, fold, seconds / len(now), scores))
             for (task, plan), head, fold, scores in zip(now, fitted, features, known, strict=True)
         ]
         chunk.learn(len(now), time.time() - start, sum(map(_n_bytes, fitted)))
         needed = {cache.key(*pair) for pair in pairs}
-        cache.forget(needed, to_keep if len(to_keep) == 1 else {key[0] for key in needed})
+        cache.forget(needed, to_keep if len(to_keep) == 1 else {key.shared for key in needed})
 
 
-def _order(task: Task, plan: Plan) -> tuple[str, int, str, str, int]:
+def _order(task: SearchTask, plan: BatchPlan) -> tuple[str, int, str, str, int]:
     return plan.shared_key, task.split, plan.fitted_key, type(plan.head).__name__, task.candidate
 
 
-def _features(pairs: Sequence[tuple[Task, Plan]], cache: FeatureCache) -> list[FoldFeatures | Exception]:
+def _features(pairs: Sequence[tuple[SearchTask, BatchPlan]], cache: FeatureCache) -> list[FoldFeatures | Exception]:
     """Features of the first tasks, up to the fold at which memory ends."""
     features: list[FoldFeatures | Exception] = []
     held: dict[int, int] = {}
@@ -98,7 +98,7 @@ def _features(pairs: Sequence[tuple[Task, Plan]], cache: FeatureCache) -> list[F
 
 
 def _fit(
-    pairs: Sequence[tuple[Task, Plan]], features: Sequence[FoldFeatures | Exception], on_done: OnDone
+    pairs: Sequence[tuple[SearchTask, BatchPlan]], features: Sequence[FoldFeatures | Exception], on_done: OnDone
 ) -> list[FeatureClassifier | Exception]:
     """Fit heads, those of the same array of features together."""
     fitted: list[Any] = list(features)
@@ -110,19 +110,19 @@ def _fit(
             groups.setdefault((id(fold.array), id(plan.sample_weight)), []).append(i)
     for members in groups.values():
         (task, plan), fold = pairs[members[0]], fitted[members[0]]
-        weight = None if plan.sample_weight is None else np.asarray(_safe_indexing(plan.sample_weight, fold.origin))
+        weight = None if plan.sample_weight is None else np.asarray(take_rows(plan.sample_weight, fold.origin))
         jobs = [Job(pairs[i][1].head, fitted[i].rows) for i in members]
-        labels = np.asarray(_safe_indexing(task.y, fold.origin))
+        labels = np.asarray(take_rows(task.y, fold.origin))
         heads = fit_many(fold.array, labels, jobs, sample_weight=weight, on_done=on_done)
         for i, head in zip(members, heads, strict=True):
             fitted[i] = head
     return fitted
 
 
-def _heads_in_memory(features: FoldFeatures | Exception) -> int:
-    """How many heads memory holds before one has been seen, each taken for a MAP head, which has 13 C**2 weights."""
+def _first_size(size: int, features: FoldFeatures | Exception) -> int:
+    """Reduce a number of heads to what memory holds, each taken for a MAP head, which has 13 C**2 weights."""
     shape = () if isinstance(features, Exception) else getattr(features.array, "shape", ())
-    return max(1, CHUNK_BYTES // (14 * 4 * max(1, *shape[-1:]) ** 2)) if shape else FIRST_CHUNK
+    return max(1, min(size, CHUNK_BYTES // (14 * 4 * max(1, *shape[-1:]) ** 2))) if shape else size
 
 
 def _n_bytes(fitted: FeatureClassifier | Exception) -> int:

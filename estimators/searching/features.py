@@ -1,20 +1,23 @@
-"""What heads are trained and scored on: the samples after a pipeline's leading steps, each fitted once."""
+"""The features that heads are trained and scored on: samples after a pipeline's leading steps, each fitted once."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import _num_samples
 
 from frofa.compute.arrays import as_features
-from frofa.estimators.core.classifier import Array, FeatureClassifier
-from frofa.estimators.searching.plan import Plan, Rows, Task
+from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.core.shortcuts import follows
+from frofa.estimators.core.support import Array
+from frofa.estimators.searching.plan import BatchPlan
+from frofa.estimators.searching.sklearn_compat import RowIndices, SearchTask, count_samples, take_rows
 from frofa.estimators.tokens.padding import mean_over_images
 from frofa.ragged import RaggedTokens
+
+Steps = Sequence[tuple[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +32,7 @@ class FoldFeatures:
         The sample of X that each row of `array` comes from.
     rows : ndarray of intp
         The rows of `array` to train on.
-    steps : list of (str, transformer)
+    steps : sequence of (str, transformer)
         The leading steps, fitted.
     frame : DataFrame or None
         Training features with names, where they have names.
@@ -39,64 +42,74 @@ class FoldFeatures:
     """
 
     array: Any
-    origin: Rows
-    rows: Rows
-    steps: list[tuple[str, Any]]
+    origin: RowIndices
+    rows: RowIndices
+    steps: Steps
     frame: Any
     scored: list[Any]
 
 
+class FoldKey(NamedTuple):
+    """What tells the features of two fits apart: steps that learn nothing, averaging, the split, and other steps."""
+
+    shared: str
+    pooled: bool
+    split: int
+    fitted: str
+
+
 @dataclass(frozen=True, eq=False)
-class _Shared:
+class _SharedFeatures:
+    """Features of all samples, as the steps return them and as engines take them, and the steps, fitted."""
+
     features: Any
     array: Any
-    steps: list[tuple[str, Any]]
+    steps: Steps
 
 
 @dataclass(eq=False)
 class FeatureCache:
-    """Features by (leading steps, fold), each computed once and kept until `forget`.
+    """Features by leading steps and fold, each computed once and kept until `forget`.
 
     Parameters
     ----------
     pool : bool
-        Whether heads that average their tokens may be given the averages.
+        Whether heads that average their tokens may be given the averages: where scorers ask for nothing but
+        predictions.
     """
 
     pool: bool
-    _shared: dict[tuple[str, bool], _Shared | None] = field(default_factory=dict)
-    _folds: dict[tuple[str, bool, int, str], FoldFeatures | Exception] = field(default_factory=dict)
+    _shared: dict[tuple[str, bool], _SharedFeatures | None] = field(default_factory=dict)
+    _folds: dict[FoldKey, FoldFeatures | Exception] = field(default_factory=dict)
 
-    def get(self, task: Task, plan: Plan) -> FoldFeatures | Exception:
-        """Features of a task's fold, or what their computation raised."""
+    def get(self, task: SearchTask, plan: BatchPlan) -> FoldFeatures | Exception:
+        """Return features of a task's fold, or what their computation raised."""
         key = self.key(task, plan)
         if key not in self._folds:
-            self._folds[key] = self._compute(task, plan)
+            try:
+                self._folds[key] = self._compute(task, plan, key.pooled)
+            except Exception as error:
+                self._folds[key] = error
         return self._folds[key]
 
-    def key(self, task: Task, plan: Plan) -> tuple[str, bool, int, str]:
-        """What tells the features of two tasks apart."""
-        return plan.shared_key, self._pools(plan), task.split, plan.fitted_key
+    def key(self, task: SearchTask, plan: BatchPlan) -> FoldKey:
+        """Return the key that tasks have in common if their features are the same."""
+        pooled = self.pool and not plan.fitted and averages_only(plan.head)
+        return FoldKey(plan.shared_key, pooled, task.split, plan.fitted_key)
 
-    def forget(self, folds: Collection[tuple[str, bool, int, str]], shared: Collection[str]) -> None:
+    def forget(self, folds: Collection[FoldKey], shared: Collection[str]) -> None:
         """Keep the features of these folds, and of all samples after these steps; give memory free of all others."""
         self._folds = {key: value for key, value in self._folds.items() if key in folds}
         self._shared = {key: value for key, value in self._shared.items() if key[0] in shared}
 
-    def _pools(self, plan: Plan) -> bool:
-        return self.pool and not plan.fitted and averages_only(plan.head)
+    def _compute(self, task: SearchTask, plan: BatchPlan, pooled: bool) -> FoldFeatures:
+        shared = self._share(task, plan, pooled)
+        if shared is None:
+            return _of_fold(task, _SharedFeatures(task.X, None, []), [*plan.shared, *plan.fitted])
+        return _of_fold(task, shared, plan.fitted) if plan.fitted else _of_all(task, shared)
 
-    def _compute(self, task: Task, plan: Plan) -> FoldFeatures | Exception:
-        try:
-            shared = self._share(task, plan, self._pools(plan))
-            if shared is None:
-                return _of_fold(task, _Shared(task.X, None, []), [*plan.shared, *plan.fitted])
-            return _of_fold(task, shared, plan.fitted) if plan.fitted else _of_all(task, shared)
-        except Exception as error:
-            return error
-
-    def _share(self, task: Task, plan: Plan, pooled: bool) -> _Shared | None:
-        """Features of all samples; None if a sample spoils them for the others, so that each fold is on its own."""
+    def _share(self, task: SearchTask, plan: BatchPlan, pooled: bool) -> _SharedFeatures | None:
+        """Return features of all samples; None if a sample spoils them for the others: each fold is then on its own."""
         key = (plan.shared_key, pooled)
         if key not in self._shared and pooled:
             whole = self._share(task, plan, pooled=False)
@@ -111,12 +124,12 @@ class FeatureCache:
 
 def averages_only(head: FeatureClassifier) -> bool:
     """Whether tokens and their average are the same to a head."""
-    plain = all(getattr(type(head), name) is getattr(FeatureClassifier, name) for name in ("_prepare", "_tokens"))
-    return plain and head._given("augment") is None and not head._given("n_views")
+    augmented = head._given("augment") is not None or head._given("n_views")
+    return not augmented and follows(type(head), FeatureClassifier, FeatureClassifier._pool_steps)
 
 
 def as_array(features: Any) -> Any:
-    """What engines take: an array or a tensor, without names."""
+    """Return features as an array or a tensor without names, which is what engines take."""
     if hasattr(features, "iloc"):
         return features.to_numpy()
     try:
@@ -125,41 +138,41 @@ def as_array(features: Any) -> Any:
         return features
 
 
-def _apply(task: Task, steps: list[tuple[str, Any]]) -> _Shared | None:
+def _apply(task: SearchTask, steps: Steps) -> _SharedFeatures | None:
     features, fitted = task.X, []
     if steps:
         pipeline = Pipeline(clone(steps, safe=False))
         features, fitted = pipeline.fit_transform(task.X, task.y), pipeline.steps
-        if _num_samples(features) != _num_samples(task.X):
+        if count_samples(features) != count_samples(task.X):
             return None
-    return _Shared(features, as_array(features), fitted)
+    return _SharedFeatures(features, as_array(features), fitted)
 
 
-def _averaged(shared: _Shared) -> _Shared:
+def _averaged(shared: _SharedFeatures) -> _SharedFeatures:
     array = shared.array
     if getattr(array, "ndim", 2) != 3 or getattr(array, "dtype", None) not in (np.float16, np.float32, np.float64):
         return shared
     average: Array = mean_over_images(array) if isinstance(array, RaggedTokens) else array.mean(1, dtype=np.float64)
-    return _Shared(average, average, shared.steps)
+    return _SharedFeatures(average, average, shared.steps)
 
 
-def _of_all(task: Task, shared: _Shared) -> FoldFeatures:
-    frame = _safe_indexing(shared.features, task.train[:1]) if hasattr(shared.features, "iloc") else None
-    scored = [_safe_indexing(shared.features, rows) for rows in _scored_rows(task)]
-    everything = np.arange(_num_samples(shared.array), dtype=np.intp)
+def _of_all(task: SearchTask, shared: _SharedFeatures) -> FoldFeatures:
+    frame = take_rows(shared.features, task.train[:1]) if hasattr(shared.features, "iloc") else None
+    scored = [take_rows(shared.features, rows) for rows in _scored_rows(task)]
+    everything = np.arange(count_samples(shared.array), dtype=np.intp)
     return FoldFeatures(shared.array, everything, task.train, shared.steps, frame, scored)
 
 
-def _of_fold(task: Task, shared: _Shared, steps: list[tuple[str, Any]]) -> FoldFeatures:
-    pipeline = Pipeline(clone(steps, safe=False))
-    train = pipeline.fit_transform(_safe_indexing(shared.features, task.train), _safe_indexing(task.y, task.train))
+def _of_fold(task: SearchTask, shared: _SharedFeatures, steps: Steps) -> FoldFeatures:
+    pipeline = Pipeline(clone(list(steps), safe=False))
+    train = pipeline.fit_transform(take_rows(shared.features, task.train), take_rows(task.y, task.train))
     rows = np.arange(len(task.train), dtype=np.intp)
-    if _num_samples(train) != len(rows):
+    if count_samples(train) != len(rows):
         raise ValueError(
-            f"Found input variables with inconsistent numbers of samples: {[_num_samples(train), len(rows)]}"
+            f"Found input variables with inconsistent numbers of samples: {[count_samples(train), len(rows)]}"
         )
     frame = train if hasattr(train, "iloc") else None
-    scored = [_transform(pipeline, _safe_indexing(shared.features, part)) for part in _scored_rows(task)]
+    scored = [_transform(pipeline, take_rows(shared.features, part)) for part in _scored_rows(task)]
     return FoldFeatures(as_array(train), task.train, rows, [*shared.steps, *pipeline.steps], frame, scored)
 
 
@@ -170,5 +183,5 @@ def _transform(pipeline: Pipeline, features: Any) -> Any:
         return None
 
 
-def _scored_rows(task: Task) -> list[Rows]:
-    return [task.test, task.train] if task.options["return_train_score"] else [task.test]
+def _scored_rows(task: SearchTask) -> list[RowIndices]:
+    return [task.test, task.train] if task.return_train_score else [task.test]

@@ -1,93 +1,47 @@
-"""The fits that a search asks for, and which of them can be trained together."""
+"""How a search decides what it can train together: see `batch_plan`, which decides for one candidate.
+
+The fits of a candidate are trained with those of others if all of this holds:
+
+1. its estimator is one of frofa's heads, or a pipeline that ends in one (and has no ``transform_input``);
+2. the class of the head has a batched engine, the class method ``_fit_many``; a subclass that overrides one of the
+   methods that the engine stands for, ``_fit_steps``, does not inherit it (`frofa.estimators.batched.jobs.engine_of`);
+3. there are labels;
+4. ``fit`` is given nothing but sample weights, and these for the head alone.
+
+Any other candidate is fitted by scikit-learn, and a `BatchFallbackWarning` tells which of these it was. There is no
+condition on parameters: an engine takes heads of its class whatever their parameters are, and finds out itself what
+they have in common. What heads share before they reach an engine, the features, is told by the keys of `BatchPlan`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import joblib
 import numpy as np
-import numpy.typing as npt
-from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import get_tags
-from sklearn.utils.validation import _check_method_params
 
 from frofa.compute.digests import digest, is_encoder
 from frofa.estimators.batched.jobs import engine_of
 from frofa.estimators.core.classifier import FeatureClassifier
-
-Rows: TypeAlias = npt.NDArray[np.intp]
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """One fit and its scores.
-
-    Attributes
-    ----------
-    call : tuple
-        Function, positional and keyword arguments: scikit-learn's own call of ``_fit_and_score``, as it stands.
-    """
-
-    call: Any
-
-    @property
-    def estimator(self) -> Any:
-        return self.call[1][0]
-
-    @property
-    def X(self) -> Any:  # noqa: N802 (as everywhere)
-        return self.call[1][1]
-
-    @property
-    def y(self) -> Any:
-        return self.call[1][2]
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Keyword arguments."""
-        options: dict[str, Any] = self.call[2]
-        return options
-
-    @property
-    def split(self) -> int:
-        return int(self.options["split_progress"][0])
-
-    @property
-    def candidate(self) -> int:
-        return int(self.options["candidate_progress"][0])
-
-    @cached_property
-    def train(self) -> Rows:
-        return _rows(self.options["train"])
-
-    @cached_property
-    def test(self) -> Rows:
-        return _rows(self.options["test"])
-
-    def with_parameters(self) -> Any:
-        """The estimator with this candidate's parameters."""
-        return clone(self.estimator).set_params(**clone(self.options["parameters"] or {}, safe=False))
-
-    def score_params(self, rows: Rows) -> dict[str, Any]:
-        params: dict[str, Any] = _check_method_params(self.X, params=self.options["score_params"] or {}, indices=rows)
-        return params
+from frofa.estimators.searching.sklearn_compat import SearchTask, fit_params_by_step
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """How to train a candidate with others: a head, and what its features go through before.
+class BatchPlan:
+    """How to train a candidate with others: its head, and what samples go through before they reach it.
 
     Attributes
     ----------
     estimator : estimator
         The whole of it: the head, or a pipeline that ends in it.
     head : FeatureClassifier
-    shared : list of (str, transformer)
+    shared : sequence of (str, transformer)
         Leading steps that learn nothing and treat each sample alone: applied to all samples at once.
-    fitted : list of (str, transformer)
+    fitted : sequence of (str, transformer)
         The steps after these, fitted on each fold.
     sample_weight : array-like or None
         What `fit` of the head is given, for all samples.
@@ -95,23 +49,23 @@ class Plan:
 
     estimator: Any
     head: FeatureClassifier
-    shared: list[tuple[str, Any]]
-    fitted: list[tuple[str, Any]]
+    shared: Sequence[tuple[str, Any]]
+    fitted: Sequence[tuple[str, Any]]
     sample_weight: Any
 
     @cached_property
     def shared_key(self) -> str:
-        """Equal for candidates that share features of all samples."""
+        """Key of the features of all samples: candidates with the same key share them."""
         return _key([step for _, step in self.shared])
 
     @cached_property
     def fitted_key(self) -> str:
-        """Equal for candidates that share features on each fold, if `shared_key` is, too."""
+        """Key of the features of a fold: candidates with this key and `shared_key` in common share them."""
         return _key([step for _, step in self.fitted]) if self.fitted else ""
 
 
-def plan(task: Task) -> Plan | str:
-    """How to train a task's candidate with others, or why that cannot be."""
+def batch_plan(task: SearchTask) -> BatchPlan | str:
+    """Return how to train a task's candidate with others, or the reason why it is fitted on its own."""
     estimator = task.with_parameters()
     steps: Sequence[tuple[str, Any]] = []
     head = estimator
@@ -126,26 +80,26 @@ def plan(task: Task) -> Plan | str:
         return f"{_name(head)}: it has no batched training"
     if task.y is None:
         return f"{_name(head)}: there are no labels"
-    weight = _weight_of_head(estimator, task.options["fit_params"] or {})
-    if isinstance(weight, str):
-        return f"{_name(estimator)}: {weight}"
+    given = _fit_params_of_head(estimator, task.fit_params)
+    if isinstance(given, str):
+        return f"{_name(estimator)}: {given}"
     steps = [(name, step) for name, step in steps if step is not None and step != "passthrough"]
     n_shared = next((i for i, (_, step) in enumerate(steps) if not _learns_nothing(step)), len(steps))
-    return Plan(estimator, head, list(steps[:n_shared]), list(steps[n_shared:]), weight.get("sample_weight"))
+    return BatchPlan(estimator, head, steps[:n_shared], steps[n_shared:], given.get("sample_weight"))
 
 
-def _weight_of_head(estimator: Any, fit_params: dict[str, Any]) -> dict[str, Any] | str:
-    """What `fit` of the head is given, or why a batch cannot have it."""
-    own = dict(fit_params)
+def _fit_params_of_head(estimator: Any, fit_params: dict[str, Any]) -> dict[str, Any] | str:
+    """Return what `fit` of the head is given, or the reason why that keeps it from being trained with others."""
+    own = fit_params
     if isinstance(estimator, Pipeline):
         try:
-            routed = estimator._check_method_params(method="fit", props=fit_params)
+            routed = fit_params_by_step(estimator, fit_params)
         except Exception as error:
             return f"fit would raise {type(error).__name__}: {error}"
         name = estimator.steps[-1][0]
         if any(any(given.values()) for step, given in routed.items() if step != name):
             return "its leading steps get fit parameters"
-        own = dict(routed[name]["fit"]) if name in routed else {}
+        own = routed[name]["fit"] if name in routed else {}
     if extra := sorted(set(own) - {"sample_weight"}):
         return f"its head gets fit parameters other than sample_weight: {', '.join(extra)}"
     return own
@@ -170,11 +124,6 @@ def _key(steps: list[Any]) -> str:
         return str(joblib.hash(steps))
     except Exception:  # cannot be pickled: shared by nothing else
         return f"object {id(steps)}"
-
-
-def _rows(indices: Any) -> Rows:
-    rows = np.asarray(indices)
-    return np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.intp, copy=False)
 
 
 def _name(estimator: Any) -> str:

@@ -3,49 +3,38 @@
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from types import FunctionType
 from typing import Any
 
 from joblib import effective_n_jobs
-from sklearn.metrics._scorer import _MultimetricScorer
-from sklearn.model_selection._search import BaseSearchCV
-from sklearn.utils.parallel import Parallel
 
 from frofa.compute.digests import digest, digest_data
 from frofa.estimators.searching.checkpoint import Checkpoint
-from frofa.estimators.searching.chunks import (
-    FIRST_CHUNK,
-    FIRST_CHUNK_KEPT,
-    ChunkSize,
-    Done,
-    OnDone,
-    train_together,
-)
+from frofa.estimators.searching.chunks import ChunkSize, Done, OnDone, train_together
 from frofa.estimators.searching.features import FeatureCache
-from frofa.estimators.searching.plan import Plan, Task, plan
-from frofa.estimators.searching.scoring import Result, asks_for_predictions
+from frofa.estimators.searching.plan import BatchPlan, batch_plan
+from frofa.estimators.searching.sklearn_compat import (
+    Call,
+    FitResult,
+    SearchTask,
+    asks_for_predictions,
+    metric_names,
+    ordinary_parallel,
+)
 from frofa.exceptions import BatchFallbackWarning
 from frofa.utils.progress import progress_bar
 
-
-def sklearn_fit(parallel: Callable[..., Any]) -> Callable[..., Any]:
-    """scikit-learn's own ``BaseSearchCV.fit``, of whatever version is installed, with another ``Parallel``.
-
-    So splits, error messages, results, refit and callbacks are scikit-learn's own, and only who does the fits is ours.
-    """
-    body: FunctionType = BaseSearchCV.fit.__wrapped__
-    if "Parallel" not in body.__code__.co_names:
-        raise RuntimeError("this version of scikit-learn has another BaseSearchCV.fit than frofa knows.")
-    names = {**body.__globals__, "Parallel": parallel}
-    return FunctionType(body.__code__, names, body.__name__, body.__defaults__, body.__closure__)
+FIRST_CHUNK = 1024
+"""Fits."""
+FIRST_CHUNK_KEPT = 8
+"""Fits, where a checkpoint keeps finished chunks: a kill loses the one that is under way."""
 
 
 @dataclass(eq=False)
 class SearchRun:
-    """Stands where scikit-learn's search has ``Parallel``: takes the calls of its fits, returns their results.
+    """What stands where scikit-learn's search has ``Parallel``: takes the calls of its fits, returns their results.
 
     Parameters
     ----------
@@ -70,14 +59,14 @@ class SearchRun:
     def __exit__(self, *error: Any) -> None:
         self._open.__exit__(*error)
 
-    def __call__(self, calls: Iterable[Any]) -> list[Result]:
+    def __call__(self, calls: Iterable[Call]) -> list[FitResult]:
         """Do all fits; results are in the order of the calls."""
-        tasks = [Task(call) for call in calls]
+        tasks = [SearchTask.of(call) for call in calls]
         keys = dict(zip(tasks, self._keys(tasks), strict=True))
         known = {} if self.checkpoint is None else self.checkpoint.results
-        results: dict[Task, Result] = {task: dict(known[key]) for task, key in keys.items() if key in known}
+        results: dict[SearchTask, FitResult] = {task: dict(known[key]) for task, key in keys.items() if key in known}
         for task in results:
-            _notify(task)
+            task.tell_callbacks()
         with progress_bar(
             total=len(tasks), initial=len(results), unit="fit", desc="search", leave=False, shown=self.progress
         ) as bar:
@@ -87,41 +76,46 @@ class SearchRun:
                     self.checkpoint.add([(keys[task], result) for task, result in done])
         return [results[task] for task in tasks]
 
-    def _keys(self, tasks: Sequence[Task]) -> list[str]:
-        """What the checkpoint knows each fit by."""
+    def _keys(self, tasks: Sequence[SearchTask]) -> list[str]:
+        """Return the key that each fit has in the checkpoint."""
         if self.checkpoint is None or not tasks:
             return [""] * len(tasks)
-        splits = {task.split: digest(task.train, task.test) for task in {task.split: task for task in tasks}.values()}
+        by_split = {task.split: task for task in tasks}
+        splits = {split: digest(task.train, task.test) for split, task in by_split.items()}
         if not self.checkpoint.begun:
             self.checkpoint.begin(_identity(tasks, splits), _scores_of(tasks[0]))
-        return [digest(task.options["parameters"], splits[task.split]) for task in tasks]
+        return [digest(task.parameters, splits[task.split]) for task in tasks]
 
-    def _fits(self, tasks: Sequence[Task], on_done: OnDone) -> Iterator[Done]:
+    def _fits(self, tasks: Sequence[SearchTask], on_done: OnDone) -> Iterator[Done]:
         if self._features is None:
-            self._features = FeatureCache(pool=bool(tasks) and asks_for_predictions(tasks[0].options["scorer"]))
-        plans: dict[int, Plan | str] = {}
+            self._features = FeatureCache(pool=bool(tasks) and asks_for_predictions(tasks[0].scorer))
+        plans: dict[int, BatchPlan | str] = {}
+        together: list[tuple[SearchTask, BatchPlan]] = []
+        ordinary: list[SearchTask] = []
+        reasons: Counter[str] = Counter()
         for task in tasks:
-            if task.candidate not in plans:
-                plans[task.candidate] = plan(task)
-        together, ordinary = [], []
-        for task in tasks:
-            how = plans[task.candidate]
-            if isinstance(how, Plan):
-                together.append((task, how))
+            candidate = task.candidate
+            if candidate not in plans:
+                plans[candidate] = batch_plan(task)
+            plan = plans[candidate]
+            if isinstance(plan, BatchPlan):
+                together.append((task, plan))
             else:
-                ordinary.append((task, how))
+                ordinary.append(task)
+                reasons[plan] += 1
         first_chunk = FIRST_CHUNK if self.checkpoint is None else FIRST_CHUNK_KEPT
         for done in train_together(together, self._features, first_chunk=first_chunk, on_done=on_done):
             for task, _ in done:
-                _notify(task)
+                task.tell_callbacks()
             yield done
         if ordinary:
-            self._warn(Counter(reason for _, reason in ordinary))
-            yield from self._one_by_one([task for task, _ in ordinary], on_done)
+            self._warn(reasons)
+            yield from self._one_by_one(ordinary, on_done)
 
-    def _one_by_one(self, tasks: Sequence[Task], on_done: OnDone) -> Iterator[Done]:
+    def _one_by_one(self, tasks: Sequence[SearchTask], on_done: OnDone) -> Iterator[Done]:
         if self._parallel is None:
-            self._parallel = self._open.enter_context(Parallel(n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch))
+            parallel = ordinary_parallel(n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch)
+            self._parallel = self._open.enter_context(parallel)
         at_once = self.checkpoint is None and not self.progress
         chunk = ChunkSize(len(tasks) if at_once else FIRST_CHUNK_KEPT * effective_n_jobs(self.n_jobs))
         while tasks:
@@ -139,36 +133,27 @@ class SearchRun:
             warnings.warn(f"not trained together, but fitted one by one: {listed}.", BatchFallbackWarning, stacklevel=2)
 
 
-def _identity(tasks: Sequence[Task], splits: dict[int, str]) -> dict[str, str]:
-    """What makes a search another one, by what a person calls it."""
-    first, options = tasks[0], tasks[0].options
-    candidates = {task.candidate: task.options["parameters"] for task in tasks}
+def _identity(tasks: Sequence[SearchTask], splits: dict[int, str]) -> dict[str, str]:
+    """Return digests of all that makes a search another one, by what a person calls it."""
+    first = tasks[0]
+    candidates = {task.candidate: task.parameters for task in tasks}
     return {
         "estimator": digest(first.estimator),
         "candidates": digest(list(candidates.values())),
         "X": digest_data(first.X),
         "y": digest(first.y),
-        "fit parameters": digest(options["fit_params"], options["score_params"]),
+        "fit parameters": digest(first.fit_params, first.score_params),
         "splits": digest(list(splits.values())),
-        "scoring": digest(options["scorer"], options["return_train_score"], options["error_score"]),
+        "scoring": digest(first.scorer, first.return_train_score, first.error_score),
     }
 
 
-def _scores_of(task: Task) -> dict[str, list[str] | None]:
-    """The fields of scores in a result, and the names of the scores in them; None is one score without a name."""
-    scorer = task.options["scorer"]
-    if isinstance(scorer, _MultimetricScorer):
-        names = list(scorer._scorers)
-    elif asks_for_predictions(scorer):
-        names = None
-    else:  # a function of the user's, which may return the one or the other
+def _scores_of(task: SearchTask) -> dict[str, list[str] | None]:
+    """Return the fields of scores in a result, with the names of the scores in them; None is one score without a name.
+
+    Of a function of the user's nothing is known: it may return the one or the other.
+    """
+    names = metric_names(task.scorer)
+    if names is None and not asks_for_predictions(task.scorer):
         return {}
-    return {"test_scores": names} | ({"train_scores": names} if task.options["return_train_score"] else {})
-
-
-def _notify(task: Task) -> None:
-    """Tell scikit-learn's callbacks of a fit that it did not do itself."""
-    context = task.options.get("callback_ctx")
-    if context is not None:
-        context.call_on_fit_task_begin(estimator=task.options["caller"])
-        context.call_on_fit_task_end(estimator=task.options["caller"])
+    return {"test_scores": names} | ({"train_scores": names} if task.return_train_score else {})

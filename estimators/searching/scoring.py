@@ -1,109 +1,115 @@
-"""From a fitted head, or what its fit raised, to what scikit-learn's search makes its results of."""
+"""Results of fits as scikit-learn's search takes them: from a fitted head, or from what its fit raised."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from traceback import format_exception
 from typing import Any
 
-from sklearn.base import clone
-from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
-from sklearn.model_selection._validation import _score
-from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import _check_feature_names, _num_samples
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
-from frofa.estimators.core.classifier import Array, FeatureClassifier
+from frofa.compute.arrays import as_labels
+from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.core.shortcuts import follows
+from frofa.estimators.core.support import Array
 from frofa.estimators.searching.features import FoldFeatures
-from frofa.estimators.searching.linear_scores import accuracy
-from frofa.estimators.searching.plan import Plan, Task
+from frofa.estimators.searching.plan import BatchPlan
+from frofa.estimators.searching.sklearn_compat import (
+    FitResult,
+    SearchTask,
+    asks_for_accuracy,
+    asks_for_predictions,
+    metric_names,
+    remember_feature_names,
+    score,
+    take_rows,
+)
 
-Result = dict[str, Any]
 
+class _ScoredHead(ClassifierMixin, BaseEstimator):
+    """A head on samples of which its scores (n, n_classes) are known, or are computed once: what scorers are given."""
 
-def asks_for_predictions(scorer: Any) -> bool:
-    """Whether a scorer wants predictions and nothing else, so that it may be given the head and its features.
+    def __init__(self, head: FeatureClassifier, scores: Array | None = None):
+        self.head = head
+        self.scores = scores
+        self.classes_ = head.classes_
 
-    Any other function gets the whole estimator and the samples as they came.
-    """
-    if isinstance(scorer, _MultimetricScorer):
-        return all(asks_for_predictions(one) for one in scorer._scorers.values())
-    return isinstance(scorer, (_BaseScorer, _PassthroughScorer))
+    def predict(self, X: Any) -> Array:
+        return self.head._labels_of(self._scores_of(X))
+
+    def predict_proba(self, X: Any) -> Array:
+        return self.head._probabilities_of(self._scores_of(X))
+
+    def decision_function(self, X: Any) -> Array:
+        return self.head._decisions_of(self._scores_of(X))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        return float(super().score(X, as_labels(y), sample_weight))
+
+    def _scores_of(self, X: Any) -> Array:
+        if self.scores is None:
+            self.scores = self.head._checked_scores(X)
+        return self.scores
 
 
 def result_of(
-    task: Task,
-    plan: Plan,
+    task: SearchTask,
+    plan: BatchPlan,
     fitted: FeatureClassifier | Exception,
     features: FoldFeatures | Exception,
     fit_time: float,
     known: Array | None,
-) -> Result:
-    """Result of one task, as ``_fit_and_score`` returns it; the scores of the test samples may be `known`."""
-    if isinstance(features, Exception):
-        fitted = features
-    if isinstance(fitted, Exception) or isinstance(features, Exception):
-        result = _failure(task, fitted)
-        score_time = 0.0
+) -> FitResult:
+    """Return the result of one fit; `known` scores of the test samples (n, n_classes) are not computed again."""
+    score_time = 0.0
+    if isinstance(features, Exception) or isinstance(fitted, Exception):
+        result = _failure(task, features if isinstance(features, Exception) else fitted)
     else:
         start = time.time()
         if features.frame is not None:
-            _check_feature_names(fitted, features.frame, reset=True)
+            remember_feature_names(fitted, features.frame)
         result = {"fit_error": None, "test_scores": _scores(task, plan, fitted, features, 0, known)}
         score_time = time.time() - start
-        if task.options["return_train_score"]:
+        if task.return_train_score:
             result["train_scores"] = _scores(task, plan, fitted, features, 1, None)
-    result |= {"n_test_samples": _num_samples(task.test), "fit_time": fit_time, "score_time": score_time}
+    result |= {"n_test_samples": len(task.test), "fit_time": fit_time, "score_time": score_time}
     _report(task, result)
     return result
 
 
-def _failure(task: Task, error: Any) -> Result:
-    error_score, scorer = task.options["error_score"], task.options["scorer"]
-    if error_score == "raise":
+def _failure(task: SearchTask, error: Any) -> FitResult:
+    if task.error_score == "raise":
         raise error
-    scores = error_score
-    if isinstance(scorer, _MultimetricScorer):
-        scores = dict.fromkeys(scorer._scorers, error_score)
+    names = metric_names(task.scorer)
     text = "".join(format_exception(error))
-    result = {"fit_error": f"{text}(of the candidate {task.options['parameters']})\n", "test_scores": scores}
-    if task.options["return_train_score"]:
-        result["train_scores"] = dict(scores) if isinstance(scores, dict) else scores
+    result: FitResult = {"fit_error": f"{text}(of the candidate {task.parameters})\n"}
+    for part in ["test_scores", "train_scores"][: 1 + task.return_train_score]:
+        result[part] = task.error_score if names is None else dict.fromkeys(names, task.error_score)
     return result
 
 
 def _scores(
-    task: Task, plan: Plan, head: FeatureClassifier, features: FoldFeatures, part: int, known: Array | None
+    task: SearchTask, plan: BatchPlan, head: FeatureClassifier, features: FoldFeatures, part: int, known: Array | None
 ) -> Any:
-    """Scores on the test samples, or on the training samples where `part` is 1."""
-    rows = task.train if part else task.test
-    scorer, error_score = task.options["scorer"], task.options["error_score"]
-    estimator, X, y, params = head, features.scored[part], _safe_indexing(task.y, rows), task.score_params(rows)
-    if known is not None and not params and (value := accuracy(scorer, head, known, y)) is not None:
-        return value
-    if X is None or not asks_for_predictions(scorer):
-        estimator, X = _assembled(plan, head, features), _safe_indexing(task.X, rows)
-    with scored_once(head, X, known):
-        return _score(estimator, X, y, scorer, params, error_score)
+    """Score a head on the test samples, or on the training samples where `part` is 1."""
+    rows, X = (task.test, task.train)[part], features.scored[part]
+    y, params = take_rows(task.y, rows), task.score_params_of(rows)
+    if known is not None and not params and asks_for_accuracy(task.scorer) and _are_labels_of(head, y):
+        return float(np.mean(head._labels_of(known) == y))  # scikit-learn's checks take longer than all else here
+    estimator: Any = head
+    if X is None or not asks_for_predictions(task.scorer):
+        estimator, X = _assembled(plan, head, features), take_rows(task.X, rows)
+    elif follows(type(head), FeatureClassifier, FeatureClassifier._predict_steps):
+        estimator = _ScoredHead(head, known)
+    return score(estimator, X, y, task.scorer, params, task.error_score)
 
 
-@contextmanager
-def scored_once(head: FeatureClassifier, X: Any = None, known: Array | None = None) -> Iterator[None]:
-    """Let labels, probabilities and decision values of the same samples come from one computation; X's may be known."""
-    compute, last = head._checked_scores, list[Any]((None, None) if known is None else (X, known))
-
-    def once(X: Any) -> Any:
-        if last[0] is not X:
-            last[:] = X, compute(X)
-        return last[1]
-
-    head.__dict__["_checked_scores"] = once
-    try:
-        yield
-    finally:
-        del head.__dict__["_checked_scores"]
+def _are_labels_of(head: FeatureClassifier, y: Any) -> bool:
+    """Whether labels compare with a head's as they are."""
+    return isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype == head.classes_.dtype
 
 
-def _assembled(plan: Plan, head: FeatureClassifier, features: FoldFeatures) -> Any:
+def _assembled(plan: BatchPlan, head: FeatureClassifier, features: FoldFeatures) -> Any:
+    """Return the whole estimator, fitted."""
     if plan.estimator is plan.head:
         return head
     pipeline = clone(plan.estimator)
@@ -112,21 +118,20 @@ def _assembled(plan: Plan, head: FeatureClassifier, features: FoldFeatures) -> A
     return pipeline
 
 
-def _report(task: Task, result: Result) -> None:
+def _report(task: SearchTask, result: FitResult) -> None:
     """Print a line for one fit where ``verbose`` is 2 or more, as scikit-learn does."""
-    verbose, options = task.options["verbose"], task.options
-    if verbose <= 1:
+    if task.verbose <= 1:
         return
-    progress = f" {task.split + 1}/{options['split_progress'][1]}" if verbose > 2 else ""
-    progress += f"; {task.candidate + 1}/{options['candidate_progress'][1]}" if verbose > 9 else ""
-    message = ", ".join(f"{key}={value}" for key, value in sorted((options["parameters"] or {}).items()))
-    message += (";" if message else "") + (_scores_in_words(result) if verbose > 2 else "")
+    progress = f" {task.split + 1}/{task.split_progress[1]}" if task.verbose > 2 else ""
+    progress += f"; {task.candidate + 1}/{task.candidate_progress[1]}" if task.verbose > 9 else ""
+    message = ", ".join(f"{key}={value}" for key, value in sorted(task.parameters.items()))
+    message += (";" if message else "") + (_scores_in_words(result) if task.verbose > 2 else "")
     message += f" total time={result['fit_time'] + result['score_time']:6.1f}s"
     start = f"[CV{progress}] END "
     print(f"{start}{'.' * (80 - len(start) - len(message))}{message}")
 
 
-def _scores_in_words(result: Result) -> str:
+def _scores_in_words(result: FitResult) -> str:
     test, train = result["test_scores"], result.get("train_scores")
     if not isinstance(test, dict):
         return f", score=({f'train={train:.3f}, test={test:.3f}'})" if train is not None else f", score={test:.3f}"

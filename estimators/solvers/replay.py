@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from frofa.compute.cuda_graphs import Pool
+from frofa.compute.cuda_graphs import Pool, Replays
 from frofa.estimators.solvers.descent import (
     LONGEST,
     MAX_TRIALS,
@@ -27,7 +27,6 @@ from frofa.estimators.solvers.descent import (
 )
 from frofa.estimators.solvers.path import solve_path
 from frofa.estimators.solvers.problems import Batch, dot
-from frofa.estimators.training.recorded import Replays
 
 RENEWED = 25
 """Steps after which a stage gets a new preconditioner, once: there, the first was made far from the solution."""

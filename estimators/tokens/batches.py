@@ -1,21 +1,12 @@
 """Where the tokens of a training step come from: an array, or images of different sizes."""
 
-from typing import Protocol
-
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from frofa.augmentations import TokenBatch
 from frofa.estimators.tokens.lazy import LazyTokens, take
-from frofa.estimators.tokens.padding import Layout, PaddedTokens
-
-
-class Batches(Protocol):
-    """Batches of one shape."""
-
-    def take(self, rows: Tensor, targets: Tensor) -> TokenBatch:
-        """Those rows of the tokens; the memory of the batch before may be overwritten."""
+from frofa.estimators.tokens.padding import BatchShape, PaddedTokens
 
 
 class DenseBatches:
@@ -36,7 +27,7 @@ class DenseBatches:
         self.buffer: Tensor | None = None
 
     def take(self, rows: Tensor, targets: Tensor) -> TokenBatch:
-        """Gather rows."""
+        """Gather rows; the memory of the batch before may be overwritten."""
         tokens, self.buffer = take(self.tokens, rows, self.buffer)
         prefix = tokens[:, : self.n_prefix] if self.n_prefix else None
         return TokenBatch(tokens[:, self.n_prefix :], self.grid, targets=targets, prefix=prefix)
@@ -53,17 +44,17 @@ class PaddedBatches:
     """
 
     def __init__(self, tokens: PaddedTokens, rows: npt.NDArray[np.intp]):
-        self.tokens, self.layout = tokens, tokens.layout(rows)
+        self.tokens, self.shape = tokens, tokens.shape_of(rows)
         self.buffer: Tensor | None = None
 
     def take(self, rows: Tensor, targets: Tensor) -> TokenBatch:
-        """Gather and pad images."""
-        batch = self.tokens.batch(rows, self.layout, self.buffer)
+        """Gather and pad images, as `DenseBatches.take` does."""
+        batch = self.tokens.batch(rows, self.shape, self.buffer)
         self.buffer = batch.patches
-        grid = None if self.layout.length == 1 else batch.grid  # as of other tokens
+        grid = None if self.shape.length == 1 else batch.grid  # as of other tokens
         return batch.replace(grid=grid, targets=targets)
 
 
-def layout_of(tokens: Tensor | LazyTokens | PaddedTokens, rows: npt.NDArray[np.intp]) -> Layout | None:
+def shape_of(tokens: Tensor | LazyTokens | PaddedTokens, rows: npt.NDArray[np.intp]) -> BatchShape | None:
     """What heads that are trained together have in common, besides their parameters; None of tokens of one size."""
-    return tokens.layout(rows) if isinstance(tokens, PaddedTokens) else None
+    return tokens.shape_of(rows) if isinstance(tokens, PaddedTokens) else None

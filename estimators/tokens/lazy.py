@@ -15,12 +15,11 @@ from torch import Tensor
 
 from frofa.compute.arrays import check_magnitude
 from frofa.compute.devices import as_tensor
-from frofa.estimators.tokens.padding import PaddedTokens
+from frofa.compute.memory import row_chunks
+from frofa.estimators.tokens.padding import CHUNK_ELEMENTS, PaddedTokens
 from frofa.ragged import RaggedTokens
 
 Array = npt.NDArray[Any]
-BLOCK = 2**22
-"""Elements that are read at once: 16 MiB in float32."""
 SMALL = 2**24
 """Elements up to which lazy tokens are read into memory at once: 64 MiB in float32."""
 
@@ -62,10 +61,9 @@ class LazyFeatures(Protocol):
 
 def blocks(features: LazyFeatures) -> Iterator[Array]:
     """Read all rows, some at a time, in float32; float64 stays what it is."""
-    size = max(1, BLOCK // max(1, prod(features.shape[1:])))
     dtype = np.float64 if features.dtype == np.float64 else np.float32
-    for start in range(0, len(features), size):
-        yield np.asarray(features[start : start + size], dtype)
+    for rows in row_chunks(len(features), CHUNK_ELEMENTS, prod(features.shape[1:])):
+        yield np.asarray(features[rows], dtype)
 
 
 def check_finite(features: LazyFeatures, estimator: Any, dtype: npt.DTypeLike) -> None:

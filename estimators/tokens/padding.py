@@ -11,15 +11,16 @@ from torch import Tensor
 
 from frofa.augmentations import TokenBatch
 from frofa.compute.arrays import check_magnitude
+from frofa.compute.memory import row_chunks
 from frofa.ragged import RaggedTokens
 
 Array = npt.NDArray[Any]
-Rows = npt.NDArray[np.intp]
-BLOCK = 2**22
-"""Elements that are looked at, or averaged, at once: 16 MiB in float32."""
+Indices = npt.NDArray[np.intp]
+CHUNK_ELEMENTS = 2**22
+"""Elements that are read, checked, averaged or augmented at once: 16 MiB in float32."""
 
 
-class Layout(NamedTuple):
+class BatchShape(NamedTuple):
     """The shape of batches of some images.
 
     Attributes
@@ -57,22 +58,22 @@ class PaddedTokens:
     def __len__(self) -> int:
         return len(self.features)
 
-    def layout(self, rows: Rows) -> Layout:
+    def shape_of(self, rows: Indices) -> BatchShape:
         """The shape of batches of these images, whichever of them are in a batch."""
         grids, sizes = self.features.grids[rows], self.features.sizes[rows]
         alike = bool((grids == grids[0]).all())
         length = int(sizes.max())
-        return Layout(length, (int(grids[0, 0]), int(grids[0, 1])) if alike else None, bool((sizes < length).any()))
+        return BatchShape(length, (int(grids[0, 0]), int(grids[0, 1])) if alike else None, bool((sizes < length).any()))
 
-    def batch(self, rows: Tensor, layout: Layout, buffer: Tensor | None = None) -> TokenBatch:
+    def batch(self, rows: Tensor, shape: BatchShape, buffer: Tensor | None = None) -> TokenBatch:
         """Images, padded with zeros that the mask hides.
 
         Parameters
         ----------
         rows : Tensor of int, shape (m,)
             On the device.
-        layout : Layout
-        buffer : Tensor of shape (m, layout.length, C), default=None
+        shape : BatchShape
+        buffer : Tensor of shape (m, shape.length, C), default=None
             The memory of an earlier batch, to be overwritten.
 
         Returns
@@ -81,21 +82,21 @@ class PaddedTokens:
             With one grid, if all images have it, else with that of each image, on the device.
         """
         sizes = self._sizes[rows]
-        hidden = torch.arange(layout.length, device=self.device) >= sizes[:, None]
+        hidden = torch.arange(shape.length, device=self.device) >= sizes[:, None]
         if self._values is None:
-            patches = self._from_host(rows, layout.length, buffer)
+            patches = self._from_host(rows, shape.length, buffer)
         else:
-            place = self._starts[rows][:, None] + torch.arange(layout.length, device=self.device)
+            place = self._starts[rows][:, None] + torch.arange(shape.length, device=self.device)
             patches = self._values[place.clamp_(max=len(self._values) - 1)].float()
-            if layout.padded:
+            if shape.padded:
                 patches.masked_fill_(hidden.unsqueeze(2), 0)
-        grid = self._grids[rows] if layout.grid is None else layout.grid
-        return TokenBatch(patches, grid, ~hidden if layout.padded else None)
+        grid = self._grids[rows] if shape.grid is None else shape.grid
+        return TokenBatch(patches, grid, ~hidden if shape.padded else None)
 
     def all(self) -> TokenBatch:
         """All images."""
         rows = torch.arange(len(self), device=self.device)
-        return self.batch(rows, self.layout(np.arange(len(self))))
+        return self.batch(rows, self.shape_of(np.arange(len(self))))
 
     def _from_host(self, rows: Tensor, length: int, buffer: Tensor | None) -> Tensor:
         values, offsets = self.features.values, self.features.offsets
@@ -110,21 +111,21 @@ class PaddedTokens:
         return buffer.to(self.device)
 
 
-def by_grid(features: RaggedTokens, rows: Rows, size: int = BLOCK) -> Iterator[tuple[Rows, Array, tuple[int, int]]]:
+def by_grid(features: RaggedTokens, rows: Indices) -> Iterator[tuple[Indices, Array, tuple[int, int]]]:
     """Images of the same grid together, as arrays.
 
     Yields
     ------
     rows : ndarray of int, shape (m,)
-        Those of `rows` that have the grid, in order; so many that they have `size` elements at most, but one at least.
+        Those of `rows` that have the grid, in order; `CHUNK_ELEMENTS` of them at most, but one image at least.
     tokens : ndarray of shape (m, N, C)
     grid : (int, int)
     """
     grids, which = np.unique(features.grids[rows], axis=0, return_inverse=True)
     for i, (height, width) in enumerate(grids.tolist()):
-        alike, n_values = rows[which.ravel() == i], height * width * features.shape[2]
-        step = max(1, size // n_values)
-        for chosen in np.array_split(alike, range(step, len(alike), step)):
+        alike = rows[which.ravel() == i]
+        for part in row_chunks(len(alike), CHUNK_ELEMENTS, height * width * features.shape[2]):
+            chosen = alike[part]
             yield chosen, features[chosen].values.reshape(len(chosen), height * width, -1), (height, width)
 
 
@@ -147,9 +148,8 @@ def check_ragged(features: RaggedTokens, estimator: Any, dtype: npt.DTypeLike) -
     name = type(estimator).__name__
     if not len(features):
         raise ValueError(f"Found RaggedTokens with 0 sample(s) while a minimum of 1 is required by {name}.")
-    step = max(1, BLOCK // features.shape[2])
-    for start in range(0, len(features.values), step):
-        block = features.values[start : start + step]
+    for rows in row_chunks(len(features.values), CHUNK_ELEMENTS, features.shape[2]):
+        block = features.values[rows]
         assert_all_finite(block, estimator_name=name, input_name="X")
         check_magnitude(block, dtype, name)
 

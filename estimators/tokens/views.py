@@ -12,13 +12,11 @@ from torch import Generator, Tensor
 
 from frofa.augmentations import Augmentation, TokenBatch
 from frofa.compute.devices import as_tensor, threads_for
-from frofa.estimators.tokens.padding import by_grid, refuse_prefix
+from frofa.compute.memory import row_chunks
+from frofa.estimators.tokens.padding import CHUNK_ELEMENTS, by_grid, refuse_prefix
 from frofa.ragged import RaggedTokens
 
 Array = npt.NDArray[Any]
-Grid = tuple[int, int] | None
-CHUNK = 2**22
-"""Elements that are augmented at once: 16 MiB in float32."""
 COPIES, VIEWS = 0, 1
 """The two random streams of a seed."""
 CONSTRAINTS: dict[str, list[Any]] = {
@@ -41,7 +39,7 @@ def with_copies(
     seed: int,
     *,
     n_prefix: int,
-    grid: Grid,
+    grid: tuple[int, int] | None,
 ) -> Array:
     """Put augmented copies beside each sample's features.
 
@@ -85,7 +83,7 @@ def sum_over_views(
     seed: int,
     *,
     n_prefix: int,
-    grid: Grid,
+    grid: tuple[int, int] | None,
 ) -> Array:
     """Add up the scores of augmented views.
 
@@ -159,20 +157,19 @@ def _in_order(rows: Sequence[npt.NDArray[np.intp]], parts: Sequence[Array]) -> A
 
 
 def _batches(
-    rows: npt.NDArray[np.intp], tokens: Array | RaggedTokens, n_prefix: int, grid: Grid
+    rows: npt.NDArray[np.intp], tokens: Array | RaggedTokens, n_prefix: int, grid: tuple[int, int] | None
 ) -> Iterator[tuple[npt.NDArray[np.intp], TokenBatch]]:
     """Rows in runs of limited memory, of one grid each; how many depends on the shape of a sample alone."""
     if isinstance(tokens, RaggedTokens):
         refuse_prefix(n_prefix, grid)
-        for chunk, alike, own in by_grid(tokens, rows, CHUNK):
+        for chunk, alike, own in by_grid(tokens, rows):
             yield chunk, _batch(alike, 0, own)
         return
-    size = max(1, CHUNK // tokens[0].size)
-    for chunk in np.array_split(rows, range(size, len(rows), size)):
-        yield chunk, _batch(tokens[chunk], n_prefix, grid)
+    for part in row_chunks(len(rows), CHUNK_ELEMENTS, tokens[0].size):
+        yield rows[part], _batch(tokens[rows[part]], n_prefix, grid)
 
 
-def _batch(tokens: Array, n_prefix: int, grid: Grid) -> TokenBatch:
+def _batch(tokens: Array, n_prefix: int, grid: tuple[int, int] | None) -> TokenBatch:
     return TokenBatch.from_tokens(as_tensor(tokens, torch.device("cpu")), n_prefix=n_prefix, grid=grid)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from frofa.estimators.training.parameters import Heads, Layout
+from frofa.estimators.training.parameters import Heads, ParameterLayout
 
 View = Callable[[Tensor], Tensor]
 
@@ -48,7 +48,7 @@ class Gradient(Heads):
     factors : list of Factors
     """
 
-    def __init__(self, layout: Layout, flat: Tensor, dtype: torch.dtype | None = None):
+    def __init__(self, layout: ParameterLayout, flat: Tensor, dtype: torch.dtype | None = None):
         super().__init__(layout, flat)
         self.dtype = dtype
         self.factors: list[Factors] = []

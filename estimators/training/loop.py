@@ -5,87 +5,27 @@ its own loss, its own clipping and its own schedule, and stops on its own.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Tensor
 
 from frofa.augmentations import TokenBatch
 from frofa.estimators.training.gradient import Gradient
-from frofa.estimators.training.parameters import Heads, Layout, Params
+from frofa.estimators.training.parameters import Heads, ParameterLayout, Params
+from frofa.estimators.training.plan import TokenModel
 from frofa.estimators.training.recorded import Recorded
 from frofa.estimators.training.schedule import Rule, Rules, Schedule
 from frofa.estimators.training.sgd import factor_dtype, update
+from frofa.estimators.training.streams import Streams
 
 EVALUATIONS = 50  # of the validation part, spread over the steps
 
 
-class Step(NamedTuple):
-    """What heads see in a step.
-
-    Attributes
-    ----------
-    tokens : Tensor of shape (S, n, N, C)
-        Of S streams.
-    mask : Tensor of bool, shape (S, n, N), or None
-    targets : Tensor of shape (S, n, n_classes)
-    blocks : sequence of (int, int)
-        So many streams in a row with so many heads each; heads come in the order of their streams.
-    """
-
-    tokens: Tensor
-    mask: Tensor | None
-    targets: Tensor
-    blocks: Sequence[tuple[int, int]]
-
-    @property
-    def n_batch(self) -> int:
-        """Samples that a head sees."""
-        return self.targets.shape[1]
-
-    def parts(self) -> Iterator[tuple[slice, "Step"]]:
-        """Heads whose streams have as many heads each, and what they see."""
-        first_head = first_stream = 0
-        for n_streams, heads_each in self.blocks:
-            heads = slice(first_head, first_head := first_head + n_streams * heads_each)
-            streams = slice(first_stream, first_stream := first_stream + n_streams)
-            mask = None if self.mask is None else self.mask[streams]
-            yield heads, Step(self.tokens[streams], mask, self.targets[streams], [(n_streams, heads_each)])
-
-
-class Model(Protocol):
-    """What is trained."""
-
-    def logits(self, params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits (H, n, n_classes) of tokens (n, ...), of which a mask (n, N) shows some."""
-
-    def gradients(self, heads: Heads, step: Step, out: Gradient) -> None:
-        """Write the gradients of each head's mean cross-entropy; all streams of the step have as many heads."""
-
-
-class Feed(Protocol):
-    """Where batches come from.
-
-    ``generators`` are all that `expand` draws from, if steps can be recorded, else None.
-    """
-
-    generators: Sequence[Generator] | None
-
-    def gather(self) -> TokenBatch:
-        """The next batch of every source, one after another, always of the same shape."""
-
-    def expand(self, batch: TokenBatch) -> Step:
-        """What each head sees of it: augmentation is done here."""
-
-    def keep(self, heads: Sequence[int]) -> None:
-        """Go on with some of the heads, in order."""
-
-
 @dataclass(frozen=True)
-class Labelled:
+class ValidationSet:
     """What a head is validated on, on one device.
 
     Attributes
@@ -113,23 +53,14 @@ class Labelled:
         return chosen.to(torch.promote_types(chosen.dtype, torch.float32))
 
 
-def batches(n: int, batch_size: int, generator: Generator) -> Iterator[Tensor | slice]:
-    """Indices of batches without end: a new permutation each epoch, its ragged end dropped; all rows if they fit."""
-    while n <= batch_size:
-        yield slice(None)
-    while True:
-        order = torch.randperm(n, generator=generator, device=generator.device)
-        yield from torch.split(order[: n - n % batch_size], batch_size)
-
-
 @torch.no_grad()
 def train(
     params: Mapping[str, Tensor],
-    model: Model,
-    feed: Feed,
+    model: TokenModel,
+    streams: Streams,
     schedules: Sequence[Schedule],
     *,
-    validation: Sequence[Labelled | None] | None = None,
+    validation: Sequence[ValidationSet | None] | None = None,
     patience: Sequence[int] | None = None,
     on_step: Callable[[int], object] = lambda _: None,
 ) -> tuple[Params, list[int]]:
@@ -139,13 +70,13 @@ def train(
     ----------
     params : dict of str to Tensor
         Initial ones, which are not modified.
-    model : Model
-    feed : Feed
+    model : TokenModel
+    streams : Streams
         Steps on a GPU are recorded once and replayed, if it can be: the host launches one thing a step instead of
         hundreds.
     schedules : sequence of Schedule
         One a head. A head that is done retires, and the others go on without it.
-    validation : sequence of Labelled or None, default=None
+    validation : sequence of ValidationSet or None, default=None
         One a head: its parameters of the best of about 50 evaluations on it, which is never augmented, are returned
         (accuracy, then cross-entropy). Heads of the same one are evaluated together.
     patience : sequence of int, default=None
@@ -153,8 +84,8 @@ def train(
     on_step : callable
         Called after each step, with the number of heads that took it.
     """
-    layout = Layout.of(params)
-    run = _Run(Heads(layout, layout.pack(params)), model, feed, schedules)
+    layout = ParameterLayout.of(params)
+    run = _Training(Heads(layout, layout.pack(params)), model, streams, schedules)
     best = None if validation is None else _Best(run.values, validation, patience or [EVALUATIONS] * len(schedules))
     results, n_iter = torch.empty_like(run.values.flat), [plan.n_steps for plan in schedules]
     for step in range(max(n_iter)):
@@ -174,11 +105,11 @@ def train(
     return layout.views(results), n_iter
 
 
-class _Run:
+class _Training:
     """The heads that are being trained."""
 
-    def __init__(self, values: Heads, model: Model, feed: Feed, schedules: Sequence[Schedule]):
-        self.model, self.feed, self.schedules = model, feed, schedules
+    def __init__(self, values: Heads, model: TokenModel, streams: Streams, schedules: Sequence[Schedule]):
+        self.model, self.streams, self.schedules = model, streams, schedules
         self.heads = list(range(len(schedules)))
         self.rules = Rules(schedules, values.flat.device)
         self._start(values, Heads(values.layout, torch.zeros_like(values.flat)))
@@ -186,11 +117,11 @@ class _Run:
     def _start(self, values: Heads, velocity: Heads) -> None:
         self.values, self.velocity = values, velocity
         self.gradient = torch.zeros_like(values.flat)
-        recordable = self.feed.generators is not None and velocity.flat.device.type == "cuda"
-        self.recorded = Recorded(self._learn, self.feed.generators or ()) if recordable else None
+        recordable = self.streams.generators is not None and velocity.flat.device.type == "cuda"
+        self.recorded = Recorded(self._learn, self.streams.generators or ()) if recordable else None
 
     def _learn(self, batch: TokenBatch, rule: Rule) -> None:
-        step = self.feed.expand(batch)
+        step = self.streams.expand(batch)
         for heads, part in step.parts():
             values, velocity = self.values[heads], self.velocity[heads]
             gradient = Gradient(values.layout, self.gradient[heads], factor_dtype(values.flat, part.n_batch))
@@ -199,7 +130,7 @@ class _Run:
 
     def take(self, step: int) -> None:
         """Take a step with all heads."""
-        (self.recorded or self._learn)(self.feed.gather(), self.rules.at(step))
+        (self.recorded or self._learn)(self.streams.gather(), self.rules.at(step))
 
     def keep(self, places: list[int]) -> None:
         """Go on with the heads at some places."""
@@ -207,20 +138,20 @@ class _Run:
         self.recorded = None  # its memory is freed before there is another
         if places:
             self.rules.keep(places)
-            self.feed.keep(places)
+            self.streams.keep(places)
             self._start(self.values[places], self.velocity[places])
 
 
 class _Best:
     """The best parameters of each head so far."""
 
-    def __init__(self, values: Heads, validation: Sequence[Labelled | None], patience: Sequence[int]):
+    def __init__(self, values: Heads, validation: Sequence[ValidationSet | None], patience: Sequence[int]):
         self.values = values.flat.clone()
         self.validation, self.patience = validation, patience
         self.scores = [(-math.inf, -math.inf)] * len(validation)
         self.steps, self.waited = [0] * len(validation), [0] * len(validation)
 
-    def compare(self, run: _Run, step: int) -> list[int]:
+    def compare(self, run: _Training, step: int) -> list[int]:
         """Take the parameters of those heads that have become better; return those that have waited long enough."""
         due: dict[int, list[int]] = {}
         for i, head in enumerate(run.heads):
@@ -236,7 +167,7 @@ class _Best:
                 self._compare(run, i, tuple(score), step)
         return [run.heads[i] for places in due.values() for i in places if self.has_waited(run.heads[i])]
 
-    def _compare(self, run: _Run, place: int, score: tuple[float, ...], step: int) -> None:
+    def _compare(self, run: _Training, place: int, score: tuple[float, ...], step: int) -> None:
         head = run.heads[place]
         if score > self.scores[head]:  # False for a loss that is not a number
             self.scores[head], self.steps[head], self.waited[head] = (score[0], score[1]), step, 0
@@ -250,7 +181,7 @@ class _Best:
 
 
 @torch.no_grad()
-def evaluate(heads: Heads, model: Model, data: Labelled) -> Tensor:
+def evaluate(heads: Heads, model: TokenModel, data: ValidationSet) -> Tensor:
     """Weighted accuracy and negative cross-entropy of each head, (n_heads, 2)."""
     logits = model.logits(heads.params, data.selected, data.mask)
     correct = (logits.argmax(2) == data.classes).float()

@@ -12,7 +12,7 @@ ALIGNED = 16
 
 
 @dataclass(frozen=True)
-class Layout:
+class ParameterLayout:
     """Where each parameter lies in the vector of a head: those that decay (kernels) come first.
 
     Attributes
@@ -30,7 +30,7 @@ class Layout:
     size: int
 
     @classmethod
-    def of(cls, params: Mapping[str, Tensor]) -> "Layout":
+    def of(cls, params: Mapping[str, Tensor]) -> "ParameterLayout":
         """The layout of parameters with a leading dimension, that of the heads."""
         kernels = [name for name, value in params.items() if name.endswith(".weight") and value.ndim > 2]
         places, offset, n_decayed = {}, 0, 0
@@ -62,13 +62,13 @@ class Heads:
 
     Attributes
     ----------
-    layout : Layout
+    layout : ParameterLayout
     flat : Tensor of shape (n_heads, size)
     params : dict of str to Tensor
         Views, with a leading dimension n_heads.
     """
 
-    def __init__(self, layout: Layout, flat: Tensor):
+    def __init__(self, layout: ParameterLayout, flat: Tensor):
         self.layout, self.flat, self.params = layout, flat, layout.views(flat)
 
     def __getitem__(self, places: slice | list[int]) -> "Heads":

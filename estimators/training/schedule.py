@@ -25,10 +25,6 @@ class Schedule:
     schedule: str
     clip_norm: float | None
 
-    def lr_at(self, step: int) -> float:
-        """Learning rate of a step in 0..n_steps-1."""
-        return self.lr * float(_factors(self.n_steps, self.warmup_steps, self.schedule)[step])
-
 
 @lru_cache(maxsize=64)
 def _factors(n_steps: int, warmup_steps: int, schedule: str) -> npt.NDArray[np.float64]:

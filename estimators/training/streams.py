@@ -1,117 +1,28 @@
 """What heads see: the batches of each distinct sample and seed, gathered once, and each augmentation of them, once."""
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Generator, Tensor
 
-from frofa.augmentations import Augmentation, TokenBatch
-from frofa.estimators.tokens.batches import Batches, DenseBatches, PaddedBatches
+from frofa.augmentations import TokenBatch
+from frofa.estimators.tokens.batches import DenseBatches, PaddedBatches
 from frofa.estimators.tokens.lazy import Tokens
 from frofa.estimators.tokens.padding import PaddedTokens
-from frofa.estimators.training.loop import Step, batches
-from frofa.estimators.training.schedule import Schedule
-
-if TYPE_CHECKING:
-    from frofa.estimators.models.soft_moe_head import SoftMoEModel
-
-Rows = npt.NDArray[np.intp]
+from frofa.estimators.training.plan import HeadPlan, StepBatch
 
 
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Labelled samples.
-
-    Attributes
-    ----------
-    rows : ndarray of int, shape (n,)
-        Of the tokens that all heads share.
-    codes : ndarray of int, shape (n,)
-        Class indices.
-    weights : ndarray of float32, shape (n,)
-        Sample weights, of mean one.
-    """
-
-    rows: Rows
-    codes: Rows
-    weights: npt.NDArray[np.float32]
-
-    def key(self) -> Hashable:
-        """Equal for equal samples."""
-        return self.rows.tobytes(), self.codes.tobytes(), self.weights.tobytes()
+def batches(n: int, batch_size: int, generator: Generator) -> Iterator[Tensor | slice]:
+    """Indices of batches without end: a new permutation each epoch, its ragged end dropped; all rows if they fit."""
+    while n <= batch_size:
+        yield slice(None)
+    while True:
+        order = torch.randperm(n, generator=generator, device=generator.device)
+        yield from torch.split(order[: n - n % batch_size], batch_size)
 
 
-@dataclass(frozen=True, eq=False)
-class HeadPlan:
-    """All that decides what a head becomes, besides the tokens.
-
-    Attributes
-    ----------
-    train : Part
-    validation : Part or None
-        What training is stopped by.
-    n_classes : int
-    seeds : (int, int, int)
-        Of the initial weights, the batches and the augmentation.
-    schedule : Schedule
-    augment : Augmentation or None
-    num_heads : int
-        Attention heads.
-    mlp_ratio : float
-    n_prefix : int
-    grid : (int, int) or None
-        As in `TokenBatch.from_tokens`.
-    patience : int
-        Evaluations without improvement after which training stops.
-    initial : mapping of str to Tensor or None
-        Weights to start from, instead of fresh ones.
-    soft_moe : SoftMoEModel or None
-        The soft-MoE head that it is; None is a MAP head.
-    """
-
-    train: Part
-    n_classes: int
-    seeds: tuple[int, int, int]
-    schedule: Schedule
-    augment: Augmentation | None
-    num_heads: int
-    mlp_ratio: float = 4.0
-    validation: Part | None = None
-    n_prefix: int = 0
-    grid: tuple[int, int] | None = None
-    patience: int = 10
-    initial: Mapping[str, Tensor] | None = None
-    soft_moe: "SoftMoEModel | None" = None
-    source: Hashable = field(init=False)
-    stream: Hashable = field(init=False)
-
-    def __post_init__(self) -> None:
-        source = self.train.key(), self.seeds[1]
-        object.__setattr__(self, "source", source)
-        object.__setattr__(self, "stream", (source, self.seeds[2], signature(self.augment)))
-
-    @property
-    def n_batch(self) -> int:
-        """Samples a step."""
-        return min(len(self.train.rows), self.schedule.batch_size)
-
-
-def signature(value: Any) -> Hashable:
-    """What is equal for augmentations of the same type and parameters."""
-    if isinstance(value, Augmentation):
-        params = value.get_params(deep=False)
-        return type(value), tuple((name, signature(params[name])) for name in sorted(params))
-    if isinstance(value, (list, tuple)):
-        return tuple(map(signature, value))
-    return (type(value), value) if isinstance(value, (int, float, str, type(None))) else id(value)
-
-
-class Source:
+class BatchSource:
     """Batches of one sample in the order of one seed."""
 
     def __init__(self, plan: HeadPlan, device: torch.device):
@@ -129,10 +40,10 @@ class Source:
         return self.rows[chosen], self.targets[chosen]
 
 
-class Stream:
+class AugmentedStream:
     """One augmentation of a source."""
 
-    def __init__(self, plan: HeadPlan, source: Source, device: torch.device):
+    def __init__(self, plan: HeadPlan, source: BatchSource, device: torch.device):
         self.source, self.augment = source, plan.augment
         self.generator = Generator(device).manual_seed(plan.seeds[2])
 
@@ -156,16 +67,16 @@ class Streams:
 
     def __init__(self, tokens: Tokens, plans: Sequence[HeadPlan]):
         first, device = plans[0], tokens.device
-        self.sources: list[Source] = []
-        self.heads: list[Stream] = []
-        sources: dict[Hashable, Source] = {}
+        self.sources: list[BatchSource] = []
+        self.heads: list[AugmentedStream] = []
+        sources: dict[Hashable, BatchSource] = {}
         for key, group in groupby(plans, key=lambda plan: plan.stream):
             del key
             same = list(group)
             if same[0].source not in sources:
-                sources[same[0].source] = Source(same[0], device)
-            self.heads += [Stream(same[0], sources[same[0].source], device)] * len(same)
-        self.batches: Batches = (
+                sources[same[0].source] = BatchSource(same[0], device)
+            self.heads += [AugmentedStream(same[0], sources[same[0].source], device)] * len(same)
+        self.batches = (
             PaddedBatches(tokens, first.train.rows)
             if isinstance(tokens, PaddedTokens)
             else DenseBatches(tokens, first.n_prefix, first.grid)
@@ -200,7 +111,7 @@ class Streams:
             self.whole = batch
         return batch
 
-    def expand(self, batch: TokenBatch) -> Step:
+    def expand(self, batch: TokenBatch) -> StepBatch:
         """Augment what each stream sees."""
         size = len(batch.patches) // len(self.sources)
         of_source = {
@@ -212,4 +123,4 @@ class Streams:
             raise ValueError("training takes a batch with targets.")
         mask, sizes = seen.token_mask, (len(self.streams), -1)
         mask = None if mask is None else mask.unflatten(0, sizes)
-        return Step(seen.tokens.unflatten(0, sizes), mask, seen.targets.unflatten(0, sizes), self.blocks)
+        return StepBatch(seen.tokens.unflatten(0, sizes), mask, seen.targets.unflatten(0, sizes), self.blocks)

@@ -62,7 +62,7 @@ class Layout(NamedTuple):
 
 
 UNCHECKED = Layout()
-"""Of what is no model of timm's."""
+"""The layout of an encoder that is no model of timm's: nothing is known of it."""
 
 
 class _BrokenContractError(Exception):
@@ -70,7 +70,7 @@ class _BrokenContractError(Exception):
 
 
 def probing_images(channels: int, height: int, width: int) -> Tensor:
-    """Two images of noise, (2, channels, H, W), float32; they differ in a rectangle."""
+    """Make two images of noise, (2, channels, H, W), float32; they differ in a rectangle."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(1, channels, height, width, generator=generator).repeat(2, 1, 1, 1)
     rows, columns = (
@@ -84,20 +84,8 @@ def probing_images(channels: int, height: int, width: int) -> Tensor:
 def read_layout(name: str, module: nn.Module, shape: tuple[int, int, int], device: torch.device) -> Layout:
     """Run a model on two images, and find out how what it returns is to be read.
 
-    Parameters
-    ----------
-    name : str
-        Of the model, for the error.
-    module : nn.Module
-        In eval mode, on the device.
-    shape : (int, int, int)
-        Channels, height and width of an image.
-    device : torch.device
-
-    Raises
-    ------
-    ValueError
-        If the model cannot take such images, or neither tokens nor a pooled vector can be had.
+    The model is in eval mode on the device; `shape` has channels, height and width. If it cannot take such images, or
+    neither tokens nor a pooled vector can be had, a ValueError names it.
     """
     model: Any = module
     with torch.inference_mode():
@@ -126,7 +114,7 @@ def read_layout(name: str, module: nn.Module, shape: tuple[int, int, int], devic
 
 
 def check_block(layout: Layout, prefix: Tensor, tokens: Tensor) -> str | None:
-    """What is wrong with the tokens of an inner layer for `probing_images`; None if nothing."""
+    """Say what is wrong with the tokens of an inner layer for `probing_images`; None if nothing."""
     assert layout.grid is not None
     n = layout.grid[0] * layout.grid[1]
     if tokens.ndim != 3 or tokens.shape[1] != n:
@@ -161,7 +149,8 @@ def _read_tokens(module: nn.Module, features: Any, size: tuple[int, int], layout
 
 
 def _find_prefix(module: nn.Module, features: Tensor, size: tuple[int, int], layout: Layout) -> Layout:
-    """The number of prefix tokens of a model that does not say it, by where the tokens of a changed part lie."""
+    """Find the number of prefix tokens of a model that does not say it, by where the tokens of a changed part lie."""
+    # How much each token (n,) changes with the part, and for each possible prefix how well that fits a grid.
     changes = 1 - torch.nn.functional.cosine_similarity(features[0].double(), features[1].double(), dim=-1)
     n, scores = len(changes), {}
     for n_prefix in range(int(has_cls_token(module)), _MOST_PREFIX + 1):
@@ -181,7 +170,8 @@ def _find_prefix(module: nn.Module, features: Tensor, size: tuple[int, int], lay
 
 
 def _locality(changes: Tensor, grid: tuple[int, int]) -> float:
-    """How much more the tokens (N,) of the changed part change than others do; 1 if the grid has no such part."""
+    """Say how much more the tokens (N,) of the changed part change than others; 1 if the grid has no such part."""
+    # Centres of rows and columns as parts of the image, and which tokens lie in the rectangle: (h, w), then (N,).
     (top, bottom), (left, right) = _CHANGED
     rows, columns = ((torch.arange(side) + 0.5) / side for side in grid)
     inside = ((rows >= top) & (rows <= bottom))[:, None] & ((columns >= left) & (columns <= right))
@@ -192,7 +182,7 @@ def _locality(changes: Tensor, grid: tuple[int, int]) -> float:
 
 
 def _grid(module: nn.Module, n: int, size: tuple[int, int]) -> tuple[int, int] | None:
-    """Rows and columns of n patches of an image: by the model's patch size, or at the image's aspect ratio."""
+    """Find rows and columns of n patches of an image: by the model's patch size, or at the image's aspect ratio."""
     patch = patch_size(module)
     if patch is not None and (size[0] // patch[0]) * (size[1] // patch[1]) == n:
         return size[0] // patch[0], size[1] // patch[1]
@@ -218,7 +208,7 @@ def patch_size(module: nn.Module) -> tuple[int, int] | None:
 
 
 def _is_channels_last(module: nn.Module, grid: Tensor) -> bool:
-    """As the model says, unless only the other axis has as many channels as it says."""
+    """Whether a grid is (n, h, w, C): as the model says, unless only the other axis has the channels that it says."""
     said, width = getattr(module, "output_fmt", "NCHW") == "NHWC", getattr(module, "num_features", None)
     axis, other = (3, 1) if said else (1, 3)
     return said != (grid.shape[axis] != width and grid.shape[other] == width)

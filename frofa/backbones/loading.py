@@ -1,30 +1,130 @@
-"""A backbone's module with its weights, or an error that says which would work."""
+"""Loading of backbones, once a process: a model with its weights, or an error that says which would work."""
 
 import contextlib
+from collections.abc import Sequence
+from functools import lru_cache
+from numbers import Integral
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
-from frofa.backbones.checkpoints.config import check_model_config, check_preprocessing, read_object
+from frofa.backbones.backbone import Backbone, is_convolutional
+from frofa.backbones.checkpoints.config import check_model_config, check_preprocessing, per_channel, read_object
 from frofa.backbones.checkpoints.hub import offline
 from frofa.backbones.checkpoints.huggingface import HF_PREFIX, load_tower
-from frofa.backbones.checkpoints.names import ask_hub, not_found, unreachable
+from frofa.backbones.checkpoints.names import FOLDERS, ask_hub, not_found, timm_name, unreachable
+from frofa.backbones.layout import patch_size, read_layout
+from frofa.backbones.precision import Sparsity, prune
+from frofa.backbones.preprocessing import of_config
+from frofa.compute.devices import resolve_device
+from frofa.compute.digests import architecture_digest, weights_digest
 from frofa.exceptions import ModelNotFoundError
 from frofa.utils.text import one_line
 
+ImageSize: TypeAlias = "int | tuple[int, int] | None"
 LOCAL_PREFIX = "local-dir:"
+
+
+def load_backbone(model: str, image_size: ImageSize, device: str, sparsity: Sparsity = None) -> Backbone:
+    """Load a backbone, or return the one this process has loaded already; parameters as in `FrozenFeatureExtractor`.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If the weights are not to be had.
+    ValueError
+        If the model cannot take this image size or sparsity, or this machine does not have the device.
+    """
+    name = timm_name(model)
+    return _load(model, name, _fingerprint(name), _height_width(image_size), str(resolve_device(device)), sparsity)
+
+
+@lru_cache(maxsize=4)
+def _load(
+    model: str, name: str, fingerprint: tuple[int, ...], size: tuple[int, int] | None, device: str, sparsity: Sparsity
+) -> Backbone:
+    del fingerprint  # only part of the key: a folder whose files changed is loaded again
+    module = create_module(model, name)
+    if sparsity is not None:
+        prune(model, module, sparsity)
+    digest = weights_digest(module)  # before position embeddings are resized: the checkpoint's, at every image size
+    if size is not None:
+        _resize(model, module, size)
+    config = _data_config(model, module, size)
+    module = module.eval().requires_grad_(False)
+    architecture = architecture_digest(module)
+    if is_convolutional(module):  # about twice as fast on a CPU, and what tensor cores take
+        module = module.to(memory_format=torch.channels_last)
+    where = torch.device(device)
+    module = module.to(where)
+    layout = read_layout(model, module, tuple(config["input_size"]), where)
+    preprocessing = of_config(config)
+    return Backbone(model, module, config, digest, architecture, where, preprocessing, sparsity=sparsity, layout=layout)
+
+
+def _resize(model: str, module: Any, size: tuple[int, int]) -> None:
+    """Prepare a model for images of another size than the checkpoint's own, where it has to be."""
+    if not hasattr(module, "set_input_size"):
+        return
+    try:
+        module.set_input_size(img_size=size)
+    except Exception as error:  # torch's and timm's own, from deep inside
+        raise ValueError(f"{model} cannot take images of size {size[0]}x{size[1]}: {one_line(error)}.") from error
+
+
+def _data_config(model: str, module: nn.Module, size: tuple[int, int] | None) -> dict[str, Any]:
+    """Say how images are prepared, in timm's terms; refuse what neither RGB nor grey images can give."""
+    from timm.data import resolve_data_config  # whose import takes seconds, which an unknown name need not wait for
+
+    own: dict[str, Any] = resolve_data_config({}, model=module)
+    channels, *own_size = own["input_size"]
+    _check_size(model, module, size, own_size)
+    if channels not in (1, 3):
+        raise ValueError(
+            f"{model} takes images of {channels} channels: images are RGB, or grey for a model of 1 channel. Choose a "
+            "model of 1 or 3 channels."
+        )
+    scaling = {name: per_channel(own[name], channels, f"{model}: {name}") for name in ("mean", "std")}
+    return own | scaling | {"input_size": own["input_size"] if size is None else (channels, *size)}
+
+
+def _check_size(model: str, module: nn.Module, size: tuple[int, int] | None, own: Sequence[int]) -> None:
+    """Raise a ValueError if an image size that is not the checkpoint's own would cut patches through."""
+    patch = patch_size(module)
+    if size is None or patch is None or size == tuple(own):
+        return
+    if any(side % step for side, step in zip(size, patch, strict=True)):
+        fitting = [max(side // step, 1) * step for side, step in zip(size, patch, strict=True)]
+        raise ValueError(
+            f"{model} has patches of {patch[0]}x{patch[1]} pixels: image_size must be a multiple, such as "
+            f"{fitting[0]}x{fitting[1]}. Got {size[0]}x{size[1]}."
+        )
+
+
+def _height_width(image_size: ImageSize) -> tuple[int, int] | None:
+    """Check an image size, and return height and width."""
+    if image_size is None:
+        return None
+    pair = (image_size, image_size) if isinstance(image_size, Integral) else tuple(image_size)  # type: ignore[arg-type]
+    if len(pair) != 2 or not all(isinstance(side, Integral) and side >= 1 for side in pair):
+        raise ValueError(f"image_size must be a positive int, a pair of them, (height, width), or None. Got {pair!r}.")
+    return int(pair[0]), int(pair[1])
+
+
+def _fingerprint(name: str) -> tuple[int, ...]:
+    """Times and sizes of the files of a folder."""
+    if not name.startswith(FOLDERS):
+        return ()
+    files = sorted(Path(name.partition(":")[2]).iterdir())
+    return tuple(number for file in files for number in (file.stat().st_mtime_ns, file.stat().st_size))
 
 
 def create_module(model: str, name: str) -> nn.Module:
     """Create a model and load its weights; the global random state is left alone.
 
-    Parameters
-    ----------
-    model : str
-        As the user gave it.
-    name : str
-        As timm takes it, or ``"hf-dir:PATH"``.
+    `model` is the name that the user gave, for errors; `name` what timm takes, or ``"hf-dir:PATH"``.
 
     Raises
     ------
@@ -55,7 +155,7 @@ def _check_finite(module: nn.Module, where: str) -> None:
 
 
 def _from_folder(folder: Path) -> nn.Module:
-    """A model in timm's folder format."""
+    """Load a model in timm's folder format."""
     from safetensors import safe_open
 
     config, weights = folder / "config.json", folder / "model.safetensors"

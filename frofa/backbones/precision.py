@@ -1,18 +1,26 @@
-"""Coarser linear layers of a vision transformer: weights pruned to 2:4, and int8 arithmetic, for CPUs."""
+"""Coarser linear layers of a vision transformer: pruned weights, and int8 arithmetic, for CPUs."""
 
 import copy
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from frofa.backbones.backbone import Backbone
-
+Sparsity: TypeAlias = Literal["2:4"] | float | None
+"""Which weights of linear layers are zero: two of every four, this share of each layer, or none more than were."""
 INT8_MOST = 127
-"""The range of int8 is used symmetrically, so that zero is exact and needs no offset."""
+"""Largest value of an int8 weight or input: the range is symmetric, so that zero is exact and needs no offset."""
+MULTIPLE = 8
+"""In- and outputs of a layer that int8 kernels take are multiples of this; pruning leaves out the same layers."""
+
+
+class LinearLayer(NamedTuple):
+    """A linear layer of a model, with the module that holds it under a name."""
+
+    parent: nn.Module
+    name: str
+    linear: nn.Linear
 
 
 class Int8Linear(nn.Module):
@@ -24,6 +32,7 @@ class Int8Linear(nn.Module):
     Parameters
     ----------
     linear : nn.Linear
+        The layer whose weights are taken.
     """
 
     values: Tensor
@@ -39,16 +48,17 @@ class Int8Linear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """There is none in floating point, for models that go past `forward`."""
+        """Refuse models that go past `forward`: there are no weights in floating point."""
         raise ValueError(
             "this model takes the weights of its linear layers instead of calling them: precision='int8' is not "
             "possible with it. Choose 'bfloat16'."
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of x (..., in_features); the result has its dtype."""
+        """Map x (..., in_features) to (..., out_features), of the same dtype."""
         rows = x.reshape(-1, x.shape[-1])
         values, scales = quantise(rows.float())
+        # (rows, out_features): exact sums in int32, then the scales of tokens (rows, 1) and of outputs (out_features,).
         product = torch._int_mm(values, self.values.t()).float() * scales * self.scales
         if self.bias is not None:
             product = product + self.bias
@@ -56,13 +66,13 @@ class Int8Linear(nn.Module):
 
 
 def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows (n, K) to int8, with the scale of each, (n, 1), which gives values back: ``values * scales``."""
+    """Round rows (n, K) to int8, with scales (n, 1): ``values * scales`` is about `rows`."""
     scales = (rows.abs().amax(1, keepdim=True) / INT8_MOST).clamp(min=torch.finfo(torch.float32).tiny)
     return (rows / scales).round_().clamp_(-INT8_MOST, INT8_MOST).to(torch.int8), scales
 
 
-def prune_2_4(name: str, module: nn.Module) -> None:
-    """Set the two smallest of every four consecutive weights of an output to zero, in the linear layers of the blocks.
+def prune(name: str, module: nn.Module, sparsity: Literal["2:4"] | float) -> None:
+    """Set the smallest weights in the linear layers of a transformer's blocks to zero.
 
     Parameters
     ----------
@@ -70,6 +80,9 @@ def prune_2_4(name: str, module: nn.Module) -> None:
         Of the model, for the error.
     module : nn.Module
         Changed in place.
+    sparsity : "2:4" or float
+        ``"2:4"`` takes the two smallest of every four consecutive weights of an output; a share between 0 and 1, that
+        many of each layer, wherever they lie.
 
     Raises
     ------
@@ -78,12 +91,14 @@ def prune_2_4(name: str, module: nn.Module) -> None:
 
     References
     ----------
-    Mishra et al., "Accelerating Sparse Deep Neural Networks", 2021: magnitude pruning to 2:4, here without training
-    afterwards.
+    Han et al., "Learning both Weights and Connections for Efficient Neural Networks", 2015: pruning by magnitude;
+    Mishra et al., "Accelerating Sparse Deep Neural Networks", 2021: to 2:4. Here without training afterwards.
     """
-    for _, _, linear in linear_layers(name, module, "weights='2:4'"):
+    for layer in linear_layers(name, module, f"sparsity={sparsity!r}"):
+        weight = layer.linear.weight
+        mask = mask_2_4(weight) if sparsity == "2:4" else mask_of_largest(weight, float(sparsity))
         with torch.no_grad():
-            linear.weight.mul_(mask_2_4(linear.weight))
+            weight.mul_(mask)
 
 
 def mask_2_4(weight: Tensor) -> Tensor:
@@ -93,13 +108,30 @@ def mask_2_4(weight: Tensor) -> Tensor:
     return torch.zeros_like(groups, dtype=torch.bool).scatter_(-1, largest, True).flatten(1)
 
 
-def linear_layers(name: str, module: nn.Module, what: str) -> Iterator[tuple[nn.Module, str, nn.Linear]]:
-    """The linear layers of a transformer's blocks whose inputs are a multiple of 8, with their parents and names.
+def mask_of_largest(weight: Tensor, sparsity: float) -> Tensor:
+    """False at this share of the weights, those of the smallest magnitude; of equal ones, the last."""
+    magnitudes = weight.abs().flatten()
+    n_kept = len(magnitudes) - round(sparsity * len(magnitudes))
+    largest = magnitudes.argsort(descending=True, stable=True)[:n_kept]
+    return torch.zeros_like(magnitudes, dtype=torch.bool).index_fill_(0, largest, True).view_as(weight)
+
+
+def linear_layers(name: str, module: nn.Module, what: str) -> list[LinearLayer]:
+    """Find the linear layers of a transformer's blocks that have multiples of `MULTIPLE` in- and outputs.
+
+    Parameters
+    ----------
+    name : str
+        Of the model, for the error.
+    module : nn.Module
+        The model.
+    what : str
+        What they are for, for the error.
 
     Raises
     ------
     ValueError
-        If there are none; the message says what was asked for.
+        If there are none.
     """
     blocks = getattr(module, "blocks", None)
     if blocks is None or not hasattr(module, "num_prefix_tokens"):
@@ -107,59 +139,21 @@ def linear_layers(name: str, module: nn.Module, what: str) -> Iterator[tuple[nn.
             f"{what} is for the linear layers of a vision transformer's blocks. Got {name}, a {type(module).__name__}."
         )
     found = [
-        (part, key, child)
+        LinearLayer(part, key, child)
         for part in blocks.modules()
         for key, child in part.named_children()
-        if isinstance(child, nn.Linear) and child.in_features % 8 == 0 and child.out_features % 8 == 0
+        if isinstance(child, nn.Linear) and child.in_features % MULTIPLE == 0 and child.out_features % MULTIPLE == 0
     ]
     if not found:
         raise ValueError(f"{what} needs linear layers with multiples of 8 in- and outputs, which {name} has not.")
-    yield from found
+    return found
 
 
-def low_precision_key(backbone: "Backbone", precision: str) -> str:
-    """What of a forward pass changes bits, for a store's key: the precision, and that of the rest of the layers.
-
-    Raises
-    ------
-    ValueError
-        If the model has no layers that could run in int8, or is on a GPU.
-    """
-    if precision != "int8":
-        return precision
-    if backbone.device.type != "cpu":
-        raise ValueError(
-            f"precision='int8' is for CPUs: GPUs are faster in bfloat16. Got it on device {str(backbone.device)!r}."
-        )
-    next(linear_layers(backbone.name, backbone.module, "precision='int8'"))
-    return f"int8 {rest_precision(backbone, precision)}"
-
-
-def rest_precision(backbone: "Backbone", precision: str) -> str:
-    """What layers run in that have no int8."""
-    return backbone.resolve_precision("auto") if precision == "int8" else precision
-
-
-def low_precision(backbone: "Backbone", precision: str) -> "Backbone":
-    """The backbone with the layers that this precision asks for, made once; or itself.
-
-    It is to be run in `rest_precision`.
-    """
-    if precision != "int8":
-        return backbone
-    variants: dict[str, Backbone] = backbone._variants  # type: ignore[attr-defined]
-    if precision not in variants:
-        low_precision_key(backbone, precision)
-        variants[precision] = with_layers(backbone, "precision='int8'", Int8Linear)
-    return variants[precision]
-
-
-def with_layers(backbone: "Backbone", what: str, make: Callable[[nn.Linear], nn.Module]) -> "Backbone":
-    """A backbone that shares all parameters with the given one, but for its linear layers."""
-    tensors = [*backbone.module.parameters(), *backbone.module.buffers()]
-    shared: dict[int, Any] = {id(tensor): tensor for tensor in tensors}
-    module = copy.deepcopy(backbone.module, shared)
-    with torch.no_grad():
-        for parent, key, linear in linear_layers(backbone.name, module, what):
-            setattr(parent, key, make(linear).eval())
-    return replace(backbone, module=module)
+def with_linear_layers(name: str, module: nn.Module, what: str, make: Callable[[nn.Linear], nn.Module]) -> nn.Module:
+    """Return a model that shares all tensors with this one, but has other layers in place of `linear_layers`."""
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    copied = copy.deepcopy(module, shared)  # the memo makes tensors copies of themselves
+    for layer in linear_layers(name, copied, what):
+        with torch.no_grad():
+            setattr(layer.parent, layer.name, make(layer.linear).eval())
+    return copied

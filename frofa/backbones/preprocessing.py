@@ -1,6 +1,6 @@
 """A checkpoint's preprocessing in two parts: geometry where images are decoded, arithmetic where the model is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from frofa.decoding.geometry import CenterCrop, Geometry, Resize, ResizeKeepRatio, Step, Trim
+from frofa.decoding.geometry import CenterCrop, Geometry, GeometryStep, Resize, ResizeKeepRatio, Trim
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,22 @@ class Preprocessing:
     std: Tensor | None = None
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Pixels uint8 (n, H, W, 3) to float32 (n, 3, H, W) on the same device, with the bits of timm's transform."""
+        """Normalise uint8 (n, H, W, 3) to float32 (n, 3, H, W), on its device and with the bits of timm's transform."""
         assert self.mean is not None and self.std is not None  # noqa: PT018 (both are there or none)
         mean, std = (part.to(pixels.device, non_blocking=True) for part in (self.mean, self.std))
         # On a GPU, division by a number is multiplication by its inverse; by a tensor, it is division as on a CPU.
         most = torch.full((), 255.0, device=pixels.device)
         values = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
         return values.div_(most).sub_(mean).div_(std)
+
+
+def of_config(data_config: Mapping[str, Any]) -> Preprocessing:
+    """The preprocessing of a checkpoint, given what timm's `resolve_data_config` found."""
+    from timm.data import create_transform
+
+    preprocessing = split(create_transform(**data_config, is_training=False))
+    is_grey = data_config["input_size"][0] == 1
+    return Preprocessing(_Grey(preprocessing.whole)) if is_grey else preprocessing
 
 
 def split(transform: Any) -> Preprocessing:
@@ -59,8 +68,8 @@ def split(transform: Any) -> Preprocessing:
     return Preprocessing(transform, Geometry(geometric), mean, std)
 
 
-def _known(step: Any) -> Step | None:
-    """The same step in Pillow alone; None where it is not one of timm's for evaluation."""
+def _known(step: Any) -> GeometryStep | None:
+    """Return the same step in Pillow alone; None where it is not one of timm's for evaluation."""
     from timm.data import transforms as timm_transforms
     from torchvision import transforms
 
@@ -87,13 +96,10 @@ def _of_pillow(interpolation: Any) -> int:
     return int(Image.Resampling[interpolation.value.upper()])
 
 
-def of_channels(preprocessing: Preprocessing, channels: int) -> Preprocessing:
-    """The same, for a model of grey images: they become grey by Pillow's mode ``L`` before all else, as in timm."""
-    return Preprocessing(_Grey(preprocessing.whole)) if channels == 1 else preprocessing
-
-
 @dataclass(frozen=True)
 class _Grey:
+    """A transform for a model of grey images: they become grey by Pillow's mode ``L`` before all else, as in timm."""
+
     whole: Callable[[Image.Image], Tensor]
 
     def __call__(self, image: Image.Image) -> Tensor:

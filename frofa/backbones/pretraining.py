@@ -40,7 +40,7 @@ _FAMILIES = (  # the first that matches
 
 
 def pretraining(module: nn.Module) -> Family | None:
-    """How a model was pre-trained; None where it is not known."""
+    """Find out how a model was pre-trained; None where it is not known."""
     config: dict[str, Any] = getattr(module, "pretrained_cfg", None) or {}
     name = f"{config.get('architecture') or ''}.{config.get('tag') or ''}"
     for family in _FAMILIES:
@@ -52,12 +52,9 @@ def pretraining(module: nn.Module) -> Family | None:
 
 
 def pretraining_vector(module: nn.Module) -> Vector | None:
-    """The output that a model's pre-training loss was applied to, by its family; None where that is none or not known.
+    """Name the output that a timm model's pre-training loss was applied to; None where that is none or not known.
 
-    Parameters
-    ----------
-    module : nn.Module
-        A timm model; its `pretrained_cfg` names architecture and tag.
+    The family is found by the architecture and tag in its `pretrained_cfg`.
 
     Notes
     -----
@@ -73,7 +70,7 @@ def pretraining_vector(module: nn.Module) -> Vector | None:
     Examples
     --------
     >>> from frofa.backbones.pretraining import pretraining_vector
-    >>> from frofa.backbones.backbone import load_backbone
+    >>> from frofa.backbones.loading import load_backbone
     >>> pretraining_vector(load_backbone("frofa/vit_tiny_tin200", None, "cpu").module)
     'pooled'
     """

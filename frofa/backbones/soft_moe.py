@@ -25,7 +25,9 @@ class ExpertLinear(nn.Module):
     Parameters
     ----------
     num_experts : int
+        Number of experts.
     in_features, out_features : int
+        Channels of an expert's input and output.
 
     Attributes
     ----------
@@ -64,7 +66,9 @@ class SoftMoE(nn.Module):
     hidden_features : int
         Width of each expert's MLP.
     num_experts : int, default=128
+        Number of experts.
     slots_per_expert : int, default=1
+        Means of tokens that each expert sees.
     act_layer : callable, default=nn.GELU
         Makes the activation.
     drop : float, default=0.0
@@ -117,11 +121,15 @@ class SoftMoE(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens (n, N, dim) to (n, N, dim)."""
+        # Router: cosines of tokens and slots, scaled, (n, N, experts * slots an expert).
         slots = (self.scale * unit_norm(self.mu, 0)).flatten(1)
-        logits = unit_norm(x, -1) @ slots.to(x.dtype)  # (n, N, num_experts * slots_per_expert)
+        logits = unit_norm(x, -1) @ slots.to(x.dtype)
+        # Dispatch: each slot sees a mean of the image's tokens, weighted by a softmax over them, (n, slots, dim).
         dispatched = logits.softmax(1).mT @ x
+        # Experts first, (experts, n, slots an expert, dim), so that all MLPs are one batched product.
         per_expert = dispatched.unflatten(1, (self.num_experts, -1)).transpose(0, 1)
         seen = self.drop(self.act(self.fc1(per_expert.flatten(1, 2))))
+        # Combine: each token gets a mean of the slots' outputs, weighted by a softmax over all slots.
         outputs = self.drop(self.fc2(seen)).view_as(per_expert).transpose(0, 1).flatten(1, 2)
         combined: Tensor = logits.softmax(2) @ outputs
         return combined
@@ -132,12 +140,12 @@ class SoftMoEVisionTransformer(VisionTransformer):
 
     Parameters
     ----------
-    num_experts : int, default=128
-    slots_per_expert : int, default=1
+    num_experts, slots_per_expert : int
+        As in `SoftMoE`.
     moe_blocks : int, default=None
         How many of the last blocks; None is half of them, rounded down.
     **kwargs
-        Of timm's `VisionTransformer`.
+        Parameters of timm's `VisionTransformer`.
     """
 
     def __init__(
@@ -220,7 +228,7 @@ def _create(variant: str, pretrained: bool, model_args: dict[str, Any]) -> SoftM
 
 @register_model
 def soft_moe_vit_tiny_patch16(pretrained: bool = False, **kwargs: Any) -> SoftMoEVisionTransformer:
-    """A small one for tests: 64 channels, 4 blocks, 8 experts in the last 2, images of 64 pixels."""
+    """Make a small Soft MoE for tests: 64 channels, 4 blocks, 8 experts in the last 2, images of 64 pixels."""
     shape = {"img_size": 64, "patch_size": 16, "embed_dim": 64, "depth": 4, "num_heads": 2, "num_experts": 8}
     return _create("soft_moe_vit_tiny_patch16", pretrained, {**shape, **kwargs})
 

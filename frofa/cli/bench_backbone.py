@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from frofa.backbones.checkpoints.names import refuse_unavailable
+    from frofa.encoders.registered import refuse_unavailable
 
     check_skipped(args.skipped)
     refuse_unavailable(args.model)

@@ -13,6 +13,7 @@ from frofa.cli.options import (
     check_out,
     list_some_images,
     positive,
+    sparsity,
 )
 
 
@@ -40,7 +41,9 @@ def add(commands: Commands) -> None:
         choices=["auto", "float32", "bfloat16", "float16", "int8"],
         help="to compare with float32 (default: that of an extraction)",
     )
-    parser.add_argument("--weights", default="dense", choices=["dense", "2:4"], help="(default: %(default)s)")
+    parser.add_argument(
+        "--sparsity", type=sparsity, metavar="2:4|SHARE", help="prune the linear layers (default: do not)"
+    )
     vectors = parser.add_mutually_exclusive_group()
     vectors.add_argument(
         "--golden", type=Path, metavar="FILE.npz", help="golden vectors (default: golden.npz in the model's folder)"
@@ -57,7 +60,7 @@ def _run(args: argparse.Namespace) -> int:
         check_out(args.write_golden, "--write-golden")
     for path in (*args.images, *([args.golden] if args.golden else ())):
         check_in(path, "file or directory")
-    from frofa.backbones.checkpoints.names import refuse_unavailable
+    from frofa.encoders.registered import refuse_unavailable
 
     refuse_unavailable(args.model)
     from frofa.doctor import examine, extractor_for, write_golden
@@ -68,7 +71,7 @@ def _run(args: argparse.Namespace) -> int:
         image_size=args.image_size,
         max_tokens=args.max_tokens,
         precision=args.precision,
-        weights=args.weights,
+        sparsity=args.sparsity,
     )
     images = None
     if args.images:  # a registered encoder takes files of its own kind

@@ -86,7 +86,7 @@ def _identity(path: Path, model: Any) -> dict[str, Any]:
     """What was evaluated: a file by its digest, and the backbone by that of its weights."""
     from hashlib import sha256
 
-    from frofa.encoders.backbone import describe
+    from frofa.encoders.protocol import describe
 
     extractor = model[0]
     return {

@@ -35,7 +35,7 @@ def extract(
 
 def make_extractor(args: argparse.Namespace, output: Any, **options: Any) -> "FrozenFeatureExtractor":
     """The extractor that the options ask for; a model that cannot be had is an error before anything is imported."""
-    from frofa.backbones.checkpoints.names import refuse_unavailable
+    from frofa.encoders.registered import refuse_unavailable
     from frofa.utils.files import expand_home
 
     model = args.model

@@ -57,7 +57,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from frofa.backbones.checkpoints.names import refuse_unavailable
+    from frofa.encoders.registered import refuse_unavailable
 
     check_out(args.out)
     check_skipped(args.skipped)

@@ -45,7 +45,7 @@ def _card(name: str) -> str:
     encoder = registered_encoder(name)
     if encoder is None:
         raise ValueError(f"no embedded model is called {name!r}. There is: {', '.join(models)}.")
-    from frofa.encoders.ready import canonical
+    from frofa.encoders.protocol import canonical
 
     return f"{encoder!r}\nspec: {canonical(encoder.spec, name)}"
 

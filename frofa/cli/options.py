@@ -106,6 +106,13 @@ def colour(text: str) -> str:
     return text
 
 
+def sparsity(text: str) -> str | float:
+    """A sparsity: ``2:4``, or a share of the weights between 0 and 1."""
+    if text != "2:4" and not (re.fullmatch(r"0?\.\d{1,9}", text, re.ASCII) and float(text) > 0):
+        raise argparse.ArgumentTypeError(f"expected 2:4, or a share between 0 and 1, such as 0.5. Got {text!r}.")
+    return text if text == "2:4" else float(text)
+
+
 def add_extractor_options(parser: argparse.ArgumentParser) -> None:
     """Add what says which features: model, store, image size; and the options of speed."""
     parser.add_argument(

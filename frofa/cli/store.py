@@ -59,7 +59,7 @@ def _add(
 
 def _info(args: argparse.Namespace) -> int:
     store = open_store(args)
-    from frofa.store.parts import is_pages
+    from frofa.store.ragged import is_pages
 
     found = store.info()
     for part in found:

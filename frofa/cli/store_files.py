@@ -22,7 +22,7 @@ def open_store(args: argparse.Namespace) -> "FeatureStore":
 
 def choose_spec(store: "FeatureStore", digest: str | None) -> "FeatureSpec":
     """The spec of which these are the first digits, or the only one; pages stand for their grids, too."""
-    from frofa.store.parts import is_grids
+    from frofa.store.ragged import is_grids
 
     known = {name: spec for name, spec in store.specs().items() if digest or not is_grids(spec)}
     found = [name for name in known if name.startswith(digest or "")]

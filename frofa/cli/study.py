@@ -46,7 +46,7 @@ def add(commands: Commands) -> None:
 def _run(args: argparse.Namespace) -> int:
     for directory in args.images:
         check_in(directory, "directory")
-    from frofa.backbones.checkpoints.names import refuse_unavailable
+    from frofa.encoders.registered import refuse_unavailable
 
     for model in args.backbone:
         refuse_unavailable(model)

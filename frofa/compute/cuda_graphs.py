@@ -167,6 +167,41 @@ class Captures:
 CAPTURES = Captures()
 
 
+class Replays:
+    """Works on tensors that stay where they are, one at a time: each is done as it is, then recorded, then replayed.
+
+    Parameters
+    ----------
+    device : torch.device
+    pool : Pool or None
+        Of memory; without one, as on a CPU, nothing is recorded.
+    """
+
+    def __init__(self, device: torch.device, pool: Pool | None):
+        self._device, self._pool = device, pool
+        self._recordings: dict[str, Recording | None] = {}
+
+    def __call__(self, work: Callable[[], object]) -> None:
+        """Do a work, which its name tells from the others; it must not wait for the device."""
+        name = work.__name__
+        if self._pool is not None and name in self._recordings:
+            recording = self._recordings[name] = self._recordings[name] or self._record(work, self._pool)
+            if recording is not None:
+                recording.replay()
+                return
+        self._recordings.setdefault(name, None)
+        work()
+
+    def _record(self, work: Callable[[], object], pool: Pool) -> Recording | None:
+        try:
+            recording = CAPTURES.record(work, self._device, pool)
+        except torch.OutOfMemoryError:
+            recording = None
+        if recording is None:
+            self._pool = None
+        return recording
+
+
 @contextmanager
 def _no_collection() -> Iterator[None]:
     """Collect no garbage: there may be graphs of others in it."""

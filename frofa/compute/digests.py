@@ -1,7 +1,8 @@
-"""What a value is, in 32 characters: the same in every process, another one as soon as the value differs."""
+"""Digests: the same in every process, another one as soon as the value, or the model, differs."""
 
 import os
 import pickle
+import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 from hashlib import blake2b
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from frofa.exceptions import CheckpointError
 
@@ -37,7 +39,7 @@ _FORMER_MODULE = {name: module for module, names in FORMER_MODULES.items() for n
 
 
 def digest(*values: Any) -> str:
-    """Digest of parameters, estimators, functions, arrays and collections of these.
+    """Digest of parameters, estimators, functions, arrays and collections of these, in 32 characters.
 
     Raises
     ------
@@ -62,8 +64,32 @@ def digest_data(X: Any) -> str:
 
 
 def is_encoder(value: object) -> bool:
-    """Whether this is an encoder of the user's, which says by its `spec` what it is (``frofa.Encoder``)."""
+    """Whether a value is an encoder of the user's, which says by its `spec` what it is (``frofa.Encoder``)."""
     return callable(value) and isinstance(getattr(value, "spec", None), (str, Mapping))
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Digest of a module's parameters and buffers: the same on every machine and with every version of timm."""
+    hasher = blake2b(digest_size=20, person=b"frofa-weights")
+    for name, tensor in sorted(module.state_dict().items()):
+        hasher.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        hasher.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return hasher.hexdigest()
+
+
+def architecture_digest(module: nn.Module) -> str:
+    """Digest of all but the weights of a module: its parts and their plain settings (heads, eps, ...).
+
+    Another version of timm or torch may give another digest for the same computation: then features are extracted
+    again, which is safe.
+    """
+    hasher = blake2b(digest_size=20, person=b"frofa-module")
+    hasher.update(re.sub(r" at 0x[0-9a-f]+", "", repr(module)).encode())
+    for name, part in module.named_modules():
+        for key, value in sorted(vars(part).items()):
+            if isinstance(value, (int, float, str)) and key not in ("training", "fused_attn"):
+                hasher.update(f"{name}.{key}={value!r};".encode())
+    return hasher.hexdigest()
 
 
 def _file(path: str | os.PathLike[str]) -> bytes | None:
@@ -85,7 +111,7 @@ def _digest(value: Any) -> bytes:
 
 
 def _parts(value: Any) -> Iterable[str | bytes | np.ndarray[Any, Any]]:
-    """What a value consists of: a name for its kind, then bytes and arrays."""
+    """Take a value apart: into a name for its kind, then bytes and arrays."""
     if isinstance(value, np.generic) and value.dtype.kind != "V":
         value = value.item()
     if value is None or isinstance(value, (bool, int, float, complex, str)):

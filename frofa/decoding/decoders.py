@@ -3,10 +3,13 @@
 import os
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +17,28 @@ import numpy.typing as npt
 from frofa.decoding.geometry import Geometry
 from frofa.decoding.process import DecodingProcess
 from frofa.decoding.shared_memory import SharedMemory
-from frofa.decoding.task import Digest, Task, decode_into, digests
-from frofa.decoding.worker import Frame, Request, Setup
+from frofa.decoding.task import ContentDigest, DecodeTask, decode_into, digests
+from frofa.decoding.worker import DecodeRequest, SharedRows, WorkerSetup
 from frofa.exceptions import ImageReadError
 from frofa.images.items import ImageItem
 
 Pixels = npt.NDArray[np.uint8]
+Work: TypeAlias = Callable[[Sequence[DecodeTask]], list[Any]]
+"""From tasks to one result for each."""
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def run_ahead(begin: Callable[[T], "Future[R]"], tasks: Iterable[T], n_ahead: int) -> Iterator[tuple[T, R]]:
+    """Begin up to `n_ahead` tasks before the oldest of them has ended; yield each with its result, in order."""
+    upcoming = iter(tasks)
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    while True:
+        waiting.extend((task, begin(task)) for task in islice(upcoming, n_ahead - len(waiting)))
+        if not waiting:
+            return
+        task, future = waiting.popleft()
+        yield task, future.result()
 
 
 class Decoders:
@@ -29,7 +48,8 @@ class Decoders:
     ----------
     n_jobs : int
         Threads, and processes.
-    processes : bool
+    processes : bool, default=False
+        Decode what can be sent, such as paths, in processes.
     """
 
     def __init__(self, n_jobs: int, *, processes: bool = False):
@@ -50,31 +70,29 @@ class Decoders:
 
     def allocate(self, n_rows: int, geometry: Geometry) -> Pixels:
         """Rows of pixels (n_rows, H, W, 3) for `decode`."""
-        self._geometry = geometry
         if self._processes is not None:
             rows = self._processes.allocate(n_rows, geometry)
         else:
             rows = np.empty((n_rows, *geometry.shape), np.uint8)
-        self._rows = rows.data.cast("B")
+        self._decode_here = partial(decode_into, rows.data.cast("B"), geometry)
         return rows
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
         """Run something else in these threads."""
         return self._threads.submit(function, *arguments)
 
-    def digests(self, tasks: Sequence[Task], *, here: bool) -> "Future[list[Digest | ImageReadError]]":
-        """Digests of images' contents; with `here`, of this process, which is quicker for few."""
-        if here or self._processes is None:
-            return self._threads.submit(digests, tasks)
-        return self._threads.submit(self._share, tasks, self._processes.digests, digests)
+    def digests(self, tasks: Sequence[DecodeTask], *, here: bool) -> "Future[list[ContentDigest | ImageReadError]]":
+        """Digest the contents of images; with `here`, in this process, which is quicker for few."""
+        return self._submit(tasks, digests, decode=False, here=here)
 
-    def decode(self, tasks: Sequence[Task]) -> "Future[list[ImageReadError | None]]":
-        """Decode images to their rows; the others of the list are what could not be read."""
-        if self._processes is None:
-            return self._threads.submit(decode_into, self._rows, self._geometry, tasks)
-        return self._threads.submit(
-            self._share, tasks, self._processes.decode, lambda rest: decode_into(self._rows, self._geometry, rest)
-        )
+    def decode(self, tasks: Sequence[DecodeTask]) -> "Future[list[ImageReadError | None]]":
+        """Decode images to their rows; what could not be read has its error in the list."""
+        return self._submit(tasks, self._decode_here, decode=True)
+
+    def _submit(self, tasks: Sequence[DecodeTask], work: Work, *, decode: bool, here: bool = False) -> "Future[Any]":
+        if here or self._processes is None:
+            return self._threads.submit(work, tasks)
+        return self._threads.submit(_share_out, tasks, partial(self._processes.ask, decode=decode), work)
 
     def close(self) -> None:
         """Drop what is not begun, and end the processes."""
@@ -82,16 +100,6 @@ class Decoders:
         if self._processes is not None:
             self._processes.close()
         self._threads.shutdown()
-
-    @staticmethod
-    def _share(
-        tasks: Sequence[Task], there: Callable[[Sequence[Task]], list[Any]], here: Callable[[Sequence[Task]], list[Any]]
-    ) -> list[Any]:
-        """Send what can be sent, do the rest here, and bring the results in order."""
-        away = [task._replace(item=_plain(task.item)) for task in tasks if _travels(task.item)]
-        rest = [task for task in tasks if not _travels(task.item)]
-        found = dict(zip([task.position for task in (*away, *rest)], [*there(away), *here(rest)], strict=True))
-        return [found[task.position] for task in tasks]
 
 
 class Processes:
@@ -106,7 +114,7 @@ class Processes:
     def __init__(self, n_jobs: int):
         self._notes, self._pixels = SharedMemory(), SharedMemory()
         self._positions = np.frombuffer(self._notes.allocate(8 * n_jobs), np.int64)
-        self._frame: Frame | None = None
+        self._rows: SharedRows | None = None
         self._lock = threading.Lock()
         self._idle: list[DecodingProcess] = []
         self._all: list[DecodingProcess] = []
@@ -114,30 +122,23 @@ class Processes:
 
     def allocate(self, n_rows: int, geometry: Geometry) -> Pixels:
         """Rows of pixels (n_rows, H, W, 3) for `decode`."""
-        self._frame = Frame(self._pixels.handle, n_rows, geometry)
+        self._rows = SharedRows(self._pixels.handle, n_rows, geometry)
         shape = n_rows, *geometry.shape
         return np.frombuffer(self._pixels.allocate(prod(shape)), np.uint8).reshape(shape)
 
-    def digests(self, tasks: Sequence[Task]) -> list[Digest | ImageReadError]:
-        """As `frofa.decoding.task.digests`."""
-        return self._ask(Request(tasks, None))
-
-    def decode(self, tasks: Sequence[Task]) -> list[ImageReadError | None]:
-        """As `frofa.decoding.task.decode_into`.
+    def ask(self, tasks: Sequence[DecodeTask], *, decode: bool) -> list[Any]:
+        """Decode images into the rows, or digest them, as `frofa.decoding.task` does here.
 
         Raises
         ------
         DecodingProcessError
             If a process dies of it; the message names the image.
         """
-        return self._ask(Request(tasks, self._frame))
-
-    def _ask(self, request: Request) -> list[Any]:
-        if not request.tasks:
+        if not tasks:
             return []
         with self._lock:
             process = self._idle.pop() if self._idle else self._begin()
-        results, noted = process.ask(request)
+        results, noted = process.ask(DecodeRequest(tasks, self._rows if decode else None))
         with self._lock:
             self._idle.append(process)
         for text, category, filename, lineno in noted:
@@ -152,7 +153,7 @@ class Processes:
     def _begin(self) -> DecodingProcess:
         if self._closed:
             raise RuntimeError("the decoding processes have been closed")
-        setup = Setup(self._notes.handle, self._positions.nbytes, len(self._all))
+        setup = WorkerSetup(self._notes.handle, self._positions.nbytes, len(self._all))
         inherited = (*self._notes.inherited, *self._pixels.inherited)
         process = DecodingProcess(setup, self._positions, inherited)
         self._all.append(process)
@@ -170,11 +171,19 @@ class Processes:
             self._notes.close()
 
 
+def _share_out(tasks: Sequence[DecodeTask], there: Work, here: Work) -> list[Any]:
+    """Send what can be sent, do the rest here, and bring the results in order."""
+    away = [task._replace(item=_plain(task.item)) for task in tasks if _travels(task.item)]
+    rest = [task for task in tasks if not _travels(task.item)]
+    found = dict(zip([task.position for task in (*away, *rest)], [*there(away), *here(rest)], strict=True))
+    return [found[task.position] for task in tasks]
+
+
 def _travels(item: ImageItem) -> bool:
     """Whether an image is worth sending to another process: a path is, pixels in memory are not."""
     return isinstance(item, (str, os.PathLike)) or getattr(item, "travels", False)
 
 
 def _plain(item: ImageItem) -> ImageItem:
-    """A path as a string, which is quick to send."""
+    """Turn a path into a string, which is quick to send."""
     return os.fspath(item) if isinstance(item, os.PathLike) else item

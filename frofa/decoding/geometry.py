@@ -89,7 +89,7 @@ class CenterCrop:
         return image.crop((left, top, left + width, top + height))
 
 
-Step: TypeAlias = Trim | Resize | ResizeKeepRatio | CenterCrop
+GeometryStep: TypeAlias = Trim | Resize | ResizeKeepRatio | CenterCrop
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Geometry:
         The last one is a `CenterCrop`, which fixes the size.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[GeometryStep, ...]
 
     @property
     def shape(self) -> tuple[int, int, int]:

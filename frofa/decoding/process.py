@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from frofa.decoding.task import Task
-from frofa.decoding.worker import Noted, Request, Setup
+from frofa.decoding.task import DecodeTask
+from frofa.decoding.worker import DecodeRequest, Noted, WorkerSetup
 from frofa.exceptions import DecodingProcessError
 from frofa.images.items import describe
 
@@ -25,14 +25,14 @@ class DecodingProcess:
 
     Parameters
     ----------
-    setup : Setup
+    setup : WorkerSetup
     positions : ndarray of int64, shape (n_processes,)
         Where each process notes the position of the image that it reads.
     inherited : tuple of int
         File descriptors that it needs.
     """
 
-    def __init__(self, setup: Setup, positions: npt.NDArray[np.int64], inherited: tuple[int, ...]):
+    def __init__(self, setup: WorkerSetup, positions: npt.NDArray[np.int64], inherited: tuple[int, ...]):
         self._positions, self._number = positions, setup.number
         path = [entry for entry in sys.path if isinstance(entry, str)]
         code = f"import sys; sys.path[:] = {path!r}; {PROGRAM}"
@@ -45,9 +45,9 @@ class DecodingProcess:
             env={**os.environ, **one_thread},
             **options,
         )
-        self._unsent: list[Setup] = [setup]
+        self._unsent: list[WorkerSetup] = [setup]
 
-    def ask(self, request: Request) -> tuple[list[Any], list[Noted]]:
+    def ask(self, request: DecodeRequest) -> tuple[list[Any], list[Noted]]:
         """Send a request; wait for its results and for the warnings on the way.
 
         Raises
@@ -68,7 +68,7 @@ class DecodingProcess:
         except (EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
             raise self._died(request.tasks) from error
 
-    def _died(self, tasks: Sequence[Task]) -> DecodingProcessError:
+    def _died(self, tasks: Sequence[DecodeTask]) -> DecodingProcessError:
         try:
             code = self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:  # it lives, but what it says makes no sense

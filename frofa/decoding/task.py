@@ -1,8 +1,12 @@
-"""Decoding, as threads and processes do it: an image becomes a row of pixels. No torch, no NumPy: see `_worker`."""
+"""Decoding as threads and processes do it: an image becomes a row of pixels.
 
-from collections.abc import Sequence
+Nothing here imports torch or NumPy, whose import would take most of the time that a process of `frofa.decoding.worker`
+needs to start.
+"""
+
+from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from frofa.decoding.geometry import Geometry
 from frofa.exceptions import ImageReadError
@@ -12,31 +16,48 @@ from frofa.images.pixels.colour import SILVER, Colour
 from frofa.images.reading import content, decode, n_bytes, read_error
 from frofa.utils.blocks import sample
 
+T = TypeVar("T")
 
-class Task(NamedTuple):
+
+class DecodeTask(NamedTuple):
     """One image to decode.
 
     Attributes
     ----------
     position : int
-        In the input.
+        The image's place in the input of the run.
     item : path, PIL image, array, ...
-    expected : str or None
+    expected : str or None, default=None
         The digest that its content had when it was looked up in a store.
-    row : int
-        Where the pixels go.
-    background : (int, int, int)
-        What shows where the image is transparent.
+    row : int, default=-1
+        The row that the pixels are written to.
+    background : (int, int, int), default=SILVER
+        The colour that shows where the image is transparent.
     """
 
     position: int
     item: ImageItem
-    expected: str | None
+    expected: str | None = None
     row: int = -1
     background: Colour = SILVER
 
 
-def upright(task: Task) -> Any:
+class ContentDigest(NamedTuple):
+    """What identifies the content of an image.
+
+    Attributes
+    ----------
+    key : str
+        The digest that `frofa.images.reading.content` returns.
+    sample : bytes or None
+        For a file, a sample of its bytes: see `frofa.utils.blocks`.
+    """
+
+    key: str
+    sample: bytes | None
+
+
+def upright(task: DecodeTask) -> Any:
     """Read and decode an image to upright RGB.
 
     Raises
@@ -51,49 +72,37 @@ def upright(task: Task) -> Any:
         return decode(image, task.background)
 
 
-def decode_into(rows: memoryview, geometry: Geometry, tasks: Sequence[Task]) -> list[ImageReadError | None]:
+def decode_into(rows: memoryview, geometry: Geometry, tasks: Sequence[DecodeTask]) -> list[ImageReadError | None]:
     """Write the pixels of each image to its row of `rows`, n * H * W * 3 bytes; return what could not be read."""
-    failures: list[ImageReadError | None] = []
     size = prod(geometry.shape)
-    for task in tasks:
-        try:
-            rows[task.row * size : (task.row + 1) * size] = geometry(upright(task)).tobytes()
-            failures.append(None)
-        except Exception as error:  # decoders raise a dozen types
-            failures.append(failure(task, error))
-    return failures
+
+    def decode_one(task: DecodeTask) -> None:
+        rows[task.row * size : (task.row + 1) * size] = geometry(upright(task)).tobytes()
+
+    return [attempt(decode_one, task) for task in tasks]
 
 
-class Digest(NamedTuple):
-    """What identifies the content of an image.
-
-    Attributes
-    ----------
-    key : str
-        As of `frofa.images.reading.content`.
-    sample : bytes or None
-        Of the bytes of a file, see `frofa.utils.blocks`.
-    """
-
-    key: str
-    sample: bytes | None
+def digests(tasks: Sequence[DecodeTask]) -> list[ContentDigest | ImageReadError]:
+    """Digest the content of each image; in the place of one that cannot be read stands the error."""
+    return [attempt(_digest, task) for task in tasks]
 
 
-def digests(tasks: Sequence[Task]) -> list[Digest | ImageReadError]:
-    """The digest of each image's content, or why it could not be read."""
-    found: list[Digest | ImageReadError] = []
-    for task in tasks:
-        try:
-            with hold(n_bytes(task.item)):
-                image, key = content(task.item)
-                found.append(Digest(key, sample(image) if isinstance(image, bytes) else getattr(image, "blocks", None)))
-        except Exception as error:
-            found.append(failure(task, error))
-    return found
+def _digest(task: DecodeTask) -> ContentDigest:
+    with hold(n_bytes(task.item)):
+        image, key = content(task.item)
+        return ContentDigest(key, sample(image) if isinstance(image, bytes) else getattr(image, "blocks", None))
 
 
-def failure(task: Task, error: Exception) -> ImageReadError:
-    """The error that names the image."""
+def attempt(work: Callable[[DecodeTask], T], task: DecodeTask) -> T | ImageReadError:
+    """Do the work; where it raises an error, return one that names the image."""
+    try:
+        return work(task)
+    except Exception as error:  # decoders raise a dozen types
+        return failure(task, error)
+
+
+def failure(task: DecodeTask, error: Exception) -> ImageReadError:
+    """Make the error that names the image."""
     failed = read_error(task.position, task.item, error)
     failed.__cause__ = error
     return failed

@@ -16,21 +16,23 @@ from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 from frofa.decoding.geometry import Geometry
 from frofa.decoding.shared_memory import Handle, map_shared
-from frofa.decoding.task import Task, decode_into, digests
+from frofa.decoding.task import DecodeTask, decode_into, digests
 
 Noted: TypeAlias = "tuple[str, type[Warning], str, int]"
 """A warning's text, category, file and line."""
 
 
-class Setup(NamedTuple):
+class WorkerSetup(NamedTuple):
     """A worker's first message.
 
     Attributes
     ----------
-    handle, size
-        Of shared memory with one int64 for each worker.
+    handle : int or str
+        What opens shared memory with one int64 for each worker.
+    size : int
+        Bytes of this memory.
     number : int
-        The one where this worker notes the position of the image that it is about to read.
+        The number of the worker, and of the int64 where it notes the position of the image that it is about to read.
     """
 
     handle: Handle
@@ -38,7 +40,7 @@ class Setup(NamedTuple):
     number: int
 
 
-class Frame(NamedTuple):
+class SharedRows(NamedTuple):
     """Shared rows of pixels, uint8 (n_rows, H, W, 3), and what images go through before they get there."""
 
     handle: Handle
@@ -46,40 +48,40 @@ class Frame(NamedTuple):
     geometry: Geometry
 
 
-class Request(NamedTuple):
-    """Images to decode into a frame; without one, to digest."""
+class DecodeRequest(NamedTuple):
+    """Images to decode into rows; without rows, to digest."""
 
-    tasks: Sequence[Task]
-    frame: Frame | None
+    tasks: Sequence[DecodeTask]
+    rows: SharedRows | None
 
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:
     """Answer requests until there are no more."""
-    setup: Setup = pickle.load(requests)  # noqa: S301 (from the parent process, as all that comes)
+    setup: WorkerSetup = pickle.load(requests)  # noqa: S301 (from the parent process, as all that comes)
     positions = memoryview(map_shared(setup.handle, setup.size)).cast("q")
     noted: list[Noted] = []
     _note_warnings(noted)
     while True:
         try:
-            request: Request = pickle.load(requests)  # noqa: S301
+            request: DecodeRequest = pickle.load(requests)  # noqa: S301
         except EOFError:
             return
         results: list[Any] = []
         for task in request.tasks:
             positions[setup.number] = task.position
-            if request.frame is None:
+            if request.rows is None:
                 results += digests([task])
             else:
-                results += decode_into(rows_of(request.frame), request.frame.geometry, [task])
+                results += decode_into(map_rows(request.rows), request.rows.geometry, [task])
         pickle.dump((results, noted), replies)
         replies.flush()
         noted.clear()
 
 
 @lru_cache(maxsize=1)
-def rows_of(frame: Frame) -> memoryview:
-    """The rows of a frame, one after another."""
-    return memoryview(map_shared(frame.handle, frame.n_rows * prod(frame.geometry.shape)))
+def map_rows(rows: SharedRows) -> memoryview:
+    """Map the bytes of all rows, one row after another."""
+    return memoryview(map_shared(rows.handle, rows.n_rows * prod(rows.geometry.shape)))
 
 
 def _note_warnings(noted: list[Noted]) -> None:

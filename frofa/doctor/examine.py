@@ -12,7 +12,8 @@ from frofa.backbones.navit.backbone import NativeBackbone
 from frofa.doctor.checks import cost, custom, golden, native, outputs, pooled, preprocessing, sensitivity, weights
 from frofa.doctor.finding import Finding, Outcome
 from frofa.doctor.subject import Subject, reference_images, some
-from frofa.encoders.backbone import CustomBackbone, describe
+from frofa.encoders.backbone import CustomBackbone
+from frofa.encoders.protocol import describe
 from frofa.encoders.samples import ArraySample, as_samples
 from frofa.exceptions import ExtractorCheckError, FrofaError
 from frofa.extraction.extractor import FrozenFeatureExtractor

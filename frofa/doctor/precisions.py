@@ -1,4 +1,4 @@
-"""Precisions and weights of a backbone side by side: how fast they are, and what they cost in accuracy."""
+"""Precisions and sparsity of a backbone side by side: how fast they are, and what they cost in accuracy."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from sklearn.base import clone
 
+from frofa.backbones.precision import Sparsity
 from frofa.doctor.checks.cost import forward_rate
 from frofa.doctor.subject import pixels_of, some
 from frofa.estimators import RidgeProbeClassifier
@@ -16,14 +17,13 @@ from frofa.evaluation import sample_shots
 from frofa.extraction.extractor import FrozenFeatureExtractor
 
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16", "int8"]
-Weights: TypeAlias = Literal["dense", "2:4"]
-SIDES: dict[str, tuple[Precision, Weights]] = {
-    "float32": ("float32", "dense"),
-    "bfloat16": ("bfloat16", "dense"),
+SIDES: dict[str, tuple[Precision, Sparsity]] = {
+    "float32": ("float32", None),
+    "bfloat16": ("bfloat16", None),
     "2:4": ("auto", "2:4"),
-    "int8": ("int8", "dense"),
+    "int8": ("int8", None),
 }
-"""Precision and weights of each side."""
+"""Precision and sparsity of each side."""
 
 
 def sides_for(device: torch.device) -> list[str]:
@@ -66,7 +66,7 @@ def compare_sides(
     Parameters
     ----------
     extractor : FrozenFeatureExtractor
-        It is not changed: each side has its own precision and weights, and pooled features.
+        It is not changed: each side has its own precision and sparsity, and pooled features.
     paths : sequence
         Images, each of which can be read.
     labels : ndarray of shape (n,)
@@ -103,8 +103,8 @@ def _measure(
     labels: npt.NDArray[Any],
     supports: Sequence[npt.NDArray[np.intp]],
 ) -> Side:
-    precision, weights = SIDES[name]
-    extractor = clone(extractor).set_params(precision=precision, weights=weights, output="pooled")
+    precision, sparsity = SIDES[name]
+    extractor = clone(extractor).set_params(precision=precision, sparsity=sparsity, output="pooled")
     backbone = extractor._backbone()
     pixels = pixels_of(backbone, some(paths))
     rate = forward_rate(backbone, pixels, backbone.resolve_precision(precision), compiled=extractor.compile)

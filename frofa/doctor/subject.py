@@ -12,8 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from frofa.backbones.backbone import Backbone, Output, Request
+from frofa.backbones.backbone import Backbone
 from frofa.backbones.navit.backbone import NativeBackbone
+from frofa.backbones.outputs import Output, Request
 from frofa.extraction.extractor import FrozenFeatureExtractor
 from frofa.images.items import ImageItem
 from frofa.images.pixels.colour import SILVER, Colour, parse_colour

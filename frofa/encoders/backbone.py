@@ -1,58 +1,57 @@
 """A custom encoder in the place of a backbone."""
 
-import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from frofa.backbones.backbone import Backbone, Output, Request
+from frofa.backbones.backbone import Backbone
+from frofa.backbones.outputs import Output, Request
 from frofa.backbones.preprocessing import Preprocessing
 from frofa.compute.memory import is_out_of_memory
-from frofa.encoders.ready import Encoder, canonical
-from frofa.encoders.registered import registered_encoder
+from frofa.encoders.protocol import Encoder, canonical, describe
 from frofa.encoders.samples import is_array
 from frofa.exceptions import EncoderCallError, EncoderError
-from frofa.extraction.engine import Computed
 
-if TYPE_CHECKING:
-    from frofa.extraction.extractor import FrozenFeatureExtractor
-
-MISSING = object()
-MOST = 64
-"""Items of a batch where neither the user nor the encoder says how many."""
-OF_BACKBONES = (
-    *("output", "layer", "norm", "image_size", "max_tokens", "background"),
-    *("device", "precision", "weights", "compile"),
-)
-"""Parameters that say what to do with images and timm's models: a custom encoder decides by itself."""
+BATCH_SIZE = 64
+"""Items of a batch where neither the user nor the encoder says how many: the default of backbones, too."""
 
 
-@dataclass(frozen=True, eq=False)
 class CustomBackbone(Backbone):
     """An encoder, as a run sees a backbone.
 
-    Attributes
+    Parameters
     ----------
     encoder : Encoder
+        A checked encoder.
     """
-
-    encoder: Encoder = field(kw_only=True)
 
     is_custom = True
     unit = "item"
     decoder = "none"
 
-    def __post_init__(self) -> None:
-        """Items are prepared whole, in threads."""
-        object.__setattr__(self, "_preprocessing", Preprocessing(self._prepare))
+    def __init__(self, encoder: Encoder):
+        spec: Any = encoder.spec
+        name = describe(encoder)
+        module = encoder if isinstance(encoder, nn.Module) else getattr(encoder, "module", None)
+        # A digest of the spec takes the place of that of the weights.
+        digest = blake2b(canonical(spec, name).encode(), digest_size=20, person=b"frofa-encoder").hexdigest()
+        super().__init__(
+            name,
+            module if isinstance(module, nn.Module) else nn.Identity(),
+            {"encoder": spec if isinstance(spec, str) else dict(spec)},
+            digest,
+            "encoder",
+            torch.device(getattr(encoder, "device", "cpu")),
+            Preprocessing(self._prepare),  # items are prepared whole, in threads
+        )
+        self.encoder = encoder
 
     def _prepare(self, sample: Any) -> Tensor:
-        """One item as the encoder gets it: what was read, after the encoder's own preprocessing."""
+        """Read one item, and preprocess it as the encoder does."""
         item = sample.read()
         preprocess = getattr(self.encoder, "preprocess", None)
         value = item if preprocess is None else preprocess(item)
@@ -71,20 +70,20 @@ class CustomBackbone(Backbone):
             raise EncoderError(f"arrays of {array.dtype} cannot be encoded: {error}") from error
 
     def most_at_once(self, batch_size: "int | str") -> "int | str":
-        """As the user says, and no more than the encoder takes."""
+        """Take what the user says, and no more than the encoder takes."""
         most = getattr(self.encoder, "batch_size", None)
-        wanted = (most or MOST) if batch_size == "auto" else int(batch_size)
+        wanted = (most or BATCH_SIZE) if batch_size == "auto" else int(batch_size)
         return wanted if most is None else min(wanted, int(most))
 
     def resolve_layer(self, output: Output, layer: int | None, norm: bool) -> None:
-        """There is none."""
+        """Return None: encoders have no layers to choose from."""
 
     def resolve_precision(self, precision: str) -> str:
-        """The encoder's own."""
+        """Leave the precision to the encoder."""
         return precision
 
     def precision_key(self, precision: str, *, compiled: bool) -> str:
-        """The encoder's own, which is for its spec to say."""
+        """Leave the precision to the encoder, whose spec says it."""
         del precision, compiled
         return "encoder"
 
@@ -115,6 +114,7 @@ class CustomBackbone(Backbone):
             return [self._checked(features, len(images))] * len(requests)
 
     def _checked(self, found: Any, n: int) -> Tensor:
+        """Features of n items as a tensor (n, C) or (n, N, C) of float32 or float64; an error if they are no such."""
         expected = f"{self.name}: expected features of shape ({n}, C) or ({n}, N, C) for a batch of {n}"
         if isinstance(found, Tensor):
             features = found
@@ -137,83 +137,10 @@ class CustomBackbone(Backbone):
         return features.to(torch.float64 if features.dtype == torch.float64 else torch.float32, copy=True)
 
     def faults(self, features: Any) -> dict[int, str]:
-        """Rows with NaN."""
-        return _nans(features[0])
-
-
-def _nans(features: Computed) -> dict[int, str]:
-    wrong = torch.isnan(torch.as_tensor(features)).flatten(1)
-    counts = wrong.sum(1)
-    return {
-        int(row): f"{int(counts[row])} of its {wrong.shape[1]} features are NaN"
-        for row in torch.nonzero(counts).flatten()
-    }
-
-
-def encoder_of(extractor: "FrozenFeatureExtractor") -> Encoder | None:
-    """The custom encoder of an extractor, given or registered; None for a backbone.
-
-    Raises
-    ------
-    EncoderError
-        If `model` is no encoder, or the extractor has parameters that such a one does not take.
-    ModelNotFoundError
-        If a registered encoder cannot be loaded.
-    """
-    model: Any = extractor.model
-    encoder: Encoder | None = registered_encoder(model) if isinstance(model, str) else model
-    if encoder is None:
-        return None
-    check_encoder(encoder)
-    defaults = inspect.signature(type(extractor)).parameters
-    other = [name for name in OF_BACKBONES if getattr(extractor, name) != defaults[name].default]
-    if other:
-        given = ", ".join(f"{name}={getattr(extractor, name)!r}" for name in other)
-        raise EncoderError(
-            f"{describe(encoder)} is a custom encoder, which decides by itself what it returns, and where and how it "
-            f"computes: leave {', '.join(OF_BACKBONES)} at their defaults. Got {given}."
-        )
-    return encoder
-
-
-def check_encoder(encoder: Any) -> None:
-    """Raise an `EncoderError` if an object is no `Encoder`."""
-    name = describe(encoder)
-    has_spec = inspect.getattr_static(encoder, "spec", MISSING) is not MISSING  # to take it may be dear
-    if isinstance(encoder, nn.Module) and not has_spec:
-        raise EncoderError(f"{name} is a PyTorch module: pass frofa.TorchEncoder(module).")
-    if isinstance(encoder, type) or not callable(encoder) or not has_spec:
-        raise EncoderError(
-            "model must be the name of a backbone or an encoder: an object that can be called with a batch and has a "
-            f"'spec' (see frofa.Encoder). Got {name}; a function is an encoder as frofa.FunctionEncoder(function, "
-            "spec='NAME v1')."
-        )
-    most = getattr(encoder, "batch_size", None)
-    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
-        raise EncoderError(f"{name}: batch_size must be a positive int or None. Got {most!r}.")
-
-
-def describe(encoder: Any) -> str:
-    """An encoder in a word."""
-    return " ".join(f"{encoder!r:.200}".split())
-
-
-def custom_backbone(encoder: Encoder) -> CustomBackbone:
-    """A checked encoder in the place of a backbone."""
-    spec: Any = encoder.spec
-    name = describe(encoder)
-    module = encoder if isinstance(encoder, nn.Module) else getattr(encoder, "module", None)
-    return CustomBackbone(
-        name=name,
-        module=module if isinstance(module, nn.Module) else nn.Identity(),
-        weights_digest=_spec_digest(spec, name),
-        data_config={"encoder": spec if isinstance(spec, str) else dict(spec)},
-        architecture_digest="encoder",
-        device=torch.device(getattr(encoder, "device", "cpu")),
-        encoder=encoder,
-    )
-
-
-def _spec_digest(spec: Any, name: str) -> str:
-    """Digest of an encoder's spec, in the place of that of a backbone's weights."""
-    return blake2b(canonical(spec, name).encode(), digest_size=20, person=b"frofa-encoder").hexdigest()
+        """Find rows with NaN."""
+        wrong = torch.isnan(torch.as_tensor(features[0])).flatten(1)
+        counts = wrong.sum(1)
+        return {
+            int(row): f"{int(counts[row])} of its {wrong.shape[1]} features are NaN"
+            for row in torch.nonzero(counts).flatten()
+        }

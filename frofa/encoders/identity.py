@@ -1,4 +1,4 @@
-"""What a user's PyTorch module computes, in a digest."""
+"""Digests of what a user's PyTorch module computes."""
 
 from types import FunctionType
 from typing import Any
@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from frofa.compute.digests import digest
-from frofa.compute.model_digests import architecture_digest
+from frofa.compute.digests import architecture_digest, digest
 from frofa.exceptions import CheckpointError
 
 INTERNAL = frozenset(vars(nn.Module())) | {"training"}
@@ -26,11 +25,12 @@ def architecture(module: nn.Module) -> str:
 
 
 def state_of(module: nn.Module) -> object:
-    """Changes when weights do: cheaper than a digest, and enough to see that one is out of date."""
+    """Return what changes when weights do: cheaper than a digest, and enough to see that one is out of date."""
     return [(name, *_glance(tensor)) for name, tensor in module.state_dict(keep_vars=True).items()]
 
 
 def _glance(tensor: Any) -> tuple[int, ...]:
+    """Identity, address, version and a sum of a tensor."""
     version = -1 if tensor.is_inference() else tensor._version
     plain = tensor.detach().reshape(-1)
     # Version and address miss what is changed through `data` or NumPy.
@@ -39,6 +39,7 @@ def _glance(tensor: Any) -> tuple[int, ...]:
 
 
 def _settings(part: nn.Module) -> list[tuple[str, str]]:
+    """Digests of a module's own attributes."""
     found = []
     for name, value in sorted(vars(part).items()):
         if name in INTERNAL:

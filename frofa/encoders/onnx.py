@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from frofa.encoders.ready import Array, ReadyEncoder, Spec
+from frofa.encoders.protocol import Array, Spec
+from frofa.encoders.ready import ReadyEncoder
 from frofa.exceptions import EncoderError, ModelNotFoundError
 from frofa.utils.files import expand_home
 from frofa.utils.optional import require
 
 FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 EXTERNAL = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])")
-"""In a model's bytes: the next file name, after its length, is of weights that lie beside the model."""
+"""Found in a model's bytes before the length and name of a file of weights that lies beside the model."""
 CPU = ("CPUExecutionProvider",)
 
 
@@ -76,11 +77,11 @@ class OnnxEncoder(ReadyEncoder):
 
     @property
     def batch_size(self) -> int | None:
-        """The most items that it takes at a time."""
+        """The most items that the model or the user allows at a time."""
         return min((most for most in (self._fixed, self._batch_size) if most is not None), default=None)
 
     def __call__(self, batch: Array) -> Array:
-        """Features of a batch."""
+        """Compute the features of a batch."""
         session = self._session
         [needed] = session.get_inputs()
         n, fixed, dtype = len(batch), self._fixed, FLOATS.get(needed.type)
@@ -149,7 +150,7 @@ class OnnxEncoder(ReadyEncoder):
 
 
 def _external_files(model: bytes) -> list[str]:
-    """Names of files that hold weights of a model; possibly others, which then do not exist."""
+    """List names of files that hold weights of a model; possibly others, which then do not exist."""
     return [
         model[match.end() : match.end() + match[1][0]].decode(errors="replace") for match in EXTERNAL.finditer(model)
     ]

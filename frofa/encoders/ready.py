@@ -1,65 +1,19 @@
-"""The user's own encoders: what one must have, and ready ones around functions and PyTorch modules."""
+"""Ready-made encoders around functions and PyTorch modules."""
 
-import json
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable
+from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from frofa.compute.devices import resolve_device
-from frofa.compute.model_digests import weights_digest
+from frofa.compute.digests import weights_digest
+from frofa.encoders.protocol import Array, Spec, canonical
 from frofa.exceptions import EncoderError
-
-Array: TypeAlias = npt.NDArray[Any]
-Spec: TypeAlias = str | Mapping[str, Any]
-
-
-@runtime_checkable
-class Encoder(Protocol):
-    """What ``FrozenFeatureExtractor(model=encoder)`` takes: a callable on a batch, and what it is.
-
-    An encoder computes the features of each item from that item alone, always the same, and does not change its batch.
-    What these features depend on is in `spec`: another spec is another encoder, and a store never mixes them.
-
-    Besides what is below, an encoder may have
-
-    - ``preprocess(item) -> array``: for one item, before items of equal shape are stacked; run in several threads.
-      Without it, items are stacked as they are.
-    - ``load(path) -> item``: items may be given as paths. Without `preprocess`, it must return an array.
-    - ``batch_size``: the most items that it takes at a time, an int, or None for any number.
-    - ``device``: a ``torch.device``. Then it is called with a tensor on that device in place of an array, in inference
-      mode, and is best to return one.
-
-    Attributes
-    ----------
-    spec : str or dict
-        Its identity, such as ``"log-mel v1"``; a dict that JSON can hold.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from frofa import FrozenFeatureExtractor
-    >>> class Energy:
-    ...     spec = {"name": "band energy", "bands": 4, "version": 1}
-    ...
-    ...     def __call__(self, batch):
-    ...         return np.square(batch).reshape(len(batch), 4, -1).mean(2)
-    >>> FrozenFeatureExtractor(Energy()).transform(np.ones((2, 100), np.float32)).shape
-    (2, 4)
-    """
-
-    @property
-    def spec(self) -> Spec:
-        """Its identity."""
-
-    def __call__(self, batch: Any, /) -> Any:
-        """Features (n, C) or (n, N, C) of a batch (n, ...): an array or a tensor of real numbers."""
 
 
 class ReadyEncoder:
-    """What the encoders of frofa share.
+    """Base of the encoders of frofa: `spec`, `preprocess`, `load` and `batch_size`.
 
     `clone` hands the same object on, since nothing in it changes.
     """
@@ -87,7 +41,7 @@ class ReadyEncoder:
 
     @property
     def batch_size(self) -> int | None:
-        """The most items that it takes at a time."""
+        """The most items of a batch; None for any number."""
         return self._batch_size
 
     def __sklearn_clone__(self) -> "ReadyEncoder":
@@ -140,12 +94,12 @@ class FunctionEncoder(ReadyEncoder):
 
     @property
     def spec(self) -> Spec:
-        """As given."""
+        """The spec that was given."""
         assert self._own_spec is not None
         return self._own_spec
 
     def __call__(self, batch: Array) -> Any:
-        """Features of a batch."""
+        """Compute the features of a batch."""
         return self.function(batch)
 
     def __repr__(self) -> str:
@@ -203,7 +157,7 @@ class TorchEncoder(ReadyEncoder):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device that the module computes on."""
         return resolve_device(self._device)
 
     @property
@@ -212,12 +166,12 @@ class TorchEncoder(ReadyEncoder):
         from frofa.encoders.identity import architecture, state_of
 
         state = state_of(self.module)
-        if self._known is None or state is None or self._known[0] != state:
+        if self._known is None or self._known[0] != state:
             self._known = state, weights_digest(self.module)
         return {"weights": self._known[1], "architecture": architecture(self.module), "spec": self._own_spec}
 
     def __call__(self, batch: Tensor | Array) -> Any:
-        """Features of a batch, on the device."""
+        """Compute the features of a batch, on the device."""
         module = self.module.to(self.device)
         if any(part.training for part in module.modules()):
             module.eval()
@@ -228,27 +182,7 @@ class TorchEncoder(ReadyEncoder):
         return module(values)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_known": None}  # of this process
+        return {**self.__dict__, "_known": None}  # addresses of this process
 
     def __repr__(self) -> str:
         return f"TorchEncoder({type(self.module).__name__}, spec={self._own_spec!r})"
-
-
-def canonical(spec: object, name: str) -> str:
-    """A spec as JSON with sorted keys.
-
-    Raises
-    ------
-    EncoderError
-        If it is no text and no dict that JSON can hold, or is empty.
-    """
-    if spec and isinstance(spec, (str, Mapping)):
-        try:
-            plain = spec if isinstance(spec, str) else dict(spec)
-            return json.dumps(plain, sort_keys=True, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise EncoderError(f"{name}: its spec, {spec!r:.200}, is nothing that JSON can hold: {error}.") from error
-    raise EncoderError(
-        f"{name}: its spec must be text, such as 'log-mel v1', or a dict that JSON can hold, and not be empty. "
-        f"Got {spec!r:.200}."
-    )

@@ -1,27 +1,38 @@
-"""Encoders that other packages register, as entry points of the group ``frofa.encoders.ready``."""
+"""Names of models that are encoders of other packages: entry points of the group ``frofa.encoders``."""
 
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from frofa.backbones.checkpoints.embedded import PREFIX
+from frofa.backbones.checkpoints.names import FOLDERS, ask_hub, timm_name
 from frofa.exceptions import ModelNotFoundError
 
-GROUP = "frofa.encoders.ready"
+GROUP = "frofa.encoders"
 
 
 def registered() -> list[EntryPoint]:
-    """All entry points of the group, by name; nothing is imported."""
+    """List all entry points of the group, by name; nothing is imported."""
     return sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
 
 
-def is_registered(name: str) -> bool:
-    """Whether a package registers an encoder under a name; it is not imported."""
-    return any(point.name == name for point in registered())
+def refuse_unavailable(model: str) -> None:
+    """Raise for a model that certainly cannot be had here and now, which loading would find out seconds later.
+
+    Neither PyTorch nor an encoder is imported for it.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If the name is unknown, its folder is not there, or its weights are neither on this machine nor to be fetched.
+    """
+    name = timm_name(model)
+    if not name.startswith(FOLDERS) and all(point.name != name for point in registered()):
+        ask_hub(model, name)
 
 
 def registered_encoder(name: str) -> Any:
-    """The encoder that a package registers under a name; None where there is none.
+    """Load the encoder that a package registers under a name; None where there is none.
 
     Raises
     ------
@@ -40,14 +51,14 @@ def registered_encoder(name: str) -> Any:
 
 
 def origin(point: EntryPoint) -> str:
-    """Where an entry point comes from: ``mypkg 1.0 (mypkg.audio:encoder)``."""
+    """Say where an entry point comes from: ``mypkg 1.0 (mypkg.audio:encoder)``."""
     distribution = point.dist
     package = f"{distribution.name} {distribution.version}" if distribution is not None else "an unknown package"
     return f"{package} ({point.value})"
 
 
 def naming_fault(point: EntryPoint) -> str | None:
-    """Why nobody can name this encoder, if so."""
+    """Say why nobody can name this encoder; None if one can."""
     if "/" in point.name and ":" not in point.name and not point.name.startswith(PREFIX):
         return None
     return f"its name must be of the form PACKAGE/NAME, without a colon, and not begin with {PREFIX!r}"
@@ -55,8 +66,7 @@ def naming_fault(point: EntryPoint) -> str | None:
 
 @lru_cache(maxsize=64)
 def _load(point: EntryPoint) -> Any:
-    from frofa.encoders.backbone import check_encoder
-    from frofa.encoders.ready import canonical
+    from frofa.encoders.protocol import canonical, check_encoder  # with PyTorch, which listing names need not wait for
 
     try:
         found = point.load()

@@ -18,13 +18,7 @@ FORMS = "an array (n, ...), a list of arrays"
 
 
 class ArraySample(Sample):
-    """An array in memory.
-
-    Parameters
-    ----------
-    array : ndarray
-        Of numbers or Booleans.
-    """
+    """An array of numbers or Booleans in memory."""
 
     __slots__ = ("array",)
 
@@ -32,29 +26,22 @@ class ArraySample(Sample):
         self.array = array
 
     def describe(self) -> str:
-        """Its dtype and shape."""
+        """Name dtype and shape."""
         return f"array, {self.array.dtype}, shape {self.array.shape}"
 
     def content(self) -> tuple["ArraySample", str]:
-        """Itself, and the digest of dtype, shape and bytes."""
+        """Return the sample itself, and the digest of dtype, shape and bytes."""
         digest = blake2b(f"{self.array.dtype.str}:{self.array.shape};".encode(), digest_size=20, person=b"frofa-array")
         digest.update(np.ascontiguousarray(self.array).reshape(-1).view(np.uint8).data)
         return self, digest.hexdigest()
 
     def read(self) -> Any:
-        """The array."""
+        """Return the array."""
         return self.array
 
 
 class FileSample(Sample, os.PathLike[str]):
-    """A file that an encoder loads by itself.
-
-    Parameters
-    ----------
-    path : str
-    load : callable
-        From the path to what the encoder preprocesses.
-    """
+    """A file that an encoder loads by itself: `load` turns its path into what the encoder preprocesses."""
 
     __slots__ = ("_load", "_path")
 
@@ -65,18 +52,18 @@ class FileSample(Sample, os.PathLike[str]):
         return self._path
 
     def describe(self) -> str:
-        """Its path."""
+        """Name the path."""
         return self._path
 
     def content(self) -> tuple["Loaded", str]:
-        """What will load it, and the digest of the file's bytes."""
+        """Return what will load the file, and the digest of its bytes."""
         before = _state(self._path)
         data = read_file(Path(self._path))
         digest = blake2b(data, digest_size=20, person=b"frofa-file").hexdigest()
         return Loaded(self, before, sample(data)), digest
 
     def read(self) -> Any:
-        """What the encoder's `load` returns."""
+        """Load the file by the encoder's `load`."""
         return self._load(self._path)
 
 
@@ -93,13 +80,7 @@ class Loaded:
         self._file, self._state, self.blocks = file, state, blocks
 
     def read(self) -> Any:
-        """As `FileSample.read`.
-
-        Raises
-        ------
-        OSError
-            If the file changed since its digest was taken.
-        """
+        """Load the file; an OSError if it changed since its digest was taken."""
         found = self._file.read()
         if _state(os.fspath(self._file)) != self._state:
             raise OSError("the file changed while it was being read")
@@ -107,6 +88,7 @@ class Loaded:
 
 
 def _state(path: str) -> tuple[int, ...]:
+    """Time, size and inode of a file, which change when it is written."""
     try:
         status = os.stat(path)  # noqa: PTH116 (of a path of any kind)
     except FileNotFoundError:
@@ -116,19 +98,9 @@ def _state(path: str) -> tuple[int, ...]:
 
 
 def as_samples(X: Any, load: Callable[[str], Any] | None) -> Sequence[Sample]:
-    """Check the input of a custom encoder.
+    """Check the input of a custom encoder: an array (n, ...), a list of arrays, a column or a table.
 
-    Parameters
-    ----------
-    X : array (n, ...), list of arrays or of paths, pandas column or table
-        Paths need `load`.
-    load : callable or None
-        The encoder's own.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `X` is not one of the accepted forms.
+    Paths need the encoder's own `load`. Other forms are a TypeError or ValueError.
     """
     expected = FORMS if load is None else f"{FORMS} or a list of paths"
     if isinstance(X, ImageSet):

@@ -1,33 +1,78 @@
 """From images to batches of pixels: decoded ahead, in order, in bounded memory."""
 
+import threading
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from frofa.decoding.decoders import Decoders
-from frofa.decoding.task import Task, failure, upright
+from frofa.decoding.decoders import Decoders, run_ahead
+from frofa.decoding.task import DecodeTask, attempt, upright
 from frofa.exceptions import ImageReadError
-from frofa.extraction.rows import Rows
 
 CHUNK = 8
 """Images that a thread or process decodes at a time: fewer messages, and a batch has several chunks."""
 
 
+class PixelRows:
+    """A fixed number of rows, taken and given back: the bound on how far decoding runs ahead.
+
+    Parameters
+    ----------
+    pixels : Tensor of uint8, shape (n, H, W, 3)
+    """
+
+    def __init__(self, pixels: Tensor):
+        self.pixels = pixels
+        self._free = list(range(len(pixels)))  # in order
+        self._next = 0
+        self._changed = threading.Condition()
+
+    def take(self, n: int, *, wait: bool) -> list[int]:
+        """Take up to `n` rows that are free; with `wait`, at least one where `n` is not 0.
+
+        The first ones after those that were taken last: rows that follow each other make a batch without a copy, and
+        whole batches are given back in turn.
+        """
+        with self._changed:
+            while wait and n and not self._free:
+                self._changed.wait()
+            taken = []
+            for _ in range(min(n, len(self._free))):
+                place = bisect_left(self._free, self._next)
+                taken.append(self._free.pop(place if place < len(self._free) else 0))
+                self._next = taken[-1] + 1
+            return taken
+
+    def give_back(self, rows: Sequence[int]) -> None:
+        """Free rows whose pixels are no longer needed."""
+        with self._changed:
+            for row in rows:
+                insort(self._free, row)
+            self._changed.notify()
+
+    def batch(self, rows: Sequence[int]) -> Tensor:
+        """Give the pixels (len(rows), H, W, 3) of these rows, without a copy where they follow each other."""
+        first, n = rows[0], len(rows)
+        if list(rows) == list(range(first, first + n)):
+            return self.pixels[first : first + n]
+        gathered = torch.empty((n, *self.pixels.shape[1:]), dtype=torch.uint8, pin_memory=self.pixels.is_pinned())
+        return torch.index_select(self.pixels, 0, torch.tensor(rows), out=gathered)
+
+
 @dataclass(frozen=True)
-class Batch:
+class PixelBatch:
     """Images that go through the backbone together.
 
     Attributes
     ----------
     positions : list of int
-        In the input.
+        The place of each image in the input.
     pixels : Tensor
         uint8 (n, H, W, 3), or of a transform that is run whole, float32 (n, 3, H, W).
     release : callable
@@ -38,30 +83,40 @@ class Batch:
     pixels: Tensor
     release: Callable[[], None]
 
+    def take(self, rows: Sequence[int]) -> "PixelBatch":
+        """The same batch with some of its images only."""
+        return PixelBatch([self.positions[row] for row in rows], self.pixels[list(rows)], self.release)
+
 
 def batches(
-    tasks: Sequence[Task], decoders: Decoders, rows: Rows, batch_size: int, fail: Callable[[ImageReadError], None]
-) -> Iterator[Batch]:
+    tasks: Sequence[DecodeTask],
+    decoders: Decoders,
+    rows: PixelRows,
+    batch_size: int,
+    fail: Callable[[ImageReadError], None],
+) -> Iterator[PixelBatch]:
     """Decode into rows, and yield batches in the order of the tasks.
 
     Batches are filled with images that could be decoded, so that a run that goes on after a crash forms the same
     batches as one that was not disturbed, and its features have the same bits.
     """
     n_begun, chunk = 0, max(1, min(CHUNK, min(batch_size, len(tasks) // 2) // decoders.n_jobs))
-    waiting: deque[tuple[list[Task], Future[list[ImageReadError | None]]]] = deque()
-    good: deque[Task] = deque()
+    waiting: deque[tuple[list[DecodeTask], Future[list[ImageReadError | None]]]] = deque()
+    good: deque[DecodeTask] = deque()
 
-    def take() -> Batch:
+    def take() -> PixelBatch:
         taken = [good.popleft() for _ in range(min(batch_size, len(good)))]
         numbers = [task.row for task in taken]
-        return Batch([task.position for task in taken], rows.batch(numbers), lambda: rows.give_back(numbers))
+        return PixelBatch([task.position for task in taken], rows.batch(numbers), lambda: rows.give_back(numbers))
 
     while waiting or n_begun < len(tasks):
+        # Begin as many chunks as there are rows for; wait for a row only where nothing else is to be waited for.
         while free := rows.take(min(chunk, len(tasks) - n_begun), wait=not waiting):
             next_tasks = tasks[n_begun : n_begun + len(free)]
             begun = [task._replace(row=row) for task, row in zip(next_tasks, free, strict=True)]
             waiting.append((begun, decoders.decode(begun)))
             n_begun += len(begun)
+        # Take the oldest chunk; the row of an image that could not be read is free again.
         done, future = waiting.popleft()
         for task, failed in zip(done, future.result(), strict=True):
             if failed is None:
@@ -76,33 +131,22 @@ def batches(
 
 
 def batches_by_shape(
-    tasks: Iterable[Task],
+    tasks: Iterable[DecodeTask],
     decoders: Decoders,
     transform: Callable[[Image.Image], Tensor],
     batch_size: int,
     fail: Callable[[ImageReadError], None],
-) -> Iterator[Batch]:
+) -> Iterator[PixelBatch]:
     """Run a whole transform in threads, and yield batches of pixels of one shape.
 
     Where there are many shapes, the fullest batch goes before it is full, which bounds the memory.
     """
 
-    def pixels(task: Task) -> Tensor | ImageReadError:
-        try:
-            return transform(upright(task))
-        except Exception as error:  # decoders raise a dozen types
-            return failure(task, error)
+    def begin(task: DecodeTask) -> "Future[Tensor | ImageReadError]":
+        return decoders.submit(attempt, lambda task: transform(upright(task)), task)
 
-    upcoming = iter(tasks)
-    waiting: deque[tuple[Task, Future[Any]]] = deque()
     groups: dict[torch.Size, list[tuple[int, Tensor]]] = {}
-    while True:
-        for task in islice(upcoming, 2 * batch_size - len(waiting)):
-            waiting.append((task, decoders.submit(pixels, task)))
-        if not waiting:
-            break
-        task, future = waiting.popleft()
-        found = future.result()
+    for task, found in run_ahead(begin, tasks, 2 * batch_size):
         if isinstance(found, ImageReadError):
             fail(found)
             continue
@@ -113,5 +157,5 @@ def batches_by_shape(
         yield _stacked(group)
 
 
-def _stacked(group: Sequence[tuple[int, Tensor]]) -> Batch:
-    return Batch([position for position, _ in group], torch.stack([pixels for _, pixels in group]), lambda: None)
+def _stacked(group: Sequence[tuple[int, Tensor]]) -> PixelBatch:
+    return PixelBatch([position for position, _ in group], torch.stack([pixels for _, pixels in group]), lambda: None)

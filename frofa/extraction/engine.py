@@ -2,134 +2,73 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from frofa.backbones.backbone import Backbone, Request
+from frofa.backbones.backbone import Backbone
+from frofa.backbones.navit.backbone import NativeBackbone
+from frofa.backbones.outputs import Computed
 from frofa.compute.cuda_graphs import CAPTURES
 from frofa.compute.memory import is_out_of_memory
+from frofa.decoding.patches import grids_of
+from frofa.extraction.batch_size import CPU_PASS, automatic_batch_size
+from frofa.extraction.request import Settings, Target
+from frofa.extraction.transfers import as_array, transfers_for
+from frofa.ragged import RaggedTokens
 
-Computed: TypeAlias = npt.NDArray[Any] | Tensor
-"""An array, or a tensor of bfloat16, which NumPy does not have."""
 HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-Arrived: TypeAlias = Callable[[], list[Computed]]
-"""Waits until features are on the host, and returns them."""
+Ready: TypeAlias = "Callable[[], list[Any]]"
+"""Waits for the features of a batch; returns, for each target, `Computed` or RaggedTokens."""
 
 
-class Transfers(Protocol):
-    """Copies to the device and back."""
-
-    def to_device(self, pixels: Tensor) -> Tensor:
-        """Pixels on the device."""
-
-    def to_host(self, features: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
-        """Begin to copy features back; what it returns waits for them."""
-
-
-class NoTransfers:
-    """For a device that shares the host's memory."""
-
-    def to_device(self, pixels: Tensor) -> Tensor:
-        """They are there."""
-        return pixels
-
-    def to_host(self, features: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
-        """They are here, or come at once."""
-        here = [values.cpu() for values in features]
-        return lambda: here
-
-
-class CudaTransfers:
-    """Copies in streams of their own, beside the forward pass; pixels should be pinned.
+class ForwardEngine:
+    """Runs batches through a backbone, in passes.
 
     Parameters
     ----------
-    device : torch.device
-    """
-
-    def __init__(self, device: torch.device):
-        self._device = device
-        self._up, self._down = torch.cuda.Stream(device), torch.cuda.Stream(device)
-
-    def to_device(self, pixels: Tensor) -> Tensor:
-        """Copy in one stream; the forward pass, in the current one, waits for it on the device."""
-        current = torch.cuda.current_stream(self._device)
-        with torch.cuda.stream(self._up):
-            there = pixels.to(self._device, non_blocking=True)
-        current.wait_stream(self._up)
-        there.record_stream(current)
-        return there
-
-    def to_host(self, features: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
-        """Copy in another stream, to pinned memory, when the forward pass is done."""
-        self._down.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(self._down):
-            here = []
-            for values in features:
-                pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-                here.append(pinned.copy_(values, non_blocking=True))
-                values.record_stream(self._down)
-            done = self._down.record_event()
-
-        def wait() -> list[Tensor]:
-            done.synchronize()
-            return here
-
-        return wait
-
-
-@dataclass
-class Engine:
-    """A backbone and what is wanted of it.
+    backbone : Backbone
+    targets : sequence of Target
+        All come from the same passes.
+    settings : Settings
 
     Attributes
     ----------
-    backbone : Backbone
-    requests : sequence of Request
-    dtypes : sequence of str
-        Of the features of each request.
-    precision : str
-        Of the forward pass.
     batch_size : int
-        Images a pass; halved when memory runs out.
-    handed : int
         Images that are handed over at a time, for one or several passes.
-    compiled : bool
-    transfers : Transfers
+    pass_size : int
+        Images a pass; halved when memory runs out.
     """
 
-    backbone: Backbone
-    requests: Sequence[Request]
-    dtypes: Sequence[str]
-    precision: str
-    batch_size: int
-    handed: int
-    compiled: bool = False
-    transfers: Transfers = field(default_factory=NoTransfers)
-    _wanted: int = 0
+    def __init__(self, backbone: Backbone, targets: Sequence[Target], settings: Settings):
+        self.backbone, self._settings = backbone, settings
+        self._requests = [target.request for target in targets]
+        self._dtypes = [target.spec.dtype for target in targets]
+        self._is_ragged = [target.is_ragged for target in targets]
+        size = settings.batch_size
+        if size == "auto":
+            size = automatic_batch_size(backbone, self._requests, settings.precision)
+        self.batch_size = self.pass_size = int(size)
+        if backbone.device.type == "cpu" and not backbone.is_custom:
+            self.pass_size = min(self.batch_size, CPU_PASS)
+        self._transfers = transfers_for(backbone.device)
+        self._wanted = 0  # the pass size that memory did not suffice for; -1 when that was said
 
-    def launch(self, pixels: Tensor) -> Arrived:
+    def launch(self, pixels: Tensor) -> Ready:
         """Begin the forward pass of a batch; what this returns waits for the features.
 
         Until then, `pixels` must not change.
         """
-        features = self._in_passes(pixels)
-        arrived = self.transfers.to_host(
-            [
-                values.to(HALVES[dtype]) if dtype in HALVES else values
-                for values, dtype in zip(features, self.dtypes, strict=True)
-            ]
-        )
+        # Halves are made on the device: fewer bytes have to be copied.
+        features = zip(self._in_passes(pixels), self._dtypes, strict=True)
+        arrived = self._transfers.to_host([values.to(HALVES.get(dtype, values.dtype)) for values, dtype in features])
 
         def wait() -> list[Computed]:
             return [
                 values if dtype == "bfloat16" else values.numpy().astype(np.dtype(dtype), copy=False)
-                for values, dtype in zip(arrived(), self.dtypes, strict=True)
+                for values, dtype in zip(arrived(), self._dtypes, strict=True)
             ]
 
         return wait
@@ -140,69 +79,71 @@ class Engine:
             try:
                 features = self._run(pixels)
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or min(self.batch_size, len(pixels)) == 1:
+                if not is_out_of_memory(error) or min(self.pass_size, len(pixels)) == 1:
                     raise
             else:
                 break
             # Here the error and its frames, which hold tensors, are gone.
-            wanted, self.batch_size = self.batch_size, (min(self.batch_size, len(pixels)) + 1) // 2
+            wanted, self.pass_size = self.pass_size, (min(self.pass_size, len(pixels)) + 1) // 2
             self._wanted = self._wanted or wanted
             if self.backbone.device.type == "cuda":
                 CAPTURES.empty_cache()
         if self._wanted > 0:
             warnings.warn(
-                f"memory runs out at {self._wanted} images a pass: going on with {self.batch_size}. Features may "
-                f"differ in their last bits from those of whole batches; batch_size={self.batch_size} avoids this.",
+                f"memory runs out at {self._wanted} images a pass: going on with {self.pass_size}. Features may "
+                f"differ in their last bits from those of whole batches; batch_size={self.pass_size} avoids this.",
                 stacklevel=2,
             )
-            self._wanted = -1  # said once
+            self._wanted = -1
         return features
 
     def _run(self, pixels: Tensor) -> list[Tensor]:
-        passes = [self._pass(part) for part in pixels.split(self.batch_size)]
+        passes = [self._pass(part) for part in pixels.split(self.pass_size)]
         return [torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*passes, strict=True)]
 
     def _pass(self, pixels: Tensor) -> list[Tensor]:
         n = len(pixels)
-        there = self.transfers.to_device(pixels)
-        if self.compiled and n < self.batch_size:  # the last batch, filled up: another size would be compiled anew
-            there = torch.cat([there, there[-1:].expand(self.batch_size - n, *there.shape[1:])])
-        features = self.backbone.extract(there, self.requests, self.precision, self.compiled)
+        there = self._transfers.to_device(pixels)
+        if (
+            self._settings.compiled and n < self.pass_size
+        ):  # the last batch, filled up: another size would be compiled anew
+            there = torch.cat([there, there[-1:].expand(self.pass_size - n, *there.shape[1:])])
+        features = self.backbone.extract(there, self._requests, self._settings.precision, self._settings.compiled)
         return [values[:n] for values in features]
 
 
-CPU_PASS = 8
-"""Images of a pass on a CPU, at most: what they become stays in its caches, and more of them are up to a third slower
-(ViTs from 192 to 768 channels wide) or take twice the time (EfficientNet-Lite0)."""
+class NativeEngine(ForwardEngine):
+    """An engine of a `NativeBackbone`: tokens come out as `RaggedTokens`.
 
-
-def automatic_batch_size(backbone: Backbone, requests: Sequence[Request], precision: str) -> int:
-    """Choose how many images go through a GPU at a time.
-
-    The memory that a pass takes is measured for 1 and for 9 images; the result is the largest power of two up to 256
-    whose pass fits into half of the free memory. Larger ones are not faster. On other devices, 64.
+    A pass has as many tokens as its `pass_size` images have at most: if memory runs out, images are packed into
+    sequences of half the length.
     """
-    if backbone.device.type != "cuda":
-        return 64
-    shape = backbone.preprocessing.geometry.shape if backbone.preprocessing.geometry else None
-    pixels = torch.zeros((1, *(shape or backbone.data_config["input_size"])), device=backbone.device)
-    pixels = pixels.to(torch.uint8 if shape else torch.float32)
-    device = backbone.device
 
-    def peak(n: int) -> int:
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        backbone.extract(pixels.expand(n, *pixels.shape[1:]), requests, precision)
-        torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - before
+    def launch(self, pixels: Tensor) -> Ready:
+        """Begin the forward pass of rows of patches, uint8 (n, 1 + max_tokens, bytes of a patch)."""
+        grids = grids_of(pixels.numpy())
+        arrived = super().launch(pixels)
 
-    peak(1)  # the first pass sets up libraries, which keep some memory
-    each = max((peak(9) - peak(1)) // 8, 1)
-    free = torch.cuda.mem_get_info(device)[0]
-    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # kept for reuse
-    return largest_power_of_two(free // 2 // each)
+        def wait() -> list[Any]:
+            return [
+                RaggedTokens(as_array(values), grids) if is_ragged else values
+                for is_ragged, values in zip(self._is_ragged, arrived(), strict=True)
+            ]
+
+        return wait
+
+    def _run(self, pixels: Tensor) -> list[Tensor]:
+        backbone = self.backbone
+        assert isinstance(backbone, NativeBackbone)
+        there = self._transfers.to_device(pixels)
+        capacity = self.pass_size * backbone.max_tokens
+        grids = grids_of(pixels.numpy())
+        return backbone.extract_packed(
+            there, grids, capacity, self._requests, self._settings.precision, self._settings.compiled
+        )
 
 
-def largest_power_of_two(most: int) -> int:
-    """Up to `most`, 1 at least and 256 at most."""
-    return 1 << max(0, min(most, 256).bit_length() - 1)
+def engine_for(backbone: Backbone, targets: Sequence[Target], settings: Settings) -> ForwardEngine:
+    """Make the engine that a kind of backbone needs."""
+    kind = NativeEngine if isinstance(backbone, NativeBackbone) else ForwardEngine
+    return kind(backbone, targets, settings)

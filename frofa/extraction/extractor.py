@@ -1,10 +1,10 @@
 """Images to frozen features, as a scikit-learn transformer."""
 
+import inspect
 import os
-import warnings
 from collections.abc import Sequence
 from copy import copy
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -14,17 +14,18 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from frofa.backbones.backbone import Backbone, ImageSize, Output, Request, config_json, load_backbone
-from frofa.backbones.navit.backbone import native_backbone
-from frofa.encoders.backbone import custom_backbone, encoder_of
-from frofa.encoders.ready import Encoder
-from frofa.encoders.samples import as_samples
-from frofa.exceptions import ImageReadError, SkippedImagesWarning, WeightsChangedError
-from frofa.extraction.run import Extraction, Run, Target
-from frofa.extraction.settings import settings_of
-from frofa.images.image_set import as_image_list
-from frofa.images.items import Images
+from frofa.backbones.backbone import Backbone
+from frofa.backbones.loading import ImageSize, load_backbone
+from frofa.backbones.navit.backbone import NativeBackbone, native_backbone
+from frofa.backbones.outputs import Output, Request
+from frofa.backbones.precision import Sparsity
+from frofa.encoders.backbone import CustomBackbone
+from frofa.encoders.protocol import Encoder
+from frofa.exceptions import WeightsChangedError
+from frofa.extraction.request import ExtractionRequest, Target, checked_input, encoder_of, settings_of
+from frofa.extraction.run import Extraction, extract_together
 from frofa.images.pixels.colour import parse_colour
+from frofa.images.reading import Images
 from frofa.store import FeatureArray, FeatureSpec, FeatureStore
 
 Features = npt.NDArray[Any]
@@ -39,66 +40,71 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     Parameters
     ----------
     model : str or Encoder, default="frofa/vit_tiny_tin200"
-        A timm name (``"vit_base_patch16_siglip_224.webli"``), ``"hf-hub:OWNER/NAME"``, ``"local-dir:PATH"`` (a folder
-        with ``config.json`` and ``model.safetensors``), ``"hf-dir:PATH"`` (a Hugging Face folder of SigLIP, SigLIP 2 or
-        PaliGemma, whose vision tower is taken), or an embedded model (``frofa models`` lists them). Or an
-        encoder of your own, for images or anything else: see `frofa.Encoder`. It decides by itself what it returns and
-        where it computes, so that `output`, `layer`, `norm`, `image_size`, `device`, `precision` and `compile` stay at
-        their defaults; it is called with up to `batch_size` items of equal shape, also on a CPU. `clone` shares it, and
-        pickles hold it.
+        What computes features. A timm name (``"vit_base_patch16_siglip_224.webli"``), ``"hf-hub:OWNER/NAME"``,
+        ``"local-dir:PATH"`` (a folder with ``config.json`` and ``model.safetensors``), ``"hf-dir:PATH"`` (a Hugging
+        Face folder of SigLIP, SigLIP 2 or PaliGemma, whose vision tower is taken), or an embedded model, such as the
+        default, which needs no download (``frofa models`` lists them). Or an encoder of your own, for images or
+        anything else (`frofa.Encoder`), which decides by itself what it returns and where it computes: `output`,
+        `layer`, `norm`, `image_size`, `device`, `precision` and `compile` stay at their defaults then, and it is called
+        with up to `batch_size` items of equal shape, also on a CPU. `clone` shares it, and pickles hold it.
     output : {"tokens", "cls", "mean", "pooled"}, default="tokens"
-        ``"tokens"``: all patch tokens, shape (n, N, C), without class and register tokens. ``"cls"``: the class token,
-        (n, C). ``"mean"``: the mean of the patch tokens, (n, C). ``"pooled"``: the model's own pooling (SigLIP's
-        attention-pooling head where it has one), (n, C). A convolutional model's grid counts as tokens.
+        What is taken of the model: ``"tokens"``, all N patch tokens of C channels, without class and register tokens,
+        shape (n, N, C); ``"cls"``, the class token, (n, C); ``"mean"``, the mean of the patch tokens, (n, C);
+        ``"pooled"``, the model's own pooling (SigLIP's attention-pooling head where it has one), (n, C). A
+        convolutional model's grid counts as tokens.
     layer : int, default=None
         Index of the transformer block whose output is taken, from 0, or from -1 for the last; None is the last.
     norm : bool, default=True
-        Whether the model's final normalisation is applied (the paper does not say; big_vision does).
+        Apply the model's final normalisation, also to an earlier layer (the paper does not say; big_vision does).
     image_size : int or (int, int), default=None
-        Height and width in pixels, with interpolated position embeddings; None for the checkpoint's own.
+        Side, or height and width, in pixels that images are resized to, with interpolated position embeddings; None is
+        the checkpoint's own size.
     max_tokens : int, default=None
-        Patches an image: each is resized to as many as fit, keeping its aspect ratio, without a crop, as timm's NaFlex
-        models are evaluated; several go through the model in one sequence, and attend to themselves only (NaViT). The
-        budget trades accuracy for time. ``"tokens"`` are then `RaggedTokens`, each image with its own grid. It needs a
-        `naflexvit_*` model or a plain `vit_*`, whose position embeddings are interpolated. None: `image_size`.
+        Patches an image at most: each image keeps its aspect ratio, without a crop, resized to as many as fit, as
+        timm's NaFlex models are evaluated; several go through the model in one sequence, and attend to themselves only
+        (NaViT). More patches cost time and gain accuracy. ``"tokens"`` are then `RaggedTokens`, each image with its own
+        grid. It needs a `naflexvit_*` model or a plain `vit_*`, whose position embeddings are interpolated. None
+        resizes all images to one `image_size`.
     enlarge : bool, default=True
-        With `max_tokens`: enlarge images that are smaller than the budget to it, as timm does; otherwise they keep
-        their size, rounded up to whole patches, and cost less.
+        With `max_tokens`: enlarge smaller images up to the budget, as timm does; otherwise they keep their size,
+        rounded up to whole patches, and cost less.
     background : str or (int, int, int), default="silver"
         The colour that shows where an image is transparent: a name, an HTML code (``"#808080"``), or red, green and
         blue from 0 to 255. The default is a light grey because drawings in black and in white can be seen on it: on
         white, a probe classifies drawings in white by chance alone (10% of 10 classes, 75% on silver), and those in
         black no better (76%, 78%). Take ``"white"`` where opaque images have white backgrounds too.
     batch_size : int or "auto", default=64
-        Images that are decoded, moved and written together, and on a GPU those of a forward pass; on a CPU, passes are
-        of 8 at most, which its caches hold. ``"auto"`` measures on a GPU what a pass takes, and chooses the largest
-        power of two up to 256 that fits into half of the free memory; it is 64 on a CPU. Where memory runs out, passes
-        are halved instead, with a warning; their features may then differ in their last bits.
+        Images that are decoded, moved and written together. On a GPU, it is also the images of a forward pass; on a
+        CPU, passes are of 8 at most, which its caches hold. ``"auto"`` measures on a GPU what a pass takes, and chooses
+        the largest power of two up to 256 that fits into half of the free memory; it is 64 on a CPU. Where memory runs
+        out, passes are halved instead, with a warning; their features may then differ in their last bits.
     device : str, default="auto"
-        ``"auto"`` takes the GPU where there is one; or a torch device.
+        Torch device of the model, such as ``"cuda:1"``; ``"auto"`` takes the GPU where there is one.
     precision : {"auto", "float32", "bfloat16", "float16", "int8"}, default="auto"
-        Of the forward pass: ``"auto"`` is float32 on a CPU, bfloat16 autocast on a GPU. In low precision, features
-        differ slightly with the batch they are computed in. ``"int8"``, on a CPU, rounds weights and inputs of the
-        linear layers in a vision transformer's blocks to 8 bits; the rest is in float32.
-    weights : {"dense", "2:4"}, default="dense"
-        ``"2:4"`` sets the two smallest of every four weights in these layers to zero. It shows what such sparsity costs
-        in accuracy (``frofa bench-backbone``), and is no faster: PyTorch's kernels for such weights run at 0.4 to 0.6
-        times the speed of dense ones on an H100, and are not used.
+        Number format of the forward pass: ``"auto"`` is float32 on a CPU, bfloat16 autocast on a GPU, where it is
+        faster; in low precision, features differ slightly with the batch they are computed in. ``"int8"``, on a CPU,
+        rounds weights and inputs of the linear layers in a vision transformer's blocks to 8 bits; the rest is float32.
+    sparsity : "2:4" or float, default=None
+        Which weights of these layers are set to zero, those of the smallest magnitude: ``"2:4"`` takes two of every
+        four, a share between 0 and 1 that part of each layer; None leaves all. It costs accuracy, which ``frofa
+        bench-backbone`` shows, and gives no speed: products are dense, since PyTorch's kernels for 2:4 weights run at
+        0.4 to 0.6 times their speed on an H100 (``benchmarks/low_precision.py``).
     dtype : {"float32", "float16", "bfloat16", "float64"}, default="float32"
-        Of what is stored and returned; NumPy, which has no bfloat16, gets that as float32.
+        Number format of the features that are stored and returned; half precision takes half of the space. NumPy has
+        no bfloat16, and gets it as float32.
     n_jobs : int, default=None
-        Threads or processes that decode images. None is one a core, 32 at most, and -1 is one a core; decoding that is
-        faster than the forward pass waits, so more of them than needed cost little.
+        Threads or processes that decode images: None is one a core, 32 at most, and -1 is one a core. Decoding that is
+        faster than the forward pass waits, so that more of them than needed cost little.
     decode : {"auto", "thread", "process"}, default="auto"
         Where images are decoded. ``"process"`` keeps up with a GPU, as Python's threads do not; it takes a moment to
         start and some 40 MB a process. ``"auto"`` takes processes for a GPU and 256 images or more. Images that are in
         memory already are always decoded in threads.
     compile : bool, default=False
-        Compile the forward pass by `torch.compile`. Compiling takes from some seconds to a minute once a process, which
-        pays on a GPU from some ten thousand images on. Compiled features differ in their last bits, and the store keeps
+        Compile the forward pass by `torch.compile`. It takes from some seconds to a minute once a process, which pays
+        on a GPU from some ten thousand images on. Compiled features differ in their last bits, and the store keeps
         them apart.
     store : path or FeatureStore, default=None
-        Keep features there, and take from there what is there already.
+        Directory that keeps features, so that no image is computed twice; None keeps nothing.
     rehash : bool, default=False
         With a store: read every file again. Otherwise a file that was read before counts as the same if its path,
         device, inode, size and times are, and its first, middle and last block; a change in the middle of a large file
@@ -141,7 +147,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16", "float16", "int8"})],
-        "weights": [StrOptions({"dense", "2:4"})],
+        "sparsity": [StrOptions({"2:4"}), Interval(Real, 0, 1, closed="neither"), None],
         "dtype": [StrOptions({"float32", "float16", "bfloat16", "float64"})],
         "n_jobs": [Integral, None],
         "decode": [StrOptions({"auto", "thread", "process"})],
@@ -166,7 +172,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         batch_size: int | Literal["auto"] = 64,
         device: str = "auto",
         precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto",
-        weights: Literal["dense", "2:4"] = "dense",
+        sparsity: Sparsity = None,
         dtype: Literal["float32", "float16", "bfloat16", "float64"] = "float32",
         n_jobs: int | None = None,
         decode: Literal["auto", "thread", "process"] = "auto",
@@ -187,7 +193,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.batch_size = batch_size
         self.device = device
         self.precision = precision
-        self.weights = weights
+        self.sparsity = sparsity
         self.dtype = dtype
         self.n_jobs = n_jobs
         self.decode = decode
@@ -240,7 +246,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             return frame
         features = extraction.features
         if features.ndim == 3:
-            self._refuse_tokens_in_frames(tokens=True)
+            self._refuse_tokens_in_frames()
         # What a map shows cannot be written to, which those who transform in place would do.
         return np.array(features) if isinstance(features, FeatureArray) else features
 
@@ -267,7 +273,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         >>> extraction = FrozenFeatureExtractor(on_error="skip").extract(paths, labels)  # doctest: +SKIP
         >>> head.fit(extraction.features, extraction.y)  # doctest: +SKIP
         """
-        [extraction] = extract_together([self], X, y)
+        [extraction] = extract_all([self], X, y)
         if self._encoder() is not None:
             self._feature_shape = tuple(extraction.features.shape[1:])
         return extraction
@@ -291,9 +297,9 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _backbone(self, *, check_weights: bool = True) -> Backbone:
         size = tuple(self.image_size) if isinstance(self.image_size, list) else self.image_size
-        if self.max_tokens is not None and (self.weights != "dense" or self.precision == "int8"):
+        if self.max_tokens is not None and (self.sparsity is not None or self.precision == "int8"):
             raise ValueError(
-                f"max_tokens takes weights='dense' and other precisions than 'int8'. Got weights={self.weights!r}, "
+                f"max_tokens takes sparsity=None and other precisions than 'int8'. Got sparsity={self.sparsity!r}, "
                 f"precision={self.precision!r}."
             )
         if self.max_tokens is not None and size is not None:
@@ -302,7 +308,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             )
         encoder = self._encoder()
         backbone = (
-            custom_backbone(encoder) if encoder else load_backbone(str(self.model), size, self.device, self.weights)
+            CustomBackbone(encoder) if encoder else load_backbone(str(self.model), size, self.device, self.sparsity)
         )
         if self.max_tokens is not None and encoder is None:
             backbone = native_backbone(backbone, int(self.max_tokens), bool(self.enlarge))
@@ -318,14 +324,14 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return backbone
 
     def _encoder(self) -> Encoder | None:
-        return encoder_of(self)
+        return encoder_of(self.get_params(deep=False), inspect.signature(type(self)))
 
     def _target(self, backbone: Backbone) -> Target:
         layer = backbone.resolve_layer(self.output, self.layer, self.norm)
         spec = FeatureSpec(
             weights=backbone.weights_digest,
             architecture=backbone.architecture_digest,
-            preprocessing=config_json(backbone),
+            preprocessing=backbone.preprocessing_key,
             decoder=self._decoder(backbone),
             output=self.output,
             layer=layer,
@@ -333,7 +339,8 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             precision=backbone.precision_key(self.precision, compiled=self.compile),
             dtype=self.dtype,
         )
-        return Target(Request(self.output, layer, bool(self.norm)), spec)
+        is_ragged = self.output == "tokens" and isinstance(backbone, NativeBackbone)
+        return Target(Request(self.output, layer, bool(self.norm)), spec, is_ragged)
 
     def _decoder(self, backbone: Backbone) -> str:
         """What decodes images, and how, for a store's key."""
@@ -350,9 +357,9 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         own = getattr(self, "_sklearn_output_config", {}).get("transform")
         return str(own or get_config()["transform_output"])
 
-    def _refuse_tokens_in_frames(self, *, tokens: bool) -> None:
+    def _refuse_tokens_in_frames(self) -> None:
         container = self._container()
-        if tokens and container != "default":
+        if container != "default":
             raise ValueError(
                 f"output='tokens' has three dimensions, which set_output(transform={container!r}) cannot hold: choose "
                 "output 'cls', 'mean' or 'pooled', or set_output(transform='default')."
@@ -380,42 +387,16 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return tags
 
 
-def extract_together(extractors: Sequence[FrozenFeatureExtractor], X: Images, y: Any) -> list[Extraction]:
+def extract_all(extractors: Sequence[FrozenFeatureExtractor], X: Images, y: Any) -> list[Extraction]:
     """Extract the features of several extractors, which differ in what they ask of one forward pass alone."""
     for extractor in extractors:
         extractor._validate_params()
-        tokens = extractor.output == "tokens" and extractor._encoder() is None
-        extractor._refuse_tokens_in_frames(tokens=tokens)
+        if extractor.output == "tokens" and extractor._encoder() is None:
+            extractor._refuse_tokens_in_frames()
     first = extractors[0]
-    encoder = first._encoder()
-    items = as_image_list(X) if encoder is None else as_samples(X, getattr(encoder, "load", None))
-    labels = None if y is None else np.asarray(y)
-    noun = "image" if encoder is None else "item"
-    if labels is not None and labels.shape != (len(items),):
-        raise ValueError(f"expected one label an {noun}. Got {len(items)} {noun}s, and labels of shape {labels.shape}.")
-    if not items:
-        raise ValueError(f"expected at least one {noun}. Got none.")
+    items, labels = checked_input(X, y, first._encoder())
     backbone = first._backbone()
     targets = [extractor._target(extractor._backbone()) for extractor in extractors]
-    run = Run(items, backbone, targets, settings_of(first, backbone, len(items)))
-    features: Sequence[Any]
-    if first.store is None:
-        features, kept = run.without_store()
-    else:
-        store = first.store if isinstance(first.store, FeatureStore) else FeatureStore(first.store)
-        features, kept = run.with_store(store)
-    skipped = [run.skipped[position] for position in sorted(run.skipped)]
-    if skipped:
-        _warn(skipped, f"{len(items)} {noun}s", with_labels=y is not None)
-    kept_labels = None if labels is None else labels[kept]
-    return [
-        Extraction(values, kept_labels, kept, skipped, computed, stored, run.n_duplicates, len(rows), run.keys)
-        for values, computed, stored, rows in zip(features, run.n_computed, run.n_from_store, run.not_kept, strict=True)
-    ]
-
-
-def _warn(skipped: Sequence[ImageReadError], of: str, *, with_labels: bool) -> None:
-    listed = "; ".join(f"{e.name} (position {e.position}): {e.reason}" for e in skipped[:5])
-    more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
-    hint = "" if with_labels else ". To drop their labels too, use extract(X, y)"
-    warnings.warn(f"skipped {len(skipped)} of {of}: {listed}{more}{hint}", SkippedImagesWarning, stacklevel=4)
+    settings = settings_of(first.get_params(deep=False), backbone, len(items))
+    store = FeatureStore(first.store) if isinstance(first.store, (str, os.PathLike)) else first.store
+    return extract_together(ExtractionRequest(items, labels, backbone, targets, settings, store))

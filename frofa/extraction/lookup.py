@@ -1,13 +1,24 @@
-"""Which files a store knows the content of already, without reading all of them."""
+"""Digests of the images of a run, of which files that a store has seen before are not read again."""
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from frofa.images.items import ImageItem
+from frofa.decoding.decoders import Decoders, run_ahead
+from frofa.decoding.task import DecodeTask
+from frofa.exceptions import ImageReadError
+from frofa.extraction.request import ExtractionRequest
+from frofa.images.reading import ImageItem
 from frofa.store import MANIFEST, FeatureStore
 from frofa.store.file_digests import SeenFile
 from frofa.utils.files import warn_not_written
+from frofa.utils.progress import progress_bar
+
+CHUNK = 64
+"""Images that a thread or process digests at a time."""
+FEW = 2000
+"""So many files are read and digested sooner than processes have started."""
 
 
 class KnownFiles:
@@ -48,3 +59,74 @@ class KnownFiles:
         except OSError as error:
             consequence = f"no feature is lost, but the next run will read {len(read)} files again, too."
             warn_not_written(self._store.path, error, consequence)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The digests of the images of a run; images of one digest are copies of one another.
+
+    Attributes
+    ----------
+    digests : dict of int to str
+        The digest of each image that could be read, by position and in the order of positions.
+    samples : dict of int to bytes
+        A sample of each file that was read, by position.
+    first : dict of str to int
+        The position of the first image of each digest.
+    """
+
+    digests: dict[int, str]
+    samples: dict[int, bytes]
+    first: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for position, digest in self.digests.items():
+            self.first.setdefault(digest, position)
+
+    @property
+    def n_duplicates(self) -> int:
+        """How many images repeat an earlier one."""
+        return len(self.digests) - len(self.first)
+
+
+def look_up(
+    request: ExtractionRequest, decoders: Decoders, known: Mapping[int, str], fail: Callable[[ImageReadError], None]
+) -> Contents:
+    """Digest the images whose digest is not known.
+
+    Parameters
+    ----------
+    request : ExtractionRequest
+    decoders : Decoders
+        What reads and digests.
+    known : mapping of int to str
+        Digests by position.
+    fail : callable
+        Gets each image that cannot be read, in order.
+    """
+    unknown = [position for position in range(len(request.items)) if position not in known]
+    few = len(unknown) < FEW
+    decoders.start(len(unknown))
+    chunks = (
+        [DecodeTask(position, request.items[position]) for position in unknown[start : start + CHUNK]]
+        for start in range(0, len(unknown), CHUNK)
+    )
+    digests, samples = dict(known), dict[int, bytes]()
+    with progress_bar(
+        total=len(unknown),
+        unit=request.backbone.unit,
+        desc="look up",
+        bar_format="{desc}: {percentage:3.0f}%|{bar}| {remaining} left",
+        delay=2,
+        shown=request.settings.progress,
+    ) as bar:
+        for tasks, found in run_ahead(lambda chunk: decoders.digests(chunk, here=few), chunks, 4 * decoders.n_jobs):
+            for task, digest in zip(tasks, found, strict=True):
+                if isinstance(digest, ImageReadError):
+                    fail(digest)
+                    continue
+                digests[task.position] = digest.key
+                if digest.sample is not None:
+                    samples[task.position] = digest.sample
+            bar.update(len(tasks))
+    return Contents(dict(sorted(digests.items())), samples)

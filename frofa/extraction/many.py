@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from frofa.extraction.extractor import FrozenFeatureExtractor, extract_together
+from frofa.extraction.extractor import FrozenFeatureExtractor, extract_all
 from frofa.extraction.run import Extraction
 from frofa.images.items import Images
 
@@ -64,7 +64,7 @@ def extract_many(extractors: Mapping[str, FrozenFeatureExtractor], X: Images, y:
                     f"extractors of one pass may differ in {', '.join(OWN)} only. Got {parameter}={value!r} for "
                     f"{other!r}, and {shared[parameter]!r} for {name!r}."
                 )
-    found = extract_together(list(extractors.values()), X, y)
+    found = extract_all(list(extractors.values()), X, y)
     return dict(zip(extractors, found, strict=True))
 
 

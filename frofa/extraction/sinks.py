@@ -1,36 +1,34 @@
 """Where the features of a run go: into arrays, or into a store."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
-from frofa.extraction.engine import Computed
+from frofa.extraction.transfers import as_array
 from frofa.ragged import RaggedTokens
-from frofa.store import FeatureSpec, FeatureStore, ShardWriter
+from frofa.store import FeatureArray, FeatureSpec, FeatureStore, ShardWriter
 from frofa.store.ragged import RaggedStore, RaggedWriter
 
 
 class MemoryWriter:
     """Takes the place of a store's writer where the store cannot be written.
 
-    Attributes
+    Parameters
     ----------
     rows : dict of str to ndarray
-        Features by the key of the image; tokens of images of different sizes as (h, w, C).
+        Gets features by the key of the image; tokens of images of different sizes as (h, w, C).
     """
 
     is_due = False
 
-    def __init__(self) -> None:
-        self.rows: dict[str, npt.NDArray[Any]] = {}
+    def __init__(self, rows: dict[str, npt.NDArray[Any]]):
+        self._rows = rows
 
     def add(self, keys: Sequence[str], features: Any) -> None:
         """Take a batch."""
-        values = features.float().numpy() if isinstance(features, Tensor) else features
-        self.rows.update(zip(keys, values, strict=True))
+        self._rows.update(zip(keys, as_array(features), strict=True))
 
     def commit(self) -> None:
         """Nothing is left to do."""
@@ -42,20 +40,12 @@ class MemoryWriter:
 
 
 Writer: TypeAlias = ShardWriter | RaggedWriter | MemoryWriter
+_RaggedParts: TypeAlias = "list[tuple[list[int], RaggedTokens]]"
+"""Positions and tokens, batch by batch."""
 
 
-class Sink(Protocol):
-    """Takes what a run computes."""
-
-    def __call__(self, positions: list[int], features: list[Computed]) -> int:
-        """Take the features of a batch, one array for each request; return how many images are done since the last."""
-
-    def commit(self) -> int:
-        """Finish; return how many images this makes done."""
-
-
-class ArraySink:
-    """Keeps features in memory, by position, one array for each request.
+class MemorySink:
+    """Keeps features in memory, by position: an array for each target, or the parts of ragged tokens.
 
     Parameters
     ----------
@@ -65,32 +55,52 @@ class ArraySink:
 
     def __init__(self, n: int):
         self._n = n
-        self.arrays: list[npt.NDArray[Any]] = []
+        self._found: list[npt.NDArray[Any] | _RaggedParts] = []
 
-    def __call__(self, positions: list[int], features: list[Computed]) -> int:
+    def __call__(self, positions: list[int], features: list[Any]) -> int:
         """Take a batch; return its size."""
-        batch = [values.float().numpy() if isinstance(values, Tensor) else values for values in features]
-        if not self.arrays:
-            self.arrays = [np.empty((self._n, *values.shape[1:]), values.dtype) for values in batch]
-        for array, values in zip(self.arrays, batch, strict=True):
-            check_shape(values.shape[1:], array.shape[1:])
-            array[positions] = values
+        batch: list[Any] = [as_array(values) for values in features]
+        self._found = self._found or [self._for(values) for values in batch]
+        for found, values in zip(self._found, batch, strict=True):
+            if isinstance(found, list):
+                found.append((positions, values))
+            else:
+                check_shape(values.shape[1:], found.shape[1:])
+                found[positions] = values
         return len(positions)
 
     def commit(self) -> int:
         """Nothing is left to do."""
         return 0
 
+    def features(self, kept: npt.NDArray[np.intp]) -> list[Any]:
+        """Give the features of each target at these positions, which are all that came, in order."""
+        return [
+            _by_position(found) if isinstance(found, list) else found if len(kept) == self._n else found[kept]
+            for found in self._found
+        ]
+
+    def _for(self, values: Any) -> "npt.NDArray[Any] | _RaggedParts":
+        """Make what takes features such as these."""
+        return [] if isinstance(values, RaggedTokens) else np.empty((self._n, *values.shape[1:]), values.dtype)
+
+
+def _by_position(parts: Sequence[tuple[list[int], RaggedTokens]]) -> RaggedTokens:
+    """Join batches, ordered by position."""
+    whole = RaggedTokens.concatenate([tokens for _, tokens in parts])
+    order = np.argsort(np.concatenate([positions for positions, _ in parts]), kind="stable")
+    return whole if (order == np.arange(len(order))).all() else whole[order]
+
 
 class StoreSink:
-    """Writes features to a store, those of each request that it lacks; commits all requests together.
+    """Writes to a store the features of each target that it lacks; commits those of all targets together.
 
     Parameters
     ----------
     digests : mapping of int to str
         The key of each position.
     writers : sequence of (keys, ShardWriter, RaggedWriter or MemoryWriter)
-        For each request, the keys that the store lacks, and what takes them; of RaggedTokens, no ShardWriter.
+        For each target, the keys that the store lacks, and what takes their features; for RaggedTokens, no ShardWriter.
     """
 
     def __init__(self, digests: Mapping[int, str], writers: Sequence[tuple[Mapping[str, object], Writer]]):
@@ -121,8 +131,11 @@ class StoreSink:
         return n
 
 
+Sink: TypeAlias = MemorySink | StoreSink
+
+
 def gather(store: FeatureStore | RaggedStore, spec: FeatureSpec, keys: Sequence[str], rows: Mapping[str, Any]) -> Any:
-    """Features in the order of the keys, out of memory where they are there, and else out of a store.
+    """Give features in the order of the keys, out of memory where they are there, and else out of a store.
 
     Returns
     -------
@@ -131,21 +144,17 @@ def gather(store: FeatureStore | RaggedStore, spec: FeatureSpec, keys: Sequence[
     """
     if not rows:
         return store.features(spec, keys)
-    stored = {key: i for i, key in enumerate(dict.fromkeys(key for key in keys if key not in rows))}
-    found = store.features(spec, list(stored)) if stored else ()
-    if isinstance(store, RaggedStore):
-        parts = [rows[key] if key in rows else found[stored[key]] for key in keys]
-        values = np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
-        return RaggedTokens(values, [part.shape[:2] for part in parts])
-    one = next(iter(rows.values()))
-    features = np.empty((len(keys), *one.shape), one.dtype)
-    in_store = [i for i, key in enumerate(keys) if key in stored]
-    if in_store:
-        features[in_store] = np.asarray(found)[[stored[keys[i]] for i in in_store]]
-    for i, key in enumerate(keys):
-        if key in rows:
-            features[i] = rows[key]
-    return features
+    stored = list(dict.fromkeys(key for key in keys if key not in rows))
+    found: Any = store.features(spec, stored) if stored else ()
+    if isinstance(found, FeatureArray):
+        found = np.asarray(found)
+    by_key = {**rows, **dict(zip(stored, found, strict=True))}
+    parts = [by_key[key] for key in keys]
+    if not isinstance(store, RaggedStore):
+        return np.stack(parts)
+    # Tokens of each image come as (h, w, C): joined, (T, C).
+    values = np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
+    return RaggedTokens(values, [part.shape[:2] for part in parts])
 
 
 def _shape(features: Any) -> tuple[int, ...]:

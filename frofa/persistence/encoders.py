@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from frofa.exceptions import SavedFileError
 
 if TYPE_CHECKING:
-    from frofa.encoders.ready import Encoder
+    from frofa.encoders.protocol import Encoder
     from frofa.extraction.extractor import FrozenFeatureExtractor
 
 
@@ -28,8 +28,7 @@ def saved_model(model: Any) -> Any:
     """What a file holds of an extractor's model: its name, or the spec of a custom encoder."""
     if isinstance(model, str):
         return model
-    from frofa.encoders.backbone import check_encoder, describe
-    from frofa.encoders.ready import canonical
+    from frofa.encoders.protocol import canonical, check_encoder, describe
 
     check_encoder(model)
     return AbsentEncoder(canonical(model.spec, describe(model)))
@@ -51,8 +50,7 @@ def put_encoder(extractors: "Sequence[FrozenFeatureExtractor]", encoder: "Encode
 
 
 def _check(absent: AbsentEncoder, encoder: "Encoder | None", path: str) -> "Encoder":
-    from frofa.encoders.backbone import check_encoder, describe
-    from frofa.encoders.ready import canonical
+    from frofa.encoders.protocol import canonical, check_encoder, describe
 
     if encoder is None:
         raise SavedFileError(

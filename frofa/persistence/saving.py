@@ -19,7 +19,7 @@ from frofa.utils.files import expand_home, write_atomically
 from frofa.utils.json import Fail, check_fields, parse_json
 
 if TYPE_CHECKING:
-    from frofa.encoders.ready import Encoder
+    from frofa.encoders.protocol import Encoder
 
 FORMAT = 2
 READABLE = (1, 2)

@@ -211,7 +211,7 @@ class Reader:
         state = {key: self.read(item) for key, item in value["state"].items()}
         if stray := [key for key in state if not row.is_state(key)]:
             raise SavedFileError(f"the file sets {stray[0]!r:.80}, which is no fitted attribute of {name}")
-        made = row.kind(**self._at_home(params, row))
+        made = row.kind(**self._at_home(_with_new_names(name, params), row))
         vars(made).update({key: item for key, item in state.items() if not row.is_computed(key)})
         if isinstance(params.get("model"), AbsentEncoder):
             self.encoders.append(made)
@@ -229,6 +229,15 @@ class Reader:
         if params.get("store") is not None and not _can_be_used(params["store"]):
             params["store"] = None
         return params
+
+
+def _with_new_names(name: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Parameters as this version calls them: the sparsity of an extractor was its `weights` in 0.1.0."""
+    if name == "frofa.FrozenFeatureExtractor" and "weights" in params:
+        weights = params["weights"]
+        renamed = {"sparsity": None if weights == "dense" else weights}
+        return {key: value for key, value in params.items() if key != "weights"} | renamed
+    return params
 
 
 def _available(device: str) -> str:

@@ -5,25 +5,22 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
 
-from frofa.images.image_set import as_image_list
-from frofa.images.items import Images
-from frofa.images.reading import content, read_error
+from frofa.images.reading import Images, as_image_list, content, read_error
+from frofa.store.directory import StoreDirectory
 from frofa.store.disk.format import Array, npy_header
 from frofa.store.keys import KEY_BYTES, KeyArray, Keys, as_keys, first_of_each, to_hex
 from frofa.store.lazy.array import FeatureArray
 from frofa.store.lazy.transfer import bits_of
 from frofa.store.spec import FORMAT, FeatureSpec
+from frofa.store.writer import ShardWriter
 from frofa.utils.files import expand_home, write_atomically, write_together
 from frofa.utils.optional import require
 from frofa.utils.progress import progress_bar
-
-if TYPE_CHECKING:
-    from frofa.store.store import FeatureStore
 
 BLOCK = 2**26
 """Bytes that are in memory at once; a row group of Parquet."""
@@ -134,7 +131,7 @@ def export_npy(features: FeatureArray, path: PathLike, *, progress: bool = False
 
 
 def import_npy(
-    store: "FeatureStore",
+    store: StoreDirectory,
     spec: FeatureSpec,
     path: PathLike,
     *,
@@ -183,7 +180,10 @@ def import_npy(
     _check_repeated(features, wanted, first)
     new = first[store.table(spec).locate(wanted[first]).shard < 0]
     size = max(1, BLOCK // max(1, features.nbytes // max(1, len(features))))
-    with store.writer(spec) as writer, progress_bar(total=len(new), unit="image", desc="import", shown=progress) as bar:
+    with (
+        ShardWriter(store, spec) as writer,
+        progress_bar(total=len(new), unit="image", desc="import", shown=progress) as bar,
+    ):
         for start in range(0, len(new), size):
             rows = new[start : start + size]
             writer.add(wanted[rows], _as_spec(features[rows], spec, path))

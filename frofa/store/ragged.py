@@ -1,6 +1,7 @@
 """Tokens of images of different sizes in a feature store: pages of equal shape, and the grid of each image."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from types import TracebackType
 from typing import Any
@@ -11,12 +12,15 @@ import torch
 
 from frofa.exceptions import StoreError
 from frofa.ragged import RaggedTokens
+from frofa.store.directory import StoreDirectory
 from frofa.store.keys import KEY_BYTES, KeyArray, Keys, as_keys, first_of_each, to_hex
-from frofa.store.parts import PAGE, grid_spec, page_spec
 from frofa.store.spec import FeatureSpec
-from frofa.store.store import FeatureStore
 from frofa.store.writer import ShardWriter
 
+PAGE = 16
+"""Tokens of a page. Of photographs at 64 to 1024 tokens each, the zeros after the last token are 1 to 4 % of all."""
+PAGES = f", pages of {PAGE}"
+GRIDS = f", grids of pages of {PAGE}"
 READ_BYTES = 2**26
 Counts = npt.NDArray[np.int64]
 
@@ -32,7 +36,7 @@ class RaggedStore:
 
     Parameters
     ----------
-    store : FeatureStore
+    store : StoreDirectory
 
     Examples
     --------
@@ -50,7 +54,7 @@ class RaggedStore:
     RaggedTokens(2 images, 10 tokens of 4 channels, float32, grids 2x3, 1x4)
     """
 
-    def __init__(self, store: FeatureStore):
+    def __init__(self, store: StoreDirectory):
         self.store = store
 
     def missing(self, spec: FeatureSpec, keys: Sequence[str]) -> list[str]:
@@ -105,7 +109,7 @@ class RaggedWriter:
 
     def __init__(
         self,
-        store: FeatureStore,
+        store: StoreDirectory,
         spec: FeatureSpec,
         on_commit: Callable[[int], object] | None = None,
         *,
@@ -206,3 +210,38 @@ def _without_filling(pages: Any, sizes: Counts, n_pages: Counts) -> npt.NDArray[
         part = slice(start, min(start + step, len(pages)))
         values[starts[part.start] : starts[part.stop]] = np.asarray(pages[part])[shown[part]]
     return values
+
+
+def page_spec(spec: FeatureSpec) -> FeatureSpec:
+    """What pages of such tokens are kept under."""
+    return replace(spec, output=f"{spec.output}{PAGES}")
+
+
+def grid_spec(spec: FeatureSpec) -> FeatureSpec:
+    """What the grids of such tokens are kept under: height and width, which float32 holds exactly."""
+    return replace(spec, output=f"{spec.output}{GRIDS}", dtype="float32")
+
+
+def is_grids(spec: FeatureSpec) -> bool:
+    """Whether grids are kept under it."""
+    return spec.output.endswith(GRIDS)
+
+
+def is_pages(spec: FeatureSpec) -> bool:
+    """Whether pages are kept under it."""
+    return spec.output.endswith(PAGES) and not is_grids(spec)
+
+
+def whole_spec(spec: FeatureSpec) -> FeatureSpec:
+    """The spec of the tokens whose pages are kept under this one; any other one as it is."""
+    return replace(spec, output=spec.output.removesuffix(PAGES)) if is_pages(spec) else spec
+
+
+def with_other_parts(digests: Collection[str], specs: Collection[FeatureSpec]) -> set[str]:
+    """The digests, and those of the pages or grids without which what is under them is of no use."""
+    found = set(digests)
+    for spec in specs:
+        if is_pages(spec):
+            parts = {spec.digest, grid_spec(whole_spec(spec)).digest}
+            found |= parts if parts & set(digests) else set()
+    return found

@@ -3,18 +3,16 @@
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
+from frofa.store.directory import StoreDirectory
 from frofa.store.disk.format import Array
 from frofa.store.disk.shard import next_stem, row_table, shard_names, write_shard
 from frofa.store.keys import KeyArray, Keys, as_keys
 from frofa.store.spec import FeatureSpec
-
-if TYPE_CHECKING:
-    from frofa.store.store import FeatureStore
 
 COMMIT_BYTES, COMMIT_SECONDS = 2**26, 2.0
 ATTEMPTS = 100
@@ -29,7 +27,8 @@ class ShardWriter:
 
     Parameters
     ----------
-    store : FeatureStore
+    store : StoreDirectory
+        A `FeatureStore`, for example.
     spec : FeatureSpec
     on_commit : callable, default=None
         Called with the number of images after each commit.
@@ -44,7 +43,7 @@ class ShardWriter:
 
     def __init__(
         self,
-        store: "FeatureStore",
+        store: StoreDirectory,
         spec: FeatureSpec,
         on_commit: Callable[[int], object] | None = None,
         *,
@@ -126,7 +125,7 @@ class ShardWriter:
         if 0 in shape:
             raise ValueError(f"expected features of one value or more an image. Got shape {shape}.")
         if self._shape is None:
-            found = self._store.feature_shape(self._spec)
+            found = self._store.table(self._spec).feature_shape()
             self._shape = shape if found is None else found
         if shape != self._shape:
             raise ValueError(f"this spec's features have shape {self._shape}. Got {shape}.")

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import train_test_split
 
-from frofa.backbones.backbone import Output, load_backbone
+from frofa.backbones.loading import load_backbone
+from frofa.backbones.outputs import Output
 from frofa.compute.devices import resolve_device
 from frofa.evaluation import disjoint_shots, sample_shots
 from frofa.extraction.extractor import FrozenFeatureExtractor

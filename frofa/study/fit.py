@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from frofa.compute.devices import resolve_device
-from frofa.estimators.batched.engine import free_memory, head_bytes
-from frofa.estimators.batched.trials import Samples, Trial, fit_heads, predict_heads
+from frofa.estimators.batched.trials import Samples, Trial, fit_heads, predict_heads, trials_at_once
 from frofa.estimators.training.schedule import Schedule
 from frofa.study.data import StudyData
 from frofa.study.plan import COARSE, FINE, N_STEPS, NAMES, WITH_CLS, Plan, map_plans, probe_plans
@@ -85,7 +84,7 @@ def _fit_map_group(
     on_device = torch.as_tensor(tokens, device=device)
     samples = _samples(data, on_device, shots, study.n_seeds, n_prefix)
     schedule = Schedule(0.0, N_STEPS, BATCH_SIZE, 0.0, 0.9, N_STEPS // 10, "cosine", 1.0)
-    size = max(1, free_memory(device) // (head_bytes(on_device[0], BATCH_SIZE) * study.n_seeds))
+    size = trials_at_once(samples, BATCH_SIZE)
     for start in range(0, len(plans), size):
         chunk = plans[start : start + size]
         trials = [Trial(plan.augment, plan.lr, plan.weight_decay) for plan in chunk]

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from frofa import FrozenFeatureExtractor
-from frofa.backbones.backbone import _load, load_backbone
+from frofa.backbones.loading import _load, load_backbone
 from frofa.exceptions import ModelNotFoundError, WeightsChangedError
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from frofa.backbones.backbone import load_backbone
 from frofa.backbones.checkpoints.hub import Reachability, cached_models, may_be_cached, offline
 from frofa.backbones.checkpoints.timm_names import may_be_known
+from frofa.backbones.loading import load_backbone
 from frofa.cli import main
 from frofa.exceptions import ModelNotFoundError
 
@@ -149,7 +149,7 @@ NAMES = {
 def test_names_are_refused_before_timm_is_imported(cache: Path) -> None:
     code = (
         "import sys\n"
-        "from frofa.backbones.backbone import load_backbone\n"
+        "from frofa.backbones.loading import load_backbone\n"
         "for name in sys.argv[1:]:\n"
         "    try:\n"
         "        load_backbone(name, None, 'cpu')\n"

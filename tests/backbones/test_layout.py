@@ -13,8 +13,10 @@ from test_pretrained_config import rewritten
 from torch import Tensor, nn
 
 from frofa import FrozenFeatureExtractor
-from frofa.backbones.backbone import Backbone, Output, Request, _load, load_backbone
+from frofa.backbones.backbone import Backbone
 from frofa.backbones.layout import probing_images, read_layout
+from frofa.backbones.loading import _load, load_backbone
+from frofa.backbones.outputs import Output, Request
 
 SMALL: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2}
 LAYOUTS: dict[str, tuple[dict[str, Any], int, tuple[int, int]]] = {
@@ -121,8 +123,8 @@ def test_volos_class_token_is_no_patch(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.random.fork_rng(devices=[]):
         module: Any = timm.models.volo.VOLO([1] * 4, img_size=64, embed_dims=[16] * 4, num_heads=[2] * 4, num_classes=0)
     module.pretrained_cfg = {"input_size": (3, 64, 64)}
-    monkeypatch.setattr("frofa.backbones.backbone.create_module", lambda *_: module)
-    backbone = _load.__wrapped__("volo", "volo", (), None, "cpu", "dense")
+    monkeypatch.setattr("frofa.backbones.loading.create_module", lambda *_: module)
+    backbone = _load.__wrapped__("volo", "volo", (), None, "cpu", None)
     images = images_for(backbone)
     whole = module.forward_features(images)
     assert whole.shape == (2, 17, 16)

@@ -1,7 +1,6 @@
-"""2:4 weights and int8: the right layers, close features, keys of their own, and errors where they cannot be had."""
+"""Pruned weights and int8: the right layers, close features, keys of their own, and errors where they cannot be had."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ import torch
 from torch import nn
 
 from frofa import FrozenFeatureExtractor
-from frofa.backbones.backbone import load_backbone
-from frofa.backbones.precision import Int8Linear, mask_2_4, quantise
+from frofa.backbones.loading import load_backbone
+from frofa.backbones.precision import Int8Linear, mask_2_4, mask_of_largest, quantise
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def test_the_mask_keeps_the_two_largest_of_four_and_the_first_of_equal_ones() ->
 
 
 def test_2_4_prunes_the_linear_layers_of_the_blocks_alone(vit: str) -> None:
-    dense, sparse = (load_backbone(vit, None, "cpu", weights) for weights in ("dense", "2:4"))
+    dense, sparse = (load_backbone(vit, None, "cpu", sparsity) for sparsity in (None, "2:4"))
     pruned = set()
     for (name, before), after in zip(dense.module.named_parameters(), sparse.module.parameters(), strict=True):
         if torch.equal(before, after):
@@ -78,8 +77,8 @@ def test_int8_features_are_close_and_do_not_depend_on_the_batch(vit: str, image_
 
 
 def test_int8_of_2_4_weights_is_close_to_them(vit: str, image_paths: list[str]) -> None:
-    pruned = features(vit, image_paths, weights="2:4")
-    rounded = features(vit, image_paths, weights="2:4", precision="int8")
+    pruned = features(vit, image_paths, sparsity="2:4")
+    rounded = features(vit, image_paths, sparsity="2:4", precision="int8")
     assert 1e-4 < np.linalg.norm(rounded - pruned) / np.linalg.norm(pruned) < 0.05
     assert not np.allclose(pruned, features(vit, image_paths), rtol=0.01)
 
@@ -88,8 +87,8 @@ def test_each_has_a_key_of_its_own_in_a_store(vit: str, image_paths: list[str], 
     options: list[dict[str, Any]] = [
         {},
         {"precision": "int8"},
-        {"weights": "2:4"},
-        {"weights": "2:4", "precision": "int8"},
+        {"sparsity": "2:4"},
+        {"sparsity": "2:4", "precision": "int8"},
     ]
     extractors = [FrozenFeatureExtractor(vit, device="cpu", store=tmp_path / "store", **given) for given in options]
     specs = [extractor.feature_spec() for extractor in extractors]
@@ -108,17 +107,41 @@ def test_the_backbone_itself_stays_as_it_was(vit: str, image_paths: list[str]) -
     assert not any(isinstance(part, Int8Linear) for part in load_backbone(vit, None, "cpu").module.modules())
 
 
-@pytest.mark.parametrize("options", [{"precision": "int8"}, {"weights": "2:4"}])
+@pytest.mark.parametrize("options", [{"precision": "int8"}, {"sparsity": "2:4"}, {"sparsity": 0.5}])
 def test_convolutional_models_are_refused(options: dict[str, Any], save_backbone: Callable[..., str]) -> None:
     [(name, value)] = options.items()
     model = save_backbone("resnet10t")
-    with pytest.raises(ValueError, match=rf"^{name}='{value}' is for the linear layers of a vision .* a ResNet\.$"):
+    with pytest.raises(ValueError, match=rf"^{name}={value!r} is for the linear layers of a vision .* a ResNet\.$"):
         FrozenFeatureExtractor(model, device="cpu", **options).fit()
 
 
-def test_unknown_weights_are_refused() -> None:
-    with pytest.raises(ValueError, match="The 'weights' parameter of FrozenFeatureExtractor must be"):
-        FrozenFeatureExtractor(weights="1:4").fit()  # type: ignore[arg-type]
+def test_a_share_prunes_the_smallest_weights_of_each_layer(vit: str) -> None:
+    dense, sparse = (load_backbone(vit, None, "cpu", sparsity) for sparsity in (None, 0.7))
+    layers = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+    pruned = {f"blocks.{block}.{layer}.weight" for block in range(2) for layer in layers}
+    for (name, before), after in zip(dense.module.named_parameters(), sparse.module.parameters(), strict=True):
+        kept = after != 0 if name in pruned else torch.ones_like(after, dtype=torch.bool)
+        assert torch.equal(after[kept], before[kept])
+        if name in pruned:
+            assert int((~kept).sum()) == round(0.7 * before.numel())
+            assert float(before[~kept].abs().max()) <= float(before[kept].abs().min())
+
+
+def test_of_equal_weights_the_first_are_kept() -> None:
+    weight = torch.tensor([[1.0, -1.0, 1.0, 2.0], [0.5, 1.0, -1.0, 1.0]])
+    assert mask_of_largest(weight, 0.5).tolist() == [[True, True, True, True], [False, False, False, False]]
+
+
+def test_features_with_2_4_weights_are_kept_under_the_key_of_the_first_version() -> None:
+    digest = FrozenFeatureExtractor(device="cpu", sparsity="2:4").feature_spec().weights
+    assert digest == "d10ee8a3c8bc220b707212710a53f33e237ce593"
+
+
+@pytest.mark.parametrize("sparsity", ["1:4", 0.0, 1.0, 2, True])
+def test_other_sparsities_are_refused(sparsity: Any) -> None:
+    expected = r"The 'sparsity' parameter of FrozenFeatureExtractor must be a str among \{'2:4'\}, a float in the range"
+    with pytest.raises(ValueError, match=expected):
+        FrozenFeatureExtractor(sparsity=sparsity).fit()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -128,7 +151,8 @@ def test_int8_on_a_gpu_is_refused(vit: str) -> None:
 
 
 def test_devices_other_than_a_cpu_have_no_int8(vit: str) -> None:
-    elsewhere = replace(load_backbone(vit, None, "cpu"), device=torch.device("meta"))
+    elsewhere = load_backbone(vit, None, "cpu").with_linear_layers("a test", lambda linear: linear)
+    elsewhere.device = torch.device("meta")
     refused = pytest.raises(ValueError, match=r"^precision='int8' is for CPUs: .* Got it on device 'meta'\.$")
     with refused:
         elsewhere.precision_key("int8", compiled=False)

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from navit_cases import CASES, GRIDS, PATCH, alone, drawn, model, patches_of
 from torch import Tensor
 
-from frofa.backbones.backbone import Request
 from frofa.backbones.navit.attention import attend, segments_of
 from frofa.backbones.navit.backbone import places_in_order
 from frofa.backbones.navit.model import PackedModel
 from frofa.backbones.navit.pooling import reduce
+from frofa.backbones.outputs import Request
 
 LAST = 2
 ALL = [Request("tokens", LAST, True), Request("mean", LAST, True), Request("pooled", LAST, True)]

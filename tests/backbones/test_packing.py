@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from frofa.backbones.navit.packing import first_fit_decreasing, waste
+from frofa.backbones.navit.packing import first_fit_decreasing
 
 
 def test_every_item_once_and_no_sequence_overfull() -> None:
@@ -14,8 +14,7 @@ def test_every_item_once_and_no_sequence_overfull() -> None:
     assert max(filled) <= 300
     assert sum(filled) == sum(lengths)
     assert len(packs) <= 11 / 9 * np.ceil(sum(lengths) / 300) + 1
-    assert waste(lengths, packs, 300) == pytest.approx(1 - sum(lengths) / (300 * len(packs)))
-    assert waste(lengths, packs, 300) < 0.02
+    assert sum(lengths) > 0.98 * 300 * len(packs)
 
 
 def test_longest_first_into_the_first_with_room() -> None:

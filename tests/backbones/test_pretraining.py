@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from frofa.backbones.backbone import load_backbone
+from frofa.backbones.loading import load_backbone
 from frofa.backbones.pretraining import pretraining, pretraining_vector
 
 

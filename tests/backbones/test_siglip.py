@@ -26,7 +26,7 @@ from tower_helpers import (
 )
 
 from frofa import FrozenFeatureExtractor
-from frofa.backbones.backbone import load_backbone
+from frofa.backbones.loading import load_backbone
 from frofa.exceptions import ModelNotFoundError
 
 TOLERANCE = 1e-4

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Generator, Tensor, nn
 
 from frofa import FrozenFeatureExtractor
-from frofa.backbones.backbone import load_backbone
+from frofa.backbones.loading import load_backbone
 from frofa.backbones.soft_moe import SoftMoE
 from frofa.exceptions import ModelNotFoundError
 

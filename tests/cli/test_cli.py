@@ -113,6 +113,11 @@ def test_one_shot_needs_a_head(flowers: Path, capsys: pytest.CaptureFixture[str]
         (["demo", "--seeds", "0"], "a positive whole number. Got '0'"),
         (["bench-backbone", "frofa/vit_tiny_tin200", "flowers", "--shots", "0"], "a positive whole number. Got '0'"),
         (["doctor", "frofa/vit_tiny_tin200", "--max-tokens", "0"], "a positive whole number. Got '0'"),
+        (
+            ["extract", "flowers", "--sparsity", "1.5"],
+            "expected 2:4, or a share between 0 and 1, such as 0.5. Got '1.5'",
+        ),
+        (["doctor", "frofa/vit_tiny_tin200", "--sparsity", ".0"], "a share between 0 and 1, such as 0.5. Got '.0'"),
         (["extract", "flowers", "--quiet", "--progress"], "not allowed with argument --quiet"),
     ],
 )

@@ -15,12 +15,12 @@ from torch import Generator, Tensor
 
 from frofa.augmentations import TokenBatch
 from frofa.compute import cuda_graphs as _capture
-from frofa.compute.cuda_graphs import MOST_FAILURES, Captures, Pool, Recording
+from frofa.compute.cuda_graphs import MOST_FAILURES, Captures, Pool, Recording, Replays
 from frofa.estimators import RecordingWarning
 from frofa.estimators.solvers import replay as _logistic_replay
 from frofa.estimators.solvers.replay import MOST_KEPT, _Shelf
 from frofa.estimators.training import recorded as _record
-from frofa.estimators.training.recorded import Recorded, Replays
+from frofa.estimators.training.recorded import Recorded
 from frofa.estimators.training.schedule import Rule
 
 GPU = torch.device("cuda", 0)

@@ -19,9 +19,9 @@ import frofa
 from frofa import FrozenFeatureExtractor
 from frofa.decoding.decoders import Decoders
 from frofa.decoding.geometry import CenterCrop, Geometry, Resize
-from frofa.decoding.task import Task
+from frofa.decoding.task import DecodeTask
 from frofa.exceptions import DecodingProcessError, ImageReadError, SkippedImagesWarning
-from frofa.extraction.rows import Rows
+from frofa.extraction.batches import PixelRows
 
 ROOT = Path(frofa.__file__).parents[1]
 GEOMETRY = Geometry((Resize(40, Image.Resampling.BICUBIC), CenterCrop((32, 32))))
@@ -67,7 +67,7 @@ def test_processes_give_what_threads_give(
 
 def test_processes_digest_what_threads_digest(image_paths: list[str]) -> None:
     items: list[Any] = [*image_paths, "absent.png", np.zeros((2, 2, 3), np.uint8)]
-    tasks = [Task(i, item, None) for i, item in enumerate(items)]
+    tasks = [DecodeTask(i, item, None) for i, item in enumerate(items)]
     decoders = Decoders(2, processes=True)
     try:
         there, here = (decoders.digests(tasks, here=here).result() for here in (False, True))
@@ -202,7 +202,7 @@ def test_no_process_outlives_an_interrupted_run(
 
 def test_rows_that_follow_each_other_are_not_copied() -> None:
     pixels = torch.arange(8 * 2 * 2 * 3, dtype=torch.uint8).view(8, 2, 2, 3)
-    rows = Rows(pixels)
+    rows = PixelRows(pixels)
     assert rows.take(3, wait=True) == [0, 1, 2]
     assert rows.take(9, wait=False) == [3, 4, 5, 6, 7]
     assert rows.take(1, wait=False) == []
@@ -213,7 +213,7 @@ def test_rows_that_follow_each_other_are_not_copied() -> None:
 
 
 def test_batches_that_are_given_back_in_turn_stay_whole() -> None:
-    rows = Rows(torch.zeros(12, 1, 1, 3, dtype=torch.uint8))
+    rows = PixelRows(torch.zeros(12, 1, 1, 3, dtype=torch.uint8))
     begun, waiting = [], []
     for turn in range(30):
         begun += rows.take(3, wait=True)  # as many at a time as do not make up a batch
@@ -234,7 +234,7 @@ def test_processes_are_started_before_there_is_work(image_paths: list[str]) -> N
         assert decoders._processes is not None
         assert len(decoders._processes._all) <= 2
         decoders.allocate(8, GEOMETRY)
-        tasks = [Task(0, image_paths[0], None, row) for row in range(8)]
+        tasks = [DecodeTask(0, image_paths[0], None, row) for row in range(8)]
         assert [future.result() for future in [decoders.decode([task]) for task in tasks]] == [[None]] * 8
     with closing(Decoders(2)) as threads:
         threads.start(2)  # there are none
@@ -243,10 +243,10 @@ def test_processes_are_started_before_there_is_work(image_paths: list[str]) -> N
 def test_a_pool_that_is_closed_takes_nothing(image_paths: list[str]) -> None:
     decoders = Decoders(1, processes=True)
     decoders.allocate(4, GEOMETRY)
-    assert decoders.decode([Task(0, image_paths[0], None, 2)]).result() == [None]
+    assert decoders.decode([DecodeTask(0, image_paths[0], None, 2)]).result() == [None]
     decoders.close()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         decoders.close()
     with pytest.raises(RuntimeError, match="after shutdown"):
-        decoders.decode([Task(0, image_paths[0], None, 2)])
+        decoders.decode([DecodeTask(0, image_paths[0], None, 2)])

@@ -14,7 +14,7 @@ from timm.data import create_transform
 from torchvision import transforms
 
 import frofa
-from frofa.backbones.backbone import load_backbone
+from frofa.backbones.loading import load_backbone
 from frofa.backbones.preprocessing import Preprocessing, split
 from frofa.decoding.geometry import CenterCrop, Geometry, Resize, ResizeKeepRatio
 from frofa.images.folders import list_images

@@ -20,10 +20,11 @@ from torch import nn
 from tower_helpers import SMALL, naflex, paligemma, save, siglip
 
 from frofa import FrozenFeatureExtractor, TorchEncoder, check_extractor
-from frofa.backbones.backbone import Backbone, _load
+from frofa.backbones.backbone import Backbone
 from frofa.backbones.checkpoints.embedded import embedded_models
+from frofa.backbones.loading import _load
 from frofa.backbones.navit.backbone import NativeBackbone
-from frofa.backbones.preprocessing import Preprocessing
+from frofa.backbones.preprocessing import Preprocessing, of_config
 from frofa.cli import main
 from frofa.doctor import Finding, write_golden
 from frofa.doctor.checks import cost
@@ -61,6 +62,19 @@ class Changed(FrozenFeatureExtractor):
 
     def change(self, backbone: Backbone) -> Backbone:
         raise NotImplementedError
+
+
+def with_changes(backbone: Backbone, **changes: Any) -> Backbone:
+    changed = copy.copy(backbone)
+    vars(changed).update(changes)
+    return changed
+
+
+def packed(backbone: Backbone) -> Backbone:
+    """The same, made anew of what was changed; a backbone at a fixed size as it is."""
+    if isinstance(backbone, NativeBackbone):
+        return NativeBackbone(backbone, backbone.max_tokens, backbone.enlarge)
+    return backbone
 
 
 def fault(extractor_or_model: FrozenFeatureExtractor | str, **options: Any) -> dict[str, str]:
@@ -139,7 +153,7 @@ def test_models_without_tokens_pass(save_backbone: Callable[..., str]) -> None:
     assert "tokens" not in findings["store size"].message
 
 
-@pytest.mark.parametrize("options", [{"image_size": 48}, {"precision": "int8"}, {"weights": "2:4"}])
+@pytest.mark.parametrize("options", [{"image_size": 48}, {"precision": "int8"}, {"sparsity": "2:4"}, {"sparsity": 0.5}])
 def test_other_settings_of_an_extractor_pass(options: dict[str, Any]) -> None:
     findings = check_extractor(FrozenFeatureExtractor(EMBEDDED, device="cpu", **options))
     assert {finding.status for finding in findings} <= {"ok", "skipped"}
@@ -159,7 +173,8 @@ def test_train_mode_is_named() -> None:
 def test_a_wrong_mean_that_someone_set_is_named() -> None:
     class Wrong(Changed):
         def change(self, backbone: Backbone) -> Backbone:
-            return dataclasses.replace(backbone, data_config={**backbone.data_config, "mean": (0.485, 0.456, 0.406)})
+            config = {**backbone.data_config, "mean": (0.485, 0.456, 0.406)}
+            return with_changes(backbone, data_config=config, preprocessing=of_config(config))
 
     failed = fault(Wrong(EMBEDDED, device="cpu"))
     expected = "mean is [0.485, 0.456, 0.406], expected [0.5, 0.5, 0.5]"
@@ -182,9 +197,7 @@ def test_a_mean_that_is_not_applied_is_named() -> None:
             parts = backbone.preprocessing
             assert parts.mean is not None
             wrong = dataclasses.replace(parts, mean=parts.mean + 0.1)
-            changed = dataclasses.replace(backbone)
-            object.__setattr__(changed, "_preprocessing", wrong)
-            return changed
+            return with_changes(backbone, preprocessing=wrong)
 
     assert "wrong mean or std in what an extraction runs" in fault(Wrong(EMBEDDED, device="cpu"))["pixel values"]
 
@@ -193,9 +206,7 @@ def test_swapped_channels_of_the_preprocessing_are_named() -> None:
     class Swapped(Changed):
         def change(self, backbone: Backbone) -> Backbone:
             whole = backbone.preprocessing.whole
-            changed = dataclasses.replace(backbone)
-            object.__setattr__(changed, "_preprocessing", Preprocessing(lambda image: whole(image).flip(0)))
-            return changed
+            return with_changes(backbone, preprocessing=Preprocessing(lambda image: whole(image).flip(0)))
 
     failed = fault(Swapped(EMBEDDED, device="cpu"))
     assert "channels are swapped" in failed["pixel values"]
@@ -350,21 +361,23 @@ def test_packed_passes_of_a_plain_vit_pass(capsys: pytest.CaptureFixture[str]) -
 def test_faults_of_packed_passes_are_named(embedded_copy: Path) -> None:
     class WrongMean(Changed):
         def change(self, backbone: Backbone) -> Backbone:
-            return dataclasses.replace(backbone, data_config={**backbone.data_config, "mean": (0.485, 0.456, 0.406)})
+            return packed(with_changes(backbone, data_config={**backbone.data_config, "mean": (0.485, 0.456, 0.406)}))
 
     class NotApplied(Changed):
         def change(self, backbone: Backbone) -> Backbone:
-            changed: Any = dataclasses.replace(backbone)
-            mean, std = changed._scaling
-            object.__setattr__(changed, "_scaling", [mean + 0.1, std])
-            return changed  # type: ignore[no-any-return]
+            changed = copy.copy(backbone)
+            if isinstance(changed, NativeBackbone):
+                mean, std = changed._scaling
+                changed._scaling = [mean + 0.1, std]
+                changed.preprocessing = dataclasses.replace(changed.preprocessing, whole=changed._whole)
+            return changed
 
     class WrongOrder(Changed):
         def change(self, backbone: Backbone) -> Backbone:
             if isinstance(backbone, NativeBackbone):
                 module: Any = copy.deepcopy(backbone.module)
                 module.pos_embed.data[:, 1:] = module.pos_embed.data[:, 1:].flip(1)
-                return dataclasses.replace(backbone, module=module)
+                return packed(with_changes(backbone, module=module))
             return backbone
 
     failed = fault(WrongMean(f"local-dir:{embedded_copy}", max_tokens=100, device="cpu"))

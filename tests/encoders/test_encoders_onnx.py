@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import frofa
 from frofa import FrozenFeatureExtractor, OnnxEncoder
-from frofa.backbones.backbone import load_backbone
+from frofa.backbones.loading import load_backbone
 from frofa.estimators import PrototypeClassifier
 from frofa.exceptions import EncoderError, ItemError, ModelNotFoundError
 

@@ -54,7 +54,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
             f"{package}/{name} = {value}" if name != "bare" else f"{name} = {value}"
             for name, value in entry_points.items()
         ]
-        (information / "entry_points.txt").write_text("\n".join(["[frofa.encoders.ready]", *lines]))
+        (information / "entry_points.txt").write_text("\n".join(["[frofa.encoders]", *lines]))
         monkeypatch.syspath_prepend(site)
 
     return write

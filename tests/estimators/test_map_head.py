@@ -10,11 +10,11 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
 from frofa.estimators import MAPClassifier
-from frofa.estimators.models.map_gradients import MapModel
 from frofa.estimators.models.map_head import default_num_heads, init_map_head, map_logits
+from frofa.estimators.models.map_model import MapModel
 from frofa.estimators.training.gradient import Gradient
-from frofa.estimators.training.loop import Step
-from frofa.estimators.training.parameters import Heads, Layout
+from frofa.estimators.training.parameters import Heads, ParameterLayout
+from frofa.estimators.training.plan import StepBatch
 
 SHAPES = [(64, 4, 4.0, 9), (24, 1, 2.0, 5), (48, 6, 4.0, 1), (192, 3, 4.0, 64)]
 
@@ -97,9 +97,11 @@ def soft_targets(*shape: int) -> Tensor:
     return mixed * torch.rand((*shape[:-1], 1), generator=generator, dtype=torch.float64)
 
 
-def gradients(params: dict[str, Tensor], num_heads: int, step: Step, *, factored: bool = False) -> dict[str, Tensor]:
+def gradients(
+    params: dict[str, Tensor], num_heads: int, step: StepBatch, *, factored: bool = False
+) -> dict[str, Tensor]:
     """Those that training uses; the products of factors are taken here."""
-    layout = Layout.of(params)
+    layout = ParameterLayout.of(params)
     values = Heads(layout, layout.pack(params))
     found = Heads(layout, torch.full_like(values.flat, 0.0 if factored else torch.nan))
     for heads, part in step.parts():
@@ -124,7 +126,7 @@ def test_written_out_gradients_are_those_of_timm(
     generator = Generator().manual_seed(1)
     tokens = torch.randn(1, 12, n_tokens, channels, generator=generator, dtype=torch.float64)
     targets = soft_targets(1, 12, n_classes)
-    found = gradients(many(values), num_heads, Step(tokens, None, targets, [(1, 1)]))
+    found = gradients(many(values), num_heads, StepBatch(tokens, None, targets, [(1, 1)]))
     with torch.device("meta"):
         reference = Reference(channels, num_heads, mlp_ratio, n_classes)
     theirs = {name: value.clone().requires_grad_() for name, value in values.items()}
@@ -148,7 +150,7 @@ def test_written_out_gradients_are_those_of_autograd(
     mask = torch.rand((n_streams, 10, 9), generator=generator) < 0.6 if masked else None
     if mask is not None:
         mask[..., 0] = True
-    step = Step(tokens, mask, soft_targets(n_streams, 10, n_classes), blocks)
+    step = StepBatch(tokens, mask, soft_targets(n_streams, 10, n_classes), blocks)
     stream_of = torch.arange(n_streams).repeat_interleave(torch.tensor([h for s, h in blocks for _ in range(s)]))
     seen = None if mask is None else mask[stream_of]
     loss = losses(map_logits(params, tokens[stream_of], seen, num_heads=6), step.targets[stream_of]).sum()

@@ -26,7 +26,7 @@ from frofa.augmentations import (
 from frofa.augmentations.base import Params
 from frofa.estimators import MAPClassifier
 from frofa.estimators.batched.jobs import Job, fit_many
-from frofa.estimators.models.map_gradients import MapModel
+from frofa.estimators.models.map_model import MapModel
 from frofa.estimators.training.loop import train
 
 X, Y = small_tokens(40)
@@ -209,8 +209,8 @@ def test_interruption_stops_all_threads() -> None:
 @pytest.mark.parametrize(("memory", "heads"), [(1, 8), (2**30, 1), (2**30, 3)])
 def test_results_do_not_depend_on_the_split(memory: int, heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     expected: list[Any] = fit_many(X, Y, several())
-    monkeypatch.setattr("frofa.estimators.batched.engine.CPU_MEMORY", memory)
-    monkeypatch.setattr("frofa.estimators.batched.engine.CPU_HEADS", heads)
+    monkeypatch.setattr("frofa.estimators.batched.chunks.CPU_MEMORY", memory)
+    monkeypatch.setattr("frofa.estimators.batched.chunks.CPU_HEADS", heads)
     for one, wanted in zip(fit_many(X, Y, several()), expected, strict=True):
         compare(one, wanted)
 

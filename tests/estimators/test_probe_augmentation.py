@@ -303,7 +303,7 @@ def test_views_do_not_depend_on_other_samples(augment: Augmentation, monkeypatch
         alone = np.vstack([head.decision_function(X[i : i + 1]) for i in (0, 7, 23)])
         np.testing.assert_allclose(alone, together[[0, 7, 23]], atol=1e-5)
         with monkeypatch.context() as patch:
-            patch.setattr(views, "CHUNK", 5 * X[0].size)
+            patch.setattr(views, "CHUNK_ELEMENTS", 5 * X[0].size)
             np.testing.assert_allclose(head.decision_function(X), together, atol=1e-5)
 
 

@@ -111,12 +111,12 @@ def test_padding_changes_nothing(augment: Augmentation | None, monkeypatch: pyte
     tokens = ragged()
     head = quick(augment, validation_fraction=0.25)
     expected = clone(head).fit(tokens, LABELS).predict_proba(tokens)
-    layout = PaddedTokens.layout
+    shape_of = PaddedTokens.shape_of
 
     def longer(self: PaddedTokens, rows: Any) -> Any:
-        return layout(self, rows)._replace(length=37, padded=True)
+        return shape_of(self, rows)._replace(length=37, padded=True)
 
-    monkeypatch.setattr(PaddedTokens, "layout", longer)
+    monkeypatch.setattr(PaddedTokens, "shape_of", longer)
     np.testing.assert_allclose(clone(head).fit(tokens, LABELS).predict_proba(tokens), expected, atol=1e-5)
 
 

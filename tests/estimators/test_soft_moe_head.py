@@ -18,10 +18,10 @@ import frofa
 from frofa.augmentations import Brightness, MixUp, PatchDropout, Sequential
 from frofa.estimators import BatchedSearchCV, RidgeProbeClassifier, SoftMoEClassifier
 from frofa.estimators.batched.jobs import Job, engine_of, fit_many
-from frofa.estimators.models.soft_moe_head import SoftMoEModel, soft_moe_logits
+from frofa.estimators.models.soft_moe_head import SoftMoEModel
 from frofa.estimators.training.gradient import Gradient
-from frofa.estimators.training.loop import Step
-from frofa.estimators.training.parameters import Heads, Layout
+from frofa.estimators.training.parameters import Heads, ParameterLayout
+from frofa.estimators.training.plan import StepBatch
 
 X, Y = small_tokens(40)
 C = 16
@@ -95,16 +95,16 @@ def test_logits_and_gradients_are_the_formulas(
         mask[..., 0] = True
     targets = torch.rand((n_streams, 5, 3), generator=generator, dtype=torch.float64)
     stream_of = [s for s, h in enumerate(h for count, h in blocks for _ in range(count)) for _ in range(h)]
-    layout = Layout.of(params)
+    layout = ParameterLayout.of(params)
     values = Heads(layout, layout.pack(params))
     found = Heads(layout, torch.zeros_like(values.flat))
-    for heads, part in Step(tokens, mask, targets, blocks).parts():
+    for heads, part in StepBatch(tokens, mask, targets, blocks).parts():
         model.gradients(values[heads], part, Gradient(layout, found.flat[heads]))
     for i, stream in enumerate(stream_of):
         one = {name: value[i].clone().requires_grad_() for name, value in params.items()}
         seen = None if mask is None else mask[stream]
         logits = transcription(one, tokens[stream], seen)
-        mine = soft_moe_logits({name: value[i : i + 1] for name, value in params.items()}, tokens[stream], seen)
+        mine = model.logits({name: value[i : i + 1] for name, value in params.items()}, tokens[stream], seen)
         torch.testing.assert_close(mine[0], logits.detach(), rtol=1e-6, atol=1e-6)
         loss = -(logits.log_softmax(1) * targets[stream]).sum(1).mean()
         for name, wanted in zip(one, torch.autograd.grad(loss, list(one.values())), strict=True):
@@ -112,9 +112,10 @@ def test_logits_and_gradients_are_the_formulas(
 
 
 def test_tokens_that_are_shared_are_seen_by_all_heads() -> None:
-    params = random_heads(SoftMoEModel(2, 2, 1.0), 3)
+    model = SoftMoEModel(2, 2, 1.0)
+    params = random_heads(model, 3)
     tokens = torch.randn(5, 7, C, generator=Generator().manual_seed(1), dtype=torch.float64)
-    together = soft_moe_logits(params, tokens)
+    together = model.logits(params, tokens)
     for i in range(3):
         one = {name: value[i] for name, value in params.items()}
         torch.testing.assert_close(together[i], transcription(one, tokens, None))

@@ -14,11 +14,13 @@ from torch import Generator, Tensor
 from frofa.augmentations import Augmentation, PatchDropout, TokenBatch
 from frofa.augmentations.base import Params
 from frofa.estimators import MAPClassifier
+from frofa.estimators.models.map_model import MapModel
 from frofa.estimators.training.gradient import Gradient
-from frofa.estimators.training.loop import Labelled, Step, batches, evaluate, train
-from frofa.estimators.training.parameters import Heads, Layout
-from frofa.estimators.training.schedule import Schedule
-from frofa.estimators.training.streams import HeadPlan, Part, Streams
+from frofa.estimators.training.loop import ValidationSet, evaluate, train
+from frofa.estimators.training.parameters import Heads, ParameterLayout
+from frofa.estimators.training.plan import HeadPlan, LabelledRows, StepBatch
+from frofa.estimators.training.schedule import Rules, Schedule
+from frofa.estimators.training.streams import Streams, batches
 
 SCHEDULE = Schedule(
     lr=0.5,
@@ -36,6 +38,12 @@ def schedule(**changes: Any) -> Schedule:
     return Schedule(**{**vars(SCHEDULE), **changes})
 
 
+def rates(plan: Schedule) -> list[float]:
+    """Learning rates, step by step."""
+    rules = Rules([plan], torch.device("cpu"))
+    return [float(rules.at(step).lr) for step in range(plan.n_steps)]
+
+
 def linear(params: Mapping[str, Tensor], x: Tensor) -> Tensor:
     return x @ params["head.weight"].mT + params["head.bias"].unsqueeze(1)
 
@@ -43,14 +51,14 @@ def linear(params: Mapping[str, Tensor], x: Tensor) -> Tensor:
 class Autograd:
     """A model of which the gradients are PyTorch's."""
 
-    def __init__(self, forward: Callable[[Mapping[str, Tensor], Tensor], Tensor] = linear):
+    def __init__(self, forward: Callable[[Mapping[str, Tensor], Tensor], Tensor]):
         self.forward = forward
 
     def logits(self, params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         assert mask is None  # all that is validated on here is of one size
         return self.forward(params, tokens)
 
-    def gradients(self, heads: Heads, step: Step, out: Gradient) -> None:
+    def gradients(self, heads: Heads, step: StepBatch, out: Gradient) -> None:
         params = {name: value.clone().requires_grad_() for name, value in heads.params.items()}
         with torch.enable_grad():
             logits = self.forward(params, step.tokens)
@@ -60,27 +68,30 @@ class Autograd:
             value.copy_(gradient)
 
 
-class Same:
+def autograd(forward: Callable[[Mapping[str, Tensor], Tensor], Tensor] = linear) -> Any:
+    """A model for `train`, which asks no more of it than this."""
+    return Autograd(forward)
+
+
+class Same(Streams):
     """The same step, again and again."""
 
-    generators: Sequence[Generator] | None = None
-
-    def __init__(self, step: Step):
-        self.step = step
+    def __init__(self, step: StepBatch):
+        self.step, self.generators = step, None
 
     def gather(self) -> TokenBatch:
         return TokenBatch(torch.empty(0, 1, 1))
 
-    def expand(self, batch: TokenBatch) -> Step:  # noqa: ARG002 (the protocol's)
+    def expand(self, batch: TokenBatch) -> StepBatch:  # noqa: ARG002 (that of all streams)
         return self.step
 
     def keep(self, heads: Sequence[int]) -> None:
         self.step = step_of(self.step.tokens[heads], self.step.targets[heads])
 
 
-def step_of(tokens: Tensor, targets: Tensor) -> Step:
+def step_of(tokens: Tensor, targets: Tensor) -> StepBatch:
     """Each head's own tokens (H, n, C) and targets."""
-    return Step(tokens, None, targets, [(len(tokens), 1)])
+    return StepBatch(tokens, None, targets, [(len(tokens), 1)])
 
 
 def start(classes: int = 2, channels: int = 4) -> dict[str, Tensor]:
@@ -89,45 +100,44 @@ def start(classes: int = 2, channels: int = 4) -> dict[str, Tensor]:
 
 
 def fit(
-    params: dict[str, Tensor], forward: Any, step: Step, plan: Schedule | list[Schedule], **options: Any
+    params: dict[str, Tensor], forward: Any, step: StepBatch, plan: Schedule | list[Schedule], **options: Any
 ) -> tuple[dict[str, Tensor], list[int]]:
     """Train on the same step, again and again."""
     plans = plan if isinstance(plan, list) else [plan] * len(params["head.weight"])
     for name, value in options.items():
         if name in ("validation", "patience"):
             options[name] = [value] * len(plans)
-    return train(params, Autograd(forward), Same(step), plans, **options)
+    return train(params, autograd(forward), Same(step), plans, **options)
 
 
 def packed(params: dict[str, Tensor]) -> Heads:
-    layout = Layout.of(params)
+    layout = ParameterLayout.of(params)
     return Heads(layout, layout.pack(params))
 
 
-def all_of(part: Labelled) -> Step:
+def all_of(part: ValidationSet) -> StepBatch:
     return step_of(part.features[None], one_hot(part)[None])
 
 
-def one_hot(part: Labelled) -> Tensor:
+def one_hot(part: ValidationSet) -> Tensor:
     return F.one_hot(part.classes, 2) * part.weights[:, None]
 
 
-def data(n: int, seed: int, channels: int = 4) -> Labelled:
+def data(n: int, seed: int, channels: int = 4) -> ValidationSet:
     """Random labels: there is nothing to learn but the samples."""
     generator = Generator().manual_seed(seed)
     x = torch.randn(n, channels, generator=generator)
-    return Labelled(x, torch.randint(2, (n,), generator=generator), torch.ones(n))
+    return ValidationSet(x, torch.randint(2, (n,), generator=generator), torch.ones(n))
 
 
-def run(part: Labelled, plan: Schedule, **options: Any) -> tuple[dict[str, Tensor], int]:
+def run(part: ValidationSet, plan: Schedule, **options: Any) -> tuple[dict[str, Tensor], int]:
     trained, [n_iter] = fit(start(channels=part.features.shape[1]), linear, all_of(part), plan, **options)
     return trained, n_iter
 
 
 def test_warm_up_is_linear_then_constant() -> None:
     plan = schedule(warmup_steps=3, lr=2.0)
-    assert [plan.lr_at(step) for step in range(5)] == [0.5, 1.0, 1.5, 2.0, 2.0]
-    assert plan.lr_at(9) == 2.0
+    assert rates(plan) == [0.5, 1.0, 1.5, *[2.0] * 7]
 
 
 def test_schedule_of_a_head_is_that_of_its_parameters() -> None:
@@ -149,11 +159,10 @@ def test_schedule_of_a_head_is_that_of_its_parameters() -> None:
 
 def test_cosine_falls_from_the_peak_towards_zero() -> None:
     plan = schedule(schedule="cosine", lr=2.0)
-    assert plan.lr_at(0) == 2.0
-    assert plan.lr_at(5) == pytest.approx(1.0)
-    assert plan.lr_at(9) == pytest.approx(1 + math.cos(0.9 * math.pi))
+    assert rates(plan) == pytest.approx([1 + math.cos(step / 10 * math.pi) for step in range(10)])
     warm = schedule(schedule="cosine", lr=2.0, warmup_steps=4)
-    assert [warm.lr_at(step) / plan.lr_at(step) for step in range(6)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
+    factors = [0.2, 0.4, 0.6, 0.8, *[1] * 6]
+    assert rates(warm) == pytest.approx([rate * factor for rate, factor in zip(rates(plan), factors, strict=True)])
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(10, 4), (12, 4), (9, 8)])
@@ -175,7 +184,7 @@ def test_few_samples_are_one_batch(n: int) -> None:
 
 
 def test_one_step_is_gradient_descent_with_decay_of_kernels_only() -> None:
-    part = Labelled(data(6, 0).features, data(6, 0).classes, torch.tensor([2.0, 0.5, 0.5, 1.0, 1.0, 1.0]))
+    part = ValidationSet(data(6, 0).features, data(6, 0).classes, torch.tensor([2.0, 0.5, 0.5, 1.0, 1.0, 1.0]))
     trained, n_iter = run(part, schedule(n_steps=1, weight_decay=0.1))
     params = {name: value.clone().requires_grad_() for name, value in start().items()}
     losses = F.cross_entropy(linear(params, part.features)[0], part.classes, reduction="none")
@@ -248,7 +257,9 @@ def test_soft_targets_are_a_weighted_sum_of_losses() -> None:
     x, plan = data(2, 0).features, schedule(n_steps=1)
     targets = torch.tensor([[[0.3, 0.7], [2.0, 0.0]]])
     soft = fit(start(), linear, step_of(x[None], targets), plan)[0]
-    twice = Labelled(x[[0, 0, 1]], torch.tensor([0, 1, 0]), torch.tensor([0.3, 0.7, 2.0]) * 1.5)  # a mean over 3, not 2
+    twice = ValidationSet(
+        x[[0, 0, 1]], torch.tensor([0, 1, 0]), torch.tensor([0.3, 0.7, 2.0]) * 1.5
+    )  # a mean over 3, not 2
     hard = fit(start(), linear, all_of(twice), plan)[0]
     assert all(torch.allclose(soft[name], hard[name]) for name in soft)
 
@@ -270,8 +281,8 @@ class Marking(Augmentation):
 
 def plan_of(rows: list[int], augment: Augmentation | None, seed: int = 0, batch_size: int = 64) -> HeadPlan:
     chosen = np.array(rows)
-    part = Part(chosen, chosen % 3, np.ones(len(rows), np.float32))
-    return HeadPlan(part, 3, (seed, seed, seed), schedule(batch_size=batch_size), augment, 1, n_prefix=1)
+    part = LabelledRows(chosen, chosen % 3, np.ones(len(rows), np.float32))
+    return HeadPlan(MapModel(1), part, 3, (seed, seed, seed), schedule(batch_size=batch_size), augment, n_prefix=1)
 
 
 def test_a_stream_is_gathered_and_augmented_once_for_all_of_its_heads() -> None:
@@ -312,7 +323,7 @@ def test_streams_draw_their_own_batches_and_masks() -> None:
 def test_best_parameters_are_kept_for_each_head() -> None:
     """One head starts at what is best on the validation part and only gets worse, the other gets better."""
     x = torch.tensor([[1.0], [-1.0]])
-    validation = Labelled(x, torch.tensor([0, 1]), torch.ones(2))
+    validation = ValidationSet(x, torch.tensor([0, 1]), torch.ones(2))
     weights = torch.tensor([[[-1.0], [1.0]], [[5.0], [-5.0]]])
     initial = {"head.weight": weights, "head.bias": torch.zeros(2, 2)}
     targets = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]])
@@ -320,7 +331,7 @@ def test_best_parameters_are_kept_for_each_head() -> None:
         initial, linear, step_of(x.expand(2, 2, 1), targets), schedule(n_steps=20), validation=validation
     )
     assert n_iter == [20, 1]
-    assert (evaluate(packed(trained), Autograd(), validation)[:, 0] == 1).all()
+    assert (evaluate(packed(trained), autograd(), validation)[:, 0] == 1).all()
 
 
 @pytest.mark.parametrize(("n_steps", "every"), [(100, 2), (30, 1), (200, 4)])
@@ -363,7 +374,7 @@ def test_last_step_is_evaluated() -> None:
 
 def test_evaluation_is_weighted() -> None:
     params = {"head.weight": torch.tensor([[[-1.0], [1.0]]]), "head.bias": torch.zeros(1, 2)}
-    part = Labelled(torch.tensor([[1.0], [1.0]]), torch.tensor([1, 0]), torch.tensor([1.5, 0.5]))
-    [[accuracy, negative_loss]] = evaluate(packed(params), Autograd(), part).tolist()
+    part = ValidationSet(torch.tensor([[1.0], [1.0]]), torch.tensor([1, 0]), torch.tensor([1.5, 0.5]))
+    [[accuracy, negative_loss]] = evaluate(packed(params), autograd(), part).tolist()
     assert accuracy == 0.75
     assert negative_loss == pytest.approx(-(0.75 * math.log1p(math.exp(-2)) + 0.25 * math.log1p(math.exp(2))))

@@ -15,12 +15,15 @@ from torch import Tensor
 from torchvision import transforms
 
 from frofa import FrozenFeatureExtractor
-from frofa.backbones.backbone import Backbone, Request, load_backbone
+from frofa.backbones.backbone import Backbone
+from frofa.backbones.loading import load_backbone
+from frofa.backbones.outputs import Request
 from frofa.backbones.preprocessing import split
 from frofa.compute.memory import is_out_of_memory
-from frofa.extraction.engine import Engine, automatic_batch_size, largest_power_of_two
+from frofa.extraction.batch_size import automatic_batch_size, largest_power_of_two
+from frofa.extraction.engine import ForwardEngine
 from frofa.extraction.pipeline import IN_FLIGHT
-from frofa.extraction.run import Run
+from frofa.extraction.request import settings_of
 from frofa.extraction.sinks import StoreSink
 from frofa.store import FeatureArray, FeatureStore
 
@@ -109,11 +112,11 @@ def test_the_last_batch_of_a_compiled_run_is_filled_up(
         return counted
 
     monkeypatch.setattr(torch, "compile", compiled)
-    load_backbone(small_vit, None, "cpu")._compiled.clear()  # type: ignore[attr-defined]
+    load_backbone(small_vit, None, "cpu")._compiled.clear()
     extractor = FrozenFeatureExtractor(small_vit, device="cpu", batch_size=5, compile=True)
     features = extractor.transform(image_paths)
     assert sizes == [5, 5, 5]
-    load_backbone(small_vit, None, "cpu")._compiled.clear()  # type: ignore[attr-defined]
+    load_backbone(small_vit, None, "cpu")._compiled.clear()
     assert features.shape[0] == 12
     plain = FrozenFeatureExtractor(small_vit, device="cpu", batch_size=5).transform(image_paths)
     np.testing.assert_allclose(features, plain, atol=1e-6)
@@ -131,7 +134,7 @@ def test_images_of_other_shapes_make_batches_of_their_own(
     model = save_backbone("resnet10t", stem_width=8)
     uncropped = transforms.Compose([transforms.Resize(32), MaybeToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)])
     backbone = load_backbone(model, None, "cpu")
-    monkeypatch.setitem(backbone.__dict__, "_preprocessing", split(uncropped))
+    monkeypatch.setattr(backbone, "preprocessing", split(uncropped))
     rng = np.random.default_rng(0)
     sides = [(32, 32), (64, 32), (32, 32), (32, 96), (64, 32), (32, 32), (64, 32)]
     images = [Image.fromarray(rng.integers(0, 256, (*side, 3), np.uint8)) for side in sides]
@@ -164,7 +167,7 @@ def test_many_shapes_are_not_kept_until_the_end(
 ) -> None:
     model = save_backbone("resnet10t", stem_width=8)
     uncropped = transforms.Compose([MaybeToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)])
-    monkeypatch.setitem(load_backbone(model, None, "cpu").__dict__, "_preprocessing", split(uncropped))
+    monkeypatch.setattr(load_backbone(model, None, "cpu"), "preprocessing", split(uncropped))
     images = [Image.new("RGB", (32, 32 + side)) for side in range(30)]
     decoded: list[int] = []
     seen: list[int] = []
@@ -217,14 +220,7 @@ def test_the_host_waits_for_no_batch_but_the_oldest(
 ) -> None:
     expected = FrozenFeatureExtractor(small_vit, device="cpu", batch_size=2).transform(image_paths)
     later = Later(6)
-    original = Run._engine
-
-    def engine(self: Run, *arguments: Any) -> Engine:
-        made = original(self, *arguments)
-        made.transfers = later
-        return made
-
-    monkeypatch.setattr(Run, "_engine", engine)
+    monkeypatch.setattr("frofa.extraction.engine.transfers_for", lambda _: later)
     features = FrozenFeatureExtractor(small_vit, device="cpu", batch_size=2).transform(image_paths)
     np.testing.assert_array_equal(features, expected)
     assert later.launched == 6
@@ -234,9 +230,9 @@ def test_decoding_and_writing_are_bounded(small_vit: str, tmp_path: Path, monkey
     """With a store that is slow to write, images wait as files and not as features."""
     ahead: list[int] = []
     launched = [0]
-    original, add = Engine.launch, StoreSink.__call__
+    original, add = ForwardEngine.launch, StoreSink.__call__
 
-    def launch(self: Engine, pixels: Tensor) -> Any:
+    def launch(self: ForwardEngine, pixels: Tensor) -> Any:
         launched[0] += 1
         return original(self, pixels)
 
@@ -245,7 +241,7 @@ def test_decoding_and_writing_are_bounded(small_vit: str, tmp_path: Path, monkey
         ahead.append(launched[0] - len(ahead))
         add(self, positions, features)
 
-    monkeypatch.setattr(Engine, "launch", launch)
+    monkeypatch.setattr(ForwardEngine, "launch", launch)
     monkeypatch.setattr(StoreSink, "__call__", slow)
     images = [np.full((32, 32, 3), value, np.uint8) for value in range(40)]
     extractor = FrozenFeatureExtractor(small_vit, output="mean", device="cpu", batch_size=2, store=tmp_path / "store")
@@ -292,16 +288,12 @@ def test_automatic_batch_sizes_are_powers_of_two(small_vit: str, image_paths: li
 
 
 def test_decoding_runs_on_all_cores_by_default(small_vit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from frofa.extraction.settings import settings_of
-
     backbone = load_backbone(small_vit, None, "cpu")
     for cores, expected in ((3, 3), (500, 32)):
-        monkeypatch.setattr(
-            "frofa.extraction.settings.effective_n_jobs", lambda n, cores=cores: cores if n == -1 else n
-        )
-        assert settings_of(FrozenFeatureExtractor(small_vit), backbone, 1000).n_jobs == expected
-        assert settings_of(FrozenFeatureExtractor(small_vit, n_jobs=7), backbone, 1000).n_jobs == 7
-        assert settings_of(FrozenFeatureExtractor(small_vit, n_jobs=-1), backbone, 1000).n_jobs == cores
+        monkeypatch.setattr("frofa.extraction.request.effective_n_jobs", lambda n, cores=cores: cores if n == -1 else n)
+        for n_jobs, found in ((None, expected), (7, 7), (-1, cores)):
+            parameters = FrozenFeatureExtractor(small_vit, n_jobs=n_jobs).get_params()
+            assert settings_of(parameters, backbone, 1000).n_jobs == found
 
 
 def test_features_in_the_store_are_those_without(small_vit: str, image_paths: list[str], tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from PIL import Image, ImageOps
 from timm.data import create_transform, resolve_data_config
 
 from frofa import FrozenFeatureExtractor, list_images
-from frofa.backbones.backbone import is_convolutional, load_backbone
+from frofa.backbones.backbone import is_convolutional
 from frofa.backbones.checkpoints.embedded import embedded_models
-from frofa.extraction.engine import CPU_PASS
+from frofa.backbones.loading import load_backbone
+from frofa.extraction.batch_size import CPU_PASS
 
 Array = npt.NDArray[Any]
 EMBEDDED = f"local-dir:{embedded_models()[0].folder}"

@@ -13,11 +13,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from timm.data import create_transform
 
-import frofa.extraction.native_engine as native_engine
 from frofa import FrozenFeatureExtractor, extract_many
 from frofa.backbones.navit.backbone import NativeBackbone
 from frofa.estimators import RaggedTokens
 from frofa.exceptions import SkippedImagesWarning
+from frofa.extraction.batch_size import images_of_a_pass
 from frofa.store import FeatureStore
 
 SIZES = [(64, 64), (40, 90), (200, 30), (8, 512), (90, 40), (64, 64), (3, 3), (120, 70)]
@@ -198,5 +198,4 @@ def test_what_is_refused(files: list[str], shared_backbones: Path) -> None:
 
 
 def test_images_of_a_pass() -> None:
-    assert [native_engine.images_of_a_pass("auto", budget) for budget in (64, 256, 1024, 10**6)] == [256, 256, 64, 1]
-    assert native_engine.images_of_a_pass(7, 64) == 7
+    assert [images_of_a_pass(budget) for budget in (64, 256, 1024, 10**6)] == [256, 256, 64, 1]

@@ -20,7 +20,8 @@ import frofa
 from frofa import FrozenFeatureExtractor, extract_many
 from frofa import augmentations as A
 from frofa.augmentations import Augmentation, Brightness, RandAugment, RandomChoice, Rotate, TokenBatch, TrivialAugment
-from frofa.backbones.backbone import Request, load_backbone
+from frofa.backbones.loading import load_backbone
+from frofa.backbones.outputs import Request
 from frofa.compute.cuda_graphs import CAPTURES, Pool
 from frofa.estimators import (
     LogisticProbeClassifier,
@@ -29,14 +30,15 @@ from frofa.estimators import (
     RecordingWarning,
     SoftMoEClassifier,
 )
-from frofa.estimators.models.map_gradients import MapModel
 from frofa.estimators.models.map_head import init_map_head
+from frofa.estimators.models.map_model import MapModel
 from frofa.estimators.training.gradient import Gradient
-from frofa.estimators.training.loop import Step
-from frofa.estimators.training.parameters import Heads, Layout
+from frofa.estimators.training.parameters import Heads, ParameterLayout
+from frofa.estimators.training.plan import StepBatch
 from frofa.estimators.training.schedule import Rule
 from frofa.estimators.training.sgd import factor_dtype, update
-from frofa.extraction.engine import Engine, automatic_batch_size
+from frofa.extraction.batch_size import automatic_batch_size
+from frofa.extraction.engine import ForwardEngine
 from frofa.store import FeatureSpec, FeatureStore
 from frofa.store.lazy import transfer
 
@@ -183,16 +185,16 @@ def test_automatic_batches_fit(image_files: list[str]) -> None:
 def test_the_host_waits_for_no_forward_pass(image_files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     extractor = FrozenFeatureExtractor(output="mean", batch_size=32, n_jobs=2, on_error="skip")
     extractor.transform(image_files)  # libraries are set up
-    original = Engine.launch
+    original = ForwardEngine.launch
 
-    def launch(self: Engine, pixels: Any) -> Any:
+    def launch(self: ForwardEngine, pixels: Any) -> Any:
         torch.cuda.set_sync_debug_mode("error")
         try:
             return original(self, pixels)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
-    monkeypatch.setattr(Engine, "launch", launch)
+    monkeypatch.setattr(ForwardEngine, "launch", launch)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
         assert extractor.transform(image_files).shape == (299, 192)
@@ -422,7 +424,7 @@ def test_fused_update_is_the_update(clip: float) -> None:
     rule = Rule(*torch.tensor([[0.1, 0.2, 0.3], [0.0, 0.1, 0.2], [0.9, 0.0, 0.5], [clip] * 3], device="cuda"))
     results = []
     for device in ("cuda", "cpu"):
-        layout = Layout({"a.weight": (0, (50, 50)), "b": (2500, (1500,))}, 2500, 4000)
+        layout = ParameterLayout({"a.weight": (0, (50, 50)), "b": (2500, (1500,))}, 2500, 4000)
         values, velocity = (Heads(layout, draw.to(device, copy=True)) for draw in draws[:2])
         gradient = Gradient(layout, draws[2].to(device, copy=True))
         update(values, velocity, gradient, Rule(*(numbers.to(device) for numbers in rule)))
@@ -441,7 +443,7 @@ def test_products_formed_in_the_update_are_the_products(n_classes: int) -> None:
     params["head.weight"] = torch.randn(6, n_classes, 192, generator=generator, device="cuda") / 14
     tokens = torch.randn(2, 100, 49, 192, generator=generator, device="cuda")
     targets = torch.randn(2, 100, n_classes, generator=generator, device="cuda").softmax(2)
-    step, layout = Step(tokens, None, targets, [(2, 3)]), Layout.of(params)
+    step, layout = StepBatch(tokens, None, targets, [(2, 3)]), ParameterLayout.of(params)
     rule = Rule(*torch.tensor([[0.1] * 6, [0.01] * 6, [0.9] * 6, [0.05, 0.1, 1, 1e9, torch.inf, 0.2]], device="cuda"))
     values, velocity, other, expected = (Heads(layout, layout.pack(params)) for _ in range(4))
     assert factor_dtype(values.flat, 100) is None

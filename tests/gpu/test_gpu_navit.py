@@ -10,10 +10,10 @@ from navit_cases import GRIDS, alone, coordinates, model, patches_of
 from PIL import Image
 
 from frofa import FrozenFeatureExtractor
-from frofa.backbones.backbone import Request
 from frofa.backbones.navit.attention import attend, segments_of
 from frofa.backbones.navit.model import PackedModel
 from frofa.backbones.navit.pooling import reduce
+from frofa.backbones.outputs import Request
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 ALL = [Request(output, 2, True) for output in ("tokens", "mean", "pooled")]

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from frofa.decoding.task import Task, digests, upright
-from frofa.images.items import LazyImage
+from frofa.decoding.task import DecodeTask, digests, upright
 from frofa.images.pixels import budget as _memory
 from frofa.images.reading import content
 
@@ -76,7 +75,7 @@ class Large(LazyImage):
 
 def test_threads_read_large_files_by_turns() -> None:
     large = Large(_memory._budget.total // 2 + 1)
-    tasks = [Task(position, large, None) for position in range(16)]
+    tasks = [DecodeTask(position, large, None) for position in range(16)]
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(upright, tasks))
         list(threads.map(digests, [[task] for task in tasks]))

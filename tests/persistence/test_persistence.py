@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
+from sklearn.base import BaseEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -126,11 +127,26 @@ def test_files_of_the_first_version_are_read() -> None:
     assert repr(loaded[-1].augment) == "Brightness(level=0.2)"
 
 
-def forge(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], object]) -> None:
-    """Save a fitted head, with a description or arrays that are changed, and the right digest."""
+@pytest.mark.parametrize(("weights", "sparsity"), [("dense", None), ("2:4", "2:4")])
+def test_the_weights_of_an_extractor_of_the_first_version_are_its_sparsity(
+    weights: str, sparsity: str | None, tmp_path: Path
+) -> None:
+    def change(text: dict[str, Any], _: Any) -> None:
+        del text["root"]["params"]["sparsity"]
+        text["root"]["params"]["weights"] = weights
+
+    forge(tmp_path / "old.frofa", change, FrozenFeatureExtractor(layer=3))
+    loaded = frofa.load(tmp_path / "old.frofa")
+    assert loaded.get_params() == FrozenFeatureExtractor(layer=3, sparsity=sparsity).get_params()  # type: ignore[arg-type]
+
+
+def forge(
+    path: Path, change: Callable[[dict[str, Any], dict[str, Any]], object], estimator: BaseEstimator | None = None
+) -> None:
+    """Save an estimator, a fitted head by default, with a description or arrays changed, and the right digest."""
     from frofa.persistence.saving import _digest
 
-    frofa.save(PrototypeClassifier().fit(TOKENS, LABELS), path)
+    frofa.save(PrototypeClassifier().fit(TOKENS, LABELS) if estimator is None else estimator, path)
     data, arrays = path.read_bytes(), load_file(path)
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     description = json.loads(header["__metadata__"]["frofa"])

@@ -297,7 +297,7 @@ HEADS = (
 def test_heads_give_what_they_give_for_the_array(
     head: Any, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lazy_tokens, "BLOCK", 7 * 40)
+    monkeypatch.setattr(lazy_tokens, "CHUNK_ELEMENTS", 7 * 40)
     monkeypatch.setattr(lazy_tokens, "SMALL", 0)
     array, values = stored(tmp_path / "store", dtype).features(spec_of(dtype)), as_numpy(features_of(dtype))
     y, weights = np.arange(N) % 2, np.r_[0, np.ones(N - 1)]
@@ -309,7 +309,7 @@ def test_heads_give_what_they_give_for_the_array(
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_heads_refuse_what_is_not_finite(value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lazy_tokens, "BLOCK", 7 * 40)
+    monkeypatch.setattr(lazy_tokens, "CHUNK_ELEMENTS", 7 * 40)
     store, features = FeatureStore(tmp_path / "store"), features_of("float16")
     features[33, 4, 7] = value
     store.put(spec_of("float16"), KEYS, features)

@@ -230,7 +230,7 @@ def test_a_store_in_the_making_is_a_store_at_every_moment(tmp_path: Path, monkey
         write_atomically(path, write)
         written.append(path.name)
 
-    monkeypatch.setattr("frofa.store.store.write_atomically", watched)
+    monkeypatch.setattr("frofa.store.directory.write_atomically", watched)
     store.put(SPEC, [key(0)], features([0]))
     assert written == [MANIFEST, "spec.json"]
 

@@ -25,7 +25,7 @@ from store_helpers import (
 )
 
 from frofa import FeatureStore
-from frofa.store.store import MANIFEST
+from frofa.store import MANIFEST
 
 pytestmark = [forks, pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")]
 Report = Callable[[int], None]

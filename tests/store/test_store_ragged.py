@@ -19,8 +19,7 @@ from frofa.exceptions import StoreError
 from frofa.extraction.sinks import StoreSink
 from frofa.images.reading import content
 from frofa.store import FeatureSpec
-from frofa.store.parts import PAGE, grid_spec, page_spec
-from frofa.store.ragged import RaggedStore
+from frofa.store.ragged import PAGE, RaggedStore, grid_spec, page_spec
 
 pytestmark = [pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")]
 N, CHANNELS = 10, 3
@@ -141,7 +140,7 @@ def test_pages_and_grids_are_kept_together(tmp_path: Path, kept: Callable[[Featu
     for spec in (SPEC, other):
         with store.writer(spec) as writer:
             writer.add(keys(range(N)), tokens(range(N)))
-    store.store.gc([kept(SPEC).digest])
+    FeatureStore(tmp_path / "store").gc([kept(SPEC).digest])
     assert set(store.store.specs()) == {page_spec(SPEC).digest, grid_spec(SPEC).digest}
     assert_holds(tmp_path / "store", range(N))
 

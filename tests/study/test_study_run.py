@@ -189,7 +189,7 @@ def test_predictions_of_all_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     predicted = predict_heads(trained, tokens)
     assert predicted.shape == (4, 12)
     assert (predicted == torch.arange(12) % 3).float().mean() > 0.9
-    monkeypatch.setattr("frofa.estimators.batched.trials.HEADS_PER_PASS", 1)
+    monkeypatch.setattr("frofa.estimators.batched.trials.PASS_ELEMENTS", 1)
     assert torch.equal(predict_heads(trained, tokens), predicted)
 
 

@@ -17,15 +17,9 @@ _PREPROCESSING = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean"
 
 
 def load_npz(file: Path, architecture: str | None, activation: str) -> tuple[Tower, nn.Module]:
-    """Load a file into a timm model; what timm would resample, cut or leave as it was is an error.
+    """Load a file into a model that timm calls `architecture`, with this activation.
 
-    Parameters
-    ----------
-    file : Path
-    architecture : str
-        timm's name; None is an error that says so.
-    activation : str
-        timm's name of it.
+    What timm would resample, cut or leave as it was is an error, and so is no architecture.
     """
     import timm
 
@@ -50,6 +44,7 @@ def load_npz(file: Path, architecture: str | None, activation: str) -> tuple[Tow
 
 
 def _load(module: Any, file: Path, architecture: str) -> None:
+    """Load the weights; parameters that they leave as they were are an error."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.fill_(torch.nan)  # what keeps it was not in the file
@@ -64,6 +59,7 @@ def _load(module: Any, file: Path, architecture: str) -> None:
 
 
 def _sizes_in_file(weights: Mapping[str, npt.NDArray[Any]], file: Path) -> dict[str, int]:
+    """Sizes of the tower in a file, to be compared with those of a model."""
     names = sorted(weights)
     root = next((root for root in _ROOTS if f"{root}embedding/kernel" in names), None)
     if root is None:

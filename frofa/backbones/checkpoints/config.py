@@ -10,22 +10,15 @@ from frofa.utils.json import check_fields, read_json
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 CROP_MODES = ("center", "squash", "border")
 MOST_CROP = 2
-"""Some of timm's models have 1.15: a border around the image."""
+"""Largest `crop_pct`: some of timm's models have 1.15, a border around the image."""
 LONGEST_SIDE = 8192
+"""Largest side of an image, and number of its channels."""
 _LARGEST = 2**16
-"""Of the numbers that say how a model is built: one of a thousand million blocks would be built for ever."""
+"""Largest number that says how a model is built: one of a thousand million blocks would be built for ever."""
 
 
 def read_object(file: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read.
-    ValueError
-        If it holds anything else; the message names the file.
-    """
+    """Read the object in a JSON file; a ValueError names the file if it holds anything else."""
 
     def fail(why: str) -> ValueError:
         return ValueError(f"{file} is no JSON object: {why}")
@@ -36,10 +29,7 @@ def read_object(file: Path) -> dict[str, Any]:
 def check_model_config(config: Mapping[str, Any], where: str) -> None:
     """Check a folder's ``config.json`` as timm writes it, with the preprocessing beside the architecture or within.
 
-    Raises
-    ------
-    ValueError
-        If it names no architecture of timm's, or a value is none that timm could use.
+    Another architecture than timm's, and a value that timm could not use, are a ValueError.
     """
     import timm
 
@@ -66,18 +56,8 @@ def _numbers(value: Any) -> Iterator[float]:
 def check_preprocessing(config: Mapping[str, Any], where: str, names: Mapping[str, str] | None = None) -> None:
     """Check the fields of a `pretrained_cfg` that say how images are prepared; those that are None or absent are well.
 
-    Parameters
-    ----------
-    config : mapping
-    where : str
-        The file that it is of, or the model, for the error.
-    names : mapping of str to str, default=None
-        What fields are called there, where it is not timm's name.
-
-    Raises
-    ------
-    ValueError
-        If a value is none that images could be prepared by; the message names the field.
+    A ValueError says `where` (the file or the model) which field is wrong; `names` has what fields are called there,
+    where it is not timm's name.
 
     Examples
     --------
@@ -94,12 +74,9 @@ def check_preprocessing(config: Mapping[str, Any], where: str, names: Mapping[st
 
 
 def per_channel(values: Any, channels: int, where: str) -> Any:
-    """Mean or deviation of each channel; of a model of grey images, the one that three colours have in common.
+    """Return the mean or deviation of each channel; for a model of grey images, the one that all colours have.
 
-    Raises
-    ------
-    ValueError
-        If there are others than the model has channels.
+    Any other number of them than the model has channels is a ValueError.
     """
     if len(values) in (1, channels):
         return values

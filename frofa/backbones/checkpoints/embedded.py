@@ -17,7 +17,7 @@ class EmbeddedModel:
 
     @property
     def card(self) -> str:
-        """Its model card, in Markdown."""
+        """The model card, in Markdown."""
         return (self.folder / "README.md").read_text()
 
     @property

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SECONDS = 1.5
-"""How long the hub may take to answer, unless HF_HUB_ETAG_TIMEOUT says otherwise."""
+"""How long the hub may take to answer, unless HF_HUB_ETAG_TIMEOUT says otherwise: a user waits for it."""
 _OVERLOADED, _PROXY_REFUSES = 500, 407
 
 
@@ -31,7 +31,7 @@ class Reachability:
         self._thread.start()
 
     def fault(self) -> str | None:
-        """Why the hub cannot be reached; None if it can."""
+        """Wait for the answer; say why the hub cannot be reached, or None if it can."""
         self._thread.join(self._seconds)
         return self._fault
 
@@ -53,7 +53,7 @@ class Reachability:
 
 @contextmanager
 def offline() -> Iterator[None]:
-    """The hub's client takes what is in its cache, and fails at once for what is not."""
+    """Let the hub's client take what is in its cache, and fail at once for what is not."""
     from huggingface_hub import constants
 
     before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True

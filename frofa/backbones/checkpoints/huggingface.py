@@ -47,7 +47,7 @@ class Tower(NamedTuple):
     pretrained_cfg: dict[str, Any]
 
     def create(self) -> nn.Module:
-        """The model with random weights; the global random state is left alone."""
+        """Create the model with random weights; the global random state is left alone."""
         import timm
 
         with torch.random.fork_rng(devices=[]):
@@ -64,10 +64,8 @@ class Tower(NamedTuple):
 def load_tower(folder: Path) -> nn.Module:
     """Load the vision tower of a folder, in float32.
 
-    Raises
-    ------
-    OSError, ValueError
-        If a file is missing, or says what timm's tower cannot do, or weights and ``config.json`` do not agree.
+    An OSError or ValueError says which file is missing, what timm's tower cannot do, or where weights and
+    ``config.json`` do not agree.
     """
     tower = read_tower(folder)
     pooled = tower.model_args["global_pool"] == "map"
@@ -86,7 +84,7 @@ def load_tower(folder: Path) -> nn.Module:
 
 
 def read_tower(folder: Path) -> Tower:
-    """What the ``config.json`` and the preprocessor's file of a folder say, in timm's terms."""
+    """Read the ``config.json`` and the preprocessor's file of a folder, in timm's terms."""
     config = read_object(folder / "config.json")
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in KNOWN:
@@ -119,6 +117,7 @@ def _architecture(arguments: Mapping[str, Any], *, naflex: bool) -> str:
 
 
 def _common_arguments(vision: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of timm's model, of either kind; refuse what it cannot do."""
     for name in _SIZES:
         if not isinstance(vision[name], int) or vision[name] < 1:
             raise ValueError(f"config.json: {name} must be a positive int. Got {shown(vision[name])}")
@@ -141,6 +140,7 @@ def _common_arguments(vision: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _image_size(vision: Mapping[str, Any], *, naflex: bool) -> int:
+    """Side of the image in pixels; of NaFlex towers, that which has as many patches as they have positions."""
     for name in ("patch_size", "num_patches" if naflex else "image_size"):
         if not isinstance(vision[name], int) or vision[name] < 1:
             raise ValueError(f"{name} must be an int above 0, of square images and patches. Got {shown(vision[name])}")
@@ -153,7 +153,7 @@ def _image_size(vision: Mapping[str, Any], *, naflex: bool) -> int:
 
 
 def _preprocessing(folder: Path, side: int, *, naflex: bool) -> dict[str, Any]:
-    """What the image processor's file says, as timm's `pretrained_cfg`.
+    """Read the image processor's file as timm's `pretrained_cfg`.
 
     Images are resized to a square without regard to their aspect ratio, as SigLIP was evaluated. The NaFlex processor,
     which keeps the aspect ratio, has no image size: at a fixed size, its towers take the square of as many patches as

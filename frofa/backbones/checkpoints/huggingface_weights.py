@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 _MARK = "embeddings.patch_embedding.weight"
-"""What every tower has, and the rest of a vision-language model has not."""
+"""A tensor that every tower has, and the rest of a vision-language model has not."""
 _INDEX, _SINGLE = "model.safetensors.index.json", "model.safetensors"
 _WHOLE = {
     "embeddings.patch_embedding": "patch_embed.proj",
@@ -25,7 +25,7 @@ _HEAD = {"attention.out_proj": "proj", "layernorm": "norm", "mlp.fc1": "mlp.fc1"
 
 
 def read_tower_weights(folder: Path) -> dict[str, Tensor]:
-    """The tower's tensors in float32, by their names within it; no others are read.
+    """Read the tower's tensors in float32, by their names within it; no others are read.
 
     The names before the tower's own (``vision_model.``, ``vision_tower.``, ``model.vision_tower.vision_model.``, ...)
     depend on the model and on the version of transformers that wrote it, and are found out.
@@ -44,21 +44,10 @@ def read_tower_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def to_timm(tensors: Mapping[str, Tensor], depth: int, *, pooled: bool) -> dict[str, Tensor]:
-    """The same weights for timm's `VisionTransformer`, or for `NaFlexVit` where patches are embedded linearly.
+    """Rename the tensors of a tower of so many blocks for timm's `VisionTransformer`.
 
-    Parameters
-    ----------
-    tensors : mapping of str to Tensor
-        As `read_tower_weights` returns them; a head is left out unless `pooled`.
-    depth : int
-        Number of blocks.
-    pooled : bool
-        Whether the tower has a pooling head.
-
-    Raises
-    ------
-    ValueError
-        If tensors are missing, or there are others.
+    Those with linearly embedded patches are for its `NaFlexVit`. A head is left out unless `pooled`. Missing tensors,
+    and others than these, are a ValueError.
     """
     left = {name: tensor for name, tensor in tensors.items() if name != "embeddings.position_ids"}
     if not pooled:

@@ -8,29 +8,14 @@ from pathlib import Path
 from frofa.backbones.checkpoints.embedded import PREFIX, embedded_models
 from frofa.backbones.checkpoints.hub import Reachability, cached_models, may_be_cached
 from frofa.backbones.checkpoints.timm_names import may_be_known, pretrained_names
-from frofa.encoders.registered import is_registered
 from frofa.exceptions import ModelNotFoundError
 from frofa.utils.files import expand_home
 from frofa.utils.text import one_line
 
 FOLDERS = ("local-dir:", "hf-dir:")
-"""What begins the name of a folder of this machine."""
+"""Beginnings of the names of folders of this machine."""
 _MOST_CACHED = 5
 """Models of the hub's cache that a message names."""
-
-
-def refuse_unavailable(model: str) -> None:
-    """Raise for a name that certainly cannot be had here and now, which loading would find out seconds later.
-
-    Raises
-    ------
-    ModelNotFoundError
-        If the name is unknown, its folder is not there, or its weights are neither on this machine nor to be fetched.
-    """
-    name = timm_name(model)
-    if name.startswith(FOLDERS) or is_registered(name):
-        return
-    ask_hub(model, name)
 
 
 def ask_hub(model: str, name: str) -> Reachability:
@@ -39,7 +24,7 @@ def ask_hub(model: str, name: str) -> Reachability:
     Raises
     ------
     ModelNotFoundError
-        As of `refuse_unavailable`.
+        If the name is unknown, or its weights are neither on this machine nor to be fetched.
     """
     if ":" not in name and not may_be_known(name):
         raise ModelNotFoundError(not_found(model, f"Unknown model ({name})"))
@@ -52,13 +37,7 @@ def ask_hub(model: str, name: str) -> Reachability:
 
 
 def timm_name(model: str) -> str:
-    """The name that timm takes, or ``"hf-dir:PATH"``.
-
-    Raises
-    ------
-    ModelNotFoundError
-        If there is no such embedded model or folder.
-    """
+    """Return the name that timm takes, or ``"hf-dir:PATH"``; raise if there is no such embedded model or folder."""
     if not isinstance(model, str):
         raise TypeError(
             f"model must be a name, 'hf-hub:NAME', 'hf-dir:PATH' or 'local-dir:PATH'. Got {type(model).__name__}."
@@ -81,19 +60,12 @@ def timm_name(model: str) -> str:
 
 
 def unreachable(fault: str) -> str:
-    """The reason where the hub cannot be asked."""
+    """Give the reason where the hub cannot be asked."""
     return f"its weights are not on this machine, and the Hugging Face Hub cannot be reached: {one_line(fault)}"
 
 
 def not_found(model: str, reason: object) -> str:
-    """The message for a backbone that is not to be had: what would work.
-
-    Parameters
-    ----------
-    model : str
-        As the user gave it.
-    reason : error or str
-    """
+    """Compose the message for a backbone that is not to be had, by the name that the user gave: what would work."""
     lines = [f"the backbone {model!r} could not be loaded: {one_line(reason)}."]
     bare = model.removeprefix("hf-hub:").removeprefix("timm/")
     if ":" not in model and ("." in bare or not may_be_known(bare)):

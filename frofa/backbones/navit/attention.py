@@ -19,11 +19,12 @@ class Segments(NamedTuple):
     Attributes
     ----------
     lengths : tuple of int
-        Images of one length follow each other, which makes them one call where there is no kernel for segments.
+        Tokens of each image. Where there is no kernel for segments, images of one length that follow each other are
+        one call.
     offsets : Tensor of int32, shape (n + 1,)
         Image i has the rows from ``offsets[i]`` to ``offsets[i + 1]``; on the device of the tokens.
     longest : int
-        As long as any image, or longer.
+        Tokens of the longest image, or more.
     """
 
     lengths: tuple[int, ...]
@@ -32,24 +33,13 @@ class Segments(NamedTuple):
 
 
 def segments_of(lengths: Sequence[int], device: torch.device, longest: int | None = None) -> Segments:
-    """Segments of these lengths; with `longest`, one bound for all packs, which a compiled pass need not relearn."""
+    """Make segments of these lengths; `longest` bounds all packs, so that a compiled pass need not relearn it."""
     offsets = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
     return Segments(tuple(lengths), offsets.to(device, non_blocking=True), longest or max(lengths))
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, of_queries: Segments, of_keys: Segments) -> Tensor:
-    """Attention of each image's queries to its own keys, softmax(q k^T / sqrt(D)) v.
-
-    Parameters
-    ----------
-    queries, keys, values : Tensor of shape (T, heads, D)
-        One image after another.
-    of_queries, of_keys : Segments
-
-    Returns
-    -------
-    Tensor of shape (T, heads, D)
-    """
+    """Attention of each image's queries to its own keys, softmax(q k^T / sqrt(D)) v; all (T, heads, D)."""
     kernel = _segment_kernel() if queries.is_cuda and queries.dtype in (torch.float16, torch.bfloat16) else None
     if kernel is not None:
         found: Tensor = kernel(
@@ -58,6 +48,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, of_queries: Segments, 
         return found
     if len(of_queries.lengths) == 1:
         return _of_one_length(queries, keys, values, 1)
+    # One call for each run of images of equal lengths: n images as a batch (n, heads, length, D).
     outputs, q, k = [], 0, 0
     for (n_queries, n_keys), group in groupby(zip(of_queries.lengths, of_keys.lengths, strict=True)):
         n = len(list(group))
@@ -78,7 +69,7 @@ def _segment_kernel() -> Any:
 
 
 def run_block(block: Any, x: Tensor, rope: Tensor | None, segments: Segments) -> Tensor:
-    """One block of timm's, in eval mode, over tokens (T, C)."""
+    """Run one block of timm's, in eval mode, over tokens (T, C)."""
     if type(block).__name__ == "EvaBlock":
         x = x + _scaled(self_attention(block.attn, block.norm1(x), rope, segments), block.gamma_1)
         return x + _scaled(block.mlp(block.norm2(x)), block.gamma_2)
@@ -87,16 +78,11 @@ def run_block(block: Any, x: Tensor, rope: Tensor | None, segments: Segments) ->
 
 
 def self_attention(attention: Any, x: Tensor, rope: Tensor | None, segments: Segments) -> Tensor:
-    """What timm's `Attention`, `AttentionRope` or `EvaAttention` computes, within each image.
+    """Compute timm's `Attention`, `AttentionRope` or `EvaAttention` within each image, over tokens (T, C).
 
-    Parameters
-    ----------
-    attention : nn.Module
-    x : Tensor of shape (T, C)
-    rope : Tensor of shape (T, 1 or heads, 2 * D) or None
-        Sines, then cosines; zeros and ones for tokens without a position.
-    segments : Segments
+    `rope` (T, 1 or heads, 2 * D) has sines, then cosines; zeros and ones for tokens without a position.
     """
+    # (T, heads, D) each; keys and values may have fewer heads, each for a group of queries.
     queries, keys, values = _project(attention, x)
     queries, keys = attention.q_norm(queries), attention.k_norm(keys)
     if rope is not None:
@@ -105,7 +91,7 @@ def self_attention(attention: Any, x: Tensor, rope: Tensor | None, segments: Seg
     groups = getattr(attention, "num_kv_groups", 1)
     if groups > 1:
         keys, values = keys.repeat_interleave(groups, 1), values.repeat_interleave(groups, 1)
-    # Under autocast, norms and rotations of queries and keys come out in float32.
+    # Under autocast, norms and rotations of queries and keys come out in float32. Then heads side by side: (T, C).
     found = attend(queries.to(values.dtype), keys.to(values.dtype), values, segments, segments).flatten(1)
     found = getattr(attention, "norm", nn.Identity())(found)
     if getattr(attention, "gate", None) is not None:
@@ -114,7 +100,7 @@ def self_attention(attention: Any, x: Tensor, rope: Tensor | None, segments: Seg
 
 
 def rotate(x: Tensor, rope: Tensor, *, half: bool) -> Tensor:
-    """Rotary positions: turn pairs of channels, neighbours or, with `half`, those of the two halves."""
+    """Turn pairs of channels of x (T, heads, D): neighbours or, with `half`, one of each half."""
     sines, cosines = rope.chunk(2, -1)
     if half:
         first, second = x.chunk(2, -1)
@@ -125,11 +111,13 @@ def rotate(x: Tensor, rope: Tensor, *, half: bool) -> Tensor:
 
 
 def _of_one_length(queries: Tensor, keys: Tensor, values: Tensor, n: int) -> Tensor:
+    """Attention of n images of equal lengths: (n * length, heads, D) to the same."""
     parts = (part.unflatten(0, (n, -1)).transpose(1, 2) for part in (queries, keys, values))
     return F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(0, 1)
 
 
 def _project(attention: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values, each (T, heads, D)."""
     heads = attention.num_heads
     if attention.qkv is not None:
         bias = attention.qkv.bias

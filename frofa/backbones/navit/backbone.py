@@ -1,7 +1,6 @@
 """A backbone over images at their own aspect ratio, several in one sequence."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
@@ -11,61 +10,75 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from frofa.backbones.backbone import Backbone, Output, Request
+from frofa.backbones.backbone import Backbone
+from frofa.backbones.layout import patch_size
 from frofa.backbones.navit.model import PackedModel, check_pooling, check_supported
 from frofa.backbones.navit.packing import first_fit_decreasing
-from frofa.backbones.navit.positions import patch_size
+from frofa.backbones.outputs import Output, Request
 from frofa.backbones.preprocessing import Preprocessing
 from frofa.decoding.patches import NativeGeometry, grids_of
 
 Grids = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)
 class NativeBackbone(Backbone):
     """A `Backbone` whose images keep their aspect ratio, under so many patches each.
 
-    Attributes
+    Parameters
     ----------
+    backbone : Backbone
+        The same model at a fixed image size.
     max_tokens : int
-    enlarge : bool
+        Patches of an image, at most.
+    enlarge : bool, default=True
+        Whether smaller images are enlarged to as many.
     """
 
-    max_tokens: int = 0
-    enlarge: bool = True
-
-    def __post_init__(self) -> None:
+    def __init__(self, backbone: Backbone, max_tokens: int, enlarge: bool = True):
         from timm.data.transforms import str_to_interp_mode
 
-        model = PackedModel(self.module, self.max_tokens)
-        interpolation = Image.Resampling[str_to_interp_mode(self.data_config["interpolation"]).value.upper()]
-        geometry = NativeGeometry(patch_size(self.module), self.max_tokens, int(interpolation), self.enlarge)
-        parts = [torch.tensor(self.data_config[name], dtype=torch.float32) for name in ("mean", "std")]
-        # It stands where the geometry of a fixed size does: both have a shape and turn an image into pixels.
-        found = Preprocessing(self._whole, cast(Any, geometry), *(part.view(-1, 1, 1) for part in parts))
-        object.__setattr__(self, "_model", model)
-        object.__setattr__(self, "_preprocessing", found)
-        places = geometry.shape[1] // 3
-        object.__setattr__(self, "_scaling", [part.repeat(places).to(self.device) for part in parts])
+        module, fixed = backbone.module, backbone.data_config
+        patch = patch_size(module)
+        assert patch is not None  # what `check_supported` lets through has one
+        interpolation = Image.Resampling[str_to_interp_mode(fixed["interpolation"]).value.upper()]
+        geometry = NativeGeometry(patch, max_tokens, int(interpolation), enlarge)
+        mean, std = (torch.tensor(fixed[name], dtype=torch.float32) for name in ("mean", "std"))
+        super().__init__(
+            backbone.name,
+            module,
+            {
+                "max_tokens": max_tokens,
+                "enlarge": enlarge,
+                "patch_size": list(patch),
+                **{name: fixed[name] for name in ("interpolation", "mean", "std")},
+            },
+            backbone.weights_digest,
+            backbone.architecture_digest,
+            backbone.device,
+            # It stands where the geometry of a fixed size does: both have a shape and turn an image into pixels.
+            Preprocessing(self._whole, cast(Any, geometry), mean.view(-1, 1, 1), std.view(-1, 1, 1)),
+            layout=backbone.layout,
+        )
+        self.max_tokens, self.enlarge = max_tokens, enlarge
+        self._model = PackedModel(module, max_tokens)
+        # Of a patch's values, channels last: (P * P * 3,).
+        self._scaling = [part.repeat(geometry.shape[1] // 3).to(self.device) for part in (mean, std)]
 
     def resolve_layer(self, output: Output, layer: int | None, norm: bool) -> int | None:
-        """As `Backbone.resolve_layer`."""
+        """Resolve a layer as `Backbone` does; refuse pooling that `PackedModel` does not have."""
         if output == "pooled":
             check_pooling(self.module)
         return super().resolve_layer(output, layer, norm)
 
     def _check_block(self, output: Output, index: int, norm: bool) -> None:
-        """There is nothing to check: blocks are run one by one, by `PackedModel`."""
+        """Accept every block: `PackedModel` runs them one by one."""
 
     def extract(
         self, images: Tensor, requests: Sequence[Request], precision: str, compiled: bool = False
     ) -> list[Tensor]:
         """Run rows of patches, as `preprocessing.geometry` makes them: uint8 (n, 1 + max_tokens, bytes of a patch).
 
-        Returns
-        -------
-        list of Tensor
-            On the backbone's device, float32: tokens (T, C), one image after another, or one vector an image (n, C).
+        The first row of each image holds its grid. Tokens come out as (T, C), one image after another.
         """
         grids = grids_of(images[:, :1].cpu().numpy())
         capacity = len(images) * self.max_tokens
@@ -80,7 +93,7 @@ class NativeBackbone(Backbone):
         precision: str,
         compiled: bool = False,
     ) -> list[Tensor]:
-        """As `extract`, in sequences of up to `capacity` patches.
+        """Run rows of patches as `extract` does, with known grids (n, 2), in sequences of up to `capacity` patches.
 
         On a CPU, each image is a sequence of its own, so that no bit of its features depends on the images beside it:
         products of matrices are rounded differently where they have more rows.
@@ -89,9 +102,10 @@ class NativeBackbone(Backbone):
         packs = first_fit_decreasing(sizes.tolist(), capacity)
         if self.device.type == "cpu":
             packs = [[image] for image in range(len(sizes))]
-        with torch.inference_mode(), self._precision(precision):
+        with torch.inference_mode(), self._autocast(precision):
             passes = [self._pass(rows, grids, pack, requests, compiled) for pack in packs]
         found = [torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*passes, strict=True)]
+        # Back from the order of packing to that of the images.
         order = np.concatenate([np.asarray(pack) for pack in packs])
         if (order == np.arange(len(order))).all():
             return found
@@ -105,28 +119,29 @@ class NativeBackbone(Backbone):
     def _pass(
         self, rows: Tensor, grids: Grids, pack: Sequence[int], requests: Sequence[Request], compiled: bool
     ) -> list[Tensor]:
-        n_places = rows.shape[1]
-        places = np.concatenate([image * n_places + 1 + np.arange(grids[image].prod()) for image in pack])
-        patches = self.normalise(rows.flatten(0, 1)[torch.from_numpy(places).to(rows.device, non_blocking=True)])
-        model: PackedModel = self._model  # type: ignore[attr-defined]
+        """Run one sequence: the features of each request, of the images in `pack` one after another."""
+        # Which rows of the flattened (n * (1 + max_tokens), bytes) are patches of these images, in their order.
+        n_rows = rows.shape[1]
+        used = np.concatenate([image * n_rows + 1 + np.arange(grids[image].prod()) for image in pack])
+        patches = self.normalise(rows.flatten(0, 1)[torch.from_numpy(used).to(rows.device, non_blocking=True)])
         chosen = [(int(grids[image, 0]), int(grids[image, 1])) for image in pack]
-        return [values.float() for values in model(patches, chosen, requests, compiled=compiled)]
+        return [values.float() for values in self._model(patches, chosen, requests, compiled=compiled)]
 
     def normalise(self, patches: Tensor) -> Tensor:
-        """Patches uint8 (T, P * P * 3) to float32, with the bits of timm's transform."""
-        mean, std = self._scaling  # type: ignore[attr-defined]
+        """Normalise patches uint8 (T, P * P * 3) to float32, with the bits of timm's transform."""
+        mean, std = self._scaling
         most = torch.full((), 255.0, device=patches.device)  # as in `Preprocessing.normalise`
         return patches.float().div_(most).sub_(mean).div_(std)
 
     def _whole(self, image: Image.Image) -> Tensor:
-        """RGB image to normalised patches (N, P * P * 3), float32."""
+        """Turn an RGB image into normalised patches (N, P * P * 3), float32."""
         row = torch.from_numpy(np.asarray(self.preprocessing.geometry(image)))  # type: ignore[misc]
         n = int(grids_of(row[None].numpy())[0].prod())
         return self.normalise(row[1 : 1 + n].to(self.device))
 
 
 def places_in_order(sizes: npt.NDArray[np.int64], images: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
-    """Where tokens of `images`, one after another, lie among those of images of these sizes."""
+    """Say where the tokens of `images`, one after another, lie among those of all images, which have these sizes."""
     starts = np.cumsum(sizes) - sizes
     taken = sizes[images]
     ends = np.cumsum(taken)
@@ -136,31 +151,9 @@ def places_in_order(sizes: npt.NDArray[np.int64], images: npt.NDArray[np.intp]) 
 
 @lru_cache(maxsize=4)
 def native_backbone(backbone: Backbone, max_tokens: int, enlarge: bool = True) -> NativeBackbone:
-    """A backbone at native aspect ratio, with its tables of positions; the same one for the same backbone.
-
-    Raises
-    ------
-    ValueError
-        If its model cannot be run so.
-    """
+    """Make a backbone at native aspect ratio, once for each backbone; a model that cannot run so is a ValueError."""
     try:
         check_supported(backbone.module)
     except ValueError as error:
         raise ValueError(f"{backbone.name}: {error}") from None
-    config = {
-        "max_tokens": max_tokens,
-        "enlarge": enlarge,
-        "patch_size": list(patch_size(backbone.module)),
-        **{name: backbone.data_config[name] for name in ("interpolation", "mean", "std")},
-    }
-    return NativeBackbone(
-        backbone.name,
-        backbone.module,
-        config,
-        backbone.weights_digest,
-        backbone.architecture_digest,
-        backbone.device,
-        layout=backbone.layout,
-        max_tokens=max_tokens,
-        enlarge=enlarge,
-    )
+    return NativeBackbone(backbone, max_tokens, enlarge)

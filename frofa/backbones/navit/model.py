@@ -11,16 +11,22 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from frofa.backbones.backbone import Request
 from frofa.backbones.navit.attention import ATTENTIONS, BLOCKS, Segments, run_block, segments_of
 from frofa.backbones.navit.pooling import POOLS, own_pooling, reduce
 from frofa.backbones.navit.positions import Positions, PositionTables, is_naflex, prefix_tokens, project
+from frofa.backbones.outputs import Request
 
-Grid = tuple[int, int]
 
+class TokenIndex(NamedTuple):
+    """Rows of a sequence in which each image begins with class and register tokens.
 
-class Places(NamedTuple):
-    """Where tokens lie in a sequence in which each image begins with class and register tokens: int64 positions."""
+    Attributes
+    ----------
+    patches : Tensor of int64, shape (T,)
+        Of patch tokens.
+    prefixes : Tensor of int64, shape (n * n_prefix,)
+        Of class and register tokens.
+    """
 
     patches: Tensor
     prefixes: Tensor
@@ -50,7 +56,7 @@ class PackedModel:
         self._compiled: Any = None
 
     def __call__(
-        self, patches: Tensor, grids: Sequence[Grid], requests: Sequence[Request], *, compiled: bool = False
+        self, patches: Tensor, grids: Sequence[tuple[int, int]], requests: Sequence[Request], *, compiled: bool = False
     ) -> list[Tensor]:
         """Run a pack.
 
@@ -59,7 +65,7 @@ class PackedModel:
         patches : Tensor of shape (T, P * P * 3)
             Normalised, one image after another, each row by row; channels last within a patch.
         grids : sequence of (int, int)
-            Of each image; on a GPU in float32, images of one length should follow each other.
+            Rows and columns of each image; on a GPU in float32, images of one length should follow each other.
         requests : sequence of Request
         compiled : bool
             Compile the blocks, once for all lengths.
@@ -75,31 +81,34 @@ class PackedModel:
         prefix = prefix_tokens(module)
         n_prefix = 0 if prefix is None else len(prefix)
         found = [self._tables(grid) for grid in grids]
+        # Patch tokens (T, C), each with its position.
         x = project(module, patches)
         if found[0].added is not None:
             x = x + torch.cat([positions.added for positions in found if positions.added is not None])
-        places = None if prefix is None else places_of(sizes, n_prefix, x.device)
-        if prefix is not None and places is not None:
-            x = with_prefix(x, prefix, places)
+        # Class and register tokens before each image's patches: (T + n * n_prefix, C).
+        index = None
+        if prefix is not None:
+            index = index_of(sizes, n_prefix, x.device)
+            x = with_prefix(x, prefix, index)
         bound = None if self._longest is None else self._longest + n_prefix
         of_all = segments_of([size + n_prefix for size in sizes], x.device, bound)
         of_patches = of_all if prefix is None else segments_of(sizes, x.device, bound)
+        # The blocks, up to the last that is asked for.
         run = self._compiled if compiled else trunk
         layers = sorted({request.layer for request in requests if request.layer is not None})
-        kept = [index in layers for index in range(layers[-1] + 1)]
+        kept = [layer in layers for layer in range(layers[-1] + 1)]
         blocks = run(module.blocks, module.norm_pre(x), ropes_of(found, n_prefix), of_all, kept)
-        return [
-            self._output(request, blocks[layers.index(request.layer)], of_all, of_patches, places)  # type: ignore[arg-type]
-            for request in requests
-        ]
+        by_layer: dict[int | None, Tensor] = dict(zip(layers, blocks, strict=True))
+        return [self._output(request, by_layer[request.layer], of_all, of_patches, index) for request in requests]
 
     def _output(
-        self, request: Request, x: Tensor, of_all: Segments, of_patches: Segments, places: Places | None
+        self, request: Request, x: Tensor, of_all: Segments, of_patches: Segments, index: TokenIndex | None
     ) -> Tensor:
+        """Take one output from all tokens of a layer; class and register tokens are removed here."""
         x = self.module.norm(x) if request.norm else x
         if request.output == "cls":
-            return x[of_all.offsets[:-1].long()]
-        patches = x if places is None else x[places.patches]
+            return x[of_all.offsets[:-1].long()]  # the first token of each image
+        patches = x if index is None else x[index.patches]
         if request.output == "pooled":
             return own_pooling(self.module, x, of_all, patches, of_patches)
         return reduce(patches, of_patches, "mean") if request.output == "mean" else patches
@@ -108,9 +117,9 @@ class PackedModel:
 def trunk(
     blocks: Sequence[nn.Module], x: Tensor, ropes: Tensor | None, segments: Segments, keep: Sequence[bool]
 ) -> list[Tensor]:
-    """Tokens (T, C) after those of the first blocks that are to be kept.
+    """Run the first blocks over tokens (T, C), and return the tokens after each of those that are to be kept.
 
-    They are told by truth values, which a compiler takes as they are: of numbers it makes unknowns.
+    `keep` has a truth value for each block, which a compiler takes as it is: numbers it would make unknowns.
     """
     kept = []
     for index, wanted in enumerate(keep):
@@ -122,12 +131,12 @@ def trunk(
 
 
 def ropes_of(positions: Sequence[Positions], n_prefix: int) -> Tensor | None:
-    """Rotary positions of a pack (1 or depth, T, 1 or heads, 2 * D); they turn no class or register tokens."""
+    """Rotary positions of a pack (1 or depth, T, 1 or heads, 2 * D); None for models without."""
     parts = []
     for _, rope in positions:
         if rope is None:
             return None
-        if n_prefix:
+        if n_prefix:  # sines 0 and cosines 1, which turn nothing
             still = rope.new_zeros(rope.shape[0], n_prefix, *rope.shape[2:])
             still[..., rope.shape[-1] // 2 :] = 1
             parts.append(still)
@@ -135,27 +144,22 @@ def ropes_of(positions: Sequence[Positions], n_prefix: int) -> Tensor | None:
     return torch.cat(parts, 1)
 
 
-def places_of(sizes: Sequence[int], n_prefix: int, device: torch.device) -> Places:
-    """Places of images of these numbers of patches."""
+def index_of(sizes: Sequence[int], n_prefix: int, device: torch.device) -> TokenIndex:
+    """Say where the tokens of images with these numbers of patches lie."""
     is_prefix = torch.cat([torch.arange(n_prefix + size) < n_prefix for size in sizes])
-    return Places(*(which.nonzero()[:, 0].to(device, non_blocking=True) for which in (~is_prefix, is_prefix)))
+    return TokenIndex(*(which.nonzero()[:, 0].to(device, non_blocking=True) for which in (~is_prefix, is_prefix)))
 
 
-def with_prefix(x: Tensor, prefix: Tensor, places: Places) -> Tensor:
-    """Put class and register tokens (n_prefix, C) before each image's patches."""
-    whole = x.new_empty(len(x) + len(places.prefixes), x.shape[1])
-    whole[places.patches] = x
-    whole[places.prefixes] = prefix.repeat(len(places.prefixes) // len(prefix), 1)
+def with_prefix(x: Tensor, prefix: Tensor, index: TokenIndex) -> Tensor:
+    """Put class and register tokens (n_prefix, C) before each image's patches, of all (T, C)."""
+    whole = x.new_empty(len(x) + len(index.prefixes), x.shape[1])
+    whole[index.patches] = x
+    whole[index.prefixes] = prefix.repeat(len(index.prefixes) // len(prefix), 1)
     return whole
 
 
 def check_supported(module: Any) -> None:
-    """Refuse what this forward pass does not compute.
-
-    Raises
-    ------
-    ValueError
-    """
+    """Raise a ValueError for a model that this forward pass does not compute."""
     kind = type(module).__name__
     if kind not in ("NaFlexVit", "VisionTransformer") or not type(module).__module__.startswith("timm."):
         raise ValueError(
@@ -173,12 +177,7 @@ def check_supported(module: Any) -> None:
 
 
 def check_pooling(module: Any) -> None:
-    """Refuse ``output="pooled"`` where a model has no pooling.
-
-    Raises
-    ------
-    ValueError
-    """
+    """Raise a ValueError where a model has no pooling for ``output="pooled"``."""
     if module.global_pool not in POOLS:
         raise ValueError(
             f"this model has no pooling of its own that max_tokens knows (global_pool={module.global_pool!r}): choose "

@@ -14,19 +14,14 @@ def first_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int
     Parameters
     ----------
     lengths : sequence of int
-        Of each item, 1 or more.
+        Length of each item, 1 or more.
     capacity : int
-        Of a sequence.
+        Length of a sequence; a longer item is a ValueError.
 
     Returns
     -------
     list of list of int
         The items of each sequence, longest first.
-
-    Raises
-    ------
-    ValueError
-        If an item does not fit into a sequence.
 
     References
     ----------
@@ -52,8 +47,3 @@ def first_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int
         packs[first].append(item)
         room[first] -= sizes[item]
     return packs
-
-
-def waste(lengths: Sequence[int], packs: Sequence[Sequence[int]], capacity: int) -> float:
-    """Share of places in sequences that no item takes."""
-    return 1.0 - sum(lengths[item] for pack in packs for item in pack) / (capacity * len(packs))

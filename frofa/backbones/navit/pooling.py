@@ -11,7 +11,7 @@ POOLS = ("map", "avg", "max", "avgmax", "token")
 
 
 def reduce(x: Tensor, segments: Segments, how: str) -> Tensor:
-    """Mean or maximum over each image's tokens: (T, C) to (n, C)."""
+    """Take the mean or maximum over each image's tokens: (T, C) to (n, C)."""
     if len(segments.lengths) == 1:
         return (x.mean(0) if how == "mean" else x.amax(0))[None]
     if x.dtype in (torch.float16, torch.bfloat16):
@@ -21,21 +21,9 @@ def reduce(x: Tensor, segments: Segments, how: str) -> Tensor:
 
 
 def own_pooling(module: Any, everything: Tensor, of_all: Segments, patches: Tensor, of_patches: Segments) -> Tensor:
-    """What `forward_head(pre_logits=True)` of timm's vision transformers gives for each image.
+    """Pool each image as `forward_head(pre_logits=True)` of timm's vision transformers does: to (n, C).
 
-    Parameters
-    ----------
-    module : nn.Module
-    everything : Tensor of shape (T, C)
-        Tokens after the model's final norm, with class and register tokens.
-    of_all : Segments
-    patches : Tensor
-        Those of patches only.
-    of_patches : Segments
-
-    Returns
-    -------
-    Tensor of shape (n, C)
+    Tokens are those after the model's final norm: `everything` with class and register tokens, `patches` without.
     """
     x, segments = (everything, of_all) if module.pool_include_prefix else (patches, of_patches)
     if getattr(module, "attn_pool", None) is not None:
@@ -50,11 +38,13 @@ def own_pooling(module: Any, everything: Tensor, of_all: Segments, patches: Tens
 
 
 def attention_pool(pool: Any, x: Tensor, segments: Segments) -> Tensor:
-    """What timm's `AttentionPoolLatent` (a MAP head) gives for each image: (T, C) to (n, C)."""
+    """Pool each image by timm's `AttentionPoolLatent` (a MAP head): (T, C) to (n, C)."""
     n, heads = len(segments.lengths), pool.num_heads
+    # The learned queries (latent_len, heads, D), the same for each image; keys and values (T, heads, D).
     queries = pool.q_norm(pool.q(pool.latent[0]).unflatten(-1, (heads, -1)))
     found = pool.kv(x).unflatten(-1, (2, heads, -1))
     keys, values = pool.k_norm(found[:, 0]), found[:, 1]
+    # Each image's queries attend to its tokens: (n * latent_len, C).
     queries = queries.to(values.dtype).repeat(n, 1, 1)
     of_queries = segments_of([pool.latent_len] * n, x.device)
     attended = attend(queries, keys.to(values.dtype), values, of_queries, segments).flatten(1)

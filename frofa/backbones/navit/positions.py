@@ -8,13 +8,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 KEPT = 64
-"""Grids whose positions are kept: a set of photographs has some tens of them."""
+"""Grids whose positions are kept: photographs under one budget have some tens of them (``benchmarks/navit.py``)."""
 
 
 class Positions(NamedTuple):
-    """What one grid adds to its tokens, (N, C), and how their queries and keys are turned; None for nothing.
+    """Positions of the N tokens of one grid.
 
-    `rope` has shape (1 or depth, N, 1 or heads, 2 * D): sines, then cosines.
+    Attributes
+    ----------
+    added : Tensor of shape (N, C) or None
+        What is added to tokens.
+    rope : Tensor of shape (1 or depth, N, 1 or heads, 2 * D) or None
+        How queries and keys are turned: sines, then cosines.
     """
 
     added: Tensor | None
@@ -22,20 +27,14 @@ class Positions(NamedTuple):
 
 
 class PositionTables:
-    """Positions of grids, interpolated once for each.
-
-    Parameters
-    ----------
-    module : nn.Module
-        timm's `NaFlexVit` or `VisionTransformer`.
-    """
+    """Positions of grids in timm's `NaFlexVit` or `VisionTransformer`, interpolated once for each grid."""
 
     def __init__(self, module: nn.Module):
         self._module = module
         self._known: OrderedDict[tuple[int, int], Positions] = OrderedDict()
 
     def __call__(self, grid: tuple[int, int]) -> Positions:
-        """Positions of a grid."""
+        """Look up the positions of a grid."""
         if grid not in self._known:
             device = next(self._module.parameters()).device
             with torch.autocast(device.type, enabled=False):  # once for each grid: at full precision
@@ -47,8 +46,9 @@ class PositionTables:
 
 
 def project(module: Any, patches: Tensor) -> Tensor:
-    """Patches (T, P * P * 3) to tokens (T, C) of the weights' dtype, before positions."""
+    """Project patches (T, P * P * 3) to tokens (T, C) of the weights' dtype, before positions."""
     embeds = _embeds(module)
+    # Of a convolution (C, 3, P, P), or of a linear layer over channels first: to (C, P * P * 3), channels last.
     weight = embeds.proj.weight
     if weight.ndim == 4:
         weight = weight.permute(0, 2, 3, 1).flatten(1)
@@ -62,7 +62,7 @@ def project(module: Any, patches: Tensor) -> Tensor:
 
 
 def prefix_tokens(module: Any) -> Tensor | None:
-    """Class and register tokens (n_prefix, C), with what positions they have; None where there are none."""
+    """Class and register tokens (n_prefix, C), with their own positions added; None where there are none."""
     owner = module.embeds if is_naflex(module) else module
     parts = [token[0] for token in (owner.cls_token, owner.reg_token) if token is not None]
     if not parts:
@@ -80,7 +80,7 @@ def positions(module: Any, grid: tuple[int, int]) -> Tensor | None:
     embeds = module.embeds
     square = (max(grid),) * 2 if embeds.pos_embed_ar_preserving else grid
     if embeds.pos_embed_type == "learned":
-        table = embeds.pos_embed
+        table = embeds.pos_embed  # (1, h, w, C)
         if tuple(table.shape[1:3]) == grid:
             return table.flatten(0, 2)  # type: ignore[no-any-return]
         # Sampling at the patches' centres, which timm can do instead, is interpolation without antialiasing.
@@ -94,6 +94,7 @@ def positions(module: Any, grid: tuple[int, int]) -> Tensor | None:
         )
         return resized[0, :, : grid[0], : grid[1]].flatten(1).T.to(table.dtype)
     if embeds.pos_embed_type == "factorized":
+        # Rows (h, C) and columns (w, C), whose sums are the positions.
         rows = _resized(embeds.pos_embed_y, square[0])[: grid[0]]
         columns = _resized(embeds.pos_embed_x, square[1])[: grid[1]]
         return (rows[:, None] + columns).flatten(0, 1)
@@ -115,17 +116,12 @@ def is_naflex(module: nn.Module) -> bool:
     return type(module).__name__ == "NaFlexVit"
 
 
-def patch_size(module: Any) -> tuple[int, int]:
-    """Height and width of a patch, pixels."""
-    height, width = _embeds(module).patch_size
-    return int(height), int(width)
-
-
 def _embeds(module: Any) -> Any:
     return module.embeds if is_naflex(module) else module.patch_embed
 
 
 def _of_plain_vit(module: Any, grid: tuple[int, int]) -> Tensor | None:
+    """Positions (N, C) of a `VisionTransformer`, without those of its prefix tokens."""
     from timm.layers import resample_abs_pos_embed
 
     if module.pos_embed is None:
@@ -137,6 +133,7 @@ def _of_plain_vit(module: Any, grid: tuple[int, int]) -> Tensor | None:
 
 
 def _resized(table: Tensor, length: int) -> Tensor:
+    """Interpolate positions (1, K, C) of one axis to (length, C)."""
     if table.shape[1] == length:
         return table[0]
     return F.interpolate(table.permute(0, 2, 1).float(), size=length, mode="linear")[0].T.to(table.dtype)

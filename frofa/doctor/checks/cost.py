@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 import torch
 
-from frofa.backbones.backbone import Backbone, Request
+from frofa.backbones.backbone import Backbone
+from frofa.backbones.outputs import Request
 from frofa.doctor.finding import Outcome, ok
 from frofa.doctor.subject import Subject
-from frofa.extraction.engine import CPU_PASS
+from frofa.extraction.batch_size import CPU_PASS
 
 SECONDS = 0.5
 GPU_PASS = 64

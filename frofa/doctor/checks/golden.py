@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from frofa.backbones.backbone import Backbone, load_backbone
+from frofa.backbones.backbone import Backbone
 from frofa.backbones.checkpoints.embedded import embedded_models
+from frofa.backbones.loading import load_backbone
 from frofa.doctor.checks.preprocessing import FIELDS, different
 from frofa.doctor.checks.weights import model_folder
 from frofa.doctor.finding import Outcome, failed, ok, skipped
@@ -103,7 +104,7 @@ def check_golden(subject: Subject) -> Outcome:
     backbone, golden = subject.backbone, find_golden(subject)
     if golden is None:
         return skipped("none is known for these weights; frofa.doctor.write_golden writes one")
-    if subject.extractor.image_size is not None or backbone.weights != "dense":
+    if subject.extractor.image_size is not None or backbone.sparsity is not None:
         return skipped("they are of the model's own image size and weights")
     difference = _difference(backbone, golden)
     if difference <= MOST:

@@ -1,6 +1,5 @@
 """Checks of a backbone over images at their own aspect ratio, several in one sequence."""
 
-from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -89,7 +88,8 @@ def _of_plain(subject: Subject) -> Found:
     height, width = dense.data_config["input_size"][-2:]
     images = [decode(content(item)[0]).resize((width, height), Image.Resampling.BICUBIC) for item in subject.items]
     patch = cast(NativeGeometry, subject.backbone.preprocessing.geometry).patch_size
-    packed = replace(subject.backbone, max_tokens=(height // patch[0]) * (width // patch[1]))  # type: ignore[call-arg]
+    enlarge = cast(NativeBackbone, subject.backbone).enlarge
+    packed = NativeBackbone(subject.backbone, (height // patch[0]) * (width // patch[1]), enlarge)
     rows = torch.stack([torch.from_numpy(np.array(packed.preprocessing.geometry(image))) for image in images])  # type: ignore[misc]
     pixels = torch.stack([dense.preprocessing.normalise(_pixels(image))[0] for image in images])
     found = {"tokens": features_of(packed, rows, "tokens"), "pooled": features_of(packed, rows, "pooled")}

@@ -1,6 +1,5 @@
 """Checks of how much features depend on what should not matter: the batch, and the precision."""
 
-from frofa.backbones.precision import rest_precision
 from frofa.doctor.finding import Outcome, failed, ok, skipped
 from frofa.doctor.subject import Subject, relative_difference
 
@@ -34,6 +33,6 @@ def check_precision(subject: Subject) -> Outcome:
             found[precision] = relative_difference(subject.features(precision=precision), expected)
     message = "max relative difference to float32: " + ", ".join(f"{name} {value:.1e}" for name, value in found.items())
     if own == "int8":
-        message += f" (the other layers in {rest_precision(backbone, own)})"
+        message += f" (the other layers in {backbone.resolve_precision('auto')})"
     too_much = [name for name, value in found.items() if not value <= MOST_PRECISION]
     return failed(f"{message}: too much in {', '.join(too_much)}") if too_much else ok(message)

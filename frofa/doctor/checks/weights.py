@@ -18,7 +18,7 @@ def check_digest(subject: Subject) -> Outcome:
     """Name the weights."""
     backbone = subject.backbone
     n = sum(parameter.numel() for parameter in backbone.module.parameters())
-    kind = "" if backbone.weights == "dense" else f", {backbone.weights}"
+    kind = "" if backbone.sparsity is None else f", sparsity {backbone.sparsity}"
     return ok(f"{backbone.weights_digest} ({type(backbone.module).__name__}, {n / 1e6:.1f} M parameters{kind})")
 
 
@@ -79,7 +79,7 @@ def check_file(subject: Subject) -> Outcome:
     if path is None:
         return skipped("only a folder's model.safetensors is compared")
     state = {name: tensor.cpu() for name, tensor in subject.backbone.module.state_dict().items()}
-    names, changed = _compare(path, state, pruned=subject.backbone.weights != "dense")
+    names, changed = _compare(path, state, pruned=subject.backbone.sparsity is not None)
     common, missing, unknown = names & state.keys(), state.keys() - names, names - state.keys()
     if changed:
         return failed(f"differ from {path.name}: {shortened(changed)}")

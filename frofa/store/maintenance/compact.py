@@ -3,24 +3,20 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from frofa.store.directory import StoreDirectory, check_store, spec_directories
 from frofa.store.disk.format import Array
 from frofa.store.disk.index import INDEX
 from frofa.store.disk.shard import CHUNK, COMPACTED, SHARDS, Shard, next_number, write_shard
 from frofa.store.disk.table import SpecTable
 from frofa.store.file_digests import FILES, UNSAMPLED
 from frofa.store.keys import KeyArray, first_of_each, prefixes
-from frofa.store.maintenance.verify import spec_directories
 from frofa.store.spec import FeatureSpec
 from frofa.utils.files import disk_usage, remove_directory, remove_stale
 from frofa.utils.progress import progress_bar
-
-if TYPE_CHECKING:
-    from frofa.store.store import FeatureStore
 
 SHARD_BYTES = 2**30
 Counts = npt.NDArray[np.int64]
@@ -45,7 +41,7 @@ class Compaction:
     bytes_freed: int
 
 
-def compact(store: "FeatureStore", *, progress: bool = False) -> Compaction:
+def compact(store: StoreDirectory, *, progress: bool = False) -> Compaction:
     """Merge shards into large ones of 1 GiB, in the order in which the features were written, and index them.
 
     Of a feature that is there several times, the first copy that is what was written is kept. Others may read and write
@@ -54,7 +50,7 @@ def compact(store: "FeatureStore", *, progress: bool = False) -> Compaction:
 
     Parameters
     ----------
-    store : FeatureStore
+    store : StoreDirectory
     progress : bool
         Show a progress bar.
 
@@ -67,7 +63,7 @@ def compact(store: "FeatureStore", *, progress: bool = False) -> Compaction:
     StoreError
         If a shard's keys are damaged; nothing is lost.
     """
-    store.check()
+    check_store(store.path)
     if not store.path.exists():
         return Compaction(0, 0, 0, 0)
     before = after = duplicates = 0
@@ -84,7 +80,6 @@ def compact(store: "FeatureStore", *, progress: bool = False) -> Compaction:
             for part in (store.path, store.path / FILES, directory, directory / SHARDS, directory / INDEX):
                 remove_stale(part)
         remove_directory(store.path / UNSAMPLED)
-    store.forget()
     return Compaction(before, after, duplicates, size - disk_usage(store.path))
 
 

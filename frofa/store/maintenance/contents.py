@@ -4,19 +4,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from frofa.exceptions import DamagedStoreError
-from frofa.images.items import ImageItem
-from frofa.images.reading import content
+from frofa.images.reading import ImageItem, content
+from frofa.store.directory import StoreDirectory, check_store, spec_directories, stored_spec
 from frofa.store.disk.table import SpecTable
-from frofa.store.maintenance.verify import spec_directories, stored_spec
-from frofa.store.parts import is_grids, is_pages, whole_spec, with_other_parts
+from frofa.store.ragged import RaggedStore, is_grids, is_pages, whole_spec, with_other_parts
 from frofa.store.spec import FeatureSpec
 from frofa.utils.files import disk_usage, remove_directory, remove_stale
-
-if TYPE_CHECKING:
-    from frofa.store.store import FeatureStore
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,7 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain(store: "FeatureStore", image: ImageItem, spec: FeatureSpec) -> Explanation:
+def explain(store: StoreDirectory, image: ImageItem, spec: FeatureSpec) -> Explanation:
     """Say whether a store has the feature of an image, or else which part of the key differs from what is there."""
     key, spec = content(image)[1], whole_spec(spec)
     if _has(store, spec, key):
@@ -88,16 +84,14 @@ def explain(store: "FeatureStore", image: ImageItem, spec: FeatureSpec) -> Expla
     return Explanation(key, False, {digest: spec.differences(other) for digest, other in nearest})
 
 
-def _has(store: "FeatureStore", spec: FeatureSpec, key: str) -> bool:
+def _has(store: StoreDirectory, spec: FeatureSpec, key: str) -> bool:
     """Whether the features of an image are there, as one row or as pages."""
-    from frofa.store.ragged import RaggedStore  # which is made of a FeatureStore
-
     return not store.missing(spec, [key]) or not RaggedStore(store).missing(spec, [key])
 
 
-def info(store: "FeatureStore") -> list[SpecInfo]:
+def info(store: StoreDirectory) -> list[SpecInfo]:
     """List the specs of a store with the number of their images, shards and bytes."""
-    store.check()
+    check_store(store.path)
     found = []
     for directory in spec_directories(store.path):
         try:
@@ -111,12 +105,12 @@ def info(store: "FeatureStore") -> list[SpecInfo]:
     return found
 
 
-def gc(store: "FeatureStore", keep: Sequence[str], *, dry_run: bool = False) -> int:
+def gc(store: StoreDirectory, keep: Sequence[str], *, dry_run: bool = False) -> int:
     """Delete the features of all specs but some.
 
     Parameters
     ----------
-    store : FeatureStore
+    store : StoreDirectory
     keep : sequence of str
         Digests of the specs to keep, or their first digits. Pages and grids are kept together.
     dry_run : bool
@@ -132,7 +126,7 @@ def gc(store: "FeatureStore", keep: Sequence[str], *, dry_run: bool = False) -> 
     ValueError
         If one is not there or is ambiguous, or none is given.
     """
-    store.check()
+    check_store(store.path)
     directories = {directory.name: directory for directory in spec_directories(store.path)}
     kept = {_resolve(prefix, list(directories)) for prefix in keep}
     if not kept:
@@ -145,7 +139,6 @@ def gc(store: "FeatureStore", keep: Sequence[str], *, dry_run: bool = False) -> 
             remove_directory(directory)
         if not dry_run:
             freed += remove_stale(store.path)
-    store.forget()
     return freed
 
 

@@ -4,29 +4,26 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from frofa.exceptions import StoreError
+from frofa.store.directory import StoreDirectory, spec_directories
 from frofa.store.disk.format import Array, seal
 from frofa.store.disk.index import INDEX
 from frofa.store.disk.shard import CHUNK, SHARDS, next_stem, shard_names, spec_of_shard, write_shard
 from frofa.store.disk.table import SpecTable
 from frofa.store.file_digests import FILES
 from frofa.store.maintenance.salvage import salvage
-from frofa.store.maintenance.verify import Damage, spec_directories, verify
+from frofa.store.maintenance.verify import Damage, verify
 from frofa.store.spec import FORMAT, FeatureSpec
 from frofa.utils.files import make_directories, remove_directory, remove_stale, sync_directory, write_atomically
-
-if TYPE_CHECKING:
-    from frofa.store.store import FeatureStore
 
 QUARANTINE = "damaged"
 
 
-def repair(store: "FeatureStore", *, progress: bool = False) -> list[Damage]:
+def repair(store: StoreDirectory, *, progress: bool = False) -> list[Damage]:
     """Save what is whole, and put aside what is not.
 
     Rows of a damaged shard whose checksum is right go into a new shard; the damaged one is moved to the directory
@@ -34,7 +31,7 @@ def repair(store: "FeatureStore", *, progress: bool = False) -> list[Damage]:
 
     Parameters
     ----------
-    store : FeatureStore
+    store : StoreDirectory
     progress : bool
         Show a progress bar.
 
@@ -62,11 +59,10 @@ def repair(store: "FeatureStore", *, progress: bool = False) -> list[Damage]:
             table = SpecTable(directory)
             if table.shards():
                 table.write_index()
-    store.forget()
     return found
 
 
-def _mend(store: "FeatureStore", damage: Damage) -> Damage:
+def _mend(store: StoreDirectory, damage: Damage) -> Damage:
     path = damage.path
     relative = path.relative_to(store.path).parts
     if len(relative) == 1:  # the manifest
@@ -87,7 +83,7 @@ def _mend(store: "FeatureStore", damage: Damage) -> Damage:
     return Damage(path, damage.problem, lost)
 
 
-def _restore_spec(store: "FeatureStore", path: Path) -> None:
+def _restore_spec(store: StoreDirectory, path: Path) -> None:
     """Write ``spec.json`` anew, from one of the shards, which all have it."""
     for name in shard_names(path.parent):
         with suppress(StoreError, FileNotFoundError):
@@ -98,7 +94,7 @@ def _restore_spec(store: "FeatureStore", path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _replace(store: "FeatureStore", path: Path, data: bytes) -> None:
+def _replace(store: StoreDirectory, path: Path, data: bytes) -> None:
     if path.is_dir():
         _put_aside(store, path)
     write_atomically(path, lambda file: file.write(data))
@@ -125,7 +121,7 @@ def _parts(features: Array, rows: npt.NDArray[np.intp], size: int) -> Iterator[A
         yield features[rows[start : start + size]]
 
 
-def _put_aside(store: "FeatureStore", path: Path) -> None:
+def _put_aside(store: StoreDirectory, path: Path) -> None:
     home = store.path / QUARANTINE / path.relative_to(store.path).parent
     make_directories(home)
     target = home / path.name

@@ -1,28 +1,18 @@
 """Checking a store: every file, every key, every byte of a feature."""
 
-import re
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from frofa.exceptions import DamagedStoreError, StoreError
+from frofa.store.directory import StoreDirectory, check_store, spec_directories, stored_spec
 from frofa.store.disk.index import INDEX, Index, index_names, open_index
 from frofa.store.disk.shard import SHARDS, open_shard, shard_names
 from frofa.store.file_digests import FILES, open_digests, whole_digests
 from frofa.store.keys import prefixes
 from frofa.store.maintenance.salvage import salvage
-from frofa.store.spec import FeatureSpec
 from frofa.utils.progress import progress_bar
-
-if TYPE_CHECKING:
-    from frofa.store.store import FeatureStore
-
-LOOKS = 3
-"""How often a description is looked for that others may have removed and written again."""
-_DIGEST = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -47,12 +37,12 @@ class Damage:
         return f"{self.path}: {self.problem}{lost}"
 
 
-def verify(store: "FeatureStore", *, progress: bool = False) -> list[Damage]:
+def verify(store: StoreDirectory, *, progress: bool = False) -> list[Damage]:
     """Read all of a store and list what is damaged; nothing is changed.
 
     Parameters
     ----------
-    store : FeatureStore
+    store : StoreDirectory
     progress : bool
         Show a progress bar.
 
@@ -68,7 +58,7 @@ def verify(store: "FeatureStore", *, progress: bool = False) -> list[Damage]:
     """
     found = []
     try:
-        store.check()
+        check_store(store.path)
     except DamagedStoreError as error:
         found.append(Damage(Path(error.path), error.why))
     found += _files_damage(store.path / FILES)
@@ -83,29 +73,6 @@ def verify(store: "FeatureStore", *, progress: bool = False) -> list[Damage]:
     for directory in directories:
         found += [damage for name in index_names(directory) for damage in index_damage(directory, name)]
     return found
-
-
-def spec_directories(path: Path) -> list[Path]:
-    """The directories of a store that hold a spec's features."""
-    if not path.is_dir():
-        return []
-    return sorted(entry for entry in path.iterdir() if _DIGEST.fullmatch(entry.name) and entry.is_dir())
-
-
-def stored_spec(directory: Path) -> FeatureSpec | None:
-    """The spec whose features a directory holds; None if it was removed since, or is in the making.
-
-    Raises
-    ------
-    DamagedStoreError
-        If its description is damaged, or is not there although there are shards.
-    """
-    for _ in range(LOOKS):
-        with suppress(FileNotFoundError):
-            return FeatureSpec.from_json(directory / "spec.json")
-        if not (directory / SHARDS).is_dir():
-            return None
-    raise DamagedStoreError(directory / "spec.json", "it is not there")
 
 
 def spec_damage(directory: Path) -> list[Damage]:

@@ -234,6 +234,35 @@ def test_a_subclass_with_another_fit_does_not_get_its_base_class_engine() -> Non
     )
 
 
+class Shifted(LogisticProbeClassifier):
+    """Other predictions than those of its scores."""
+
+    def predict(self, X: Any) -> Any:
+        return np.roll(super().predict(X), 1)
+
+
+class Inverted(LogisticProbeClassifier):
+    """Other scores than a product of weights and features."""
+
+    def _scores(self, features: Any) -> Any:
+        return -super()._scores(features)
+
+
+class Strict(LogisticProbeClassifier):
+    """Another accuracy."""
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        return super().score(X, y, sample_weight) - 0.5
+
+
+@pytest.mark.parametrize("scoring", [None, "accuracy", ["accuracy", "neg_log_loss"]], ids=str)
+@pytest.mark.parametrize("head", [Shifted(), Inverted(), Strict()], ids=lambda head: type(head).__name__)
+def test_a_subclass_with_other_predictions_is_scored_by_these(head: Any, scoring: Any) -> None:
+    arguments: dict[str, Any] = {"param_grid": {"C": [0.01, 1.0]}, "scoring": scoring, "cv": 3, "refit": False}
+    ours = BatchedSearchCV(head, **arguments).fit(TOKENS, LABELS)
+    assert_same_results(ours, GridSearchCV(head, **arguments).fit(TOKENS, LABELS), atol=1e-4)
+
+
 def test_an_engine_that_fails_is_replaced_by_single_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> list[FeatureClassifier]:
         raise RuntimeError("no memory")

@@ -1,0 +1,72 @@
+"""Heads whose scores are linear in the features."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from frofa.augmentations import Augmentation
+from frofa.estimators.core.classifier import FeatureClassifier, Methods
+from frofa.estimators.core.support import Array
+from frofa.estimators.tokens.views import with_copies
+
+
+class LinearClassifier(FeatureClassifier):
+    """Base of the heads whose scores are linear in the features.
+
+    ``coef_`` (n_classes, C) and ``intercept_`` (n_classes,) give the scores; for two classes they have a single row, as
+    in scikit-learn, whose score is that of ``classes_[1]``, and that of ``classes_[0]`` is ``_opposite`` times it.
+    They train on the samples and, with `augment`, on `n_augmented` copies of each, drawn once.
+    """
+
+    coef_: Array
+    intercept_: Array
+    _opposite = 0.0
+    augment: Augmentation | None
+    n_augmented: int
+    n_prefix: int
+    grid: tuple[int, int] | None
+
+    def _decisions_of(self, scores: Array) -> Array:
+        """Return ``X @ coef_.T + intercept_``."""
+        return scores[:, 1] if len(self.classes_) == 2 else scores
+
+    def _scores(self, features: Array) -> Array:
+        return self._completed(features @ self.coef_.T)
+
+    def _completed(self, products: Array) -> Array:
+        """Scores of all classes from the products (n, n_scores) with the weights."""
+        scores: Array = products + self.intercept_
+        return np.hstack([self._opposite * scores, scores]) if scores.shape[1] == 1 else scores
+
+    def _check_augment(self) -> Augmentation:
+        augment = super()._check_augment()
+        if augment.mixes_labels:
+            raise ValueError(
+                f"{type(self).__name__} needs an augmentation that leaves labels as they are; MAPClassifier takes any. "
+                f"Got {augment!r}."
+            )
+        return augment
+
+    def _draw_seed(self, random_state: np.random.RandomState) -> int:
+        """Seed of copies and views, which is all that is drawn."""
+        return int(random_state.randint(2**31 - 1))
+
+    def _copies(self, tokens: Array, features: Array, weights: Array) -> Array | None:
+        if self.augment is None or not self.n_augmented:
+            return None
+        return with_copies(
+            tokens,
+            features,
+            np.flatnonzero(weights),
+            self.augment,
+            self.n_augmented,
+            self.augment_seed_,
+            n_prefix=self.n_prefix,
+            grid=self.grid,
+        )
+
+    _product_steps: ClassVar[Methods] = (
+        *(*FeatureClassifier._predict_steps, FeatureClassifier._check_features),
+        *(FeatureClassifier._tokens, FeatureClassifier._prepare, _scores),
+    )
+    """What a product with the weights of many heads stands for, as `FeatureClassifier._fit_steps` does."""

@@ -1,0 +1,85 @@
+"""Checked training data, as heads are fitted to them."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Indices = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Support:
+    """Checked training data.
+
+    Attributes
+    ----------
+    features : ndarray of shape (n, N, C) or (n, C)
+        Or lazy or ragged tokens, for heads that work on tokens.
+    codes : ndarray of int, shape (n,)
+        Index of each label in ``classes_``.
+    weights : ndarray of float64, shape (n,)
+        Sample weights times class weights.
+    copies : ndarray of float64, shape (n, m, C), or None
+        Each sample and its m - 1 augmented copies; None where there are none.
+    """
+
+    features: Array
+    codes: Indices
+    weights: npt.NDArray[np.float64]
+    copies: Array | None = None
+
+    @property
+    def group_size(self) -> int:
+        """The number m of rows that a sample becomes in `augmented`: itself and its copies."""
+        return 1 if self.copies is None else self.copies.shape[1]
+
+    def rows(self, rows: Any) -> "Support":
+        """Choose samples by a slice, a mask or their positions."""
+        copies = None if self.copies is None else self.copies[rows]
+        return Support(self.features[rows], self.codes[rows], self.weights[rows], copies)
+
+    def weighted(self) -> "Support":
+        """The samples of positive weight."""
+        return self if self.weights.all() else self.rows(self.weights > 0)
+
+    def augmented(self) -> "Support":
+        """Samples and copies, n * m of them, sample by sample; together they weigh what the samples do."""
+        if self.copies is None:
+            return self
+        m = self.group_size
+        features = self.copies.reshape(-1, self.copies.shape[2])
+        return Support(features, self.codes.repeat(m), (self.weights / m).repeat(m))
+
+
+class Labels(NamedTuple):
+    """Labels of training samples, their classes, the index of each among these, and sample weights."""
+
+    y: Array
+    classes: Array
+    codes: Indices
+    weights: npt.NDArray[np.float64]
+
+
+class CheckedData(NamedTuple):
+    """Training data that were checked for a head, whatever its parameters.
+
+    Attributes
+    ----------
+    tokens : ndarray of shape (n, N, C) or (n, C)
+        What is augmented.
+    features : ndarray of shape (n, N, C) or (n, C)
+        What the head works on.
+    labels : Labels
+    n_features : int
+    feature_names : ndarray of str, or None
+        Columns of a data frame.
+    """
+
+    tokens: Array
+    features: Array
+    labels: Labels
+    n_features: int
+    feature_names: Array | None

@@ -1,0 +1,246 @@
+"""Heads that are trained on tokens by gradient descent, hundreds at a time: all but the model that each of them is."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import Tensor
+
+from frofa.augmentations import Augmentation, Brightness
+from frofa.compute.devices import resolve_device
+from frofa.compute.memory import row_chunks
+from frofa.estimators.batched.engine import Trained, fit_plans
+from frofa.estimators.batched.jobs import Fitted, Job
+from frofa.estimators.batched.token_jobs import fit_token_jobs
+from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.core.support import Array, Indices, Support
+from frofa.estimators.tokens.lazy import batch_on, tokens_on
+from frofa.estimators.tokens.padding import PaddedTokens, refuse_prefix
+from frofa.estimators.training.plan import HeadPlan, LabelledRows, TokenModel
+from frofa.estimators.training.schedule import Schedule
+from frofa.ragged import RaggedTokens
+from frofa.utils.progress import progress_bar
+
+PREDICT_BATCH = 1024
+"""Images that are scored at once."""
+AUTO = Brightness(0.3, "c2")
+"""The augmentation of ``augment="auto"``, chosen by the studies of ``docs/results/README.md``."""
+MAX_CHANNELS = 8192
+"""Channels of a token, up to which rows are one token each unless told otherwise: a MAP head of so many has 872 million
+weights."""
+
+
+class TokenClassifier(FeatureClassifier):
+    """Base of the heads on tokens: fitting, alone or with others, early stopping, augmentation and prediction.
+
+    A subclass makes its model in `_model`. Parameters are those of `MAPClassifier`.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "augment": [Augmentation, StrOptions({"auto"}), None],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "n_steps": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "warmup_fraction": [Interval(Real, 0, 1, closed="left")],
+        "schedule": [StrOptions({"cosine", "constant"})],
+        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "n_tokens": [Interval(Integral, 1, None, closed="left"), None],
+        "n_prefix": [Interval(Integral, 0, None, closed="left")],
+        "grid": [tuple, list, None],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
+        "patience": [Interval(Integral, 1, None, closed="left")],
+        "n_views": [Interval(Integral, 0, None, closed="left")],
+        "class_weight": [dict, str, None],
+        "device": [str],
+        "random_state": ["random_state"],
+        "verbose": ["boolean"],
+    }
+    _dtype = np.float32
+
+    def __init__(
+        self,
+        augment: Augmentation | Literal["auto"] | None = "auto",
+        *,
+        lr: float = 0.03,
+        n_steps: int = 300,
+        batch_size: int = 64,
+        weight_decay: float = 0.02,
+        momentum: float = 0.9,
+        warmup_fraction: float = 0.1,
+        schedule: Literal["cosine", "constant"] = "cosine",
+        clip_norm: float | None = 1.0,
+        n_tokens: int | None = None,
+        n_prefix: int = 0,
+        grid: tuple[int, int] | None = None,
+        validation_fraction: float | None = None,
+        patience: int = 10,
+        n_views: int = 0,
+        class_weight: dict[Any, float] | str | None = None,
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ):
+        self.augment = augment
+        self.lr = lr
+        self.n_steps = n_steps
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.momentum = momentum
+        self.warmup_fraction = warmup_fraction
+        self.schedule = schedule
+        self.clip_norm = clip_norm
+        self.n_tokens = n_tokens
+        self.n_prefix = n_prefix
+        self.grid = grid
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.n_views = n_views
+        self.class_weight = class_weight
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @abstractmethod
+    def _model(self, channels: int) -> TokenModel:
+        """The head to be trained on tokens of so many channels."""
+
+    def _fitted_model(self, channels: int) -> TokenModel:
+        """The head that was trained."""
+        return self._model(channels)
+
+    def _fit(self, support: Support) -> None:
+        device = resolve_device(self.device)
+        tokens = tokens_on(support.features, device)
+        plan = self._plan(np.arange(len(tokens)), support.codes, support.weights, tokens.shape[2])
+        with progress_bar(total=self.n_steps, unit="step", desc="train", leave=False, shown=self.verbose) as bar:
+            [outcome] = fit_plans(tokens, [plan], on_step=bar.update)
+        if isinstance(outcome, Exception):
+            raise outcome
+        self._take(plan, outcome)
+
+    @classmethod
+    def _fit_many(
+        cls, X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
+    ) -> list[Fitted]:
+        """Engine of `fit_many`: the heads of all jobs are trained together."""
+        return fit_token_jobs(X, y, jobs, sample_weight, on_done)
+
+    def _take(self, plan: HeadPlan, trained: Trained) -> FeatureClassifier:
+        """Become a trained head."""
+        self.augment_, (self.weights_, self.n_iter_) = plan.augment, trained
+        return self
+
+    def _plan(self, rows: Indices, codes: Indices, weights: Array, channels: int) -> HeadPlan:
+        """Draw all that training depends on.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (n,)
+            Positions in the tokens.
+        codes : ndarray of int, shape (n,)
+        weights : ndarray of float64, shape (n,)
+            Samples without weight are left out.
+        channels : int
+        """
+        model = self._model(channels)
+        random_state = check_random_state(self.random_state)
+        first, second, third = (int(seed) for seed in random_state.randint(2**31 - 1, size=3))
+        used, held_out = np.flatnonzero(weights), None
+        if self.validation_fraction is not None:
+            used, held_out = train_test_split(
+                used, test_size=self.validation_fraction, stratify=codes[used], random_state=random_state
+            )
+
+        def part(chosen: Indices) -> LabelledRows:
+            relative = weights[chosen] / weights[chosen].mean()
+            return LabelledRows(rows[chosen], codes[chosen], relative.astype(np.float32))
+
+        return HeadPlan(
+            model,
+            part(used),
+            len(self.classes_),
+            (first, second, third),
+            self._schedule(),
+            self._augmentation(),
+            validation=None if held_out is None else part(held_out),
+            n_prefix=self.n_prefix,
+            grid=self.grid,
+            patience=self.patience,
+        )
+
+    def _augmentation(self) -> Augmentation | None:
+        """The augmentation, ``"auto"`` resolved."""
+        return AUTO if isinstance(self.augment, str) else self.augment
+
+    def _default_of(self, augment: Any) -> Any:
+        return clone(AUTO) if isinstance(augment, str) and augment == "auto" else augment
+
+    def _schedule(self) -> Schedule:
+        return Schedule(
+            lr=self.lr,
+            n_steps=self.n_steps,
+            batch_size=self.batch_size,
+            weight_decay=self.weight_decay,
+            momentum=self.momentum,
+            warmup_steps=int(self.warmup_fraction * self.n_steps),
+            schedule=self.schedule,
+            clip_norm=self.clip_norm,
+        )
+
+    def _prepare(self, features: Array) -> Array:
+        """Tokens are what the head works on."""
+        return features
+
+    def _tokens(self, features: Array) -> Array:
+        """Cut rows into tokens."""
+        if isinstance(features, RaggedTokens):
+            refuse_prefix(self.n_prefix, self.grid)
+        if features.ndim == 3:
+            return features
+        if self.n_tokens is None and features.shape[1] > MAX_CHANNELS:
+            raise ValueError(
+                f"X has {features.shape[1]} columns, too many for a single token of as many channels: say n_tokens, "
+                "into how many tokens each row is to be cut."
+            )
+        n_tokens = self.n_tokens or 1
+        if features.shape[1] % n_tokens:
+            raise ValueError(f"n_tokens must divide the {features.shape[1]} columns of X. Got {n_tokens}.")
+        return features.reshape(len(features), n_tokens, -1)
+
+    @torch.inference_mode()
+    def _scores(self, features: Array) -> Array:
+        device, model = resolve_device(self.device), self._fitted_model(features.shape[2])
+        weights = {name: torch.as_tensor(value, device=device).unsqueeze(0) for name, value in self.weights_.items()}
+        order: Any = slice(None)
+        if isinstance(features, RaggedTokens):  # images of about the same size next to each other: less padding
+            order = np.argsort(features.sizes, kind="stable")
+            features = features[order]
+        batches = [
+            model.logits(weights, *_seen(features[rows], device))[0]
+            for rows in row_chunks(len(features), PREDICT_BATCH, row_size=1)
+        ]
+        scores: Array = torch.cat(batches).cpu().numpy()
+        scores[order] = scores.copy()
+        return scores
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+def _seen(features: Array | RaggedTokens, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """A few images on a device, in float32, and the mask of their tokens."""
+    if not isinstance(features, RaggedTokens):
+        return batch_on(features, device), None
+    batch = PaddedTokens(features, device).all()
+    return batch.patches, batch.mask

@@ -1,0 +1,187 @@
+"""What a head is and how it is trained: its model, its samples, its seeds and its schedule."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Generator, Tensor
+
+from frofa.augmentations import Augmentation
+from frofa.estimators.training.gradient import Gradient
+from frofa.estimators.training.parameters import Heads, Params
+from frofa.estimators.training.schedule import Schedule
+
+Indices = npt.NDArray[np.intp]
+
+
+class StepBatch(NamedTuple):
+    """What heads see in a step.
+
+    Attributes
+    ----------
+    tokens : Tensor of shape (S, n, N, C)
+        Of S streams.
+    mask : Tensor of bool, shape (S, n, N), or None
+    targets : Tensor of shape (S, n, n_classes)
+    blocks : sequence of (int, int)
+        So many streams in a row with so many heads each; heads come in the order of their streams.
+    """
+
+    tokens: Tensor
+    mask: Tensor | None
+    targets: Tensor
+    blocks: Sequence[tuple[int, int]]
+
+    @property
+    def n_batch(self) -> int:
+        """Samples that a head sees."""
+        return self.targets.shape[1]
+
+    def parts(self) -> Iterator[tuple[slice, "StepBatch"]]:
+        """Heads whose streams have as many heads each, and what they see."""
+        first_head = first_stream = 0
+        for n_streams, heads_each in self.blocks:
+            heads = slice(first_head, first_head := first_head + n_streams * heads_each)
+            streams = slice(first_stream, first_stream := first_stream + n_streams)
+            mask = None if self.mask is None else self.mask[streams]
+            yield heads, StepBatch(self.tokens[streams], mask, self.targets[streams], [(n_streams, heads_each)])
+
+
+class TokenModel(ABC):
+    """A head on tokens, as pure functions of its parameters: all that training has to know of its kind.
+
+    Models are compared and hashed, best as frozen dataclasses. A kind of head is new by a model and by a
+    `frofa.estimators.token_classifier.TokenClassifier` that makes it.
+    """
+
+    def shape(self, channels: int) -> Hashable:  # noqa: ARG002 (for models of which it depends on the tokens)
+        """Tell models apart whose heads, on tokens of so many channels, cannot be trained together."""
+        return self
+
+    def start(self, seed: int) -> Hashable:
+        """Tell initial parameters apart, among models of equal shape: equal ones are made once."""
+        return seed
+
+    @abstractmethod
+    def initial(self, channels: int, n_classes: int, generator: Generator) -> Params:
+        """Make the initial parameters of one head, float32 on the generator's device.
+
+        Kernels, which decay, are those of two dimensions and more whose names end in ``.weight``.
+        """
+
+    @abstractmethod
+    def logits(self, params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Compute class logits (H, n, n_classes) of H heads.
+
+        Parameters
+        ----------
+        params : mapping of str to Tensor
+            With a leading dimension H, that of the heads.
+        tokens : Tensor of shape (S, n, N, C), or (n, N, C)
+            Of S streams, a divisor of H: the first H / S heads see those of the first stream, and so on; or tokens that
+            all heads share.
+        mask : Tensor of bool, shape (S, n, N) or (n, N), default=None
+            True where a token is seen, of which every image needs one.
+        """
+
+    def gradients(self, heads: Heads, step: StepBatch, out: Gradient) -> None:
+        """Write the gradients of each head's mean cross-entropy, by autograd; all streams have as many heads."""
+        with torch.enable_grad():
+            params = {name: value.detach().requires_grad_() for name, value in heads.params.items()}
+            logits = self.logits(params, step.tokens, step.mask)
+            targets = step.targets.repeat_interleave(len(logits) // len(step.targets), 0)
+            loss = -(logits.log_softmax(2) * targets).sum() / step.n_batch  # heads do not meet: the sum of their losses
+            gradients = torch.autograd.grad(loss, list(params.values()))
+        for name, gradient in zip(params, gradients, strict=True):
+            out.params[name].copy_(gradient)
+
+    @abstractmethod
+    def head_bytes(self, image: Tensor, n_batch: int) -> int:
+        """Estimate the bytes that training one head takes, on batches of images like one of shape (N, C)."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledRows:
+    """Labelled samples among the tokens that all heads share.
+
+    Attributes
+    ----------
+    rows : ndarray of int, shape (n,)
+        Positions in the tokens.
+    codes : ndarray of int, shape (n,)
+        Class indices.
+    weights : ndarray of float32, shape (n,)
+        Sample weights, of mean one.
+    """
+
+    rows: Indices
+    codes: Indices
+    weights: npt.NDArray[np.float32]
+
+    def key(self) -> Hashable:
+        """Tell samples apart: keys are equal where samples are."""
+        return self.rows.tobytes(), self.codes.tobytes(), self.weights.tobytes()
+
+
+@dataclass(frozen=True, eq=False)
+class HeadPlan:
+    """All that decides what a head becomes, besides the tokens.
+
+    Attributes
+    ----------
+    model : TokenModel
+    train : LabelledRows
+    n_classes : int
+    seeds : (int, int, int)
+        For the initial weights, the batches and the augmentation.
+    schedule : Schedule
+    augment : Augmentation or None
+    validation : LabelledRows or None
+        The samples that decide when to stop.
+    n_prefix : int
+    grid : (int, int) or None
+        As in `TokenBatch.from_tokens`.
+    patience : int
+        Evaluations without improvement after which training stops.
+    """
+
+    model: TokenModel
+    train: LabelledRows
+    n_classes: int
+    seeds: tuple[int, int, int]
+    schedule: Schedule
+    augment: Augmentation | None
+    validation: LabelledRows | None = None
+    n_prefix: int = 0
+    grid: tuple[int, int] | None = None
+    patience: int = 10
+
+    @cached_property
+    def source(self) -> Hashable:
+        """Equal for heads that see the same batches."""
+        return self.train.key(), self.seeds[1]
+
+    @cached_property
+    def stream(self) -> Hashable:
+        """Equal for heads that see the same batches, augmented in the same way."""
+        return self.source, self.seeds[2], signature(self.augment)
+
+    @property
+    def n_batch(self) -> int:
+        """Samples a step."""
+        return min(len(self.train.rows), self.schedule.batch_size)
+
+
+def signature(value: Any) -> Hashable:
+    """Make a key that is equal for augmentations of the same type and parameters."""
+    if isinstance(value, Augmentation):
+        params = value.get_params(deep=False)
+        return type(value), tuple((name, signature(params[name])) for name in sorted(params))
+    if isinstance(value, (list, tuple)):
+        return tuple(map(signature, value))
+    return (type(value), value) if isinstance(value, (int, float, str, type(None))) else id(value)

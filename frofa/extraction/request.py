@@ -1,0 +1,151 @@
+"""From an extractor's parameters to what a run is asked for."""
+
+import inspect
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from joblib import effective_n_jobs
+
+from frofa.backbones.backbone import Backbone
+from frofa.backbones.outputs import Request
+from frofa.decoding.process import can_start
+from frofa.encoders.protocol import Encoder, check_encoder, describe
+from frofa.encoders.registered import registered_encoder
+from frofa.encoders.samples import as_samples
+from frofa.exceptions import EncoderError
+from frofa.images.pixels.colour import Colour, parse_colour
+from frofa.images.reading import ImageItem, Images, as_image_list
+from frofa.store import FeatureSpec, FeatureStore
+
+MOST_JOBS = 32
+"""Without a word from the user: more processes than that outrun any GPU (``benchmarks/results/extraction_h100.json``),
+and take memory."""
+FEW_IMAGES = 256
+"""So many images are decoded by threads in the time that processes take to start."""
+OF_BACKBONES = (
+    *("output", "layer", "norm", "image_size", "max_tokens", "background"),
+    *("device", "precision", "sparsity", "compile"),
+)
+"""Parameters that say what to do with images and timm's models: a custom encoder decides by itself."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One of the features that a run computes: what the backbone is asked for, and under which spec it is kept.
+
+    It is ragged where it is tokens of images that keep their aspect ratio.
+    """
+
+    request: Request
+    spec: FeatureSpec
+    is_ragged: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run is to go: parameters of `FrozenFeatureExtractor`, resolved for one backbone and so many images.
+
+    `n_jobs` is a number here, `precision` no longer ``"auto"``, and `batch_size` only where an engine measures.
+    """
+
+    precision: str
+    batch_size: int | str
+    compiled: bool
+    n_jobs: int
+    processes: bool
+    skip: bool
+    progress: bool
+    rehash: bool
+    background: Colour
+
+
+@dataclass(frozen=True)
+class ExtractionRequest:
+    """What one call of an extractor comes to: checked images, and all that is to be done with them.
+
+    There is at least one item, an image or what a custom encoder takes; labels (n,) are of the items, where there are
+    some. All targets come from the same forward passes.
+    """
+
+    items: Sequence[ImageItem]
+    labels: npt.NDArray[Any] | None
+    backbone: Backbone
+    targets: Sequence[Target]
+    settings: Settings
+    store: FeatureStore | None
+
+
+def encoder_of(parameters: Mapping[str, Any], signature: inspect.Signature) -> Encoder | None:
+    """Find the custom encoder that an extractor's parameters give or name; None for a backbone.
+
+    The signature of the extractor has their defaults.
+
+    Raises
+    ------
+    EncoderError
+        If `model` is no encoder, or there are parameters that such a one does not take.
+    ModelNotFoundError
+        If a registered encoder cannot be loaded.
+    """
+    model = parameters["model"]
+    encoder: Encoder | None = registered_encoder(model) if isinstance(model, str) else model
+    if encoder is None:
+        return None
+    check_encoder(encoder)
+    other = [name for name in OF_BACKBONES if parameters[name] != signature.parameters[name].default]
+    if other:
+        given = ", ".join(f"{name}={parameters[name]!r}" for name in other)
+        raise EncoderError(
+            f"{describe(encoder)} is a custom encoder, which decides by itself what it returns, and where and how it "
+            f"computes: leave {', '.join(OF_BACKBONES)} at their defaults. Got {given}."
+        )
+    return encoder
+
+
+def checked_input(X: Images, y: Any, encoder: Encoder | None) -> "tuple[Sequence[ImageItem], npt.NDArray[Any] | None]":
+    """List images, or items of an encoder, and their labels, where there are some."""
+    items = as_image_list(X) if encoder is None else as_samples(X, getattr(encoder, "load", None))
+    noun = "image" if encoder is None else "item"
+    labels = None if y is None else np.asarray(y)
+    if labels is not None and labels.shape != (len(items),):
+        raise ValueError(f"expected one label an {noun}. Got {len(items)} {noun}s, and labels of shape {labels.shape}.")
+    if not items:
+        raise ValueError(f"expected at least one {noun}. Got none.")
+    return items, labels
+
+
+def settings_of(parameters: Mapping[str, Any], backbone: Backbone, n_images: int) -> Settings:
+    """Resolve an extractor's parameters for a run over so many images."""
+    all_cores: int = effective_n_jobs(-1)
+    n_jobs = parameters["n_jobs"]
+    return Settings(
+        precision=backbone.resolve_precision(parameters["precision"]),
+        batch_size=backbone.most_at_once(parameters["batch_size"]),
+        compiled=parameters["compile"],
+        n_jobs=min(all_cores, MOST_JOBS) if n_jobs is None else effective_n_jobs(n_jobs),
+        processes=use_processes(parameters["decode"], backbone, n_images),
+        skip=parameters["on_error"] == "skip",
+        progress=parameters["verbose"],
+        rehash=parameters["rehash"],
+        background=parse_colour(parameters["background"]),
+    )
+
+
+def use_processes(decode: str, backbone: Backbone, n_images: int) -> bool:
+    """Decide whether images are decoded in processes; warn where they were asked for and cannot be had."""
+    if decode == "thread":
+        return False
+    reason = None
+    if backbone.preprocessing.geometry is None:
+        reason = "the preprocessing of this checkpoint is not one of timm's resizing and cropping ones"
+    elif not can_start():
+        reason = "this program embeds or freezes Python, and cannot start another interpreter"
+    if decode == "auto":
+        return reason is None and backbone.device.type == "cuda" and n_images >= FEW_IMAGES
+    if reason is not None:
+        warnings.warn(f"decode='process' is not possible here, and threads decode instead: {reason}.", stacklevel=5)
+    return reason is None
