@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from frofa.evaluation import disjoint_shots, mean_interval, sample_shots
     from frofa.extraction.extractor import FrozenFeatureExtractor
     from frofa.extraction.many import extract_many
-    from frofa.images.reading import list_images, load_image_folder
+    from frofa.images.folders import list_images, load_image_folder
     from frofa.images.sources import load_images
     from frofa.persistence.saving import load, save
     from frofa.pretrained import PretrainedHead
@@ -39,9 +39,9 @@ _HOME = {
     "check_extractor": "frofa.doctor",
     "disjoint_shots": "frofa.evaluation",
     "extract_many": "frofa.extraction.many",
-    "list_images": "frofa.images.reading",
+    "list_images": "frofa.images.folders",
     "load": "frofa.persistence.saving",
-    "load_image_folder": "frofa.images.reading",
+    "load_image_folder": "frofa.images.folders",
     "load_images": "frofa.images.sources",
     "mean_interval": "frofa.evaluation",
     "sample_shots": "frofa.evaluation",

@@ -14,7 +14,8 @@ from torch import Generator, Tensor
 from frofa.augmentations import Augmentation, TokenBatch
 from frofa.backbones.loading import ImageSize, load_backbone
 from frofa.extraction.extractor import FrozenFeatureExtractor
-from frofa.images.reading import ImageItem, content, decode
+from frofa.images.items import ImageItem
+from frofa.images.reading import content, decode
 from frofa.utils.optional import require
 
 Array = npt.NDArray[np.float64]

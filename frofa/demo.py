@@ -12,7 +12,7 @@ from frofa.augmentations import Brightness
 from frofa.display import FewShotDisplay
 from frofa.evaluation import mean_interval, sample_shots
 from frofa.extraction.extractor import FrozenFeatureExtractor
-from frofa.images.reading import load_image_folder
+from frofa.images.folders import load_image_folder
 from frofa.selection import fit_head, head_choices
 from frofa.utils.progress import progress_bar
 

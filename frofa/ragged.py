@@ -10,7 +10,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 FLOATS = (np.float16, np.float32, np.float64)
 SHOWN = 3
-"""Images of which the repr shows each grid."""
+"""Number of images whose grids the repr shows."""
 
 
 class RaggedTokens:
@@ -24,8 +24,8 @@ class RaggedTokens:
     Parameters
     ----------
     values : ndarray of shape (T, C)
-        Tokens of one image after another, each row by row of its grid; float16, float32 or float64. May be a memory
-        map; is not copied, and not to be changed. No class or register tokens.
+        Tokens of one image after another, each row by row of its grid; float16, float32 or float64. A memory map will
+        do: values are not copied, and not to be changed. Class and register tokens are left out.
     grids : ndarray of int, shape (n, 2)
         Height and width of each image in tokens.
 
@@ -36,14 +36,14 @@ class RaggedTokens:
     offsets : ndarray of int64, shape (n + 1,)
         The tokens of image i are ``values[offsets[i]:offsets[i + 1]]``.
     sizes : ndarray of int64, shape (n,)
-        Tokens of each image.
+        Number of tokens of each image.
     shape : (int, int, int)
-        That of ``padded()``: images, tokens of the largest, channels.
+        Shape of ``padded()``: images, tokens of the largest, channels.
     ndim : int
-        3.
+        3, as of an array of tokens.
     dtype : dtype
     nbytes : int
-        Of the values.
+        Bytes of the values.
 
     Raises
     ------
@@ -98,7 +98,7 @@ class RaggedTokens:
         )
 
     def __getitem__(self, item: Any) -> Any:
-        rows = _rows_of(item)
+        rows = _chosen_images(item)
         if isinstance(rows, slice):
             start, stop, step = rows.indices(len(self))
             if step == 1:  # a view
@@ -117,24 +117,25 @@ class RaggedTokens:
         Parameters
         ----------
         length : int, default=None
-            Tokens of an image with the zeros; None is the number of the largest.
+            Tokens of each image with its zeros; None takes the number of the largest.
 
         Returns
         -------
         tokens : ndarray of shape (n, length, C)
         grids : ndarray of int64, shape (n, 2)
-            As `frofa.augmentations.TokenBatch` takes them, as a tensor.
+            Height and width of each image, which `frofa.augmentations.TokenBatch` takes as a tensor.
         """
         longest = self.shape[1]
         length = longest if length is None else length
         if length < longest:
             raise ValueError(f"length must be {longest} or more, the tokens of the largest image. Got {length}.")
         tokens = np.zeros((len(self), length, self.values.shape[1]), self.dtype)
+        # The mask (n, length) is true in row-major order where the tokens come, which is the order of the values.
         tokens[np.arange(length) < self.sizes[:, None]] = self.values
         return tokens, self.grids
 
     def equals(self, other: object) -> bool:
-        """Whether other is RaggedTokens of the same grids, dtype and values."""
+        """Tell whether other is RaggedTokens of the same grids, dtype and values."""
         return (
             isinstance(other, RaggedTokens)
             and self.dtype == other.dtype
@@ -144,7 +145,7 @@ class RaggedTokens:
 
     @staticmethod
     def concatenate(parts: "Sequence[RaggedTokens]") -> "RaggedTokens":
-        """Images of several, one after another; all have the same number of channels."""
+        """Put the images of several one after another; all have the same number of channels."""
         if not parts:
             raise ValueError("expected at least one RaggedTokens to concatenate. Got none.")
         channels = sorted({part.values.shape[1] for part in parts})
@@ -180,8 +181,8 @@ def _check_grids(grids: npt.ArrayLike) -> npt.NDArray[np.int64]:
     return sizes.astype(np.int64, copy=False)
 
 
-def _rows_of(item: Any) -> Any:
-    """What chooses images: further axes, which differ from image to image, can be taken whole only."""
+def _chosen_images(item: Any) -> Any:
+    """Take the index of images out of a tuple; further axes, which differ from image to image, are taken whole only."""
     if not isinstance(item, tuple):
         return item
     rows, *others = item or (slice(None),)
@@ -193,7 +194,7 @@ def _rows_of(item: Any) -> Any:
 
 
 def _positions(rows: Any, n: int) -> npt.NDArray[np.intp]:
-    """Images as positions from 0 on."""
+    """Turn positions, which may count from the end, or a mask of n images into positions from 0 on."""
     chosen = np.asarray(rows)
     if chosen.ndim != 1 or (chosen.size and chosen.dtype.kind not in "biu"):
         raise IndexError(f"images are chosen by a slice, whole numbers or a mask of one axis. Got {rows!r}.")
@@ -204,6 +205,7 @@ def _positions(rows: Any, n: int) -> npt.NDArray[np.intp]:
 
 
 def _spans(starts: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Rows of the tokens of images that start at `starts`."""
+    """List the rows of `values` that hold the tokens of these images, one image after another."""
     before = np.cumsum(sizes) - sizes
+    # A token's row is its place in the result, moved by how far its image lies from there.
     return np.repeat(starts - before, sizes) + np.arange(sizes.sum())

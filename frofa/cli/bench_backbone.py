@@ -75,7 +75,8 @@ def _readable(directory: Path) -> tuple[list[str], Any, list[Any]]:
 
     They are decoded twice, which costs little beside the forward passes of all sides.
     """
-    from frofa.images.reading import check_readable, load_image_folder
+    from frofa.images.folders import load_image_folder
+    from frofa.images.reading import check_readable
 
     paths, labels = load_image_folder(directory)
     if len(set(labels)) < 2:

@@ -23,7 +23,7 @@ from frofa.cli.sources import add_source_options, load_sources
 if TYPE_CHECKING:
     from frofa.extraction.extractor import FrozenFeatureExtractor
     from frofa.extraction.run import Extraction
-    from frofa.images.sources import ImageSet
+    from frofa.images.image_set import ImageSet
 
 OUTPUTS = ("tokens", "cls", "mean", "pooled")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from frofa.extraction.extractor import FrozenFeatureExtractor
     from frofa.extraction.run import Extraction
-    from frofa.images.reading import ImageItem
+    from frofa.images.items import ImageItem
 
 
 def extract(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from frofa.exceptions import ImageReadError
-    from frofa.images.reading import ImageItem
+    from frofa.images.items import ImageItem
 
 
 class Predictions(NamedTuple):

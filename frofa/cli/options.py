@@ -161,7 +161,7 @@ def check_out(path: Path, option: str = "--out", *, suffix: str = "") -> None:
 
 def list_some_images(given: Sequence[Path]) -> list[str]:
     """The images of files and directories; finding none is an error."""
-    from frofa.images.reading import list_images
+    from frofa.images.folders import list_images
 
     paths = [path for place in given for path in list_images(place)]
     if not paths:

@@ -11,7 +11,7 @@ from frofa.cli.skipped import report_skipped
 from frofa.cli.sources import load_sources
 
 if TYPE_CHECKING:
-    from frofa.images.sources import ImageSet
+    from frofa.images.image_set import ImageSet
 
 
 def add(commands: Commands) -> None:

@@ -10,8 +10,8 @@ from frofa.cli.options import no_images, positive
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from frofa.images.reading import ImageItem
-    from frofa.images.sources import ImageSet
+    from frofa.images.image_set import ImageSet
+    from frofa.images.items import ImageItem
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,8 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
 
 def load_sources(args: argparse.Namespace) -> "ImageSet":
     """The images of all sources; what was left out is noted, and finding none is an error."""
-    from frofa.images.sources import join, load_images
+    from frofa.images.image_set import join
+    from frofa.images.sources import load_images
 
     if args.labels and len(args.sources) > 1:
         raise ValueError(f"--labels goes with one SOURCE. Got {len(args.sources)}.")

@@ -1,4 +1,4 @@
-"""The boundary of the heads: features, labels and weights of any kind as arrays, and what no head computes with."""
+"""Features, labels and weights that heads are given: any kind becomes arrays, and bad values are refused."""
 
 from collections.abc import Iterator
 from numbers import Real
@@ -12,11 +12,11 @@ from torch import Tensor
 
 Array = npt.NDArray[Any]
 LEAST_WEIGHT, MOST_WEIGHT = 1e-100, 1e100
-"""Weights of samples that are not zero: sums, products and quotients of these are far from the ends of float64."""
+"""Bounds of weights that are not zero: sums, products and quotients of these are far from the ends of float64."""
 
 
 def largest(dtype: npt.DTypeLike) -> float:
-    """The largest magnitude of features that a head computes with in a floating-point format.
+    """Give the largest magnitude of features that a head computes with in a floating-point format.
 
     Its square, and the square of that, of which norms of gradients are made, are finite: 4.3e9 in float32, 1.2e77 in
     float64.
@@ -58,7 +58,7 @@ def check_weights(weights: npt.NDArray[np.float64]) -> None:
 
 
 def as_features(X: Any) -> Any:
-    """Tensors, and samples that come one by one, as an array; all else as it is.
+    """Make an array of a tensor or a list of samples; other features stay as they are.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def as_features(X: Any) -> Any:
         If samples differ in shape.
     """
     if isinstance(X, Tensor):
-        return _values(X)
+        return _values_of_tensor(X)
     if issparse(X):  # one kind of which is a dictionary
         return X
     if X is None or isinstance(X, (str, bytes, dict, set, Iterator)):
@@ -90,7 +90,7 @@ def as_features(X: Any) -> Any:
 
 
 def as_labels(y: Any) -> Any:
-    """Labels as an array that NumPy can sort; what has no such labels, such as a data frame, is left to be refused.
+    """Make an array of labels that NumPy can sort; scikit-learn refuses what has none, such as a data frame.
 
     Raises
     ------
@@ -99,20 +99,19 @@ def as_labels(y: Any) -> Any:
     """
     labels = np.asarray(_plain(y))
     if labels.dtype.kind == "T":  # NumPy's StringDType, of which other libraries know nothing
-        labels = labels.astype(object)
-        return _one_kind(labels).astype(str)
+        return _one_kind(labels.astype(object)).astype(str)
     if labels.dtype.kind == "M" and np.isnat(labels).any():
-        _refuse(labels, int(np.flatnonzero(np.isnat(labels).ravel())[0]))
+        _refuse_missing(labels, int(np.flatnonzero(np.isnat(labels).ravel())[0]))
     if labels.dtype.kind == "O":
         return _one_kind(labels)
     return labels
 
 
 def _one_kind(labels: Array) -> Array:
-    """Labels that are objects, all of them strings, or numbers as such."""
+    """Check that objects are all strings, or all numbers, which become an array of numbers."""
     for i, label in enumerate(labels.ravel()):
         if _is_missing(label):
-            _refuse(labels, i)
+            _refuse_missing(labels, i)
     kinds = {type(label) for label in labels.ravel()}
     if all(issubclass(kind, str) for kind in kinds):
         return labels
@@ -131,21 +130,21 @@ def _is_missing(label: Any) -> bool:
         return type(label).__name__ == "NAType"
 
 
-def _refuse(labels: Array, position: int) -> None:
+def _refuse_missing(labels: Array, position: int) -> None:
     raise ValueError(f"expected a label of every sample. Got {labels.ravel()[position]!r} at position {position} of y.")
 
 
 def _plain(values: Any) -> Any:
-    """Lists without tensors, which NumPy cannot read where they need gradients, are on a GPU or in bfloat16."""
+    """Replace the tensors in lists, which NumPy cannot read if they need gradients, are on a GPU or in bfloat16."""
     if isinstance(values, Tensor):
-        return _values(values)
+        return _values_of_tensor(values)
     if isinstance(values, (list, tuple)) and values and isinstance(values[0], (Tensor, list, tuple)):
         return [_plain(value) for value in values]
     return values
 
 
-def _values(tensor: Tensor) -> Array:
-    """What a tensor holds; NumPy has no half precision but float16."""
+def _values_of_tensor(tensor: Tensor) -> Array:
+    """Copy a dense tensor to an array; half precision becomes float32, as NumPy has no bfloat16."""
     plain = tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_quantized
     if not plain or tensor.is_meta:
         kind = "quantised" if tensor.is_quantized else "nested" if tensor.is_nested else "meta" if plain else "sparse"

@@ -1,7 +1,7 @@
-"""The device a head computes on."""
+"""The device a head computes on, and the CPU threads and memory it takes there."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,7 @@ SMALL = 2**18
 
 
 def resolve_device(device: str) -> torch.device:
-    """Turn ``"auto"`` into the GPU where there is one, else the CPU.
-
-    Raises
-    ------
-    ValueError
-        If this machine does not have the device.
-    """
+    """Turn ``"auto"`` into the GPU where there is one, else the CPU; a ValueError says that there is no such device."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -36,32 +30,33 @@ def as_tensor(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
 
 
 @contextmanager
-def threads_for(n_elements: int) -> Iterator[None]:
-    """Compute on one CPU thread where there is little to do.
-
-    There, a second thread saves little, and where other processes use the cores, waiting for it costs a hundredfold.
-    """
+def _cpu_threads(n: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(1 if n_elements <= SMALL else before)
+    torch.set_num_threads(n)
     try:
         yield
     finally:
         torch.set_num_threads(before)
 
 
+def threads_for(n_elements: int) -> AbstractContextManager[None]:
+    """Compute on one CPU thread where there is little to do.
+
+    There, a second thread saves little, and where other processes use the cores, waiting for it costs a hundredfold.
+    """
+    return _cpu_threads(1 if n_elements <= SMALL else torch.get_num_threads())
+
+
 @contextmanager
 def one_thread_each(n_tasks: int) -> Iterator[int]:
-    """Share the CPU threads out to workers, no more of them than tasks; gives the number of workers.
+    """Share the CPU threads out to workers, no more of them than tasks, and yield the number of workers.
 
     Tasks side by side use the cores better than products that are split, and do not wait for one another.
     """
-    before = torch.get_num_threads()
-    n_workers = min(n_tasks, before)
-    torch.set_num_threads(before // n_workers)
-    try:
+    n_threads = torch.get_num_threads()
+    n_workers = min(n_tasks, n_threads)
+    with _cpu_threads(n_threads // n_workers):
         yield n_workers
-    finally:
-        torch.set_num_threads(before)
 
 
 def keep_freed_memory() -> None:

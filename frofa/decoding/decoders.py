@@ -20,7 +20,7 @@ from frofa.decoding.shared_memory import SharedMemory
 from frofa.decoding.task import ContentDigest, DecodeTask, decode_into, digests
 from frofa.decoding.worker import DecodeRequest, SharedRows, WorkerSetup
 from frofa.exceptions import ImageReadError
-from frofa.images.reading import ImageItem
+from frofa.images.items import ImageItem
 
 Pixels = npt.NDArray[np.uint8]
 Work: TypeAlias = Callable[[Sequence[DecodeTask]], list[Any]]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from frofa.decoding.task import DecodeTask
 from frofa.decoding.worker import DecodeRequest, Noted, WorkerSetup
 from frofa.exceptions import DecodingProcessError
-from frofa.images.reading import describe
+from frofa.images.items import describe
 
 PROGRAM = "from frofa.decoding.worker import main; main()"
 

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, TypeVar
 
 from frofa.decoding.geometry import Geometry
 from frofa.exceptions import ImageReadError
+from frofa.images.items import ImageItem
 from frofa.images.pixels.budget import hold
 from frofa.images.pixels.colour import SILVER, Colour
-from frofa.images.reading import ImageItem, content, decode, n_bytes, read_error
+from frofa.images.reading import content, decode, n_bytes, read_error
 from frofa.utils.blocks import sample
 
 T = TypeVar("T")

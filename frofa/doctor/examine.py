@@ -17,7 +17,8 @@ from frofa.encoders.protocol import describe
 from frofa.encoders.samples import ArraySample, as_samples
 from frofa.exceptions import ExtractorCheckError, FrofaError
 from frofa.extraction.extractor import FrozenFeatureExtractor
-from frofa.images.reading import Images, as_image_list
+from frofa.images.image_set import as_image_list
+from frofa.images.items import Images
 from frofa.utils.files import expand_home
 
 CHECKS: dict[str, Callable[[Subject], Outcome]] = {

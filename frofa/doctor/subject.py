@@ -16,8 +16,9 @@ from frofa.backbones.backbone import Backbone
 from frofa.backbones.navit.backbone import NativeBackbone
 from frofa.backbones.outputs import Output, Request
 from frofa.extraction.extractor import FrozenFeatureExtractor
+from frofa.images.items import ImageItem
 from frofa.images.pixels.colour import SILVER, Colour, parse_colour
-from frofa.images.reading import ImageItem, content, decode, read_error
+from frofa.images.reading import content, decode, read_error
 
 MOST_IMAGES = 8
 

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from frofa.images.image_set import ImageSet
-from frofa.images.reading import Sample, read_file
+from frofa.images.items import Sample
+from frofa.images.reading import read_file
 from frofa.utils.blocks import sample
 
 FORMS = "an array (n, ...), a list of arrays"

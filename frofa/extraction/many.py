@@ -5,7 +5,7 @@ from typing import Any
 
 from frofa.extraction.extractor import FrozenFeatureExtractor, extract_all
 from frofa.extraction.run import Extraction
-from frofa.images.reading import Images
+from frofa.images.items import Images
 
 OWN = ("output", "layer", "norm", "dtype")
 """Parameters in which the extractors may differ."""

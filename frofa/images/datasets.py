@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from frofa.images.columns import LABELS, find_column, listed
-from frofa.images.image_set import ImageSet
-from frofa.images.joining import image_set
+from frofa.images.columns import LABELS, ColumnsAsked, find_column, listed
+from frofa.images.image_set import ImageSet, as_image_list, image_set
+from frofa.images.items import ImageItem, LazyImage
 from frofa.images.labels import unwrapped
-from frofa.images.reading import ImageItem, LazyImage, as_image_list
 from frofa.utils.progress import progress_bar
 
 
@@ -23,12 +22,12 @@ class DatasetRow(LazyImage):
     Attributes
     ----------
     dataset : object
-        With ``dataset[index]``.
+        A data set whose rows are ``dataset[index]``.
     index : int
     title : str
-        What names call the data set.
+        Name of the data set in the names of its images.
     column : str or None
-        Of Hugging Face's data sets, the column of images, not decoded; None for ``(image, label)``.
+        Column of images, not decoded, in data sets of Hugging Face; None where rows are ``(image, label)``.
     """
 
     dataset: Any
@@ -37,11 +36,11 @@ class DatasetRow(LazyImage):
     column: str | None = None
 
     def describe(self) -> str:
-        """``beans/train#12``."""
+        """Name the image by data set and row, such as ``beans/train#12``."""
         return f"{self.title}#{self.index}"
 
     def read(self) -> Any:
-        """Encoded bytes, a path, a PIL image or an array."""
+        """Read the row, and return encoded bytes, a path, a PIL image or an array."""
         row = self.dataset[self.index]
         if self.column is None:
             return _image_of(row)
@@ -52,22 +51,20 @@ class DatasetRow(LazyImage):
 
 
 def is_hugging_face(source: object) -> bool:
-    """Whether it is an object of Hugging Face's ``datasets``."""
+    """Tell whether a source is an object of Hugging Face's ``datasets``."""
     return type(source).__module__.partition(".")[0] == "datasets"
 
 
-def load_hugging_face(
-    dataset: Any, path_column: str | None, label_column: str | None, *, labelled: bool = True
-) -> ImageSet:
-    """The rows of a ``datasets.Dataset``, in its order; class labels become their names."""
+def load_hugging_face(dataset: Any, asked: ColumnsAsked) -> ImageSet:
+    """Find the images of a ``datasets.Dataset``, in its order; class labels become their names."""
     kind = type(dataset).__name__
     if kind != "Dataset":
         raise TypeError(f"expected a datasets.Dataset, such as one split of a DatasetDict: data['train']. Got {kind}.")
     features = dataset.features
-    column = path_column or _only_images(features)
+    column = asked.path or _only_images(features)
     if column not in features:
         raise ValueError(f"the data set has no column {column!r}. Got columns {listed(list(features))}.")
-    label = _find_label(features, label_column) if labelled else None
+    label = _find_label(features, asked.label) if asked.labelled else None
     labels = None if label is None else _labels_of(dataset, label)
     images = dataset.with_format(None).select_columns([column])
     if type(features[column]).__name__ == "Image":
@@ -93,7 +90,7 @@ def _only_images(features: Any) -> str:
 
 
 def _find_label(features: Any, label_column: str | None) -> Any:
-    """The column of class labels, or one that is called as labels are; None if there is none."""
+    """Find the column of class labels, or one that is called as labels are; None if there is none."""
     classes = _of_kind(features, "ClassLabel")
     if label_column is None and len(classes) == 1:
         return classes[0]
@@ -114,12 +111,12 @@ def _labels_of(dataset: Any, column: str) -> list[object]:
 
 
 def is_torch(source: object) -> bool:
-    """Whether it is a PyTorch data set."""
+    """Tell whether a source is a PyTorch data set."""
     return any(base.__module__ == "torch.utils.data.dataset" for base in type(source).__mro__)
 
 
 def load_torch(dataset: Any, *, labelled: bool = True) -> ImageSet:
-    """The rows of a map-style PyTorch data set, in its order.
+    """Find the images of a map-style PyTorch data set, in its order.
 
     An image folder of torchvision without transforms gives the paths of its files. Whole numbers become the names in
     ``classes``, where the data set has it.
@@ -161,7 +158,7 @@ def _paths_of(dataset: Any) -> list[ImageItem] | None:
 
 
 def _targets_of(dataset: Any) -> list[Any] | None:
-    """The labels, where they can be had without reading images."""
+    """Find the labels, where they can be had without reading images."""
     if hasattr(dataset, "dataset") and hasattr(dataset, "indices"):  # torch.utils.data.Subset
         whole = _targets_of(dataset.dataset)
         return None if whole is None else [whole[index] for index in dataset.indices]

@@ -6,19 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from frofa.images.image_set import ImageSet
-from frofa.images.joining import image_set
-from frofa.images.listing import count, describe_others, is_hidden, scan, warn_of_parts
-from frofa.images.reading import ImageItem, describe
-from frofa.images.text import in_utf8
-from frofa.utils.text import class_name
+import numpy as np
+import numpy.typing as npt
+
+from frofa.images.image_set import ImageSet, image_set
+from frofa.images.items import ImageItem
+from frofa.images.listing import describe_ignored, describe_others, is_hidden, scan, warn_of_parts
+from frofa.images.pixels.formats import EXTENSIONS
+from frofa.utils.files import expand_home
+from frofa.utils.text import class_name, in_utf8
 
 
 def load_folder(directory: Path, *, labelled: bool = True) -> ImageSet:
-    """A directory in ImageFolder layout, ``DIRECTORY/CLASS/.../IMAGE``, or a flat one, which has no labels.
+    """Find the images of a directory in ImageFolder layout, ``DIRECTORY/CLASS/.../IMAGE``, or of a flat one.
 
-    It is flat if it is not `labelled`, or no sub-directory has an image. Sorted by class, then by path. Files beside
-    the class directories and files of other kinds are noted; a class directory without images is a warning.
+    It is taken for a flat one, which has no labels, if it is not `labelled` or no sub-directory has an image. Images
+    are sorted by class, then by path. Files beside the class directories and files of other kinds are noted; a class
+    directory without images is a warning.
     """
     listing = scan(directory)
     notes = [*listing.notes, *describe_others(listing.others)]
@@ -41,10 +45,9 @@ def by_class(items: Sequence[ImageItem], classes: Sequence[str], notes: Sequence
         return image_set(items, notes=notes)
     warn_of_parts(filter(None, classes))
     loose = [item for item, name in zip(items, classes, strict=True) if not name]
-    if loose:
-        verb = "is" if len(loose) == 1 else "are"
-        beside = f"{count(len(loose), 'file')} beside the class folders {verb} ignored, such as {describe(loose[0])}"
-        notes = [f"{beside}; labels=False (--no-labels) takes all images, without labels", *notes]
+    beside = describe_ignored("file", loose, "beside the class folders")
+    advice = "labels=False (--no-labels) takes all images, without labels"
+    notes = [*(f"{note}; {advice}" for note in beside), *notes]
     names = [class_name(name) for name in classes]
     order = sorted((position for position, name in enumerate(names) if name), key=lambda at: (names[at], classes[at]))
     return image_set([items[position] for position in order], [names[position] for position in order], notes)
@@ -54,6 +57,75 @@ def _warn_of_empty_classes(directory: Path, known: set[str]) -> None:
     for entry in sorted(directory.iterdir()):
         if entry.is_dir() and not is_hidden(entry.name) and entry.name not in known:
             warnings.warn(f"the class directory {entry} has no image", stacklevel=2)
+
+
+def load_image_folder(directory: str | os.PathLike[str]) -> tuple[list[str], npt.NDArray[np.str_]]:
+    """List the images of a directory in ImageFolder layout, ``DIRECTORY/CLASS/.../IMAGE``.
+
+    Parameters
+    ----------
+    directory : path
+        One sub-directory a class; its name is the label, in Unicode's composed form (NFC). Hidden files and directories
+        are ignored, and so are files beside the class directories and files without the ending of an image. Links to
+        directories are followed.
+
+    Returns
+    -------
+    paths : list of str
+        Sorted by class, then by path.
+    labels : ndarray of str, shape (n,)
+        The class of each path.
+
+    Raises
+    ------
+    NotADirectoryError
+        If `directory` is not a directory.
+    ValueError
+        If it has no class directories, or one of them has no image.
+
+    Examples
+    --------
+    >>> paths, labels = load_image_folder("flowers/train")  # doctest: +SKIP
+    >>> sorted(set(labels))  # doctest: +SKIP
+    ['daisy', 'rose']
+    """
+    root = Path(expand_home(directory))
+    if not root.is_dir():
+        raise NotADirectoryError(f"expected a directory of class directories, DIRECTORY/CLASS/IMAGE. Got {root}.")
+    classes = [entry.name for entry in root.iterdir() if entry.is_dir() and not is_hidden(entry.name)]
+    classes.sort(key=lambda name: (class_name(name), name))
+    if not classes:
+        raise ValueError(
+            f"expected a directory of class directories, DIRECTORY/CLASS/IMAGE. Got {root}, which has no sub-directory."
+        )
+    warn_of_parts(classes)
+    paths: list[str] = []
+    labels: list[str] = []
+    for name in classes:
+        found = list_images(root / name)
+        if not found:
+            raise ValueError(f"the class directory {root / name} has no image. Known endings: {', '.join(EXTENSIONS)}.")
+        paths += found
+        labels += [class_name(name)] * len(found)
+    return paths, np.array(labels)
+
+
+def list_images(path: str | os.PathLike[str]) -> list[str]:
+    """List the image files below a directory, sorted; of a file, that file alone.
+
+    Links that lead nowhere are listed where their names have the ending of an image; reading them is the error.
+
+    Raises
+    ------
+    FileNotFoundError
+        If `path` does not exist.
+    """
+    root = Path(expand_home(path))
+    if root.is_file():
+        return [str(root)]
+    if not root.is_dir():
+        raise FileNotFoundError(f"no such file or directory: {root}")
+    return scan(root).images
 
 
 def read_paths(stream: BinaryIO) -> list[str]:

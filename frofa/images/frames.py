@@ -4,33 +4,27 @@ from typing import Any
 
 
 def is_frame(value: object) -> bool:
-    """Whether it is a table of named columns."""
+    """Tell whether a value is a table of named columns."""
     return hasattr(value, "columns") and (hasattr(value, "to_numpy") or hasattr(value, "to_pydict"))
 
 
 def is_column(value: object) -> bool:
-    """Whether it is a column, such as a Series."""
+    """Tell whether a value is a column, such as a Series."""
     return hasattr(value, "to_pylist") or (hasattr(value, "to_list") and hasattr(value, "to_numpy"))
 
 
 def column_names(frame: Any) -> list[Any]:
-    """The names of a frame's columns, in order."""
+    """List the names of a frame's columns, in order."""
     return list(frame.column_names if hasattr(frame, "to_pydict") else frame.columns)
 
 
 def column(frame: Any, name: object) -> list[Any]:
-    """The values of a column, of which there is one of this name."""
+    """List the values of a column whose name is the only one of its kind."""
     return values_of(frame[name])
 
 
 def only_column(frame: Any, what: str) -> list[Any]:
-    """The values of a frame's one column.
-
-    Raises
-    ------
-    ValueError
-        If it has another number of columns; `what` is what was expected in it.
-    """
+    """List the values of a frame's one column; a ValueError says what was expected if there are others."""
     names = column_names(frame)
     if len(names) != 1:
         listed = ", ".join(repr(str(name)) for name in names) or "none"
@@ -39,7 +33,7 @@ def only_column(frame: Any, what: str) -> list[Any]:
 
 
 def values_of(values: Any) -> list[Any]:
-    """The values of a column or another sequence as a list; of a column, as Python's own objects where that can be."""
+    """List the values of a column or another sequence; those of a column as Python's own objects, where possible."""
     for method in ("to_pylist", "to_list"):
         if hasattr(values, method):
             return list(getattr(values, method)())

@@ -20,18 +20,18 @@ _SHORT.maxstring = _SHORT.maxother = 60
 _SCALARS = (str, bytes, Number, np.generic, dt.date, dt.time, dt.timedelta, Enum)
 
 
-def as_labels(values: Iterable[object], names: Sequence[str] | None = None) -> npt.NDArray[Any] | None:
-    """Labels as an array: of int if all are whole numbers, else of str, with ``""`` where there is none.
+def image_labels(values: Iterable[object], names: Sequence[str] | None = None) -> npt.NDArray[Any] | None:
+    """Make an array of labels, one an image: of int if all are whole numbers, else of str, ``""`` where there is none.
 
-    None, NaN and ``""`` are no labels; the result is None if there is no other value. Names of classes are in Unicode's
-    composed form.
+    None, NaN and ``""`` count as no label; the result is None if there is no other value. Names of classes are in
+    Unicode's composed form.
 
     Parameters
     ----------
     values : iterable
         Strings, numbers, booleans, dates, or arrays and tensors of one of these; a frame of one column.
     names : sequence of str, optional
-        What an error calls each image, beside its position.
+        Name of each image, for errors; they say its position too.
 
     Raises
     ------
@@ -40,9 +40,9 @@ def as_labels(values: Iterable[object], names: Sequence[str] | None = None) -> n
 
     Examples
     --------
-    >>> as_labels(["cat", None, "dog"])
+    >>> image_labels(["cat", None, "dog"])
     array(['cat', '', 'dog'], dtype='<U3')
-    >>> as_labels([3.0, 1.0])
+    >>> image_labels([3.0, 1.0])
     array([3, 1])
     """
     given = [_scalar(value, position, names) for position, value in enumerate(_sequence(values))]
@@ -64,7 +64,7 @@ def _sequence(values: Iterable[object]) -> Sequence[object]:
 
 
 def _scalar(value: object, position: int, names: Sequence[str] | None) -> Any:
-    """A label without its wrapping; None where there is none."""
+    """Take a label out of its wrapping; None where there is none."""
     found = unwrapped(value)
     if found is None or type(found).__name__ in ("NAType", "NaTType"):
         return None
@@ -78,7 +78,7 @@ def _scalar(value: object, position: int, names: Sequence[str] | None) -> Any:
 
 
 def unwrapped(value: Any) -> Any:
-    """The Python object in a scalar of NumPy or pyarrow, or in an array or tensor of one value; others as they are."""
+    """Take the Python object out of a scalar of NumPy or pyarrow, or an array of one value; leave others alone."""
     if hasattr(value, "as_py"):
         return value.as_py()
     if hasattr(value, "shape") and hasattr(value, "item") and math.prod(value.shape) == 1:

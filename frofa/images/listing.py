@@ -1,28 +1,21 @@
-"""Which files below a directory are images, and what else is there."""
+"""Listing the images below a directory, and a count and notes of what else is there."""
 
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from frofa.images.items import ImageItem, describe
 from frofa.images.pixels.formats import EXTENSIONS
 
 
 @dataclass
 class Listing:
-    """What `scan` found.
+    """Paths of images, sorted; the number of other files of each ending; and notes of surprises, a sentence each.
 
-    Attributes
-    ----------
-    images : list of str
-        Paths of files with a known ending, sorted. Links that lead nowhere are among them, so that who reads the
-        images hears of them.
-    others : Counter of str
-        How many other files there are of each ending.
-    notes : list of str
-        What was not as one may expect, a sentence each.
+    Links that lead nowhere are listed if their names have the ending of an image, so that reading them is an error.
     """
 
     images: list[str] = field(default_factory=list)
@@ -31,17 +24,17 @@ class Listing:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file's name has the ending of an image."""
+    """Tell whether a file's name has the ending of an image."""
     return ending(name) in EXTENSIONS
 
 
 def ending(name: str) -> str:
-    """A file's ending in lower case, with the dot."""
+    """Give a file's ending in lower case, with the dot."""
     return PurePosixPath(name).suffix.lower()
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or directory of this name is left out everywhere: hidden ones, and what macOS adds to archives."""
+    """Tell whether files and directories of this name are left out: hidden ones, and those macOS adds to archives."""
     return name == "__MACOSX" or (name.startswith(".") and name not in (".", ".."))
 
 
@@ -49,16 +42,12 @@ def scan(root: str | os.PathLike[str]) -> Listing:
     """List a directory with all its sub-directories.
 
     Links to directories are followed, but for one that leads to a directory it lies in. A sub-directory that cannot be
-    listed is a warning.
-
-    Raises
-    ------
-    OSError
-        If `root` itself cannot be listed.
+    listed is a warning; of `root` itself, the OSError is raised.
     """
     found = Listing()
     top = os.fspath(root)
     os.scandir(top).close()
+    # Each directory waits with the identities of those it lies in.
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(top, ())]
     while waiting:
         path, above = waiting.pop()
@@ -83,7 +72,7 @@ def scan(root: str | os.PathLike[str]) -> Listing:
 
 
 def describe_others(others: Mapping[str, int]) -> list[str]:
-    """One sentence about files that are not images, or none."""
+    """Say in one sentence how many files are not images; nothing if there are none."""
     if not others:
         return []
     common = sorted(others.items(), key=lambda item: (-item[1], item[0]))
@@ -92,8 +81,16 @@ def describe_others(others: Mapping[str, int]) -> list[str]:
     return [f"{count(sum(others.values()), 'file')} of other kinds ignored: {listed}{rest}"]
 
 
+def describe_ignored(noun: str, items: Sequence[ImageItem], which: str) -> list[str]:
+    """Say in one sentence how many images are left out, with the first as an example; nothing if there are none."""
+    if not items:
+        return []
+    verb = "is" if len(items) == 1 else "are"
+    return [f"{count(len(items), noun)} {which} {verb} ignored, such as {describe(items[0])}"]
+
+
 def count(number: int, noun: str) -> str:
-    """A number with its noun: ``1 file``, ``2 files``, ``2 classes``.
+    """Put a number before its noun: ``1 file``, ``2 files``, ``2 classes``.
 
     Examples
     --------
@@ -138,7 +135,7 @@ PARTS = frozenset({"train", "training", "val", "valid", "validation", "test", "t
 
 
 def are_parts(classes: Iterable[str]) -> bool:
-    """Whether classes are called like the parts of a data set, and so the folder above was given.
+    """Tell whether classes are called like the parts of a data set, as when the folder above them was given.
 
     Examples
     --------
@@ -150,7 +147,7 @@ def are_parts(classes: Iterable[str]) -> bool:
 
 
 def warn_of_parts(classes: Iterable[str]) -> None:
-    """Warn of classes that `are_parts`."""
+    """Warn that classes are called like the parts of a data set."""
     names = sorted(set(classes))
     if are_parts(names):
         warnings.warn(

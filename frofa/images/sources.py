@@ -1,20 +1,19 @@
-"""Everything that images can be read from."""
+"""All sources of images behind one function, `load_images`."""
 
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from frofa.images import datasets
 from frofa.images.archives.labels import load_archive
 from frofa.images.archives.members import COMPRESSED_TAR
+from frofa.images.columns import ColumnsAsked
 from frofa.images.folders import load_folder, read_paths
 from frofa.images.frames import is_frame
-from frofa.images.image_set import ImageSet
-from frofa.images.joining import image_set, join
+from frofa.images.image_set import ImageSet, as_image_list, image_set, join
 from frofa.images.pixels.formats import EXTENSIONS
-from frofa.images.reading import Images, as_image_list, is_image_file
+from frofa.images.reading import is_image_file
 from frofa.images.tables import load_frame, load_table
 from frofa.images.video import VIDEOS, load_video
 from frofa.utils.files import expand_home
@@ -27,7 +26,7 @@ KINDS = {
     "archive": (".zip", ".tar", *COMPRESSED_TAR),
     "video": VIDEOS,
 }
-"""What a file is taken for, by its ending."""
+"""Kinds of files, by their endings."""
 
 
 def load_images(
@@ -76,7 +75,7 @@ def load_images(
     Returns
     -------
     ImageSet
-        With ``items``, ``labels``, ``names`` and ``notes``; it unpacks to items and labels.
+        The images as ``items``, with ``labels``, ``names`` and ``notes``; it unpacks to items and labels.
 
     Raises
     ------
@@ -88,13 +87,13 @@ def load_images(
 
     Notes
     -----
-    What is wrong with one image is found when it is read: it is an item here and an `ImageReadError` of the extractor,
-    which names it. This goes for members of archives too, that are encrypted, damaged, or packed in a way that cannot
-    be read. A file that should have an image's label and cannot be read is a note, and the image has no label.
+    An image that cannot be read is an item here all the same: when the extractor reads it, an `ImageReadError` names
+    it. This goes for members of archives too that are encrypted, damaged, or packed in a way that cannot be read. A
+    label file that cannot be read is a note, and its image has no label.
 
     No file or member of more than 8 bytes for each of ``PIL.Image.MAX_IMAGE_PIXELS`` is read, by default 716 MB: that
-    is an image of as many pixels with four channels of 16 bits, not compressed. What all threads of a process hold of
-    files while they read and decode them is as much together: larger files wait for each other.
+    is an image of as many pixels with four channels of 16 bits, not compressed. The threads of a process together hold
+    as much of files at most while they read and decode them: of large files, one waits for another.
 
     Names of classes are in Unicode's composed form (NFC), so that those of different file systems are the same.
 
@@ -118,24 +117,22 @@ def load_images(
         raise ValueError(f"a CSV file of labels goes with a directory or an archive. Got {source!r:.200}.")
     if every < 1 or (every != 1 and kind != "video"):
         raise ValueError(f"every must be 1 or more, and 1 for all but videos. Got every={every} for {source!r:.200}.")
+    asked = ColumnsAsked(path_column, label_column, labelled=labels is None or table is not None)
     if kind == "object":
-        found = _load_object(source, path_column, label_column, labelled=labels is None)
+        found = _load_object(source, asked)
     elif kind == "video":
         found = load_video(Path(source), every)
     elif kind == "archive":
-        found = load_archive(Path(source), table, path_column, label_column, labelled=labels is None)
+        found = load_archive(Path(source), table, asked)
     elif kind == "table" or table is not None:
-        base = Path(source) if table is not None else None
-        labelled = labels is None or table is not None
-        found = load_table(table or Path(source), base, path_column, label_column, labelled=labelled)
+        found = load_table(table or Path(source), None if table is None else Path(source), asked)
     elif kind == "directory":
         found = load_folder(Path(source), labelled=labels is None)
     else:
         found = image_set(read_paths(sys.stdin.buffer) if kind == "list" else [os.fspath(source)])
     if labels is None or table is not None:
         return found
-    given = None if labels is False else image_set(found.items, labels).labels
-    return replace(found, labels=given)
+    return image_set(found.items, None if labels is False else labels, found.notes)
 
 
 def _kind_of(source: str) -> str:
@@ -157,12 +154,11 @@ def _kind_of(source: str) -> str:
     )
 
 
-def _load_object(source: Any, path_column: str | None, label_column: str | None, *, labelled: bool) -> ImageSet:
+def _load_object(source: Any, asked: ColumnsAsked) -> ImageSet:
     if datasets.is_hugging_face(source):
-        return datasets.load_hugging_face(source, path_column, label_column, labelled=labelled)
+        return datasets.load_hugging_face(source, asked)
     if is_frame(source):
-        return load_frame(source, path_column, label_column, labelled=labelled)
+        return load_frame(source, asked)
     if datasets.is_torch(source):
-        return datasets.load_torch(source, labelled=labelled)
-    images: Images = source
-    return image_set(as_image_list(images))
+        return datasets.load_torch(source, labelled=asked.labelled)
+    return image_set(as_image_list(source))

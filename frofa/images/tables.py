@@ -3,80 +3,61 @@
 import csv
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from frofa.images.columns import LABEL, PATH, PATHS, choose_columns, has_column
+from frofa.images.columns import LABEL, PATH, PATHS, ColumnsAsked, choose_columns, has_column
 from frofa.images.frames import column, column_names
-from frofa.images.image_set import ImageSet
-from frofa.images.joining import image_set
+from frofa.images.image_set import ImageSet, as_image_list, image_set
 from frofa.images.listing import count, is_image_name
-from frofa.images.reading import ImageItem, as_image_list
-from frofa.images.text import in_utf8
-
-Rows = list[tuple[int, list[str]]]
-"""Line numbers and fields."""
+from frofa.utils.text import in_utf8
 
 
-class Table(NamedTuple):
-    """What a CSV file says of images.
-
-    Attributes
-    ----------
-    paths : list of str
-    labels : list of str or None
-        ``""`` where a row has none; None if no column has labels.
-    notes : list of str
-    """
+class PathTable(NamedTuple):
+    """Paths and labels of a CSV file: ``""`` where a row has no label, None if no column has labels."""
 
     paths: list[str]
     labels: list[str] | None
     notes: list[str]
 
 
-def read_table(file: Path, path_column: str | None, label_column: str | None, *, labelled: bool = True) -> Table:
-    """Read path and, if it is `labelled`, label of each row.
+def read_table(file: Path, asked: ColumnsAsked) -> PathTable:
+    """Read the path and, if labels are wanted, the label of each row.
 
     The first line names the columns. It also shows what stands between them: of commas, semicolons and tabs (in
     ``.tsv`` files, tabs first) those that give a column of paths, and of these the ones that give the most columns.
     Blanks around names and labels are ignored, and those before paths where the names have some. A table of one or two
     columns whose first line names an image in one of them has no names: that column is paths, the other one labels.
 
-    Raises
-    ------
-    ValueError
-        If a column that was asked for is not there, columns cannot be told apart, or a row has no path, or more fields
-        than there are columns.
+    A ValueError says that a column that was asked for is not there, columns cannot be told apart, or a row has no path,
+    or more fields than there are columns.
     """
     try:
         text = in_utf8(file.read_bytes()).decode("utf-8", "surrogateescape")
-        rows = _read_rows(text, _separator(text, "\t,;" if file.suffix.lower() == ".tsv" else ",;\t", path_column))
+        separator = _separator(text, "\t,;" if file.suffix.lower() == ".tsv" else ",;\t", asked.path)
+        blanks = any(name.startswith(" ") for name in _first_row(text, separator)[1:])
+        rows = list(_rows(text, separator, skipinitialspace=blanks))
     except (csv.Error, ValueError) as error:
         raise ValueError(f"{file} is not a table: {error}") from error
     first = [field.strip() for field in rows[0][1]] if rows else []
     columns: list[object] = [*first]
-    if path_column is None and label_column is None and _is_data(first):
+    if asked.path is None and asked.label is None and _is_data(first):
         columns = [PATH if is_image_name(field) else LABEL for field in first]
     else:
         rows = rows[1:]
-    path, label, notes = choose_columns(str(file), columns, path_column, label_column, labelled=labelled)
+    path, label, notes = choose_columns(str(file), columns, asked)
     if not rows:
         raise ValueError(f"{file} has no rows.")
+    at_path = columns.index(path)
     for line, row in rows:
-        _check_row(f"{file}, line {line},", row, columns, columns.index(path))
-    paths = [row[columns.index(path)] for _, row in rows]
+        _check_row(f"{file}, line {line},", row, columns, at_path)
     labels = None if label is None else [_field(row, columns.index(label)).strip() for _, row in rows]
-    return Table(paths, labels, notes)
-
-
-def _read_rows(text: str, separator: str) -> Rows:
-    blanks = any(name.startswith(" ") for name in _first_row(text, separator)[1:])
-    return list(_rows(text, separator, skipinitialspace=blanks))
+    return PathTable([row[at_path] for _, row in rows], labels, notes)
 
 
 def _rows(text: str, separator: str, *, skipinitialspace: bool = False) -> Iterator[tuple[int, list[str]]]:
-    """Line number and fields of each row; blank ones are left out."""
+    """Yield line number and fields of each row that is not blank."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=skipinitialspace)
     for row in reader:
         if any(field.strip() for field in row):
@@ -88,7 +69,7 @@ def _first_row(text: str, separator: str) -> list[str]:
 
 
 def _separator(text: str, separators: str, path_column: str | None) -> str:
-    """The separator that makes a column of paths of the first line, and the most columns; the first of several."""
+    """Choose the separator that makes a column of paths of the first line, and the most columns of all."""
 
     def fit(separator: str) -> tuple[bool, int]:
         first = [field.strip() for field in _first_row(text, separator)]
@@ -98,7 +79,7 @@ def _separator(text: str, separators: str, path_column: str | None) -> str:
 
 
 def _is_data(first: Sequence[str]) -> bool:
-    """Whether the first line of a table is no names of columns, but an image, perhaps with its label."""
+    """Tell whether a table's first line is not names of columns, but an image, perhaps with its label."""
     return len(first) <= 2 and sum(map(is_image_name, first)) == 1 and not has_column(first, None, PATHS)
 
 
@@ -113,14 +94,12 @@ def _field(row: Sequence[str], position: int) -> str:
     return row[position] if position < len(row) else ""
 
 
-def load_table(
-    file: Path, base: Path | None, path_column: str | None, label_column: str | None, *, labelled: bool = True
-) -> ImageSet:
-    """The images that a CSV file lists, in its order.
+def load_table(file: Path, base: Path | None, asked: ColumnsAsked) -> ImageSet:
+    """Find the images that a CSV file lists, in its order.
 
     Relative paths are looked up in `base`, where one is given, and else in the directory of the file.
     """
-    table = read_table(file, path_column, label_column, labelled=labelled)
+    table = read_table(file, asked)
     beside = "" if file.parent == Path() else str(file.parent)
     if base is None:
         return image_set([os.path.join(beside, path) for path in table.paths], table.labels, table.notes)  # noqa: PTH118
@@ -136,20 +115,11 @@ def _locate(path: str, base: Path, beside: str) -> str:
     return second if not os.path.lexists(first) and os.path.lexists(second) else first
 
 
-def label_members(
-    file: Path, find: Callable[[str], ImageItem], path_column: str | None, label_column: str | None
-) -> ImageSet:
-    """The images that a CSV file lists, in its order, each as `find` gives it for its path."""
-    table = read_table(file, path_column, label_column)
-    return image_set([find(path) for path in table.paths], table.labels, table.notes)
-
-
-def load_frame(frame: Any, path_column: str | None, label_column: str | None, *, labelled: bool = True) -> ImageSet:
-    """The images of a frame of pandas, polars or pyarrow, in its order; a single column needs no name."""
+def load_frame(frame: Any, asked: ColumnsAsked) -> ImageSet:
+    """Find the images of a frame of pandas, polars or pyarrow, in its order; a single column needs no name."""
     names = column_names(frame)
-    if len(names) == 1 and path_column is None and label_column is None:
+    if len(names) == 1 and asked.path is None and asked.label is None:
         return image_set(as_image_list(frame))
-    what = f"the {type(frame).__name__}"
-    path, label, notes = choose_columns(what, names, path_column, label_column, labelled=labelled)
+    path, label, notes = choose_columns(f"the {type(frame).__name__}", names, asked)
     labels = None if label is None else column(frame, label)
     return image_set(as_image_list(column(frame, path)), labels, notes)

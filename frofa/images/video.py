@@ -11,9 +11,8 @@ from typing import Any
 
 from PIL import Image
 
-from frofa.images.image_set import ImageSet
-from frofa.images.joining import image_set
-from frofa.images.reading import LazyImage
+from frofa.images.image_set import ImageSet, image_set
+from frofa.images.items import LazyImage
 from frofa.utils.optional import require
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ogv", ".wmv", ".flv", ".3gp")
@@ -28,9 +27,9 @@ class VideoFrame(LazyImage):
     path : str
         The video.
     index : int
-        Of the frame in the order in which they are shown, from 0.
+        Place of the frame in the order in which they are shown, from 0.
     time : float
-        In seconds.
+        Seconds from the first frame.
     pts, keyframe : int or None
         Timestamps of the frame and of the last key frame up to it, in the stream's units. None where the container has
         no timestamps: all frames before this one are decoded then.
@@ -43,11 +42,11 @@ class VideoFrame(LazyImage):
     keyframe: int | None
 
     def describe(self) -> str:
-        """``film.mp4#120@4.800s``: index and time."""
+        """Name the frame by video, index and time, such as ``film.mp4#120@4.800s``."""
         return f"{self.path}#{self.index}@{self.time:.3f}s"
 
     def read(self) -> Image.Image:
-        """The frame as an RGB image, turned upright."""
+        """Decode the frame to an RGB image, turned upright."""
         key = _key(self.path)
         decoder: _Decoder | None = getattr(_own, "decoder", None)
         _own.decoder = None  # one that raised is of no more use
@@ -59,17 +58,17 @@ class VideoFrame(LazyImage):
 
 
 _own = threading.local()
-"""Each thread's open video: frames that follow each other cost one decoding each."""
+"""Open video of each thread: frames that follow each other cost one decoding each."""
 
 
 def _key(path: str) -> tuple[str, int, int, int]:
-    """What an open video is known by; a forked process must not share its parent's place in the file."""
+    """Make the key of an open video; by its process too, as a forked one must not share its parent's place."""
     status = Path(path).stat()
     return path, status.st_mtime_ns, status.st_size, os.getpid()
 
 
 class _Decoder:
-    """An open video with its place in it."""
+    """An open video and the place in it up to which frames are decoded."""
 
     def __init__(self, key: tuple[str, int, int, int]):
         self.key = key
@@ -102,9 +101,11 @@ class _Decoder:
         return None
 
     def _go_to(self, wanted: VideoFrame) -> Any:
+        # Decoding goes on from here if the frame comes later, before the next key frame.
         if self.last is None or not wanted.keyframe <= self.last < wanted.pts:  # type: ignore[operator]
             self._seek(wanted.keyframe)
         found = self._decode_up_to(wanted.pts)
+        # Some containers seek beyond the frame: then it is looked for from the start.
         if found is None:
             self._rewind()
             found = self._decode_up_to(wanted.pts)
@@ -129,16 +130,10 @@ class _Decoder:
 
 
 def load_video(path: Path, every: int) -> ImageSet:
-    """Every so many-th frame of a video's first stream, in order, without labels.
+    """Find every so many-th frame of a video's first stream, in order, without labels.
 
-    The stream's packets are read, but not decoded, to know how many frames there are and when.
-
-    Raises
-    ------
-    ValueError
-        If it is not a video, or has no frames.
-    ImportError
-        If PyAV is not installed.
+    The stream's packets are read, but not decoded, to know how many frames there are and when. A ValueError says that
+    it is not a video or has no frames, an ImportError that PyAV is not installed.
     """
     av = require("av", "video")
     try:
@@ -146,9 +141,11 @@ def load_video(path: Path, every: int) -> ImageSet:
             if not container.streams.video:
                 raise ValueError(f"{path} has no video stream.")
             stream = container.streams.video[0]
-            found = [(packet.pts, packet.is_keyframe) for packet in container.demux(stream) if _has_frame(packet)]
+            packets = (packet for packet in container.demux(stream) if packet.size > 0 and not packet.is_discard)
+            found = [(packet.pts, packet.is_keyframe) for packet in packets]
             unit, rate = float(stream.time_base), float(stream.average_rate or 25)
         if any(pts is None for pts, _ in found):
+            # Without timestamps, only decoding tells how many frames there are.
             with av.open(str(path)) as container:
                 n_frames = sum(1 for _ in container.decode(container.streams.video[0]))
             frames = [VideoFrame(str(path), i, i / rate, None, None) for i in range(0, n_frames, every)]
@@ -161,12 +158,8 @@ def load_video(path: Path, every: int) -> ImageSet:
     return image_set(frames)
 
 
-def _has_frame(packet: Any) -> bool:
-    return packet.size > 0 and not packet.is_discard
-
-
 def _place_frames(path: str, packets: list[tuple[int, bool]], unit: float) -> list[VideoFrame]:
-    """The frames in the order in which they are shown; packets come in the order of decoding."""
+    """Put the frames in the order in which they are shown, as packets come in the order of decoding."""
     shown = sorted(packets)
     keys = [pts for pts, is_key in shown if is_key] or [shown[0][0]] if shown else []
     first = shown[0][0] if shown else 0

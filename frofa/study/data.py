@@ -19,7 +19,7 @@ from frofa.compute.devices import resolve_device
 from frofa.evaluation import disjoint_shots, sample_shots
 from frofa.extraction.extractor import FrozenFeatureExtractor
 from frofa.extraction.many import extract_many
-from frofa.images.reading import load_image_folder
+from frofa.images.folders import load_image_folder
 
 Array = npt.NDArray[Any]
 VALIDATION = 1 / 6

@@ -1,26 +1,21 @@
 """JSON that anybody may have changed: one error for all that can be wrong with it."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 Fail: TypeAlias = Callable[[str], Exception]
-"""Makes the error to raise out of what is wrong."""
+"""A function that makes the error to raise out of a sentence about what is wrong."""
 MAX_BYTES = 2**28
 MAX_DEPTH = 100
 """Lists and objects inside each other; none of our files has more than some ten, and what walks deeper ones fails."""
 
 
 def read_json(path: Path, fail: Fail) -> Any:
-    """Read a file of JSON.
+    """Read a file of JSON, of at most 256 MiB; what is wrong with its content is the error that `fail` makes.
 
-    Raises
-    ------
-    Exception
-        What `fail` makes, if it is no JSON that `parse_json` takes, no file, or of more than 256 MiB.
-    OSError
-        If it is not there or cannot be read.
+    An OSError says that it is not there or cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -35,10 +30,8 @@ def read_json(path: Path, fail: Fail) -> Any:
 def parse_json(data: str | bytes, fail: Fail) -> Any:
     """Parse JSON, of at most 100 lists and objects inside each other.
 
-    Raises
-    ------
-    Exception
-        What `fail` makes, if it is no JSON or deeper, has a number of thousands of digits, or does not fit in memory.
+    The error that `fail` makes says that it is no JSON or deeper, has a number of thousands of digits, or does not fit
+    in memory.
 
     Examples
     --------
@@ -63,10 +56,7 @@ def parse_json(data: str | bytes, fail: Fail) -> Any:
 def check_fields(content: object, kinds: Mapping[str, type | tuple[type, ...]], fail: Fail) -> dict[str, Any]:
     """Check that parsed JSON is an object that has these fields, each of exactly one of these types.
 
-    Raises
-    ------
-    Exception
-        What `fail` makes, if not. True and False are no numbers.
+    True and False are no numbers. If the check fails, the error that `fail` makes is raised.
     """
     if not isinstance(content, dict):
         raise fail(f"expected an object. Got {type(content).__name__}")
@@ -81,15 +71,9 @@ def check_fields(content: object, kinds: Mapping[str, type | tuple[type, ...]], 
 
 
 def _is_deep(content: object) -> bool:
-    level = [content]
-    for _ in range(MAX_DEPTH):
-        level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, (dict, list))]
-        if not level:
-            return False
-    return True
-
-
-def _inside(content: object) -> Iterable[object]:
-    if isinstance(content, dict):
-        return content.values()
-    return content if isinstance(content, list) else ()
+    # Level by level, without recursion: the depth is what is not to be trusted.
+    level: list[Any] = [[content]]
+    for _ in range(MAX_DEPTH + 1):
+        inside = (inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer))
+        level = [inner for inner in inside if isinstance(inner, (dict, list))]
+    return bool(level)

@@ -5,13 +5,7 @@ from typing import Any
 
 
 def require(module: str, extra: str) -> Any:
-    """Import a module of an extra.
-
-    Raises
-    ------
-    ImportError
-        If it is not installed; the message names the extra.
-    """
+    """Import a module of an extra; where it is not installed, the ImportError names the extra."""
     try:
         return import_module(module)
     except ImportError as error:

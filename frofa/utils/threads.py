@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 SPINS = "1000"
-"""Turns of a waiting thread before it sleeps, some 10 to 50 microseconds."""
+"""Turns of a waiting thread before it sleeps, some 10 to 50 microseconds (``benchmarks/busy_machine.py``)."""
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """A control group's limit: microseconds of processor time (or ``max``) in each period, and the period."""
 
@@ -35,7 +35,7 @@ def prepare_threads() -> None:
 
 
 def processor_quota() -> int | None:
-    """How many processors' worth of time the control group of this process has, rounded up; None is without limit."""
+    """Read the limit of this process's control group, in processors and rounded up; None without a limit."""
     try:
         limit, period = QUOTA.read_text().split()
     except (OSError, ValueError):

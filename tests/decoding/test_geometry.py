@@ -17,7 +17,8 @@ import frofa
 from frofa.backbones.loading import load_backbone
 from frofa.backbones.preprocessing import Preprocessing, split
 from frofa.decoding.geometry import CenterCrop, Geometry, Resize, ResizeKeepRatio
-from frofa.images.reading import content, decode, list_images
+from frofa.images.folders import list_images
+from frofa.images.reading import content, decode
 
 SIZES = [(64, 64), (500, 375), (375, 500), (33, 97), (224, 225), (1, 40), (31, 7), (257, 63)]
 INTERPOLATIONS = ["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]

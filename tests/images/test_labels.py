@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from frofa import FrozenFeatureExtractor, load_image_folder, load_images
-from frofa.images.labels import as_labels
-from frofa.images.reading import as_image_list
+from frofa.images.image_set import as_image_list
+from frofa.images.labels import image_labels
 
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 
@@ -48,13 +48,13 @@ COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
     ],
 )
 def test_labels_become_one_array(values: Any, labels: list[Any]) -> None:
-    found = as_labels(values)
+    found = image_labels(values)
     assert found is not None
     assert found.tolist() == labels
 
 
 def test_no_label_at_all_is_none() -> None:
-    assert as_labels([None, "", float("nan")]) is None
+    assert image_labels([None, "", float("nan")]) is None
 
 
 class Colour(Enum):
@@ -79,22 +79,22 @@ class Colour(Enum):
 )
 def test_a_label_is_one_value(value: object, got: str) -> None:
     with pytest.raises(ValueError, match=rf"expected one label an image.*Got {got}.* at position 1 \(b.png\)"):
-        as_labels(["a", value], ["a.png", "b.png"])
+        image_labels(["a", value], ["a.png", "b.png"])
 
 
 @pytest.mark.parametrize("values", [{"a": 1}, {"a"}, "a", b"a", 7, np.array("a")])
 def test_labels_are_in_an_order(values: Any) -> None:
     with pytest.raises(ValueError, match=r"expected a list, an array or a column of labels\. Got"):
-        as_labels(values)
+        image_labels(values)
 
 
 def test_a_frame_of_labels_has_one_column() -> None:
     with pytest.raises(ValueError, match=r"one column of labels\. Got 2 columns, 'y', 'z'"):
-        as_labels(pd.DataFrame({"y": [1], "z": [2]}))
+        image_labels(pd.DataFrame({"y": [1], "z": [2]}))
 
 
 def test_enumerations_are_labels() -> None:
-    assert as_labels([Colour.RED, "x"]).tolist() == ["Colour.RED", "x"]  # type: ignore[union-attr]
+    assert image_labels([Colour.RED, "x"]).tolist() == ["Colour.RED", "x"]  # type: ignore[union-attr]
 
 
 def test_a_class_has_one_spelling(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from frofa.images.folders import list_images, load_image_folder
 from frofa.images.listing import describe_others, scan
-from frofa.images.reading import list_images, load_image_folder
 from frofa.images.sources import load_images
 
 

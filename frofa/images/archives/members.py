@@ -18,8 +18,8 @@ from typing import BinaryIO, TypeAlias
 from frofa.images.archives import tar
 from frofa.images.archives import zip as zip_archive
 from frofa.images.archives.damaged import DamagedArchiveError
+from frofa.images.items import LazyImage
 from frofa.images.pixels.budget import refuse_large
-from frofa.images.reading import LazyImage
 from frofa.utils.progress import progress_bar
 
 COMPRESSED_TAR = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
@@ -37,23 +37,36 @@ class ArchiveMember(LazyImage):
     ----------
     archive, name : str
         The archive's path, and the member's name in it.
+    size : int
+        Bytes of the member, decompressed; 0 of one that cannot be read.
     """
 
     archive: str
     name: str
+    size: int
 
     def describe(self) -> str:
-        """``photos.zip!/cats/1.jpg``."""
+        """Name the member by archive and name, such as ``photos.zip!/cats/1.jpg``."""
         return f"{self.archive}!/{self.name}"
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that `read` brings into memory."""
+        return self.size
+
     def read(self) -> bytes:
-        """The member's bytes.
+        """Return the member's bytes, decompressed.
 
         Raises
         ------
         OSError
             If it is damaged, of a kind that cannot be read, or larger than `frofa.images.pixels.budget.largest_file`.
         """
+        refuse_large(self.size)
+        with Path(self.archive).open("rb") as file:
+            return self._read_from(file)
+
+    def _read_from(self, file: BinaryIO) -> bytes:
         raise NotImplementedError
 
 
@@ -62,19 +75,10 @@ class TarMember(ArchiveMember):
     """A file in a tar archive: `size` bytes from `offset` on."""
 
     offset: int
-    size: int
 
-    @property
-    def n_bytes(self) -> int:
-        """Its size."""
-        return self.size
-
-    def read(self) -> bytes:
-        """The member's bytes."""
-        refuse_large(self.size)
-        with Path(self.archive).open("rb") as file:
-            _go_to(file, self.offset, self.size)
-            return file.read(self.size)
+    def _read_from(self, file: BinaryIO) -> bytes:
+        _go_to(file, self.offset, self.size)
+        return file.read(self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,26 +86,17 @@ class ZipMember(ArchiveMember):
     """A file in a zip archive: its header at `offset`, then `packed` bytes, which become `size` bytes with this CRC."""
 
     offset: int
-    size: int
     packed: int
     crc: int
 
-    @property
-    def n_bytes(self) -> int:
-        """Its size, decompressed."""
-        return self.size
-
-    def read(self) -> bytes:
-        """The member's bytes, decompressed and checked."""
-        refuse_large(self.size)
-        with Path(self.archive).open("rb") as file:
-            method = self._go_to_data(file)
-            if method == zipfile.ZIP_DEFLATED:
-                data = self._inflate(file)
-            elif method == zipfile.ZIP_STORED:
-                data = file.read(min(self.packed, self.size))
-            else:
-                raise OSError(f"compressed by zip's method {method}; only stored and deflated members can be read")
+    def _read_from(self, file: BinaryIO) -> bytes:
+        method = self._go_to_data(file)
+        if method == zipfile.ZIP_DEFLATED:
+            data = self._inflate(file)
+        elif method == zipfile.ZIP_STORED:
+            data = file.read(min(self.packed, self.size))
+        else:
+            raise OSError(f"compressed by zip's method {method}; only stored and deflated members can be read")
         if len(data) != self.size or zlib.crc32(data) != self.crc:
             raise OSError("damaged in the archive: its checksum is wrong")
         return data
@@ -118,7 +113,7 @@ class ZipMember(ArchiveMember):
         return int(method)
 
     def _inflate(self, file: BinaryIO) -> bytes:
-        """Decompress by and by: never more than the member says to be, whatever its data become."""
+        """Decompress chunk by chunk, and stop where the data become more than the member says to be."""
         data, left = io.BytesIO(), self.packed
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         try:
@@ -137,7 +132,7 @@ class ZipMember(ArchiveMember):
 
 
 def _go_to(file: BinaryIO, offset: int, n_bytes: int) -> None:
-    """Go to a place from which on so many bytes can be read."""
+    """Go to an offset, behind which the file must have so many bytes."""
     if offset + n_bytes > os.fstat(file.fileno()).st_size:
         raise OSError("the archive ends within it, or before: damaged or changed")
     file.seek(offset)
@@ -145,12 +140,12 @@ def _go_to(file: BinaryIO, offset: int, n_bytes: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class MissingMember(ArchiveMember):
-    """What a table or a link names, but the archive does not hold as a file that can be read."""
+    """A name in a table or a link that is no readable file in the archive; to read it is an OSError of this reason."""
 
     reason: str
 
     def read(self) -> bytes:
-        """Raises an OSError that says why it cannot be read."""
+        """Raise the OSError."""
         raise OSError(self.reason)
 
 
@@ -158,12 +153,9 @@ Members: TypeAlias = dict[str, ArchiveMember]
 
 
 def list_archive(archive: Path) -> Members:
-    """The files of a zip or tar archive by name, in its order; of two with one name, the later.
+    """List the files of a zip or tar archive by name, in its order; of two with one name, the later.
 
-    Raises
-    ------
-    ValueError
-        If it is damaged, or a compressed tar archive.
+    A ValueError says that it is damaged, or a compressed tar archive.
     """
     try:
         return _list_zip(archive) if archive.suffix.lower() == ".zip" else _list_tar(archive)
@@ -174,7 +166,7 @@ def list_archive(archive: Path) -> Members:
 def _list_zip(archive: Path) -> Members:
     path = str(archive)
     return {
-        entry.name: ZipMember(path, entry.name, entry.offset, entry.size, entry.packed, entry.crc)
+        entry.name: ZipMember(path, entry.name, entry.size, entry.offset, entry.packed, entry.crc)
         for entry in zip_archive.walk(archive)
         if not entry.name.endswith("/")
     }
@@ -184,16 +176,15 @@ def _list_tar(archive: Path) -> Members:
     _refuse_compressed(archive)
     path = str(archive)
     members: Members = {}
-    links: list[tar.Entry] = []
-    for entry in progress_bar(
-        tar.walk(archive), shown=None, desc=f"index {archive.name}", unit="file", delay=2, leave=False
-    ):
+    links: list[tar.TarEntry] = []
+    options = {"desc": f"index {archive.name}", "unit": "file", "delay": 2, "leave": False}
+    for entry in progress_bar(tar.walk(archive), shown=None, **options):
         if entry.fault:
-            members[entry.name] = MissingMember(path, entry.name, entry.fault)
+            members[entry.name] = MissingMember(path, entry.name, 0, entry.fault)
         elif entry.kind in (tarfile.LNKTYPE, tarfile.SYMTYPE):
             links.append(entry)
         elif entry.kind in tarfile.REGULAR_TYPES:
-            members[entry.name] = TarMember(path, entry.name, entry.offset, entry.size)
+            members[entry.name] = TarMember(path, entry.name, entry.size, entry.offset)
     for link in links:
         members[link.name] = _follow(link, members, path)
     return members
@@ -209,12 +200,12 @@ def _refuse_compressed(archive: Path) -> None:
         )
 
 
-def _follow(link: tar.Entry, members: Members, archive: str) -> ArchiveMember:
-    """The file that a link in a tar archive leads to, under the link's name."""
+def _follow(link: tar.TarEntry, members: Members, archive: str) -> ArchiveMember:
+    """Find the file that a link in a tar archive leads to, and give it the link's name."""
     target = link.link
     if link.kind == tarfile.SYMTYPE:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(link.name), target))
     found = members.get(target)
     if isinstance(found, TarMember):
-        return TarMember(archive, link.name, found.offset, found.size)
-    return MissingMember(archive, link.name, f"a link to {link.link}, which the archive does not hold as a file")
+        return TarMember(archive, link.name, found.size, found.offset)
+    return MissingMember(archive, link.name, 0, f"a link to {link.link}, which the archive does not hold as a file")

@@ -16,39 +16,27 @@ from frofa.images.archives.damaged import DamagedArchiveError
 
 BLOCK = 512
 LARGEST_HEADER = 1 << 20
-"""Bytes of a long name or a PAX header: a path has some thousands at most."""
+"""Most bytes of a long name or a PAX header: a path has some thousands."""
 _EXTENDED = {b"x": "PAX", b"X": "PAX", b"g": "global PAX", b"L": "name", b"K": "link"}
 _WITHOUT_DATA = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE)
 _MORE_SPARSE = 482, 504
-"""Where a sparse file's header, and each block that goes on with it, say whether another follows."""
+"""Offsets of the flag that another block follows, in a sparse file's header and in the blocks that go on with it."""
 
 
-class Entry(NamedTuple):
-    """A member of a tar archive.
-
-    Attributes
-    ----------
-    name, link : str
-        `link` is what a link leads to, else ``""``.
-    offset, size : int
-        Where its data are.
-    kind : bytes
-        As the header has it.
-    fault : str
-        Why its data are not a file's, or ``""``.
-    """
+class TarEntry(NamedTuple):
+    """A member of a tar archive, with the place of its data and the type that its header says."""
 
     name: str
-    link: str
+    link: str  # what a link leads to
     offset: int
     size: int
     kind: bytes
-    fault: str
+    fault: str  # why its data are not a file's, or ""
 
 
 @dataclass
 class _Extension:
-    """What PAX headers and long names say of the member after them."""
+    """Fields of a member's header that PAX headers and long names before it replace."""
 
     name: str | None = None
     link: str | None = None
@@ -79,13 +67,11 @@ class _Extension:
             self.is_sparse = self.is_sparse or key.startswith(b"GNU.sparse.")
 
 
-def walk(archive: Path) -> Iterator[Entry]:
-    """The members of a tar archive, in order; directories and devices too.
+def walk(archive: Path) -> Iterator[TarEntry]:
+    """Yield the members of a tar archive, in order; directories and devices too.
 
-    Raises
-    ------
-    DamagedArchiveError
-        If it is not a tar archive, or damaged or cut off: what follows the damage cannot be found.
+    A DamagedArchiveError says that it is not a tar archive, or damaged or cut off: what follows the damage cannot be
+    found.
     """
     with archive.open("rb") as file:
         end = os.fstat(file.fileno()).st_size
@@ -97,6 +83,7 @@ def walk(archive: Path) -> Iterator[Entry]:
                 data = _after_sparse(file, data, end)
             kind = _EXTENDED.get(header.type)
             size = _size_of(header, extension)
+            # A size that leads back, or out of the file, is never followed.
             if not 0 <= size <= end - data:
                 have = f"of which the file has {end - data}"
                 raise DamagedArchiveError(f"damaged: at byte {at}, a member of {size} bytes begins, {have}.")
@@ -110,11 +97,11 @@ def walk(archive: Path) -> Iterator[Entry]:
             elif kind != "global PAX":
                 file.seek(data)
                 extension.add(kind, file.read(size))
-            at = data + -(-size // BLOCK) * BLOCK
+            at = data + -(-size // BLOCK) * BLOCK  # data fill whole blocks
 
 
 def _header(file: BinaryIO, at: int, end: int, n_members: int) -> tarfile.TarInfo | None:
-    """The header at a place; None at the end, which is zeros or the end of the file."""
+    """Read the header at a place; None at the end, which is zeros or the end of the file."""
     if 0 < end <= at:
         return None
     file.seek(at)
@@ -137,7 +124,7 @@ def _size_of(header: tarfile.TarInfo, extension: _Extension) -> int:
 
 
 def _after_sparse(file: BinaryIO, at: int, end: int) -> int:
-    """Where the data begin of a file with holes, behind the blocks that go on with its header."""
+    """Find the data of a file with holes, behind the blocks that go on with its header."""
     file.seek(at - BLOCK)
     more = file.read(BLOCK)[_MORE_SPARSE[0]]
     while more and at < end:
@@ -146,17 +133,17 @@ def _after_sparse(file: BinaryIO, at: int, end: int) -> int:
     return at
 
 
-def _entry(header: tarfile.TarInfo, extension: _Extension, offset: int, size: int) -> Entry:
+def _entry(header: tarfile.TarInfo, extension: _Extension, offset: int, size: int) -> TarEntry:
     fault = extension.fault
     if header.type == tarfile.GNUTYPE_SPARSE or extension.is_sparse:
         fault = "a sparse file, which cannot be read in place"
     name = header.name if extension.name is None else extension.name
     link = header.linkname if extension.link is None else extension.link
-    return Entry(name.rstrip("/") if header.isdir() else name, link, offset, size, header.type, fault)
+    return TarEntry(name.rstrip("/") if header.isdir() else name, link, offset, size, header.type, fault)
 
 
 def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    r"""The records of a PAX header, each ``LENGTH KEY=VALUE\n``."""
+    r"""Yield key and value of the records of a PAX header, each ``LENGTH KEY=VALUE\n``."""
     at = 0
     while at < len(data) and data[at]:
         space = data.find(b" ", at, at + 20)

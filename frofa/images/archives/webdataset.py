@@ -3,38 +3,29 @@
 import json
 import posixpath
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from frofa.images.archives.members import ArchiveMember, Members
-from frofa.images.image_set import ImageSet
-from frofa.images.joining import image_set
-from frofa.images.listing import count, is_image_name
+from frofa.images.image_set import ImageSet, image_set
+from frofa.images.listing import count, describe_ignored, is_image_name
 
 LABEL_FILES = ("cls", "json", "txt")
-"""The files of a sample that may hold its label; the first that does counts."""
+"""Endings of a sample's files that may hold its label; the first that does counts."""
 LARGEST_LABEL = 1 << 23
 """Bytes of the largest file of a label that is read: some of JSON also have the outlines of what is in the image."""
 LONGEST_NUMBER = 1000
-"""Digits: to read more of them takes time that grows with their square."""
+"""Most digits of a number in JSON: to read more takes time that grows with their square."""
 
 
 @dataclass
-class Sample:
-    """The members with one name up to its first dot.
-
-    Attributes
-    ----------
-    images : dict of str to ArchiveMember
-        By what follows that dot, in the archive's order.
-    labels : dict of str to ArchiveMember
-        By their ending, one of `LABEL_FILES`.
-    """
+class SampleFiles:
+    """Members of an archive with one name up to its first dot: images by what follows it, labels by `LABEL_FILES`."""
 
     images: dict[str, ArchiveMember] = field(default_factory=dict)
     labels: dict[str, ArchiveMember] = field(default_factory=dict)
 
     def image(self) -> ArchiveMember | None:
-        """The plain image, ``0.jpg`` and not ``0.mask.jpg``; the first, where there are several of several formats.
+        """Pick the plain image, ``0.jpg`` and not ``0.mask.jpg``; of several formats, the first.
 
         Without a plain one, the only one; None if there are several, and so none is known to be the sample's.
         """
@@ -43,14 +34,14 @@ class Sample:
         return found[0] if plain or len(found) == 1 else None
 
 
-def find_samples(members: Members) -> dict[str, Sample]:
-    """The members of an archive by what they have in common: directory, and name up to its first dot."""
-    samples: dict[str, Sample] = {}
+def find_samples(members: Members) -> dict[str, SampleFiles]:
+    """Group the members of an archive by directory, and name up to its first dot."""
+    samples: dict[str, SampleFiles] = {}
     for name, member in members.items():
         directory, base = posixpath.split(name)
         start, _, kind = base.partition(".")
         kind = kind.lower()
-        sample = samples.setdefault(posixpath.join(directory, start), Sample())
+        sample = samples.setdefault(posixpath.join(directory, start), SampleFiles())
         if kind in LABEL_FILES:
             sample.labels[kind] = member
         elif is_image_name(name):
@@ -58,8 +49,8 @@ def find_samples(members: Members) -> dict[str, Sample]:
     return samples
 
 
-def load_samples(samples: Iterable[Sample], label_field: str) -> ImageSet:
-    """One image a sample with its label, in their order; those without an image are none.
+def load_samples(samples: Iterable[SampleFiles], label_field: str) -> ImageSet:
+    """Take one image a sample with its label, in their order; those without an image are left out.
 
     A label that cannot be read is noted, and its image has none. Other images of a sample, such as masks, are counted.
     """
@@ -75,18 +66,18 @@ def load_samples(samples: Iterable[Sample], label_field: str) -> ImageSet:
             images.append(image)
             labels.append(_read_label(sample, label_field, failures))
     notes = [
-        *_describe(others, "beside the plain one of a sample"),
-        *_describe(undecided, "of samples that have several, and none that is plain,"),
-        *_describe_failures(failures),
+        *describe_ignored("image", others, "beside the plain one of a sample"),
+        *describe_ignored("image", undecided, "of samples that have several, and none that is plain,"),
     ]
+    if failures:
+        notes.append(f"{count(len(failures), 'label file')} cannot be read and left out, such as {failures[0]}")
     found = image_set(images, labels, notes)
-    if found.labels is None or found.labels.dtype.kind == "U":
-        return found
-    return ImageSet(found.items, found.labels.astype(str), found.names, found.notes)  # as those of .cls and .txt are
+    # Numbers of .json files become strings, as those of .cls and .txt files are.
+    return found if found.labels is None else replace(found, labels=found.labels.astype(str))
 
 
-def _read_label(sample: Sample, label_field: str, failures: list[str]) -> object:
-    """The label of a sample, or None; files that cannot be read are described in `failures`."""
+def _read_label(sample: SampleFiles, label_field: str, failures: list[str]) -> object:
+    """Read the label of a sample, or None; files that cannot be read are added to `failures`."""
     for kind in LABEL_FILES:
         if kind in sample.labels:
             member = sample.labels[kind]
@@ -114,16 +105,3 @@ def _whole_number(digits: str) -> int:
     if len(digits) > LONGEST_NUMBER:
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
-
-
-def _describe(left_out: list[ArchiveMember], which: str) -> list[str]:
-    if not left_out:
-        return []
-    verb = "is" if len(left_out) == 1 else "are"
-    return [f"{count(len(left_out), 'image')} {which} {verb} ignored, such as {left_out[0].describe()}"]
-
-
-def _describe_failures(failures: list[str]) -> list[str]:
-    if not failures:
-        return []
-    return [f"{count(len(failures), 'label file')} cannot be read and left out, such as {failures[0]}"]

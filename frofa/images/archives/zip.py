@@ -13,57 +13,39 @@ from typing import BinaryIO, NamedTuple
 from frofa.images.archives.damaged import DamagedArchiveError
 
 _END = struct.Struct("<4xH6x2LH")
-"""Number of the disk, size and offset of the directory, length of the comment."""
+"""The record at the end: number of the disk, size and offset of the directory, length of the comment."""
 _LOCATOR = struct.Struct("<4s4xQ4x")
+"""Zip64's locator before it: signature, offset of the wider record."""
 _END_64 = struct.Struct("<4s36x2Q")
+"""The wider record: signature, size and offset of the directory."""
 _ENTRY = struct.Struct("<8xH6x3L3H8xL")
-"""Flags, CRC, packed size, size, lengths of name, extra field and comment, offset."""
+"""An entry of the directory: flags, CRC, packed size, size, lengths of name, extra field and comment, offset."""
 _LARGEST_COMMENT = 0xFFFF
 _IN_EXTRA = 0xFFFFFFFF
-"""Where a number takes more than 32 bits, and stands in the extra field."""
+"""The value that stands for a number of more than 32 bits, which is in the extra field."""
 _UTF8 = 0x800
+"""The flag of names in UTF-8."""
 
 
-class Entry(NamedTuple):
-    """A member of a zip archive, as the directory has it.
-
-    Attributes
-    ----------
-    name : str
-        Directories end in ``/``.
-    offset : int
-        Of its header.
-    size, packed, crc : int
-        Bytes, compressed bytes and checksum.
-    """
+class ZipEntry(NamedTuple):
+    """A member of a zip archive, as the directory has it; names of directories end in ``/``."""
 
     name: str
-    offset: int
+    offset: int  # of its header
     size: int
-    packed: int
+    packed: int  # compressed bytes
     crc: int
 
 
-class _Directory(NamedTuple):
-    """Where the directory is, and how many bytes lie before the archive itself."""
+def walk(archive: Path) -> Iterator[ZipEntry]:
+    """Yield the members of a zip archive, in order; directories too.
 
-    offset: int
-    size: int
-    before: int
-
-
-def walk(archive: Path) -> Iterator[Entry]:
-    """The members of a zip archive, in order; directories too.
-
-    Raises
-    ------
-    DamagedArchiveError
-        If it is not a zip archive, is a part of one, or has a damaged directory.
+    A DamagedArchiveError says that it is not a zip archive, is a part of one, or has a damaged directory.
     """
     with archive.open("rb") as file:
-        directory = _find_directory(file)
-        file.seek(directory.offset)
-        left, n_members = directory.size, 0
+        start, left, n_before = _find_directory(file)
+        file.seek(start)
+        n_members = 0
         while left > 0:
             entry = file.read(_ENTRY.size)
             if len(entry) < _ENTRY.size or entry[:4] != b"PK\x01\x02":
@@ -72,12 +54,13 @@ def walk(archive: Path) -> Iterator[Entry]:
             name, extra = file.read(n_name), file.read(n_extra)
             file.seek(n_comment, os.SEEK_CUR)
             size, packed, offset = _in_full((size, packed, offset), extra)
-            yield Entry(_decode(name, flags), offset + directory.before, size, packed, crc)
+            yield ZipEntry(_decode(name, flags), offset + n_before, size, packed, crc)
             left -= _ENTRY.size + n_name + n_extra + n_comment
             n_members += 1
 
 
-def _find_directory(file: BinaryIO) -> _Directory:
+def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
+    """Find offset and size of the directory, and how many bytes lie before the archive itself."""
     length = os.fstat(file.fileno()).st_size
     start = max(0, length - _END.size - _LARGEST_COMMENT)
     file.seek(start)
@@ -86,16 +69,17 @@ def _find_directory(file: BinaryIO) -> _Directory:
     if at < 0:
         raise DamagedArchiveError("not a zip archive, or a damaged one: there is no directory at its end.")
     disk, size, offset, _ = _END.unpack_from(tail, at)
+    # The directory ends where the records at the end begin: other data may lie before the archive, not in it.
     end, size, offset = _in_zip64(file, start + at) or (start + at, size, offset)
     if disk not in (0, 0xFFFF):
         raise DamagedArchiveError("one part of an archive in several files: join them.")
     if not 0 <= end - size - offset <= length:
         raise DamagedArchiveError(f"damaged: its directory of {size} bytes cannot begin at byte {offset}.")
-    return _Directory(end - size, size, end - size - offset)
+    return end - size, size, end - size - offset
 
 
 def _find_end(tail: bytes) -> int:
-    """Where the record at the end begins: the last that its comment takes to the file's end, or the last of all."""
+    """Find the record at the end: the last whose comment ends with the file, or else the last; -1 if none."""
     last = at = tail.rfind(b"PK\x05\x06", 0, len(tail) - _END.size + 4)
     while at >= 0:
         *_, n_comment = _END.unpack_from(tail, at)
@@ -106,7 +90,7 @@ def _find_end(tail: bytes) -> int:
 
 
 def _in_zip64(file: BinaryIO, end: int) -> tuple[int, int, int] | None:
-    """End, size and offset of the directory of an archive of more than 4 GiB or 65,535 members."""
+    """Read end, size and offset of the directory of an archive of more than 4 GiB or 65,535 members; None of others."""
     at = end - _LOCATOR.size
     if at < _END_64.size:
         return None
@@ -125,7 +109,7 @@ def _in_zip64(file: BinaryIO, end: int) -> tuple[int, int, int] | None:
 
 
 def _in_full(numbers: tuple[int, int, int], extra: bytes) -> tuple[int, ...]:
-    """Size, packed size and offset, of which those that take more than 32 bits stand in the extra field, in order."""
+    """Take those of size, packed size and offset that need more than 32 bits from the extra field, in that order."""
     wide = _extra_field(extra, 1)
     found = []
     for number in numbers:
@@ -136,7 +120,7 @@ def _in_full(numbers: tuple[int, int, int], extra: bytes) -> tuple[int, ...]:
 
 
 def _extra_field(extra: bytes, wanted: int) -> bytes:
-    """The data of the first extra field of this kind, or none."""
+    """Find the data of the first extra field of this kind, or none."""
     while len(extra) >= 4:
         kind, length = struct.unpack("<2H", extra[:4])
         if kind == wanted:
@@ -146,7 +130,7 @@ def _extra_field(extra: bytes, wanted: int) -> bytes:
 
 
 def _decode(name: bytes, flags: int) -> str:
-    """A member's name: UTF-8 if its flags say so, or it happens to be that, as macOS has it; else code page 437.
+    """Decode a member's name: UTF-8 if its flags say so, or it happens to be that, as on macOS; else code page 437.
 
     Bytes of a name that should be UTF-8 and is not are kept, as everywhere in Python.
     """

@@ -1,1 +1,1 @@
-"""From a decoded file to upright RGB: formats, colour, grey levels, and a bound on memory."""
+"""Upright RGB out of a decoded file: formats, colour, grey levels, and a bound on memory."""

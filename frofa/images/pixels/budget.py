@@ -1,4 +1,4 @@
-"""How large a file may be that is read, and how much of large ones is in memory at once."""
+"""Bounds on memory: of one file that is read, and of all that are in memory at once."""
 
 import os
 import sys
@@ -11,11 +11,11 @@ from PIL import Image
 BYTES_A_PIXEL = 8
 """Four channels of 16 bits: what a pixel of the largest file takes."""
 PIXELS = 89_478_485
-"""Pillow's own limit, where the user has lifted it."""
+"""Pillow's own limit, which counts here even where the user has changed it."""
 
 
 def largest_file() -> int:
-    """Bytes of the largest file, or member of an archive, that is read as an image.
+    """Give the most bytes of a file, or member of an archive, that is read as an image.
 
     They are 8 for each of ``PIL.Image.MAX_IMAGE_PIXELS``, by default 716 MB: an image of as many pixels as Pillow
     takes, not compressed, with four channels of 16 bits. Without that limit, all are read.
@@ -41,12 +41,12 @@ def refuse_large(n_bytes: int) -> None:
 
 
 class Budget:
-    """Bytes that the threads of this process hold together; who would hold more waits.
+    """Bytes that the threads of this process hold together at most; a thread that asks for more waits.
 
     Parameters
     ----------
     total : int
-        What is larger than all of it goes alone.
+        Bytes in all; a file that is larger than this is held alone.
     """
 
     def __init__(self, total: int):
@@ -56,7 +56,7 @@ class Budget:
 
     @contextmanager
     def hold(self, n_bytes: int) -> Iterator[None]:
-        """Take so many bytes for a while."""
+        """Wait until so many bytes are free, and hold them."""
         share = min(n_bytes, self.total)
         with self._changed:
             self._changed.wait_for(lambda: share <= self._free)
@@ -78,7 +78,7 @@ def hold(n_bytes: int) -> AbstractContextManager[None]:
 
 
 def _renew() -> None:
-    """A forked process has none of the threads that held bytes."""
+    """Start anew in a forked process, which has none of the threads that held bytes."""
     global _budget
     _budget = Budget(_budget.total)
 

@@ -1,4 +1,4 @@
-"""From a Pillow image of any mode to an upright one of 8 bits a channel."""
+"""Upright images of 8 bits a channel out of Pillow images of any mode."""
 
 from contextlib import suppress
 from numbers import Integral
@@ -12,8 +12,9 @@ SILVER: Colour = (192, 192, 192)
 DRAWN_BY_PROGRAMS = ("EPS", "IPTC")
 """Formats for which Pillow starts a program when pixels are asked for; the second may hold the first."""
 SAY_ORIENTATION = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
+"""Keys of an image's `info` that tell how it is turned."""
 GREY_STEPS = {"L;2": 85, "L;4": 17}
-"""By Pillow's name of how a PNG file stores grey pixels of less than 8 bits: what a step becomes."""
+"""Grey levels between two values of 2 or 4 bits in a PNG file, by Pillow's name of how they are stored."""
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -23,7 +24,7 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What turns an image of an EXIF orientation upright."""
+"""The transposition that turns an image upright, by its EXIF orientation."""
 
 
 def to_rgb(image: Image.Image, background: Colour = SILVER) -> Image.Image:
@@ -68,16 +69,17 @@ def to_rgb(image: Image.Image, background: Colour = SILVER) -> Image.Image:
 
 
 def flatten(image: Image.Image, background: Colour) -> Image.Image:
-    """Lay what `upright` returns on a background."""
+    """Lay an image that `upright` returns on a background."""
     if image.mode == "RGB":
         return image
     return Image.alpha_composite(Image.new("RGBA", image.size, background), image).convert("RGB")
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """As `to_rgb`, but RGBA where some of the image is transparent."""
+    """Turn an image upright and to RGB as `to_rgb` does, or to RGBA where some of it is transparent."""
     if 0 in image.size:
         raise OSError("it has no pixels")
+    # These are asked in this order: how a file stores pixels is known only before they are loaded.
     hidden = _transparent_value(image)
     _load(image)
     turned = UPRIGHT.get(_orientation(image))
@@ -85,9 +87,8 @@ def upright(image: Image.Image) -> Image.Image:
         image = image.copy()
         image.info["transparency"] = hidden
     if image.mode.startswith("I") or image.mode == "F":
-        from frofa.images.pixels.grey import (
-            eight_bits,  # NumPy is imported for such images alone: see frofa.decoding.worker
-        )
+        # NumPy is imported for such images alone: see frofa.decoding.worker.
+        from frofa.images.pixels.grey import eight_bits
 
         image = eight_bits(image)
     if turned is not None:
@@ -104,12 +105,9 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def parse_colour(value: Any) -> Colour:
-    """Red, green and blue, each from 0 to 255, of a name, an HTML code, or three numbers.
+    """Read red, green and blue, each from 0 to 255, from a name, an HTML code, or three numbers.
 
-    Raises
-    ------
-    ValueError
-        If it is none of these, or a transparent colour.
+    A ValueError says that it is none of these, or a transparent colour.
     """
     found: tuple[Any, ...] = ()
     if isinstance(value, str):
@@ -128,7 +126,7 @@ def parse_colour(value: Any) -> Colour:
 
 
 def _load(image: Image.Image) -> None:
-    """Decode the pixels; what is wrong with the EXIF data of a TIFF file does not matter, and no program is started."""
+    """Decode the pixels, whatever is wrong with the EXIF data of a TIFF file, and without starting a program."""
     if image.format in DRAWN_BY_PROGRAMS and getattr(image, "tile", None):
         raise OSError(
             f"an image of format {image.format} that is not loaded: its pixels may need another program, which is not "
@@ -140,7 +138,7 @@ def _load(image: Image.Image) -> None:
 
 
 def _transparent_value(image: Image.Image) -> Any:
-    """The value that is transparent, if one is, on the scale of the pixels.
+    """Find the value that is transparent, if one is, on the scale of the pixels.
 
     Pillow scales pixels of PNG files to 8 bits, but not this value; only of one that is not loaded, the scale is known.
     """
@@ -164,7 +162,7 @@ def _drop_broken_exif(image: Image.Image) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """By EXIF, from 1 (upright) to 8; 1 where that cannot be read."""
+    """Read the EXIF orientation, from 1 (upright) to 8; 1 where that cannot be read."""
     try:
         found = image.getexif().get(ExifTags.Base.Orientation)
         return int(found) if found in UPRIGHT else 1

@@ -1,4 +1,4 @@
-"""Which formats are read as images, and the endings of their files.
+"""Formats that are read as images, and the endings of their files.
 
 Of the formats that Pillow opens, these are left out: EPS (Pillow starts Ghostscript), IPTC (it opens whatever it holds,
 EPS too), WMF (drawn by Windows alone), FPX and MIC (they need a further package), FITS (its pixels are read without

@@ -1,4 +1,4 @@
-"""From grey pixels of more than 8 bits, or floats, to 8 bits."""
+"""Grey pixels of more than 8 bits, or of floats, turned to 8 bits."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 from PIL import Image
 
 BITS = (8, 10, 12, 14, 16)
-"""Of grey pixels that are whole numbers: the first of these that the largest of a picture's needs."""
+"""Depths of grey pixels that are whole numbers; a picture has the first that its largest pixel fits in."""
 MOST = (1 << BITS[-1]) - 1
 HALF_A_STEP = 0.5 / 255
 PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO = 262, 0
@@ -15,8 +15,8 @@ PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO = 262, 0
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """Grey pixels of another type as 8 bits, by the rule of `to_rgb`; mode L, or LA where one value is transparent."""
-    values = np.asarray(image)
+    """Turn grey pixels to 8 bits, by the rule of `to_rgb`: mode L, or LA where one value is transparent."""
+    values = np.asarray(image)  # (H, W)
     grey = _to_bytes(values, image.mode)
     tags = getattr(image, "tag_v2", None)
     if tags is not None and tags.get(PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO) == WHITE_IS_ZERO:

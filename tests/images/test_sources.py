@@ -14,8 +14,8 @@ from PIL import Image
 
 import frofa
 from frofa import load_image_folder, load_images
-from frofa.images.reading import as_image_list, content
-from frofa.images.sources import ImageSet, join
+from frofa.images.image_set import ImageSet, as_image_list, join
+from frofa.images.reading import content
 
 
 def below(images: ImageSet, root: Path) -> list[str]:

@@ -11,7 +11,8 @@ from PIL import Image
 from torch.utils.data import Dataset, IterableDataset, Subset
 
 from frofa import load_images
-from frofa.images.reading import content, load_image_folder
+from frofa.images.folders import load_image_folder
+from frofa.images.reading import content
 
 
 class Pairs(Dataset[Any]):

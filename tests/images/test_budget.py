@@ -9,7 +9,7 @@ from PIL import Image
 
 from frofa.decoding.task import DecodeTask, digests, upright
 from frofa.images.pixels import budget as _memory
-from frofa.images.reading import LazyImage, content
+from frofa.images.reading import content
 
 
 def test_the_largest_file_follows_pillows_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

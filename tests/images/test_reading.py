@@ -9,7 +9,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from frofa.images.reading import as_image_list, content, decode, describe, list_images, load_image_folder, to_rgb
+from frofa.images.folders import list_images, load_image_folder
+from frofa.images.image_set import as_image_list
+from frofa.images.items import describe
+from frofa.images.pixels.colour import to_rgb
+from frofa.images.reading import content, decode
 
 
 def one_pixel(mode: str, value: Any, extra: Any = None) -> Image.Image:

@@ -12,7 +12,8 @@ from archive_helpers import PNG
 
 from frofa import load_images
 from frofa.images.archives import tar
-from frofa.images.reading import content, describe
+from frofa.images.items import describe
+from frofa.images.reading import content
 
 
 def header(name: str, kind: bytes = b"0", size: int = 0, more: int | None = None) -> bytes:
