@@ -36,33 +36,33 @@ class BatchedSearchCV(AnySearch):
     n_iter : int, default=None
         Candidates that are drawn from `param_grid`; None is all of its combinations.
     halving : bool, default=False
-        Successive halving: start all candidates with few resources, go on with the best of them and more.
+        Whether to halve successively: start all candidates with few resources, go on with the best of them and more.
     factor : float, default=3
         With `halving`, as are the next four: the share of candidates that go on is ``1 / factor``, with `factor` times
         the resources.
     resource : str, default="n_samples"
-        What becomes more: training samples, or a parameter of the estimator such as ``"n_steps"`` or
+        What halving gives more of: training samples, or a parameter of the estimator such as ``"n_steps"`` or
         ``"mapclassifier__n_steps"``.
     min_resources : int, "exhaust" or "smallest", default="exhaust"
-        At the first iteration, as in `HalvingGridSearchCV`.
+        Resources at the first iteration, as in `HalvingGridSearchCV`.
     max_resources : int or "auto", default="auto"
-        At the last; "auto" is the number of samples, and other resources need a number.
+        Resources at the last iteration; "auto" is the number of samples, and other resources need a number.
     aggressive_elimination : bool, default=False
-        Repeat the first iteration as long as there are too many candidates for the last.
+        Whether to repeat the first iteration as long as there are too many candidates for the last.
     scoring, refit, cv, error_score, return_train_score
         As in `GridSearchCV`. With `halving`, a single metric.
     n_jobs, pre_dispatch
-        As in `GridSearchCV`, for what cannot be trained together.
+        Processes, and how many fits they are given ahead, as in `GridSearchCV`: for fits that are not trained together.
     verbose : int, default=0
-        As in `GridSearchCV`.
+        How much to print, as in `GridSearchCV`: from 2 on, a line for each fit.
     random_state : int, RandomState or None, default=None
-        Of drawn candidates and samples.
+        Seed of the candidates that are drawn, and of the samples that halving draws.
     checkpoint : path, default=None
         A file that keeps every finished fit, written chunk by chunk as the search goes. Fitting again with the same
         path goes on where a killed search stopped, with the same result, times excepted. It is not removed at the end;
         the checkpoint of another search (other data, splits, candidates, scorers) is refused.
     progress : bool, default=False
-        Show a progress bar over the fits.
+        Whether to show a progress bar over the fits.
 
     Attributes
     ----------

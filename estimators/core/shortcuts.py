@@ -10,6 +10,6 @@ from typing import Any
 
 
 def follows(kind: type, base: type, steps: Iterable[Callable[..., Any]]) -> bool:
-    """Whether a class is a subclass of `base` that inherits these methods from it."""
+    """Tell whether a class is a subclass of `base` that inherits these methods from it."""
     names = [step.__name__ for step in steps]
     return issubclass(kind, base) and all(getattr(kind, name) is getattr(base, name) for name in names)

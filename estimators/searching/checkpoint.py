@@ -1,4 +1,4 @@
-"""The finished fits of a search, on disk: JSON lines that are appended and never changed."""
+"""The finished fits of a search on disk, in JSON lines that are appended and never changed."""
 
 import json
 import os
@@ -19,7 +19,7 @@ LENGTH = len(SUM[0]) + 16 + len(SUM[1])
 
 
 class Checkpoint:
-    """A file whose first line says what is searched, and each other line what came out of one fit.
+    """File whose first line says what is searched, and each other line what came out of one fit.
 
     What `add` was given is on disk when it returns. A process that is killed at any moment leaves whole lines and at
     most one torn line at the end, which the next one cuts off.

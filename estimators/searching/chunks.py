@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from frofa.compute.memory import rows_per_chunk
 from frofa.estimators.batched.jobs import Job, fit_many
 from frofa.estimators.core.classifier import FeatureClassifier
 from frofa.estimators.searching.features import FeatureCache, FoldFeatures
@@ -16,10 +17,11 @@ from frofa.estimators.searching.scoring import result_of
 from frofa.estimators.searching.sklearn_compat import FitResult, SearchTask, take_rows
 
 CHUNK_SECONDS = 5.0
+"""Seconds that a chunk may take before the next is no larger: what a kill may lose, where a checkpoint keeps chunks."""
 CHUNK_BYTES = 2**31
-"""Of the fitted heads of a chunk."""
+"""Limit of the fitted heads of a chunk."""
 FEATURE_BYTES = 2**31
-"""Of the folds' own features, where there is more than one fold in a chunk."""
+"""Limit of the folds' own features, where there is more than one fold in a chunk."""
 
 Done: TypeAlias = list[tuple[SearchTask, FitResult]]
 OnDone: TypeAlias = Callable[[int], object]
@@ -38,15 +40,15 @@ class ChunkSize:
         if n >= self.size and (seconds < CHUNK_SECONDS or rate > 1.2 * self.rate):
             self.size *= 2
         self.rate = rate
-        self.size = max(1, min(self.size, CHUNK_BYTES * n // max(n, n_bytes)))
+        self.size = min(self.size, rows_per_chunk(CHUNK_BYTES * n, max(n, n_bytes)))
 
 
 def train_together(
     pairs: Sequence[tuple[SearchTask, BatchPlan]], cache: FeatureCache, *, first_chunk: int, on_done: OnDone
 ) -> Iterator[Done]:
-    """Train and score tasks in chunks; yield what comes out of each chunk.
+    """Train and score tasks in chunks; yield the results of each chunk.
 
-    Fits of the same features are neighbours, fold by fold: there, engines have most to share.
+    Fits of the same features are neighbours, fold by fold, as engines have most to share there.
 
     Parameters
     ----------
@@ -63,17 +65,20 @@ def train_together(
     chunk = ChunkSize(first_chunk)
     while pairs:
         start = time.time()
+        # features and heads of the next chunk, as many as memory holds
         if not chunk.rate:
             chunk.size = _first_size(chunk.size, cache.get(*pairs[0]))
         features = _features(pairs[: chunk.size], cache)
         now, pairs = pairs[: len(features)], pairs[len(features) :]
         fitted = _fit(now, features, on_done)
         seconds = time.time() - start
+        # scores (n, n_classes) of all linear heads at once, then results one by one
         known = scores_by_product(fitted, features)
         yield [
             (task, result_of(task, plan, head, fold, seconds / len(now), scores))
             for (task, plan), head, fold, scores in zip(now, fitted, features, known, strict=True)
         ]
+        # the size of the next chunk, and memory for its features
         chunk.learn(len(now), time.time() - start, sum(map(_n_bytes, fitted)))
         needed = {cache.key(*pair) for pair in pairs}
         cache.forget(needed, to_keep if len(to_keep) == 1 else {key.shared for key in needed})
@@ -84,7 +89,7 @@ def _order(task: SearchTask, plan: BatchPlan) -> tuple[str, int, str, str, int]:
 
 
 def _features(pairs: Sequence[tuple[SearchTask, BatchPlan]], cache: FeatureCache) -> list[FoldFeatures | Exception]:
-    """Features of the first tasks, up to the fold at which memory ends."""
+    """Compute the features of the first tasks, up to the fold at which memory ends."""
     features: list[FoldFeatures | Exception] = []
     held: dict[int, int] = {}
     for pair in pairs:
@@ -122,7 +127,7 @@ def _fit(
 def _first_size(size: int, features: FoldFeatures | Exception) -> int:
     """Reduce a number of heads to what memory holds, each taken for a MAP head, which has 13 C**2 weights."""
     shape = () if isinstance(features, Exception) else getattr(features.array, "shape", ())
-    return max(1, min(size, CHUNK_BYTES // (14 * 4 * max(1, *shape[-1:]) ** 2))) if shape else size
+    return min(size, rows_per_chunk(CHUNK_BYTES, 14 * 4 * shape[-1] ** 2)) if shape else size
 
 
 def _n_bytes(fitted: FeatureClassifier | Exception) -> int:

@@ -69,7 +69,7 @@ class _SharedFeatures:
 
 @dataclass(eq=False)
 class FeatureCache:
-    """Features by leading steps and fold, each computed once and kept until `forget`.
+    """Cache of features by leading steps and fold, each computed once and kept until `forget`.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ class FeatureCache:
 
 
 def averages_only(head: FeatureClassifier) -> bool:
-    """Whether tokens and their average are the same to a head."""
+    """Tell whether tokens and their average are the same to a head."""
     augmented = head._given("augment") is not None or head._given("n_views")
     return not augmented and follows(type(head), FeatureClassifier, FeatureClassifier._pool_steps)
 
@@ -152,6 +152,7 @@ def _averaged(shared: _SharedFeatures) -> _SharedFeatures:
     array = shared.array
     if getattr(array, "ndim", 2) != 3 or getattr(array, "dtype", None) not in (np.float16, np.float32, np.float64):
         return shared
+    # tokens (n, N, C) to averages (n, C), in float64, as heads average them
     average: Array = mean_over_images(array) if isinstance(array, RaggedTokens) else array.mean(1, dtype=np.float64)
     return _SharedFeatures(average, average, shared.steps)
 
@@ -159,6 +160,7 @@ def _averaged(shared: _SharedFeatures) -> _SharedFeatures:
 def _of_all(task: SearchTask, shared: _SharedFeatures) -> FoldFeatures:
     frame = take_rows(shared.features, task.train[:1]) if hasattr(shared.features, "iloc") else None
     scored = [take_rows(shared.features, rows) for rows in _scored_rows(task)]
+    # Engines get all samples and the rows to train on: folds share one array, and are trained together.
     everything = np.arange(count_samples(shared.array), dtype=np.intp)
     return FoldFeatures(shared.array, everything, task.train, shared.steps, frame, scored)
 

@@ -106,7 +106,7 @@ def _fit_params_of_head(estimator: Any, fit_params: dict[str, Any]) -> dict[str,
 
 
 def _learns_nothing(step: Any) -> bool:
-    """Whether a step's output for a sample depends on that sample alone.
+    """Tell whether a step's output for a sample depends on that sample alone.
 
     That is what scikit-learn's tag says of stateless transformers, except for those that apply any function, which may
     look at all samples of a call.

@@ -96,6 +96,8 @@ def _scores(
     if known is not None and not params and asks_for_accuracy(task.scorer) and _are_labels_of(head, y):
         return float(np.mean(head._labels_of(known) == y))  # scikit-learn's checks take longer than all else here
     estimator: Any = head
+    # A function of the user's gets the whole estimator and the samples as they came; scikit-learn's scorers ask for
+    # predictions only, which may come from one computation, unless a subclass of a head predicts in its own way.
     if X is None or not asks_for_predictions(task.scorer):
         estimator, X = _assembled(plan, head, features), take_rows(task.X, rows)
     elif follows(type(head), FeatureClassifier, FeatureClassifier._predict_steps):
@@ -104,7 +106,7 @@ def _scores(
 
 
 def _are_labels_of(head: FeatureClassifier, y: Any) -> bool:
-    """Whether labels compare with a head's as they are."""
+    """Tell whether labels compare with a head's as they are."""
     return isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype == head.classes_.dtype
 
 

@@ -24,21 +24,19 @@ from sklearn.model_selection._search_successive_halving import BaseSuccessiveHal
 from sklearn.model_selection._validation import _score
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, indexable
-from sklearn.utils.parallel import Parallel
 from sklearn.utils.validation import _check_feature_names, _check_method_params, _num_samples
 
 Call: TypeAlias = tuple[Callable[..., Any], Sequence[Any], dict[str, Any]]
-"""A call that ``Parallel`` is to make: function, positional and keyword arguments."""
+"""Call that ``Parallel`` is to make: function, positional and keyword arguments."""
 FitResult: TypeAlias = dict[str, Any]
-"""What ``_fit_and_score`` returns: ``fit_error`` (None or text), ``test_scores``, ``train_scores`` where asked for (a
-number, or numbers by name), ``n_test_samples``, ``fit_time`` and ``score_time`` in seconds."""
+"""Result of a fit as ``_fit_and_score`` returns it: ``fit_error`` (None or text), ``test_scores`` and, where asked for,
+``train_scores`` (a number, or numbers by name), ``n_test_samples``, ``fit_time`` and ``score_time`` in seconds."""
 RowIndices: TypeAlias = npt.NDArray[np.intp]
 
 HALVING_CONSTRAINTS = {
     name: BaseSuccessiveHalving._parameter_constraints[name]
     for name in ("factor", "resource", "min_resources", "max_resources", "aggressive_elimination")
 }
-ordinary_parallel = Parallel
 take_rows = _safe_indexing
 count_samples = _num_samples
 score = _score
@@ -171,7 +169,7 @@ class AnySearch(BaseSearchCV):
 
 
 def asks_for_predictions(scorer: Any) -> bool:
-    """Whether a scorer wants predictions and nothing else, so that it may be given a head and the head's features.
+    """Tell whether a scorer wants predictions and nothing else, so that it may be given a head and the head's features.
 
     Any other function gets the whole estimator and the samples as they came.
     """
@@ -181,7 +179,7 @@ def asks_for_predictions(scorer: Any) -> bool:
 
 
 def asks_for_accuracy(scorer: Any) -> bool:
-    """Whether a scorer is the default one, `score` of a classifier, or ``"accuracy"``."""
+    """Tell whether a scorer is the default one, `score` of a classifier, or ``"accuracy"``."""
     if isinstance(scorer, _PassthroughScorer):
         return True
     plain = isinstance(scorer, _Scorer) and scorer._sign == 1 and not scorer._kwargs
@@ -189,12 +187,12 @@ def asks_for_accuracy(scorer: Any) -> bool:
 
 
 def metric_names(scorer: Any) -> list[str] | None:
-    """Names of the scores that a scorer returns; None if it returns one number, or says only when called."""
+    """List the scores that a scorer returns by name; None if it returns one number, or says only when called."""
     return list(scorer._scorers) if isinstance(scorer, _MultimetricScorer) else None
 
 
 def fit_params_by_step(pipeline: Pipeline, fit_params: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
-    """What ``Pipeline.fit`` passes on: by step and method, the parameters; raises what `fit` would."""
+    """Return the parameters that ``Pipeline.fit`` passes on, by step and method; raise what it would raise."""
     routed: dict[str, dict[str, dict[str, Any]]] = pipeline._check_method_params(method="fit", props=fit_params)
     return routed
 

@@ -64,7 +64,7 @@ def digest_data(X: Any) -> str:
 
 
 def is_encoder(value: object) -> bool:
-    """Whether a value is an encoder of the user's, which says by its `spec` what it is (``frofa.Encoder``)."""
+    """Tell whether a value is an encoder of the user's, which says by its `spec` what it is (``frofa.Encoder``)."""
     return callable(value) and isinstance(getattr(value, "spec", None), (str, Mapping))
 
 

@@ -1,4 +1,4 @@
-"""Limits of memory: rows that are worked on at once, and errors that say that there is no more."""
+"""Memory: how much is worked on at once, and the errors that say that there is no more."""
 
 from collections.abc import Iterator
 
