@@ -12,7 +12,7 @@ from sklearn.base import clone
 from frofa.doctor.checks.cost import forward_rate
 from frofa.doctor.subject import pixels_of, some
 from frofa.estimators import RidgeProbeClassifier
-from frofa.evaluation import sample_shots
+from frofa.evaluation import mean_interval, sample_shots
 from frofa.extraction.extractor import FrozenFeatureExtractor
 
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16", "int8"]
@@ -121,8 +121,6 @@ def _accuracy(features: npt.NDArray[Any], labels: npt.NDArray[Any], support: npt
 
 def table(sides: Sequence[Side]) -> list[str]:
     """The sides as lines of text; accuracy and its paired difference to the first that was measured."""
-    from frofa.evaluation import mean_interval
-
     lines = [f"{'':<10}{'images/s':>10}{'speed':>8}{'accuracy, %':>16}{'paired, points':>18}"]
     first = next((side for side in sides if side.error is None), None)
     for side in sides:

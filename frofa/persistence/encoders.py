@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from frofa.encoders.backbone import check_encoder, describe
+from frofa.encoders.ready import Encoder, canonical
 from frofa.exceptions import SavedFileError
-
-if TYPE_CHECKING:
-    from frofa.encoders.ready import Encoder
-    from frofa.extraction.extractor import FrozenFeatureExtractor
+from frofa.extraction.extractor import FrozenFeatureExtractor
 
 
 @dataclass(frozen=True)
@@ -28,14 +27,11 @@ def saved_model(model: Any) -> Any:
     """What a file holds of an extractor's model: its name, or the spec of a custom encoder."""
     if isinstance(model, str):
         return model
-    from frofa.encoders.backbone import check_encoder, describe
-    from frofa.encoders.ready import canonical
-
     check_encoder(model)
     return AbsentEncoder(canonical(model.spec, describe(model)))
 
 
-def put_encoder(extractors: "Sequence[FrozenFeatureExtractor]", encoder: "Encoder | None", path: str) -> None:
+def put_encoder(extractors: Sequence[FrozenFeatureExtractor], encoder: Encoder | None, path: str) -> None:
     """Put the encoder into the extractors of a file that wait for one.
 
     Raises
@@ -50,10 +46,7 @@ def put_encoder(extractors: "Sequence[FrozenFeatureExtractor]", encoder: "Encode
         extractor.model = _check(absent, encoder, path)
 
 
-def _check(absent: AbsentEncoder, encoder: "Encoder | None", path: str) -> "Encoder":
-    from frofa.encoders.backbone import check_encoder, describe
-    from frofa.encoders.ready import canonical
-
+def _check(absent: AbsentEncoder, encoder: Encoder | None, path: str) -> Encoder:
     if encoder is None:
         raise SavedFileError(
             f"{path} has an extractor with a custom encoder, whose code is not saved: pass it, "

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from frofa.estimators.core.classifier import FeatureClassifier
 from frofa.exceptions import SavedFileError
 
 OF_CLASSES = ("predict_proba", "decision_function")
@@ -57,8 +58,6 @@ def _row(estimator: Any, width: int) -> Any:
 
 
 def _use(estimator: Any, row: Any) -> None:
-    from frofa.estimators.core.classifier import FeatureClassifier
-
     copied = copy(estimator)
     if isinstance(copied, FeatureClassifier):
         copied.n_views = 0  # views are of tokens

@@ -6,6 +6,14 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from sklearn import feature_selection
+from sklearn.utils import Bunch
+
+from frofa import augmentations, estimators
+from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.extraction.extractor import FrozenFeatureExtractor
+from frofa.pretrained import PretrainedHead
+
 SKLEARN = "sklearn."
 TRANSFORMED = "_sklearn_output_config"
 """What `set_output` chose; any scikit-learn transformer may have it."""
@@ -97,18 +105,12 @@ def _rows() -> dict[str, tuple[str, dict[str, Any]]]:
 @cache
 def saved_functions() -> Mapping[str, Callable[..., Any]]:
     """Functions that may be parameters, by the names that they have in files."""
-    from sklearn import feature_selection
-
     names = ("chi2", "f_classif", "mutual_info_classif")
     return {f"sklearn.{name}": getattr(feature_selection, name) for name in names}
 
 
 @cache
 def _own_types() -> dict[str, type]:
-    from frofa import augmentations, estimators
-    from frofa.extraction.extractor import FrozenFeatureExtractor
-    from frofa.pretrained import PretrainedHead
-
     abstract = {"Augmentation", "FeatureImage", "TokenBatch", "Variant"}
     heads = {name: getattr(estimators, name) for name in estimators.__all__}
     types: dict[str, type] = {
@@ -124,15 +126,11 @@ def _own_types() -> dict[str, type]:
 
 
 def _is_head(kind: type) -> bool:
-    from frofa.estimators.core.classifier import FeatureClassifier
-
     return issubclass(kind, FeatureClassifier)
 
 
 def _name_members(ensemble: Any) -> None:
     """``named_estimators_`` of an ensemble: of its fitted members, those that were not dropped."""
-    from sklearn.utils import Bunch
-
     if not hasattr(ensemble, "estimators_"):
         return
     kept = [name for name, estimator in ensemble.estimators if not isinstance(estimator, str)]

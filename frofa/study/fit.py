@@ -5,7 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -17,16 +17,14 @@ from frofa.estimators.training.schedule import Schedule
 from frofa.study.data import StudyData
 from frofa.study.plan import COARSE, FINE, N_STEPS, NAMES, WITH_CLS, Plan, map_plans, probe_plans
 from frofa.study.results import NONE, Candidate, Result, read_results, write_rows
+from frofa.study.study import Study
 from frofa.utils.progress import progress_bar
-
-if TYPE_CHECKING:
-    from frofa.study.run import Study
 
 BATCH_SIZE = 64
 
 
 @contextlib.contextmanager
-def _results(study: "Study") -> Iterator[tuple[set[Any], TextIO]]:
+def _results(study: Study) -> Iterator[tuple[set[Any], TextIO]]:
     """What is done, and the file to append to; what a kill cut off is taken away first."""
     path, done = study.results_file, []
     if path.exists():
@@ -44,7 +42,7 @@ def _key(result: Result) -> tuple[Any, ...]:
     return result.dataset, result.backbone, result.shots, result.seed, result.candidate
 
 
-def fit_maps(study: "Study", data: StudyData, say: Callable[[str], None]) -> None:
+def fit_maps(study: Study, data: StudyData, say: Callable[[str], None]) -> None:
     """Fit the MAP heads that have no result yet."""
     grid = COARSE if study.quick else FINE
     plans = map_plans(grid, with_cls="cls" in data.features, augmentations=study.augmentations)
@@ -72,7 +70,7 @@ def _group(plan: Plan) -> tuple[bool, bool]:
 
 
 def _fit_map_group(
-    study: "Study",
+    study: Study,
     data: StudyData,
     shots: int,
     plans: list[Plan],
@@ -163,7 +161,7 @@ def _where(data: StudyData, shots: int, seed: int) -> dict[str, Any]:
     return {"dataset": data.dataset, "backbone": data.backbone, "shots": shots, "seed": seed}
 
 
-def fit_probes(study: "Study", data: StudyData, say: Callable[[str], None]) -> None:
+def fit_probes(study: Study, data: StudyData, say: Callable[[str], None]) -> None:
     """Fit the probes that have no result yet."""
     todo: list[tuple[int, int, Candidate, Any]] = []
     with _results(study) as (done, file):

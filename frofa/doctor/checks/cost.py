@@ -1,5 +1,6 @@
 """What a backbone costs on this device: time, memory, and disk."""
 
+import sys
 import time
 from collections.abc import Callable
 
@@ -108,7 +109,5 @@ def _process_peak() -> int | None:
         import resource
     except ImportError:  # Windows
         return None
-    import sys
-
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
