@@ -6,7 +6,7 @@ from typing import Any
 
 from frofa.cli.console import say
 from frofa.cli.options import EXIT_ERROR, EXIT_SKIPPED, Commands, add_device_option, add_message_options, positive
-from frofa.cli.skipped import add_skipped_option, check_skipped, report_skipped
+from frofa.cli.sources import add_skipped_option, check_skipped, report_skipped
 from frofa.utils.progress import progress_bar
 
 

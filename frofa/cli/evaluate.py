@@ -9,8 +9,7 @@ from frofa.cli.console import emit, note, say, warn
 from frofa.cli.evaluation import evaluation_lines, evaluation_of
 from frofa.cli.model import Predictions, add_model_options, check_model, load_model, predict
 from frofa.cli.options import EPILOG, EXIT_SKIPPED, Commands, check_out, shorten
-from frofa.cli.skipped import add_skipped_option, check_skipped, report_skipped
-from frofa.cli.sources import LabelledImages, load_labelled_sources
+from frofa.cli.sources import LabelledImages, add_skipped_option, check_skipped, load_labelled_sources, report_skipped
 
 
 def add(commands: Commands) -> None:

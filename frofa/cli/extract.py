@@ -16,8 +16,7 @@ from frofa.cli.options import (
     check_out,
     shorten,
 )
-from frofa.cli.skipped import add_skipped_option, check_skipped, report_skipped
-from frofa.cli.sources import add_source_options, load_sources
+from frofa.cli.sources import add_skipped_option, add_source_options, check_skipped, load_sources, report_skipped
 
 if TYPE_CHECKING:
     from frofa.extraction.extractor import FrozenFeatureExtractor

@@ -20,8 +20,14 @@ from frofa.cli.options import (
     shorten,
     whole,
 )
-from frofa.cli.skipped import add_skipped_option, check_skipped, report_skipped
-from frofa.cli.sources import LabelledImages, add_source_options, load_labelled_sources
+from frofa.cli.sources import (
+    LabelledImages,
+    add_skipped_option,
+    add_source_options,
+    check_skipped,
+    load_labelled_sources,
+    report_skipped,
+)
 
 if TYPE_CHECKING:
     from frofa.exceptions import ImageReadError

@@ -4,11 +4,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frofa.cli.console import KEEP_BYTES, complain, emit_data, say
+from frofa.cli.console import complain, emit_data, say
 from frofa.cli.model import Predictions, add_model_options, check_model, load_model, predict
 from frofa.cli.options import EPILOG, EXIT_SKIPPED, Commands, check_out
-from frofa.cli.skipped import report_skipped
-from frofa.cli.sources import load_sources
+from frofa.cli.sources import csv_bytes, load_sources, report_skipped
 
 if TYPE_CHECKING:
     from frofa.images.sources import ImageSet
@@ -58,26 +57,21 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _table(images: "ImageSet", found: Predictions, classes: Any, *, all_classes: bool) -> bytes:
-    """The CSV file, in the order of the input."""
-    import csv
-    import io
-
+    """A CSV file with a row for each image, in the order of the input."""
     columns = ["path", "label", "probability", "error"]
     columns += ["true_label"] if images.labels is not None else []
     columns += [f"probability_{label}" for label in classes] if all_classes else []
     numbers = {position: number for number, position in enumerate(found.kept)}
     reasons = {error.position: error.reason for error in found.skipped}
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
+    rows: list[list[object]] = [list(columns)]
     for position, name in enumerate(images.names):
         row: dict[str, object] = {"path": name, "error": reasons.get(position, "")}
         if images.labels is not None:
             row["true_label"] = images.labels[position]
         if position in numbers:
             row |= _classified(found, numbers[position], classes if all_classes else ())
-        writer.writerow(row)
-    return text.getvalue().encode("utf-8", KEEP_BYTES)
+        rows.append([row.get(column, "") for column in columns])
+    return csv_bytes(rows)
 
 
 def _classified(found: Predictions, number: int, classes: Any) -> dict[str, object]:

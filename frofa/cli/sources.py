@@ -1,17 +1,24 @@
-"""Where a sub-command's images come from."""
+"""The images of a sub-command, and those of them that could not be read."""
 
 import argparse
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from frofa.cli.console import note
-from frofa.cli.options import no_images, positive
+from frofa.cli.console import KEEP_BYTES, note, warn
+from frofa.cli.options import check_out, no_images, positive
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from frofa.exceptions import ImageReadError
     from frofa.images.reading import ImageItem
     from frofa.images.sources import ImageSet
+
+LISTED = 20
+"""Skipped images that are named on standard error."""
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
@@ -86,3 +93,49 @@ def load_labelled_sources(args: argparse.Namespace) -> LabelledImages:
     if len(labelled) < len(labels):
         note(f"{len(labels) - len(labelled)} of {len(labels)} images have no label and are left out")
     return LabelledImages(images.items, labels, len(labels) - len(labelled)).take(labelled)
+
+
+def add_skipped_option(parser: argparse.ArgumentParser) -> None:
+    """Add the file of skipped images."""
+    parser.add_argument("--skipped", type=Path, metavar="FILE.csv", help="write names of skipped images, with reasons")
+
+
+def check_skipped(path: Path | None) -> None:
+    """Refuse a file of skipped images that cannot be written, before the work."""
+    if path is not None:
+        check_out(path, "--skipped", suffix=".csv")
+
+
+def report_skipped(
+    skipped: "Sequence[ImageReadError]",
+    n_images: int,
+    file: Path | None = None,
+    *,
+    all_of_them: str = "--skipped FILE.csv writes them all",
+) -> None:
+    """Say on standard error which images were skipped and why, the first twenty of them, and write all to a file."""
+    if file is not None:
+        write_skipped(file, skipped)
+    if not skipped:
+        return
+    lines = [f"{error.name}: {error.reason}" for error in skipped[:LISTED]]
+    if len(skipped) > LISTED:
+        lines.append(f"and {len(skipped) - LISTED} more; {all_of_them}")
+    separator = " " if len(lines) == 1 else "\n  "
+    listed = separator.join(["", *lines])
+    warn(f"skipped {len(skipped)} of {n_images} images:{listed}")
+
+
+def write_skipped(path: Path, skipped: "Sequence[ImageReadError]") -> None:
+    """Write a CSV file of all skipped images, in the order of the input; without any, its header alone."""
+    from frofa.utils.files import write_atomically
+
+    data = csv_bytes([["path", "reason"], *([error.name, error.reason] for error in skipped)])
+    write_atomically(path, lambda file: file.write(data))
+
+
+def csv_bytes(rows: Iterable[Iterable[object]]) -> bytes:
+    """A CSV file in UTF-8, in which names of files keep their bytes."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode("utf-8", KEEP_BYTES)
