@@ -45,7 +45,7 @@ def _run(args: argparse.Namespace) -> int:
     refuse_unavailable(args.model)
     paths, labels, skipped = _readable(args.images)
     from frofa.compute.devices import resolve_device
-    from frofa.doctor.precisions import compare_sides, sides_for, table
+    from frofa.doctor.precisions import compare_sides, side_lines, sides_for
     from frofa.extraction.extractor import FrozenFeatureExtractor
 
     extractor = FrozenFeatureExtractor(
@@ -63,7 +63,7 @@ def _run(args: argparse.Namespace) -> int:
         say(f"{side.name}: {side.error or f'{side.images_per_second:.4g} images/s'}")
         sides.append(side)
     say(f"\nridge probe at {args.shots} shots, {args.seeds} support samples, {len(paths)} images")
-    say("\n".join(table(sides)))
+    say("\n".join(side_lines(sides)))
     report_skipped(skipped, len(paths) + len(skipped), args.skipped)
     if any(side.error for side in sides):
         return EXIT_ERROR

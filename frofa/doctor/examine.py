@@ -1,7 +1,7 @@
 """All checks of an extractor, one after the other."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ from sklearn.base import clone
 from frofa.backbones.backbone import Backbone
 from frofa.backbones.navit.backbone import NativeBackbone
 from frofa.doctor.checks import cost, custom, golden, native, outputs, pooled, preprocessing, sensitivity, weights
+from frofa.doctor.checks.custom import Check
 from frofa.doctor.finding import Finding, Outcome
 from frofa.doctor.subject import Subject, reference_images, some
 from frofa.encoders.backbone import CustomBackbone, describe
@@ -19,7 +20,7 @@ from frofa.extraction.extractor import FrozenFeatureExtractor
 from frofa.images.reading import Images, as_image_list
 from frofa.utils.files import expand_home
 
-CHECKS: dict[str, Callable[[Subject], Outcome]] = {
+CHECKS: dict[str, Check] = {
     "weights digest": weights.check_digest,
     "eval mode": weights.check_eval_mode,
     "finite weights": weights.check_finite,
@@ -40,14 +41,14 @@ CHECKS: dict[str, Callable[[Subject], Outcome]] = {
     "memory": cost.check_memory,
     "store size": cost.check_store,
 }
-OF_NATIVE: dict[str, Callable[[Subject], Outcome]] = {
+NATIVE_CHECKS: dict[str, Check] = {
     "golden vectors": native.check_golden,
     "tokens and grid": native.check_tokens,
     "pooling": native.check_pooling,
     "batch size": native.check_batch,
 }
-"""In the place of those above, where images keep their aspect ratio."""
-OF_CUSTOM: dict[str, Callable[[Subject], Outcome]] = {
+"""Checks that replace those of the same name where images keep their aspect ratio."""
+CUSTOM_CHECKS: dict[str, Check] = {
     "weights digest": custom.check_digest,
     "eval mode": custom.of_module(weights.check_eval_mode),
     "finite weights": custom.of_module(weights.check_finite),
@@ -60,7 +61,7 @@ OF_CUSTOM: dict[str, Callable[[Subject], Outcome]] = {
     "throughput": custom.check_throughput,
     "store size": custom.check_store,
 }
-"""In the place of those above, for a custom encoder."""
+"""Checks that replace those of the same name for a custom encoder."""
 
 
 def check_extractor(
@@ -146,11 +147,11 @@ def examine(
         yield Finding(name, outcome.status, outcome.message)
 
 
-def checks_of(backbone: Backbone) -> dict[str, Callable[[Subject], Outcome]]:
+def checks_of(backbone: Backbone) -> dict[str, Check]:
     """The checks of a backbone of this kind, by name."""
     if isinstance(backbone, CustomBackbone):
-        return CHECKS | OF_CUSTOM
-    return CHECKS | OF_NATIVE if isinstance(backbone, NativeBackbone) else CHECKS
+        return CHECKS | CUSTOM_CHECKS
+    return CHECKS | NATIVE_CHECKS if isinstance(backbone, NativeBackbone) else CHECKS
 
 
 def _items_of(extractor: FrozenFeatureExtractor, images: Any) -> Sequence[Any]:
@@ -166,14 +167,9 @@ def _items_of(extractor: FrozenFeatureExtractor, images: Any) -> Sequence[Any]:
 
 
 def extractor_for(model: str, **options: Any) -> FrozenFeatureExtractor:
-    """An extractor to examine a model by: of its pooled vector, as some models return no tokens.
+    """An extractor to examine a model by, of its pooled vector, as some models return no tokens.
 
-    Parameters
-    ----------
-    model : str
-        As in `FrozenFeatureExtractor`.
-    **options
-        Its other parameters.
+    It takes the parameters of `FrozenFeatureExtractor`.
     """
     extractor = FrozenFeatureExtractor(model, **options)
     is_special = extractor._encoder() is not None or extractor.max_tokens is not None

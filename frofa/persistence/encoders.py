@@ -12,19 +12,13 @@ from frofa.extraction.extractor import FrozenFeatureExtractor
 
 @dataclass(frozen=True)
 class AbsentEncoder:
-    """In the place of an encoder while a file is written or read.
-
-    Attributes
-    ----------
-    spec : str
-        As JSON.
-    """
+    """A stand-in for an encoder while a file is written or read; its spec is JSON."""
 
     spec: str
 
 
 def saved_model(model: Any) -> Any:
-    """What a file holds of an extractor's model: its name, or the spec of a custom encoder."""
+    """The part of an extractor's model that a file holds: a name, or the spec of a custom encoder."""
     if isinstance(model, str):
         return model
     check_encoder(model)
@@ -32,13 +26,7 @@ def saved_model(model: Any) -> Any:
 
 
 def put_encoder(extractors: Sequence[FrozenFeatureExtractor], encoder: Encoder | None, path: str) -> None:
-    """Put the encoder into the extractors of a file that wait for one.
-
-    Raises
-    ------
-    SavedFileError
-        If it is not given, has another spec, or has no place there.
-    """
+    """Put the encoder into the extractors that wait for one; SavedFileError if there is none, or it does not fit."""
     if not extractors and encoder is not None:
         raise SavedFileError(f"{path} has no custom encoder in it: leave encoder=None.")
     for extractor in extractors:

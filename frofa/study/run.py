@@ -15,19 +15,13 @@ from frofa.study.fit import fit_maps, fit_probes
 from frofa.study.reporting.plots import write_figures
 from frofa.study.reporting.report import write_report
 from frofa.study.reporting.summary import MIN_PAIRS
-from frofa.study.results import Result, read_results
+from frofa.study.results import StudyResult, read_results
 from frofa.study.study import Study
 from frofa.utils.files import write_atomically
 
 
-def run_study(study: Study, say: Callable[[str], None] = print) -> list[Result]:
-    """Fit what is not fitted yet; each result is in the file before the next is begun.
-
-    Returns
-    -------
-    list of Result
-        All that the file holds.
-    """
+def run_study(study: Study, say: Callable[[str], None] = print) -> list[StudyResult]:
+    """Fit what is not fitted yet, and return all that the results file holds."""
     study.out.mkdir(parents=True, exist_ok=True)
     if study.n_seeds < MIN_PAIRS:
         say(f"{study.n_seeds} seeds are too few for intervals that say something: take 5 or more for a result")
@@ -45,21 +39,26 @@ def run_study(study: Study, say: Callable[[str], None] = print) -> list[Result]:
 
 
 def n_skipped(study: Study) -> int:
-    """Images that could not be read, of the set that has most of them."""
-    return max(json.loads(study.notes_file.read_text("utf-8"))["skipped"].values(), default=0)
+    """Number of images that could not be read, in the set that has most of them."""
+    return max(_read_notes(study)["skipped"].values(), default=0)
 
 
 def report_study(study: Study) -> Path:
     """Write ``report.md`` and figures from the results that there are; returns the report's path."""
     results = read_results(study.results_file)
-    notes = json.loads(study.notes_file.read_text("utf-8"))
+    notes = _read_notes(study)
     figures = write_figures(results, study.out)
     command, versions = ("\n".join(notes[name]) for name in ("commands", "versions"))
     return write_report(results, study.out, command=command, versions=versions, notes=notes["sets"], figures=figures)
 
 
+def _read_notes(study: Study) -> dict[str, Any]:
+    notes: dict[str, Any] = json.loads(study.notes_file.read_text("utf-8"))
+    return notes
+
+
 def _take_note(study: Study, data: StudyData) -> str:
-    """Keep for the report what an image set and backbone are, the command and the versions; return the first.
+    """Keep the facts about an image set and backbone, the command and the versions for the report; return the facts.
 
     Raises
     ------
@@ -75,9 +74,8 @@ def _take_note(study: Study, data: StudyData) -> str:
     if data.n_skipped:
         facts.append(f"{data.n_skipped} images could not be read")
     name = f"{data.dataset}, {data.backbone}"
-    notes: dict[str, Any] = {"commands": [], "versions": [], "sets": {}, "fingerprints": {}, "skipped": {}}
-    if study.notes_file.exists():
-        notes = json.loads(study.notes_file.read_text("utf-8"))
+    fresh: dict[str, Any] = {"commands": [], "versions": [], "sets": {}, "fingerprints": {}, "skipped": {}}
+    notes = _read_notes(study) if study.notes_file.exists() else fresh
     if notes["fingerprints"].setdefault(name, data.fingerprint) != data.fingerprint:
         raise ValueError(
             f"{study.out} holds results of {name} with other images, another split or other weights: choose another "
@@ -91,7 +89,7 @@ def _take_note(study: Study, data: StudyData) -> str:
 
 
 def versions(device: str) -> str:
-    """What a report says of the machine: device and versions."""
+    """Device and versions of packages, for the report."""
     import timm
 
     resolved = resolve_device(device)

@@ -9,30 +9,38 @@ from frofa.study.plan import NAMES
 
 @dataclass(frozen=True)
 class Study:
-    """What to study.
+    """The images, backbones and candidates of a study, and where its results go.
 
-    Attributes
+    Parameters
     ----------
     directories : sequence of Path
         Image sets: DIRECTORY/train/CLASS/IMAGE and DIRECTORY/test/CLASS/IMAGE, or DIRECTORY/CLASS/IMAGE, of which a
-        third becomes the test part.
+        third becomes the test part. Each needs a name of its own.
     backbones : sequence of str
+        Models, as in `FrozenFeatureExtractor`.
     out : Path
         Directory of the results; features are kept in its ``features``.
-    shots : sequence of int
-        Images a class.
-    n_seeds : int
-        Support samples, disjoint where there are enough images.
-    quick : bool
+    shots : sequence of int, default=(1, 5, 10, 25)
+        Numbers of images a class, each compared separately.
+    n_seeds : int, default=5
+        Support samples for each number of shots, disjoint where there are enough images.
+    quick : bool, default=False
         Few levels of each augmentation instead of many.
-    heads : sequence of str
-        ``"map"``, ``"probes"``, or both.
-    augmentations : sequence of str or None
-        Those to study, as named in the results; None is all.
-    device : str
-    n_jobs : int
-    command : str
+    heads : sequence of str, default=("map", "probes")
+        Kinds of heads to fit: ``"map"``, ``"probes"``, or both.
+    augmentations : sequence of str, default=None
+        Augmentations to study, as named in the results; None is all.
+    device : str, default="auto"
+        Where features are extracted and MAP heads trained, as in `FrozenFeatureExtractor`.
+    n_jobs : int, default=-1
+        Threads that decode images, as in `FrozenFeatureExtractor`.
+    command : str, default="run_study(...)"
         What the report says was run.
+
+    Raises
+    ------
+    ValueError
+        If two image sets have one name, an augmentation is unknown, or a number is less than 1.
     """
 
     directories: Sequence[Path]

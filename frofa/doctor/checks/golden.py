@@ -19,8 +19,9 @@ from frofa.doctor.subject import Subject, features_of, pixels_of, reference_imag
 from frofa.utils.files import expand_home, write_atomically
 
 FILE = "golden.npz"
-MOST = 1e-2
-"""Versions of Pillow and torch differ by less; a wrong mean or order of channels by far more."""
+GOLDEN_TOLERANCE = 1e-2
+"""Largest relative difference: versions of Pillow and torch differ by less; a wrong mean or order of channels by far
+more."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,11 @@ class Golden:
     Attributes
     ----------
     features : ndarray of float32, shape (4, C)
-        Pooled.
+        Pooled features.
     weights : str
-        Digest of the weights that gave them.
+        Digest of the weights that gave these features.
     preprocessing : dict
-        Size, crop, interpolation, mean and standard deviation that gave them.
+        Size, crop, interpolation, mean and standard deviation that the images were prepared with.
     """
 
     features: npt.NDArray[np.float32]
@@ -43,14 +44,7 @@ class Golden:
 
     @classmethod
     def read(cls, path: Path) -> "Golden":
-        """Read a file of `write_golden`.
-
-        Raises
-        ------
-        ValueError
-            If it is not one.
-        FileNotFoundError
-        """
+        """Read a file of `write_golden`; ValueError if it is another one."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 return cls(file["features"], str(file["weights"]), json.loads(str(file["preprocessing"])))
@@ -106,12 +100,12 @@ def check_golden(subject: Subject) -> Outcome:
     if subject.extractor.image_size is not None or backbone.weights != "dense":
         return skipped("they are of the model's own image size and weights")
     difference = _difference(backbone, golden)
-    if difference <= MOST:
+    if difference <= GOLDEN_TOLERANCE:
         return ok(f"max relative difference {difference:.1e}")
     found = f"features differ from the golden vectors by {difference:.2g}"
     if config := different(backbone.data_config, golden.preprocessing):
         return failed(f"{found}: {config}")
-    if _difference(backbone, golden, swapped=True) <= MOST:
+    if _difference(backbone, golden, swapped=True) <= GOLDEN_TOLERANCE:
         return failed(f"{found}, and agree with swapped colour channels: blue and red are interchanged")
     if golden.weights != backbone.weights_digest:
         return failed(f"{found}: they are of other weights, digest {golden.weights}")

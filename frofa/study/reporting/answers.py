@@ -1,6 +1,6 @@
 """Answers to the questions of a study, in sentences made from its numbers."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -38,7 +38,7 @@ class Case(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A question, how it is decided, and the answers; `no` says what a no means."""
+    """A question, the rule that decides it, the answers by part of the study, and the wording of a no."""
 
     question: str
     rule: str
@@ -52,7 +52,7 @@ def signed(interval: Interval) -> str:
     return f"{interval._replace(mean=mean):+.1f}"
 
 
-def describe(candidate: Candidate) -> str:
+def in_words(candidate: Candidate) -> str:
     """A candidate in words, without what goes without saying."""
     parts = [candidate.augmentation, candidate.variant, f"{candidate.level:g}" if candidate.level else ""]
     head = "" if candidate.head == "MAP" and candidate.augmentation != NONE else candidate.head
@@ -107,32 +107,15 @@ def _places(backbones: Backbones) -> Iterator[tuple[str, Sets]]:
             yield f"{backbone}, {in_shots(shots)}", sets
 
 
-def _range(levels: list[float]) -> str:
-    low, high = f"{levels[0]:g}", f"{levels[-1]:g}"
-    return low if low == high else f"{low} to {high}, by set"
-
-
-def _shapes(
-    backbones: Backbones, judge: Callable[[Sets], Shape | None], tell: Callable[[Shape], str]
-) -> Iterable[Case]:
-    for where, sets in _places(backbones):
-        shape = judge(sets)
-        if shape:
-            yield Case(where, shape.verdict, tell(shape))
-
-
 def _hump(backbones: Backbones) -> Answer:
     return Answer(
         "Does brightness c show a hump?",
         "Yes means: the best inner level is above level 0 and above the strongest, each by more than the interval.",
-        list(_shapes(backbones, lambda sets: hump(sets, "brightness", "c"), _tell_hump)),
-    )
-
-
-def _tell_hump(shape: Shape) -> str:
-    return (
-        f"The best inner level ({_range(shape.levels)}) differs by {signed(shape.rise.interval)} points from level 0 "
-        f"and by {signed(shape.fall.interval)} from the strongest level."
+        _shape_cases(
+            ((where, hump(sets, "brightness", "c")) for where, sets in _places(backbones)),
+            "The best inner level ({levels}) differs by {rise} points from level 0 and by {fall} from the strongest "
+            "level.",
+        ),
     )
 
 
@@ -140,15 +123,23 @@ def _plateau(backbones: Backbones) -> Answer:
     return Answer(
         "Does brightness c2 show a plateau?",
         "Yes means: the strongest level is above level 0 by more than the interval, and not below the best by more.",
-        list(_shapes(backbones, lambda sets: plateau(sets, "brightness", "c2"), _tell_plateau)),
+        _shape_cases(
+            ((where, plateau(sets, "brightness", "c2")) for where, sets in _places(backbones)),
+            "The strongest level differs by {rise} points from level 0, the best level ({levels}) by {fall} from the "
+            "strongest.",
+        ),
     )
 
 
-def _tell_plateau(shape: Shape) -> str:
-    return (
-        f"The strongest level differs by {signed(shape.rise.interval)} points from level 0, the best level "
-        f"({_range(shape.levels)}) by {signed(shape.fall.interval)} from the strongest."
-    )
+def _shape_cases(shapes: Iterable[tuple[str, Shape | None]], sentence: str) -> list[Case]:
+    cases = []
+    for where, shape in shapes:
+        if shape:
+            low, high = f"{shape.levels[0]:g}", f"{shape.levels[-1]:g}"
+            levels = low if low == high else f"{low} to {high}, by set"
+            said = sentence.format(levels=levels, rise=signed(shape.rise.interval), fall=signed(shape.fall.interval))
+            cases.append(Case(where, shape.verdict, said))
+    return cases
 
 
 def _shrinking(backbones: Backbones) -> Answer:
@@ -189,7 +180,7 @@ def _gains_by_set(by_shots: Mapping[int, Sets], baseline: str) -> dict[str, dict
 
 
 def _slope(gains: Mapping[int, BySeed]) -> dict[int, float]:
-    """Least squares of the gain on log2(shots), by seed."""
+    """Slope of a least-squares fit of the gain on log2(shots), by seed."""
     x = np.log2(sorted(gains))
     x = x - x.mean()
     seeds = sorted(set.intersection(*(set(values) for values in gains.values())))
@@ -234,14 +225,12 @@ def _style_changes(sets: Sets, variants: tuple[str, ...] | None) -> tuple[Change
 
 
 def _sequences(backbones: Backbones) -> Answer:
-    cases = []
-    for where, sets in _places(backbones):
-        change = pooled(sets, sequence, single)
-        if change:
-            cases.append(Case(where, change.verdict, f"The difference is {signed(change.interval)}."))
-    rule = "Yes means: the best sequence is above the best augmentation alone by more than the interval."
+    changes = [(where, pooled(sets, sequence, single)) for where, sets in _places(backbones)]
     return Answer(
-        "Is the best sequence better than the best single augmentation?", rule, cases, "no, the single one is"
+        "Is the best sequence better than the best single augmentation?",
+        "Yes means: the best sequence is above the best augmentation alone by more than the interval.",
+        [Case(where, c.verdict, f"The difference is {signed(c.interval)}.") for where, c in changes if c],
+        "no, the single one is",
     )
 
 
@@ -251,7 +240,7 @@ def _probes(cells: Mapping[Cell, list[Scores]], method: str, question: str) -> A
         head, probe = (chosen(scores, METHODS[name]) for name in (method, "best probe"))
         change = compare([minus(head.test, probe.test)]) if head and probe else None
         if head and probe and change:
-            names = f"{describe(head.candidate)} against {describe(probe.candidate)}"
+            names = f"{in_words(head.candidate)} against {in_words(probe.candidate)}"
             where = f"{cell.dataset}, {cell.backbone}, {in_shots(cell.shots)}"
             cases.append(Case(where, change.verdict, f"{signed(change.interval)} ({names})."))
     order = ("yes", "no", "not distinguishable")

@@ -9,40 +9,33 @@ import numpy as np
 from PIL import Image
 
 from frofa.images.reading import open_image
+from frofa.study.reporting.answers import in_shots
 from frofa.study.reporting.levels import pooled_levels
 from frofa.study.reporting.summary import (
     METHODS,
-    VARIANTS,
+    ByShots,
     Change,
-    Sets,
     augmentation_names,
     by_backbone,
     by_cell,
     of_augmentation,
-    pooled,
+    pooled_by_shots,
 )
-from frofa.study.results import Result
+from frofa.study.results import VARIANTS, StudyResult
 from frofa.utils.files import write_atomically
 from frofa.utils.optional import require
 
-GAINS = ("best FroFA", "best probe")
+DRAWN = ("best FroFA", "best probe")
 """The methods whose gain over MAP^wd is drawn by shots."""
 
 
 class StudyDisplay:
-    """Changes in accuracy that a study has found, pooled over the sets of each backbone.
+    """A figure of the changes in accuracy that a study has found, pooled over the sets of each backbone.
 
-    Parameters
-    ----------
-    results : iterable of Result
-
-    Attributes
-    ----------
-    figure_
-        Matplotlib's, once drawn; None where the study has nothing to draw.
+    Its `figure_` is matplotlib's, once drawn, and None where the study has nothing to draw.
     """
 
-    def __init__(self, results: Iterable[Result]):
+    def __init__(self, results: Iterable[StudyResult]):
         self.backbones = by_backbone(by_cell(results))
         self.figure_: Any = None
 
@@ -80,13 +73,15 @@ class StudyDisplay:
             for variant, points in lines.items():
                 colour = VARIANTS.index(variant)
                 _draw_line(ax, [p.level + 0.01 * colour for p in points], [p.change for p in points], variant, colour)
-            _finish(ax, f"{backbone}, {k} shot" + "s" * (k > 1))
+            _finish(ax, f"{backbone}, {in_shots(k)}")
         return self._label("level of brightness", "change against level 0, points")
 
     def plot_gains(self) -> "StudyDisplay":
         """Draw what the best augmentation and the best probe gain over MAP^wd by shots, a panel a backbone."""
         gains = {
-            backbone: {name: line for name in GAINS if (line := _gains(by_shots, name))}
+            backbone: {
+                name: line for name in DRAWN if (line := pooled_by_shots(by_shots, METHODS[name], METHODS["MAP^wd"]))
+            }
             for backbone, by_shots in self.backbones.items()
         }
         drawn = {backbone: lines for backbone, lines in gains.items() if lines}
@@ -96,7 +91,7 @@ class StudyDisplay:
         for ax, (backbone, lines) in zip(axes[0], drawn.items(), strict=True):
             shots = list(self.backbones[backbone])
             for name, line in lines.items():
-                colour = GAINS.index(name)
+                colour = DRAWN.index(name)
                 _draw_line(ax, [shots.index(k) + 0.08 * colour for k in line], list(line.values()), name, colour)
             ax.set_xticks(range(len(shots)), list(map(str, shots)))
             _finish(ax, backbone)
@@ -121,24 +116,10 @@ class StudyDisplay:
         return self
 
 
-def write_figures(results: Iterable[Result], directory: Path) -> list[Path]:
+def write_figures(results: Iterable[StudyResult], directory: Path) -> list[Path]:
     """Write ``changes.png``, ``brightness.png`` and ``gains.png``, as far as the study has results for them.
 
-    Parameters
-    ----------
-    results : iterable of Result
-    directory : Path
-        An existing directory.
-
-    Returns
-    -------
-    list of Path
-        What was written.
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is not installed.
+    Returns the paths of those that were written; raises ImportError if matplotlib is not installed.
     """
     display = StudyDisplay(results)
     plots: dict[str, Callable[[], StudyDisplay]] = {
@@ -163,19 +144,13 @@ def _save(figure: Any, path: Path) -> None:
     write_atomically(path, lambda file: image.save(file, "png", optimize=True))
 
 
-def _changes(by_shots: Mapping[int, Sets]) -> dict[str, dict[int, Change]]:
-    """By augmentation and shots: the change against MAP default."""
-    candidates = (s.candidate for sets in by_shots.values() for scores in sets.values() for s in scores)
-    rows = {}
-    for name in augmentation_names(candidates):
-        found = {k: pooled(sets, of_augmentation(name), METHODS["MAP default"]) for k, sets in by_shots.items()}
-        rows[name] = {k: change for k, change in found.items() if change}
+def _changes(by_shots: ByShots) -> dict[str, dict[int, Change]]:
+    """Changes against MAP default, by augmentation and shots; augmentations without any are left out."""
+    rows = {
+        name: pooled_by_shots(by_shots, of_augmentation(name), METHODS["MAP default"])
+        for name in augmentation_names(by_shots)
+    }
     return {name: row for name, row in rows.items() if row}
-
-
-def _gains(by_shots: Mapping[int, Sets], name: str) -> dict[int, Change]:
-    found = {k: pooled(sets, METHODS[name], METHODS["MAP^wd"]) for k, sets in by_shots.items()}
-    return {k: change for k, change in found.items() if change}
 
 
 def _draw_heat_map(ax: Any, rows: Mapping[str, Mapping[int, Change]], shots: list[int], limit: float) -> Any:
