@@ -9,12 +9,13 @@ from frofa.augmentations.base import Augmentation
 from frofa.augmentations.batch import TokenBatch
 from frofa.augmentations.compose import RandomApply, RandomChoice, Sequential
 from frofa.augmentations.crop import Crop, InceptionCrop, PatchDropout, ResizedCrop
+from frofa.augmentations.equalize import Equalize
 from frofa.augmentations.geometric import Rotate, ShearX, ShearY, TranslateX, TranslateY
 from frofa.augmentations.jpeg import JPEG
 from frofa.augmentations.mixup import MixUp
 from frofa.augmentations.noise import ChannelDropout, GaussianNoise
 from frofa.augmentations.ops.mapping import FeatureImage, Variant, from_image, to_image
-from frofa.augmentations.sharpness import Equalize, Sharpness
+from frofa.augmentations.sharpness import Sharpness
 from frofa.augmentations.stylistic import Brightness, Contrast, Invert, Posterize, Solarize
 
 __all__ = [

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 from sklearn.utils._param_validation import Interval
 from torch import Generator
 
-from frofa.augmentations._stylistic import UNIT
-from frofa.augmentations.base import Augmentation, Params
+from frofa.augmentations.base import UNIT, Augmentation, Params
 from frofa.augmentations.batch import TokenBatch
 from frofa.augmentations.compose import Choice, Composition, RandomChoice, Sequential, host_uniform
+from frofa.augmentations.equalize import Equalize
 from frofa.augmentations.geometric import Rotate, ShearX, ShearY, TranslateX, TranslateY
-from frofa.augmentations.sharpness import Equalize, Sharpness
+from frofa.augmentations.sharpness import Sharpness
 from frofa.augmentations.stylistic import Brightness, Contrast, Invert, Posterize, Solarize
 
 OPERATIONS: tuple[Augmentation, ...] = (

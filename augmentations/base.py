@@ -3,16 +3,20 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from copy import copy
+from numbers import Real
 from typing import Any, ClassVar, TypeAlias, TypeVar, overload
 
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval
 from torch import Generator, Tensor
 
 from frofa.augmentations.batch import TokenBatch
+from frofa.augmentations.ops.dispatch import FusedStep
 
 Params: TypeAlias = Mapping[str, Any]
 Self = TypeVar("Self", bound="Augmentation")
+UNIT = Interval(Real, 0, 1, closed="both")
 
 
 class Augmentation(BaseEstimator, ABC):
@@ -84,6 +88,15 @@ class Augmentation(BaseEstimator, ABC):
     @abstractmethod
     def transform(self, batch: TokenBatch, /, params: Params) -> TokenBatch:
         """Apply drawn parameters: pure, without randomness."""
+
+    def fused_step(self) -> FusedStep | None:
+        """Say which step of the fused kernel for choices does the same; None where there is none."""
+        return None
+
+    def _own_kernel(self) -> int | None:
+        """Code of the kernel that the class itself declares: a subclass may compute something else."""
+        code: int | None = vars(type(self)).get("kernel")
+        return code
 
     def make_view(self, batch: TokenBatch, /, generator: Generator) -> Params:
         """Draw one set of parameters, the same for all images of the batch: for augmentation at prediction."""

@@ -8,10 +8,9 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Generator, Tensor
 
-from frofa.augmentations._stylistic import UNIT
-from frofa.augmentations.base import Augmentation, Params, uniform
+from frofa.augmentations.base import UNIT, Augmentation, Params, uniform
 from frofa.augmentations.batch import TokenBatch
-from frofa.augmentations.ops.pointwise import fusible
+from frofa.augmentations.ops.dispatch import IDENTITY, FusedStep, fusible
 
 Self = TypeVar("Self", bound="Composition")
 
@@ -127,6 +126,10 @@ class Sequential(Composition):
         for name, step in self._named().items():
             batch = step.transform(batch, params[name])
         return batch
+
+    def fused_step(self) -> FusedStep | None:
+        """Say that without steps it is the identity; there is no fused kernel for steps in a row."""
+        return None if self.steps else FusedStep(IDENTITY)
 
     def broadcast(self, params: Params, n: int) -> Params:
         """Those of every step."""

@@ -10,7 +10,17 @@ from torch import Generator, Tensor
 
 from frofa.augmentations.base import Augmentation, Params, uniform
 from frofa.augmentations.batch import TokenBatch
-from frofa.augmentations.ops.resample import Fill, Places, bilinear_taps, places, resample
+from frofa.augmentations.ops.dispatch import (
+    FILLS,
+    ROTATE,
+    SHEAR_X,
+    SHEAR_Y,
+    TRANSLATE_X,
+    TRANSLATE_Y,
+    Fill,
+    FusedStep,
+)
+from frofa.augmentations.ops.resample import Places, bilinear_taps, places, resample
 
 FILL = [StrOptions({"mean", "edge", "zero"})]
 
@@ -28,6 +38,11 @@ class GeometricAugmentation(Augmentation):
     @abstractmethod
     def source(self, y: Tensor, x: Tensor, at: Places, params: Params) -> tuple[Tensor, Tensor]:
         """Where tokens at (y, x), relative to the centre of the grid, come from."""
+
+    def fused_step(self) -> FusedStep | None:
+        """Say which step of the fused kernel for choices does the same; None where there is none."""
+        code = self._own_kernel()
+        return None if code is None else FusedStep(code, fill=FILLS[self.fill])
 
     def transform(self, batch: TokenBatch, /, params: Params) -> TokenBatch:
         """Resample the grid."""
@@ -67,6 +82,7 @@ class Rotate(GeometricAugmentation):
         "fill": FILL,
     }
     strength = ("degrees", 0.0, 30.0)
+    kernel = ROTATE
 
     def __init__(self, degrees: float = 30.0, *, fill: Fill = "mean"):
         self.degrees = degrees
@@ -111,6 +127,7 @@ class ShearX(GeometricAugmentation):
         "fill": FILL,
     }
     strength = ("factor", 0.0, 0.3)
+    kernel = SHEAR_X
 
     def __init__(self, factor: float = 0.3, *, fill: Fill = "mean"):
         self.factor = factor
@@ -148,6 +165,8 @@ class ShearY(ShearX):
     torch.Size([8, 64, 192])
     """
 
+    kernel = SHEAR_Y
+
     def source(self, y: Tensor, x: Tensor, at: Places, params: Params) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """Shear the rows by the columns."""
         return y + params["slope"] * x, x
@@ -181,6 +200,7 @@ class TranslateX(GeometricAugmentation):
         "fill": FILL,
     }
     strength = ("fraction", 0.0, 0.3)
+    kernel = TRANSLATE_X
 
     def __init__(self, fraction: float = 0.3, *, fill: Fill = "mean"):
         self.fraction = fraction
@@ -217,6 +237,8 @@ class TranslateY(TranslateX):
     >>> TranslateY(fraction=0.1)(torch.randn(8, 64, 192, generator=generator), generator).shape
     torch.Size([8, 64, 192])
     """
+
+    kernel = TRANSLATE_Y
 
     def source(self, y: Tensor, x: Tensor, at: Places, params: Params) -> tuple[Tensor, Tensor]:
         """Shift the rows."""

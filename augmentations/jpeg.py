@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from sklearn.utils._param_validation import Interval
 from torch import Generator, Tensor
 
-from frofa.augmentations._stylistic import StylisticAugmentation
 from frofa.augmentations.base import Params
 from frofa.augmentations.batch import TokenBatch
 from frofa.augmentations.ops.mapping import Variant
 from frofa.augmentations.ops.resample import Places, constant, places
+from frofa.augmentations.stylistic import StylisticAugmentation
 
 BLOCK = 8
 # ITU T.81, table K.1: steps of the quantisation of luminance at quality 50, row by row.

@@ -7,10 +7,10 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Generator, Tensor
 
-from frofa.augmentations._stylistic import PointwiseAugmentation
 from frofa.augmentations.base import Augmentation, Params, uniform
 from frofa.augmentations.batch import TokenBatch
 from frofa.augmentations.ops.pointwise import pointwise
+from frofa.augmentations.stylistic import PointwiseAugmentation
 
 
 class GaussianNoise(PointwiseAugmentation):

@@ -1,10 +1,73 @@
 """Stylistic augmentations that act on each pixel: brightness, contrast, invert, posterize, solarize."""
 
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from sklearn.utils._param_validation import StrOptions
 from torch import Generator, Tensor
 
-from frofa.augmentations._stylistic import FLAG, WITHOUT_CLIP, PointwiseAugmentation
+from frofa.augmentations.base import UNIT, Augmentation, Params, uniform
 from frofa.augmentations.batch import TokenBatch
-from frofa.augmentations.ops.mapping import Variant
+from frofa.augmentations.ops.dispatch import CODES, FusedStep, Operation
+from frofa.augmentations.ops.mapping import Variant, feature_range
+from frofa.augmentations.ops.pointwise import pointwise
+
+
+class StylisticAugmentation(Augmentation):
+    """An augmentation that changes values within a range, in one of the three variants."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "level": [UNIT],
+        "variant": [StrOptions({"default", "c", "c2"})],
+        "clip": ["boolean"],
+    }
+    strength = ("level", 0.0, 1.0)
+    recordable = True
+    variant: Variant
+    clip = False
+
+    def uniform(self, batch: TokenBatch, generator: Generator, low: float, high: float) -> Tensor:
+        """U(low, high): one value an image, shape (n, 1, 1), or one an image and channel, shape (n, 1, C)."""
+        channels = 1 if self.variant == "default" else batch.patches.shape[2]
+        return uniform(batch, generator, low, high, 1, channels)
+
+    def fused_step(self) -> FusedStep | None:
+        """Say which step of the fused kernel for choices does the same; None where there is none."""
+        code = self._own_kernel()
+        return None if code is None else FusedStep(code, self.variant == "c2", self.clip)
+
+    def image(self, batch: TokenBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Patches in float32 at least, and the bounds of their range."""
+        wide = torch.promote_types(batch.patches.dtype, torch.float32)
+        low, high = feature_range(batch.patches, self.variant, batch.mask)
+        return batch.patches.to(wide), low.to(wide), high.to(wide)
+
+
+class PointwiseAugmentation(StylisticAugmentation):
+    """A stylistic augmentation that changes each value at its place, by one drawn number."""
+
+    operation: ClassVar[Operation]
+    drawn: ClassVar[str]
+    """What the drawn number is called."""
+
+    @abstractmethod
+    def draw(self, batch: TokenBatch, generator: Generator) -> Tensor:
+        """Draw one number an image, shape (n, 1, 1), or one an image and channel, shape (n, 1, C)."""
+
+    def make_params(self, batch: TokenBatch, /, generator: Generator) -> Params:
+        """Draw the numbers, shape (n, 1, 1) or (n, 1, C)."""
+        return {self.drawn: self.draw(batch, generator)}
+
+    def transform(self, batch: TokenBatch, /, params: Params) -> TokenBatch:
+        """Change each value, and clip to the range if asked."""
+        value, mask = params[self.drawn], batch.mask
+        patches = pointwise(batch.patches, self.operation, value, self.variant, clip=self.clip, mask=mask)
+        return batch.replace(patches=patches)
+
+
+WITHOUT_CLIP = {name: StylisticAugmentation._parameter_constraints[name] for name in ("level", "variant")}
+FLAG = {"p": [UNIT], "variant": StylisticAugmentation._parameter_constraints["variant"]}
 
 
 class Brightness(PointwiseAugmentation):
@@ -40,6 +103,7 @@ class Brightness(PointwiseAugmentation):
     """
 
     operation = "brightness"
+    kernel = CODES["brightness"]
     drawn = "shift"
 
     def __init__(self, level: float = 0.5, variant: Variant = "c2", *, clip: bool = True):
@@ -79,6 +143,7 @@ class Contrast(PointwiseAugmentation):
     """
 
     operation = "contrast"
+    kernel = CODES["contrast"]
     drawn = "factor"
 
     def __init__(self, level: float = 1.0, variant: Variant = "default", *, clip: bool = True):
@@ -118,6 +183,7 @@ class Posterize(PointwiseAugmentation):
 
     _parameter_constraints = WITHOUT_CLIP  # dropping bits cannot leave the range
     operation = "posterize"
+    kernel = CODES["posterize"]
     drawn = "dropped_bits"
 
     def __init__(self, level: float = 0.5, variant: Variant = "c"):
@@ -155,6 +221,7 @@ class Solarize(PointwiseAugmentation):
 
     _parameter_constraints = WITHOUT_CLIP
     operation = "solarize"
+    kernel = CODES["solarize"]
     drawn = "threshold"
 
     def __init__(self, level: float = 0.5, variant: Variant = "default"):
@@ -192,6 +259,7 @@ class Invert(PointwiseAugmentation):
     _parameter_constraints = FLAG
     strength = ("p", 0.0, 1.0)
     operation = "invert"
+    kernel = CODES["invert"]
     drawn = "inverted"
 
     def __init__(self, p: float = 0.5, variant: Variant = "default"):

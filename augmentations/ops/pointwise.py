@@ -1,16 +1,12 @@
 """The mathematics of the pointwise augmentations: pure functions of tensors of shape (n, N, C), no randomness."""
 
 from collections.abc import Callable, Mapping
-from functools import cache
-from importlib.util import find_spec
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from frofa.augmentations.ops.dispatch import Operation, fusible, needs_range
 from frofa.augmentations.ops.mapping import Variant, feature_range
-
-Operation = Literal["brightness", "contrast", "invert", "posterize", "solarize", "scale"]
 
 
 def pointwise(
@@ -38,9 +34,7 @@ def pointwise(
         New, of the dtype of `features`; computed in float32 at least.
     """
     if fusible(features):
-        from frofa.augmentations.ops.triton import (
-            fused_pointwise,  # loads Triton, which a CPU installation may not have
-        )
+        from frofa.augmentations.ops.triton import fused_pointwise  # Triton may be absent where there is no GPU
 
         return fused_pointwise(features, operation, value, variant, clip=clip, mask=mask)
     x = features.to(torch.promote_types(features.dtype, torch.float32))
@@ -52,21 +46,6 @@ def pointwise(
     if clip:
         adjusted = adjusted.clamp_(low, high)
     return adjusted.to(features.dtype)
-
-
-def needs_range(operation: Operation, *, clip: bool) -> bool:
-    """Whether an operation asks for the range of the features."""
-    return clip or operation not in ("contrast", "scale")
-
-
-def fusible(features: Tensor) -> bool:
-    """Whether the kernels for NVIDIA GPUs can be used, which give the same numbers in fewer passes."""
-    return features.is_cuda and features.dtype != torch.float64 and _has_triton()
-
-
-@cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
 
 
 def adjust_brightness(x: Tensor, low: Tensor, high: Tensor, shift: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG001

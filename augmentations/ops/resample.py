@@ -2,16 +2,15 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from frofa.augmentations.batch import TokenBatch
-from frofa.augmentations.ops.pointwise import fusible, masked_mean
-
-Fill = Literal["mean", "edge", "zero"]
+from frofa.augmentations.ops.dispatch import Fill, fusible
+from frofa.augmentations.ops.pointwise import masked_mean
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from frofa.augmentations.ops.dispatch import CODES, Operation, needs_range
 from frofa.augmentations.ops.mapping import Variant
-from frofa.augmentations.ops.pointwise import Operation, needs_range
 
-CODES: dict[Operation, int] = {"brightness": 0, "contrast": 1, "invert": 2, "posterize": 3, "solarize": 4, "scale": 5}
 POSITIONS, CHANNELS, WARPS = 256, 32, 4
 """Of a tile; an image of up to so many positions is read once."""
 PARTS = 16

@@ -3,29 +3,19 @@
 The images of a `Choice` lie on places, as many for each augmentation; places left over hold copies, and write nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from frofa.augmentations._stylistic import PointwiseAugmentation
-from frofa.augmentations.base import Augmentation, Params
 from frofa.augmentations.batch import TokenBatch
-from frofa.augmentations.compose import Sequential
-from frofa.augmentations.geometric import Rotate, ShearX, ShearY, TranslateX, TranslateY
-from frofa.augmentations.ops.triton import CODES, PARTS, changed, image_range, rows, to_pixels
-from frofa.augmentations.sharpness import BINS, Equalize, Sharpness
-from frofa.augmentations.stylistic import Brightness, Contrast, Invert, Posterize, Solarize
+from frofa.augmentations.ops.dispatch import BINS, EQUALIZE, IDENTITY, ROTATE, SHARPNESS, FusedStep
+from frofa.augmentations.ops.triton import PARTS, changed, image_range, rows, to_pixels
 
-POINTWISE = (Brightness, Contrast, Invert, Posterize, Solarize)
-# Codes are ordered by the kernel that knows them; below 5, they are those of `_triton.changed`.
-MOTIONS: dict[type[Augmentation], int] = {Rotate: 8, ShearX: 9, ShearY: 10, TranslateX: 11, TranslateY: 12}
-IDENTITY, EQUALIZE, SHARPNESS = 5, 6, 7
-FILLS = {"zero": 0, "mean": 1, "edge": 2}
 VALUES, NEIGHBOURS, MOVED = 0, 1, 2
 """What a kernel does: look at each value alone, at those around it, or at those of another place."""
 TILES = {VALUES: (64, 64, 1, 4), NEIGHBOURS: (32, 64, 8, 4), MOVED: (64, 64, 1, 4)}
@@ -34,42 +24,8 @@ COUNTED, ELEMENTS = 32, 4096
 """Parts of an image whose values are counted apart, and values that are counted at a time."""
 
 
-class Step(NamedTuple):
-    """What a kernel is told of an augmentation.
-
-    Attributes
-    ----------
-    code : int
-        Of pointwise ones, that of `_triton.CODES`.
-    own_range, clip : bool
-        Whether the range is that of each channel, and whether it is kept to.
-    fill : int
-        Of `FILLS`: what comes from outside of the grid.
-    """
-
-    code: int
-    own_range: bool = False
-    clip: bool = False
-    fill: int = 0
-
-
-def step_of(option: Augmentation) -> Step | None:
-    """The step that does what an augmentation does; None where there is none."""
-    if type(option) in MOTIONS:
-        return Step(MOTIONS[type(option)], fill=FILLS[getattr(option, "fill")])  # noqa: B009 (all of these have it)
-    if isinstance(option, Sequential):
-        return None if option.steps else Step(IDENTITY)
-    if isinstance(option, PointwiseAugmentation) and type(option) in POINTWISE:
-        return Step(CODES[option.operation], option.variant == "c2", option.clip)
-    if type(option) is Sharpness:
-        return Step(SHARPNESS, option.variant == "c2", option.clip)
-    if type(option) is Equalize and option.variant != "c2":
-        return Step(EQUALIZE)
-    return None
-
-
-def fused_choice(batch: TokenBatch, params: Params) -> Tensor | None:
-    """The patches that `Choice.transform` makes, all at once.
+def fused_choice(batch: TokenBatch, params: Mapping[str, Any]) -> Tensor | None:
+    """Make the patches that `Choice.transform` makes, all at once.
 
     Parameters
     ----------
@@ -82,7 +38,7 @@ def fused_choice(batch: TokenBatch, params: Params) -> Tensor | None:
     Tensor of shape (n, N, C) or None
         None where an augmentation has no step, or tokens are hidden or without a grid of one size.
     """
-    steps = [step for option, _ in params["parts"] if (step := step_of(option)) is not None]
+    steps = [step for option, _ in params["parts"] if (step := option.fused_step()) is not None]
     if batch.mask is not None or not isinstance(batch.grid, tuple) or len(steps) < len(params["parts"]):
         return None
     x, places, images = rows(batch.patches), params["places"], params["images"]
@@ -125,19 +81,19 @@ def _kind(code: int) -> int:
     return VALUES if code < SHARPNESS else NEIGHBOURS if code == SHARPNESS else MOVED
 
 
-def _has_range(step: Step) -> bool:
+def _has_range(step: FusedStep) -> bool:
     """Whether a step looks at the range of whole images."""
-    return step.code < MOTIONS[Rotate] and step.code != IDENTITY and not step.own_range
+    return step.code < ROTATE and step.code != IDENTITY and not step.own_range
 
 
 @lru_cache(maxsize=64)
-def _table(steps: tuple[Step, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+def _table(steps: tuple[FusedStep, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """Steps on a device, and which have a range; copied there once, since the host waits for every such copy."""
     wanted = [_has_range(step) for step in steps]
     return tuple(torch.tensor(part, dtype=torch.int32, device=device) for part in (steps, wanted))  # type: ignore[return-value]
 
 
-def _values(drawn: Sequence[Params], size: int, channels: int, device: torch.device) -> Tensor:
+def _values(drawn: Sequence[Mapping[str, Any]], size: int, channels: int, device: torch.device) -> Tensor:
     """What was drawn for each place and channel, float32; of the identity, anything."""
     values: list[Any] = [next(iter(one.values()), None) for one in drawn]
     filled = [torch.empty((size, 1), device=device) if value is None else value.float() for value in values]

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from frofa.augmentations.ops.pointwise import fusible
+from frofa.augmentations.ops.dispatch import fusible
 from frofa.estimators.training.gradient import Factors, Gradient
 from frofa.estimators.training.parameters import Heads, Params
 from frofa.estimators.training.schedule import Rule

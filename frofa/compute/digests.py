@@ -14,6 +14,27 @@ import torch
 
 from frofa.exceptions import CheckpointError
 
+# A digest names classes by their modules, and checkpoints outlive those: of a class that has moved, the module is here
+# that it had when the first checkpoints were written.
+FORMER_MODULES = {
+    "frofa._onnx": ("OnnxEncoder",),
+    "frofa.augmentations.pointwise": ("Brightness", "Contrast", "Invert", "Posterize", "Solarize"),
+    "frofa.augmentations.sharpness": ("Equalize",),
+    "frofa.encoders": ("FunctionEncoder", "TorchEncoder"),
+    "frofa.estimators.ragged": ("RaggedTokens",),
+    "frofa.extractor": ("FrozenFeatureExtractor",),
+    "frofa.inputs.archives": ("MissingMember", "TarMember", "ZipMember"),
+    "frofa.inputs.datasets": ("DatasetRow",),
+    "frofa.inputs.video": ("VideoFrame",),
+    "frofa.store.array": ("FeatureArray",),
+    "frofa.store.index": ("Index",),
+    "frofa.store.reading": ("ShardRows",),
+    "frofa.store.shard": ("Shard",),
+    "frofa.store.source": ("Source",),
+    "frofa.store.table": ("SpecTable", "_View"),
+}
+_FORMER_MODULE = {name: module for module, names in FORMER_MODULES.items() for name in names}
+
 
 def digest(*values: Any) -> str:
     """Digest of parameters, estimators, functions, arrays and collections of these.
@@ -89,7 +110,9 @@ def _parts(value: Any) -> Iterable[str | bytes | np.ndarray[Any, Any]]:
 
 
 def _parts_of_object(value: Any) -> Iterable[str | bytes | np.ndarray[Any, Any]]:
-    if isinstance(value, (type, BuiltinFunctionType, np.ufunc)):
+    if isinstance(value, type):
+        return "name", _module_of(value), value.__qualname__
+    if isinstance(value, (BuiltinFunctionType, np.ufunc)):
         return "name", getattr(value, "__module__", None) or "", getattr(value, "__qualname__", value.__name__)
     if isinstance(value, FunctionType):
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
@@ -101,7 +124,7 @@ def _parts_of_object(value: Any) -> Iterable[str | bytes | np.ndarray[Any, Any]]
         return "method", _digest(value.__func__), _digest(value.__self__)
     if isinstance(value, partial):
         return "partial", _digest((value.func, value.args, value.keywords))
-    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    kind = f"{_module_of(type(value))}.{type(value).__qualname__}"
     if is_encoder(value):
         return kind, _digest(value.spec)
     if isinstance(value, np.random.RandomState):
@@ -125,8 +148,28 @@ def _parts_of_object(value: Any) -> Iterable[str | bytes | np.ndarray[Any, Any]]
     if getattr(value, "__dict__", None):
         return kind, _digest(vars(value))
     try:
-        return kind, pickle.dumps(value, protocol=4)
+        return kind, _pickled(value)
     except Exception as error:
         raise CheckpointError(
             f"a search with a checkpoint cannot tell whether {value!r} is the same: {error}"
         ) from error
+
+
+def _module_of(kind: type) -> str:
+    """The module of a class; of one of frofa's that has moved, the former one."""
+    now = str(kind.__module__)
+    return _FORMER_MODULE.get(kind.__qualname__, now) if now.startswith("frofa.") else now
+
+
+def _pickled(value: Any) -> bytes:
+    """The pickle of an object, as it was before its class moved."""
+    data, now, former = pickle.dumps(value, protocol=4), type(value).__module__, _module_of(type(value))
+    if now == former:
+        return data
+    # Two bytes of the version, one and eight of the length of what follows, then the name of the class.
+    data = data[11:].replace(_in_pickle(now), _in_pickle(former), 1)
+    return b"\x80\x04\x95" + len(data).to_bytes(8, "little") + data
+
+
+def _in_pickle(text: str) -> bytes:
+    return b"\x8c" + bytes([len(text)]) + text.encode()

@@ -14,7 +14,7 @@ from frofa.augmentations.ops import triton as _triton
 from frofa.augmentations.ops.mapping import feature_range
 from frofa.augmentations.ops.pointwise import masked_mean, pointwise
 from frofa.augmentations.ops.resample import Taps, expand_taps, resample, sum_taps
-from frofa.augmentations.ops.triton_choice import fused_choice, step_of
+from frofa.augmentations.ops.triton_choice import fused_choice
 from frofa.augmentations.sharpness import _smoothing_taps
 from frofa.estimators.training.schedule import Rule
 from frofa.estimators.training.sgd import plain_update
@@ -91,7 +91,7 @@ def choice_cases() -> None:
     hidden = torch.rand(x.shape[:2], generator=generator) < 0.5
     assert fused_choice(TokenBatch.from_tokens(x, grid=grid, mask=hidden), params) is None
     for other in (A.Equalize(0.5, "c2"), A.JPEG(), A.Sequential([A.Brightness()]), A.MixUp()):
-        assert step_of(other) is None
+        assert other.fused_step() is None
 
 
 def sgd_case() -> None:
