@@ -1,4 +1,4 @@
-"""Honest few-shot numbers: support samples, means and shares with intervals, and how good predictions are."""
+"""Honest few-shot numbers: support samples, means and shares with intervals, and scores of predictions."""
 
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ class Interval(NamedTuple):
 
     @property
     def half_width(self) -> float:
-        """Half the interval's length: what stands after a plus-minus sign."""
+        """Half the interval's length, which stands after a plus-minus sign."""
         return (self.high - self.low) / 2
 
     def __format__(self, spec: str) -> str:
@@ -202,7 +202,7 @@ def proportion_interval(n_hits: int, n: int, confidence: float = 0.95) -> Interv
 
 
 def label_positions(labels: npt.ArrayLike, classes: npt.ArrayLike) -> npt.NDArray[np.intp]:
-    """Which class each label is, whether both are strings or numbers.
+    """Position of each label among the classes, whether both are strings or numbers.
 
     Parameters
     ----------

@@ -98,7 +98,7 @@ class CheckFinding(Protocol):
 
     @property
     def message(self) -> str:
-        """What the check found."""
+        """The finding in one line."""
 
 
 class ExtractorCheckError(FrofaError, AssertionError):

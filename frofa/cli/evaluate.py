@@ -61,7 +61,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _known(images: LabelledImages, found: Predictions, classes: Any) -> tuple[Any, dict[str, int]]:
-    """Which of the predictions have a label that the model knows, and how many images have each other one."""
+    """Tell the predictions with a label that the model knows, and count the images of each label that it does not."""
     from frofa.evaluation import label_positions
     from frofa.images.listing import count
 
@@ -82,7 +82,7 @@ def _known(images: LabelledImages, found: Predictions, classes: Any) -> tuple[An
 
 
 def _identity(path: Path, model: Any) -> dict[str, Any]:
-    """What was evaluated: a file by its digest, and the backbone by that of its weights."""
+    """Identify the model that was evaluated: its file by digest, and the backbone by that of its weights."""
     from hashlib import sha256
 
     from frofa.encoders.backbone import describe

@@ -1,4 +1,4 @@
-"""The extractors that options ask for, and one pass of the images through them."""
+"""Extractors as the options describe them, and one pass of the images through them."""
 
 import argparse
 import warnings

@@ -1,4 +1,4 @@
-"""A saved model, and what it says of images: for ``frofa predict`` and ``frofa evaluate``."""
+"""A saved model and its predictions, for ``frofa predict`` and ``frofa evaluate``."""
 
 import argparse
 import warnings
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 class Predictions(NamedTuple):
-    """What a model says of the images that could be read.
+    """Predictions for the images that could be read.
 
     Attributes
     ----------
     kept : list of int
-        Their positions in the input.
+        Positions in the input of these images.
     labels : ndarray of shape (n_kept,)
     probabilities : ndarray of shape (n_kept, n_classes) or None
-        None if the head has none.
+        None if the head has no probabilities.
     skipped : list of ImageReadError
-        The other images.
+        One for each image that could not be read.
     """
 
     kept: list[int]
@@ -36,7 +36,7 @@ class Predictions(NamedTuple):
     skipped: "list[ImageReadError]"
 
     def table(self) -> "npt.NDArray[Any]":
-        """The probabilities, where the head has them."""
+        """The probabilities (n_kept, n_classes); ValueError if the head has none."""
         if self.probabilities is None:
             raise ValueError("the head has no probabilities.")
         return self.probabilities

@@ -75,7 +75,7 @@ def _table(images: "ImageSet", found: Predictions, classes: Any, *, all_classes:
 
 
 def _classified(found: Predictions, number: int, classes: Any) -> dict[str, object]:
-    """What the model says of one image, with the probability of each of the classes."""
+    """The columns of a classified image, with the probability of each of the classes."""
     row: dict[str, object] = {"label": found.labels[number]}
     if found.probabilities is not None:
         probabilities = found.probabilities[number]
@@ -85,7 +85,7 @@ def _classified(found: Predictions, number: int, classes: Any) -> dict[str, obje
 
 
 def _accuracy(found: Predictions, labels: Any, classes: Any) -> str:
-    """How many of the images with a label that the model knows were classified right."""
+    """Sentence on the accuracy over the images with a label that the model knows."""
     from frofa.evaluation import label_positions
     from frofa.images.listing import count
 

@@ -22,7 +22,7 @@ LISTED = 20
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
-    """Add the sources, and what says how to read them."""
+    """Add the sources, and the options that say how to read them."""
     parser.add_argument(
         "sources",
         nargs="+",
@@ -68,14 +68,14 @@ def load_sources(args: argparse.Namespace) -> "ImageSet":
 
 
 class LabelledImages(NamedTuple):
-    """Images that all have a label, and how many others were left out; else as `frofa.images.sources.ImageSet`."""
+    """Images with their labels, as in an `ImageSet`, and the number of images without one, which are left out."""
 
     items: "Sequence[ImageItem]"
     labels: "npt.NDArray[Any]"
     n_unlabelled: int
 
     def take(self, rows: list[int]) -> "LabelledImages":
-        """Some of them."""
+        """Take some of the images, by position."""
         return self._replace(items=[self.items[row] for row in rows], labels=self.labels[rows])
 
 

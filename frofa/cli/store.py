@@ -77,7 +77,7 @@ def _add_import_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _open(args: argparse.Namespace) -> "FeatureStore":
-    """The store of the option, which must be there."""
+    """Open the store that the option names; it must be there."""
     if not args.store.is_dir():  # known without PyTorch, which the store imports
         raise FileNotFoundError(f"there is no feature store {args.store}.")
     from frofa.store import FeatureStore

@@ -68,7 +68,7 @@ def fit_maps(study: Study, data: StudyData, say: Callable[[str], None]) -> None:
 
 
 def _group(plan: MapPlan) -> tuple[bool, bool]:
-    """Equal for plans that are trained together: heads see the same tokens, and all steps can be recorded, or none."""
+    """Group key of a plan: heads of a group see the same tokens, and all of their steps can be recorded, or none."""
     return plan.candidate.head == WITH_CLS, plan.augment is not None and not plan.augment.recordable
 
 

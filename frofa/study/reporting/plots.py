@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from frofa.display import new_figure
 from frofa.images.reading import open_image
 from frofa.study.reporting.answers import in_shots
 from frofa.study.reporting.levels import pooled_levels
@@ -23,7 +24,6 @@ from frofa.study.reporting.summary import (
 )
 from frofa.study.results import VARIANTS, StudyResult
 from frofa.utils.files import write_atomically
-from frofa.utils.optional import require
 
 DRAWN = ("best FroFA", "best probe")
 """The methods whose gain over MAP^wd is drawn by shots."""
@@ -98,9 +98,7 @@ class StudyDisplay:
         return self._label("shots (labelled images a class)", "gain over MAP^wd, points")
 
     def _panels(self, rows: int, columns: int, width: float, height: float, **options: bool) -> Any:
-        # Not pyplot: a figure of its own needs no screen and leaves no global state.
-        figure = require("matplotlib.figure", "plot").Figure
-        self.figure_ = figure(figsize=(width * columns + 1, height * rows + 0.4), layout="constrained")
+        self.figure_ = new_figure(width * columns + 1, height * rows + 0.4)
         return self.figure_.subplots(rows, columns, squeeze=False, **options)
 
     def _label(self, x: str, y: str) -> "StudyDisplay":
