@@ -246,6 +246,7 @@ class AugmentationDisplay:
 
 def _titled(augmentations: object) -> dict[str, Augmentation]:
     titled: dict[str, Any] = {}
+    wrong: list[object] = []
     if isinstance(augmentations, Mapping):
         titled.update(augmentations)
     elif isinstance(augmentations, Sequence):
@@ -255,15 +256,11 @@ def _titled(augmentations: object) -> dict[str, Augmentation]:
             seen[text] += 1
             titled[text if seen[text] == 1 else f"{text} ({seen[text]})"] = augment
     else:
-        raise _not_augmentations(augmentations)
-    for augment in titled.values():
-        if not isinstance(augment, Augmentation):
-            raise _not_augmentations(augment)
+        wrong = [augmentations]
+    wrong += [augment for augment in titled.values() if not isinstance(augment, Augmentation)]
+    if wrong:
+        raise TypeError(f"expected a mapping of titles to augmentations, or a list of them. Got {wrong[0]!r}.")
     return titled
-
-
-def _not_augmentations(got: object) -> TypeError:
-    return TypeError(f"expected a mapping of titles to augmentations, or a list of them. Got {got!r}.")
 
 
 def _batch(tokens: npt.NDArray[Any] | Tensor, grid: GridLike) -> TokenBatch:

@@ -271,8 +271,9 @@ def log_loss(y: npt.ArrayLike, probabilities: npt.ArrayLike, classes: npt.ArrayL
     y : array-like of shape (n,)
         True labels, all among the classes.
     probabilities : array-like of shape (n, n_classes)
-        Of each class, in the order of `classes`; bounded away from 0 by the resolution of float64.
+        Probability of each class, in the order of `classes`; bounded away from 0 by the resolution of float64.
     classes : array-like of shape (n_classes,)
+        Labels that the model knows.
 
     Returns
     -------
@@ -302,11 +303,8 @@ def calibration_error(
 
     Parameters
     ----------
-    y : array-like of shape (n,)
-        True labels, all among the classes.
-    probabilities : array-like of shape (n, n_classes)
-        Of each class, in the order of `classes`.
-    classes : array-like of shape (n_classes,)
+    y, probabilities, classes
+        As in `log_loss`.
     n_bins : int, default=15
         Bins of equal width from 0 to 1 that the probabilities are sorted into; each holds its upper end.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from frofa.cli.console import say
-from frofa.cli.options import EXIT_ERROR, EXIT_SKIPPED, Commands, add_device_option, add_message_options, positive
+from frofa.cli.options import EXIT_ERROR, EXIT_SKIPPED, Commands, add_device_option, finish, positive
 from frofa.cli.sources import add_skipped_option, check_skipped, report_skipped
 from frofa.utils.progress import progress_bar
 
@@ -34,8 +34,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--batch-size", type=positive, default=64, help="images a forward pass (default: %(default)s)")
     parser.add_argument("--image-size", type=positive, help="side in pixels (default: the model's own)")
     add_skipped_option(parser)
-    add_message_options(parser)
-    parser.set_defaults(run=_run)
+    finish(parser, _run)
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -23,10 +23,9 @@ def add(commands: Commands) -> None:
         "trained on is not checked.",
         epilog=EPILOG,
     )
-    add_model_options(parser)
+    add_model_options(parser, _run)
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="file to write all of it to")
     add_skipped_option(parser)
-    parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:

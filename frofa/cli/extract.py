@@ -12,8 +12,8 @@ from frofa.cli.options import (
     EXIT_SKIPPED,
     Commands,
     add_extractor_options,
-    add_message_options,
     check_out,
+    finish,
     shorten,
 )
 from frofa.cli.sources import add_skipped_option, add_source_options, check_skipped, load_sources, report_skipped
@@ -70,8 +70,7 @@ def add(commands: Commands) -> None:
     )
     add_skipped_option(parser)
     add_extractor_options(parser)
-    add_message_options(parser)
-    parser.set_defaults(run=_run)
+    finish(parser, _run)
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,8 @@ from frofa.cli.options import (
     EXIT_SKIPPED,
     Commands,
     add_extractor_options,
-    add_message_options,
     check_out,
+    finish,
     positive,
     seed,
     shorten,
@@ -58,8 +59,7 @@ def add(commands: Commands) -> None:
     )
     add_skipped_option(parser)
     add_extractor_options(parser)
-    add_message_options(parser)
-    parser.set_defaults(run=_run)
+    finish(parser, _run)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -132,7 +132,8 @@ def _fit(
 
     folds = n_folds(y, args.cv)
     if folds < 2:
-        note(f"no estimate of accuracy: it takes 2 images of every class, and {_rarest(y)} has one")
+        rarest = min(Counter(y.tolist()).items(), key=lambda item: (item[1], item[0]))[0]
+        note(f"no estimate of accuracy: it takes 2 images of every class, and {rarest} has one")
     fitted = {}
     for name, choice in choices.items():
         note(f"training {name}, fits: {n_fits(choice, folds, always=True)}")
@@ -159,13 +160,6 @@ def _without_copies(labels: Any, keys: "Sequence[str]") -> list[int]:
         some = shorten(labels_of[min(disputed)])
         warn(f"left out, as they have several labels: {count(len(disputed), 'image')}, such as one of {some}")
     return sorted(first.values())
-
-
-def _rarest(y: Any) -> Any:
-    import numpy as np
-
-    classes, sizes = np.unique(y, return_counts=True)
-    return classes[sizes.argmin()]
 
 
 def _save(path: Path, extractor: "FrozenFeatureExtractor", head: Any) -> None:

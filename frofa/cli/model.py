@@ -2,11 +2,11 @@
 
 import argparse
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from frofa.cli.options import add_message_options, add_speed_options
+from frofa.cli.options import add_speed_options, finish
 from frofa.cli.sources import add_source_options
 
 if TYPE_CHECKING:
@@ -42,13 +42,13 @@ class Predictions(NamedTuple):
         return self.probabilities
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the model, the images and how to read them."""
+def add_model_options(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]) -> None:
+    """Add the model, the images and how to read them, and the function that runs the sub-command."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="what 'frofa fit' wrote")
     add_source_options(parser)
     parser.add_argument("--store", type=Path, help="feature store to use (default: none, features are not kept)")
     add_speed_options(parser)
-    add_message_options(parser)
+    finish(parser, run)
 
 
 def check_model(path: Path) -> None:

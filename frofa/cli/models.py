@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from frofa.cli.console import emit, say
-from frofa.cli.options import Commands, add_message_options, check_in
+from frofa.cli.options import Commands, check_in, finish
 
 OTHERS = (
     "\nOthers:",
@@ -23,8 +23,7 @@ def add(commands: Commands) -> None:
         description="List the embedded backbones and how others are named; with a name, print its model card.",
     )
     parser.add_argument("name", nargs="?", help="an embedded backbone, or an encoder of another package")
-    add_message_options(parser)
-    parser.set_defaults(run=_list)
+    finish(parser, _list)
     _add_convert(commands)
 
 
@@ -91,8 +90,7 @@ def _add_convert(commands: Commands) -> None:
         choices=["tanh", "exact"],
         help="of an .npz file's tower: the tanh form is what JAX trained it with (default: %(default)s)",
     )
-    add_message_options(parser)
-    parser.set_defaults(run=_convert)
+    finish(parser, _convert)
 
 
 def _convert(args: argparse.Namespace) -> int:

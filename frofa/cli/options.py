@@ -71,8 +71,8 @@ def _may_have_cuda() -> bool:
     return True
 
 
-def add_message_options(parser: argparse.ArgumentParser) -> None:
-    """Add the choice of how much is said besides results, warnings and errors; every sub-command has it."""
+def finish(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]) -> None:
+    """Add the options that every sub-command has, on how much is said, and set the function that runs it."""
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--quiet", action="store_true", help="no notes and no progress; warnings and errors stay")
     amount.add_argument(
@@ -80,6 +80,7 @@ def add_message_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="progress also where standard error is no terminal, as lines (default: bars, on a terminal alone)",
     )
+    parser.set_defaults(run=run)
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:

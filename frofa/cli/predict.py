@@ -23,12 +23,11 @@ def add(commands: Commands) -> None:
         "keep their bytes.",
         epilog=EPILOG,
     )
-    add_model_options(parser)
+    add_model_options(parser, _run)
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="file to write (default: standard output)")
     parser.add_argument(
         "--probabilities", action="store_true", help="add the probability of each class, as probability_CLASS"
     )
-    parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:

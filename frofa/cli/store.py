@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from frofa.cli.console import emit, say
-from frofa.cli.options import EXIT_ERROR, Commands, add_message_options, check_in, check_out
+from frofa.cli.options import EXIT_ERROR, Commands, check_in, check_out, finish
 
 if TYPE_CHECKING:
     from frofa.store import Damage, FeatureSpec, FeatureStore
@@ -50,8 +50,7 @@ def _add(actions: Commands, name: str, run: Callable[[argparse.Namespace], int],
     parser.add_argument(
         "--store", type=Path, default=Path("frofa-store"), help="feature store (default: ./%(default)s)"
     )
-    add_message_options(parser)
-    parser.set_defaults(run=run)
+    finish(parser, run)
     return parser
 
 

@@ -48,20 +48,20 @@ NATIVE_CHECKS: dict[str, Check] = {
     "batch size": native.check_batch,
 }
 """Checks that replace those of the same name where images keep their aspect ratio."""
+OWN_CHECKS = ("eval mode", "finite weights", "constant weights", "loaded weights")
+"""Checks of a PyTorch module, which a custom encoder may have, too."""
 CUSTOM_CHECKS: dict[str, Check] = {
+    **dict.fromkeys(CHECKS, custom.leave_out),
+    **{name: custom.of_module(CHECKS[name]) for name in OWN_CHECKS},
     "weights digest": custom.check_digest,
-    "eval mode": custom.of_module(weights.check_eval_mode),
-    "finite weights": custom.of_module(weights.check_finite),
-    "constant weights": custom.of_module(weights.check_constant),
-    "loaded weights": custom.of_module(weights.check_loaded),
-    **dict.fromkeys(["preprocessing", "pixel values", "EXIF orientation", "golden vectors"], custom.leave_out),
+    "checkpoint file": CHECKS["checkpoint file"],
     "features": custom.check_features,
-    **dict.fromkeys(["tokens and grid", "pooling", "pooled vector", "precision"], custom.leave_out),
     "batch size": custom.check_batch,
     "throughput": custom.check_throughput,
+    "memory": CHECKS["memory"],
     "store size": custom.check_store,
 }
-"""Checks that replace those of the same name for a custom encoder."""
+"""The same checks for a custom encoder."""
 
 
 def check_extractor(
@@ -150,7 +150,7 @@ def examine(
 def checks_of(backbone: Backbone) -> dict[str, Check]:
     """The checks of a backbone of this kind, by name."""
     if isinstance(backbone, CustomBackbone):
-        return CHECKS | CUSTOM_CHECKS
+        return CUSTOM_CHECKS
     return CHECKS | NATIVE_CHECKS if isinstance(backbone, NativeBackbone) else CHECKS
 
 

@@ -11,6 +11,7 @@ from frofa.study.reporting.summary import (
     FAMILIES,
     METHODS,
     BySeed,
+    ByShots,
     Cell,
     Change,
     Scores,
@@ -70,8 +71,25 @@ def answers(cells: Mapping[Cell, list[Scores]]) -> list[Answer]:
     """All questions that the study has an answer to."""
     backbones = by_backbone(cells)
     asked = [
-        _hump(backbones),
-        _plateau(backbones),
+        Answer(
+            "Does brightness c show a hump?",
+            "Yes means: the best inner level is above level 0 and above the strongest, each by more than the interval.",
+            _shape_cases(
+                ((where, hump(sets, "brightness", "c")) for where, sets in _places(backbones)),
+                "The best inner level ({levels}) differs by {rise} points from level 0 and by {fall} from the "
+                "strongest level.",
+            ),
+        ),
+        Answer(
+            "Does brightness c2 show a plateau?",
+            "Yes means: the strongest level is above level 0 by more than the interval, and not below the best by "
+            "more.",
+            _shape_cases(
+                ((where, plateau(sets, "brightness", "c2")) for where, sets in _places(backbones)),
+                "The strongest level differs by {rise} points from level 0, the best level ({levels}) by {fall} from "
+                "the strongest.",
+            ),
+        ),
         _shrinking(backbones),
         _stylistic(backbones),
         _sequences(backbones),
@@ -98,37 +116,13 @@ def _headline(words: list[str]) -> str:
     return f"{first} in {count} of {len(words)} cases; " + "; ".join(f"{word} in {n}" for word, n in counts[1:]) + "."
 
 
-Backbones = Mapping[str, Mapping[int, Sets]]
+Backbones = Mapping[str, ByShots]
 
 
 def _places(backbones: Backbones) -> Iterator[tuple[str, Sets]]:
     for backbone, by_shots in backbones.items():
         for shots, sets in by_shots.items():
             yield f"{backbone}, {in_shots(shots)}", sets
-
-
-def _hump(backbones: Backbones) -> Answer:
-    return Answer(
-        "Does brightness c show a hump?",
-        "Yes means: the best inner level is above level 0 and above the strongest, each by more than the interval.",
-        _shape_cases(
-            ((where, hump(sets, "brightness", "c")) for where, sets in _places(backbones)),
-            "The best inner level ({levels}) differs by {rise} points from level 0 and by {fall} from the strongest "
-            "level.",
-        ),
-    )
-
-
-def _plateau(backbones: Backbones) -> Answer:
-    return Answer(
-        "Does brightness c2 show a plateau?",
-        "Yes means: the strongest level is above level 0 by more than the interval, and not below the best by more.",
-        _shape_cases(
-            ((where, plateau(sets, "brightness", "c2")) for where, sets in _places(backbones)),
-            "The strongest level differs by {rise} points from level 0, the best level ({levels}) by {fall} from the "
-            "strongest.",
-        ),
-    )
 
 
 def _shape_cases(shapes: Iterable[tuple[str, Shape | None]], sentence: str) -> list[Case]:
@@ -153,7 +147,7 @@ def _shrinking(backbones: Backbones) -> Answer:
     return Answer("Do the gains shrink with more shots?", rule, cases, "no, they grow")
 
 
-def _trend(backbone: str, by_shots: Mapping[int, Sets], baseline: str) -> Case | None:
+def _trend(backbone: str, by_shots: ByShots, baseline: str) -> Case | None:
     fewest, most = min(by_shots), max(by_shots)
     by_set = _gains_by_set(by_shots, baseline)
     whole = [gains for gains in by_set.values() if fewest in gains and most in gains]
@@ -169,7 +163,7 @@ def _trend(backbone: str, by_shots: Mapping[int, Sets], baseline: str) -> Case |
     return Case(f"{backbone}, against {baseline}", drop.verdict, sentence)
 
 
-def _gains_by_set(by_shots: Mapping[int, Sets], baseline: str) -> dict[str, dict[int, BySeed]]:
+def _gains_by_set(by_shots: ByShots, baseline: str) -> dict[str, dict[int, BySeed]]:
     by_set: dict[str, dict[int, BySeed]] = {}
     for shots, sets in by_shots.items():
         for dataset, scores in sets.items():
@@ -211,17 +205,11 @@ def _style_case(where: str, sets: Sets) -> Case | None:
     return Case(where, difference.verdict, sentence)
 
 
-def _style_changes(sets: Sets, variants: tuple[str, ...] | None) -> tuple[Change | None, Change | None, Change | None]:
-    pairs = [
-        (family_gain(scores, "stylistic", variants), family_gain(scores, "geometric", variants))
-        for scores in sets.values()
-    ]
-    both = [(stylistic, geometric) for stylistic, geometric in pairs if stylistic and geometric]
-    return (
-        compare(stylistic for stylistic, _ in both),
-        compare(geometric for _, geometric in both),
-        compare(minus(stylistic, geometric) for stylistic, geometric in both),
-    )
+def _style_changes(sets: Sets, variants: tuple[str, ...] | None) -> list[Change | None]:
+    """Changes by stylistic and by geometric augmentations, and their difference, over the sets that have both."""
+    pairs = [[family_gain(scores, name, variants) for name in ("stylistic", "geometric")] for scores in sets.values()]
+    triples = [(first, second, minus(first, second)) for first, second in pairs if first and second]
+    return [compare(triple[k] for triple in triples) for k in range(3)]
 
 
 def _sequences(backbones: Backbones) -> Answer:
@@ -238,8 +226,7 @@ def _probes(cells: Mapping[Cell, list[Scores]], method: str, question: str) -> A
     cases = []
     for cell, scores in cells.items():
         head, probe = (chosen(scores, METHODS[name]) for name in (method, "best probe"))
-        change = compare([minus(head.test, probe.test)]) if head and probe else None
-        if head and probe and change:
+        if head and probe and (change := compare([minus(head.test, probe.test)])):
             names = f"{in_words(head.candidate)} against {in_words(probe.candidate)}"
             where = f"{cell.dataset}, {cell.backbone}, {in_shots(cell.shots)}"
             cases.append(Case(where, change.verdict, f"{signed(change.interval)} ({names})."))
