@@ -82,11 +82,7 @@ class AugmentationDisplay:
     """
 
     def __init__(
-        self,
-        before: TokenPicture,
-        after: Mapping[str, TokenPicture],
-        *,
-        image: npt.NDArray[np.floating] | None = None,
+        self, before: TokenPicture, after: Mapping[str, TokenPicture], *, image: npt.NDArray[np.floating] | None = None
     ):
         self.before = before
         self.after = after
@@ -186,7 +182,7 @@ class AugmentationDisplay:
         Raises
         ------
         ImageReadError, ModelNotFoundError, ValueError
-            As `FrozenFeatureExtractor` and `from_features` do.
+            As in `FrozenFeatureExtractor` and `from_features`.
 
         Examples
         --------
@@ -293,10 +289,12 @@ def _first(patches: Tensor, n_tokens: int) -> FloatArray:
 def _colours(tokens: FloatArray) -> Callable[[FloatArray], FloatArray]:
     """A function from tokens (N, C) to colours (N, 3), by the principal components of `tokens`."""
     mean = tokens.mean(0)
+    # The components (3, C) are those of largest variance; fewer tokens or channels leave zeros.
     components = np.linalg.svd(tokens - mean, full_matrices=False)[2][:3]
     # A component's sign is arbitrary; with its largest weight positive, colours are the same on every machine.
     components *= np.sign(components[np.arange(len(components)), np.abs(components).argmax(1)])[:, None]
     components = np.pad(components, ((0, 3 - len(components)), (0, 0)))
+    # Each component's percentiles become 0.15 and 0.85, so that its middle is mid-grey.
     low, high = np.percentile((tokens - mean) @ components.T, PERCENTILES, axis=0)
     span = np.where(high - low > 1e-9 * np.abs(tokens).max(), high - low, np.inf)  # no spread: mid-grey
     middle = (low + high) / 2

@@ -224,6 +224,7 @@ def label_positions(labels: npt.ArrayLike, classes: npt.ArrayLike) -> npt.NDArra
     """
     names = [str(label) for label in np.asarray(classes).tolist()]
     known = {normalize("NFC", name): position for position, name in enumerate(names)}
+    # A class that is spelled exactly so goes before one that is equal only when normalised.
     known |= {name: position for position, name in enumerate(names)}
     given = [str(label) for label in np.asarray(labels).tolist()]
     return np.array([known.get(name, known.get(normalize("NFC", name), -1)) for name in given], np.intp)
@@ -333,6 +334,7 @@ def calibration_error(
     rows, table = _checked(y, probabilities, classes)
     confidence, right = table.max(1), table.argmax(1) == rows
     bins = np.digitize(confidence, np.linspace(0, 1, n_bins + 1)[1:-1], right=True)
+    # Sum of (right - confidence) in each bin: the gap between accuracy and confidence, times the bin's samples.
     gaps = np.bincount(bins, right - confidence, n_bins)
     return float(np.abs(gaps).sum() / len(rows))
 

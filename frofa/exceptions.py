@@ -85,20 +85,15 @@ class SavedFileError(FrofaError, ValueError):
     """A saved estimator cannot be written, or its file is damaged, tampered with or not ours."""
 
 
-class CheckFinding(Protocol):
-    """The part of a `frofa.doctor.Finding` that `ExtractorCheckError` reads."""
+class _Finding(Protocol):
+    """The part of a `frofa.doctor.Finding` that an error reads: errors stand below the doctor and do not import it."""
 
     @property
-    def check(self) -> str:
-        """Name of the check."""
-
+    def check(self) -> str: ...
     @property
-    def status(self) -> str:
-        """One of ``"ok"``, ``"note"``, ``"skipped"`` and ``"failed"``."""
-
+    def status(self) -> str: ...
     @property
-    def message(self) -> str:
-        """The finding in one line."""
+    def message(self) -> str: ...
 
 
 class ExtractorCheckError(FrofaError, AssertionError):
@@ -110,7 +105,7 @@ class ExtractorCheckError(FrofaError, AssertionError):
         One for each check, also for those that passed.
     """
 
-    def __init__(self, findings: Sequence[CheckFinding]):
+    def __init__(self, findings: Sequence[_Finding]):
         super().__init__(findings)
         self.findings = list(findings)
 

@@ -52,11 +52,7 @@ class HeadChoice:
 
 
 def head_choices(
-    seed: int = 0,
-    *,
-    n_steps: int = 300,
-    augmentations: Sequence[Augmentation] = AUGMENTATIONS,
-    verbose: bool = False,
+    seed: int = 0, *, n_steps: int = 300, augmentations: Sequence[Augmentation] = AUGMENTATIONS, verbose: bool = False
 ) -> dict[str, HeadChoice]:
     """The heads that ``frofa fit`` chooses among; ``frofa demo`` compares some of them.
 

@@ -152,6 +152,7 @@ def _without_copies(labels: Any, keys: "Sequence[str]") -> list[int]:
     labels_of: dict[str, set[Any]] = {}
     for key, label in zip(keys, labels.tolist(), strict=True):
         labels_of.setdefault(key, set()).add(label)
+    # Of images with equal content, the first one stays; where their labels differ, none does.
     disputed = {key for key, found in labels_of.items() if len(found) > 1}
     first = {key: row for row, key in reversed(list(enumerate(keys))) if key not in disputed}
     if n_copies := len(keys) - len(first) - sum(key in disputed for key in keys):
@@ -179,6 +180,7 @@ def _sample_readable(images: LabelledImages, args: argparse.Namespace) -> "tuple
     from frofa.evaluation import sample_shots
     from frofa.images.reading import check_readable
 
+    # Draw, leave out those that cannot be read and draw again, until all of the drawn ones can be.
     kept = np.arange(len(images.items))
     unreadable: list[ImageReadError] = []
     while True:

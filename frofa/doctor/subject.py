@@ -102,10 +102,12 @@ def reference_images() -> npt.NDArray[np.uint8]:
     """
     with (files("frofa") / "data" / "fashion_mnist_sample.npz").open("rb") as file, np.load(file) as sample:
         pictures = sample["train"][:10, :4]  # 10 classes, 4 of each, 28 x 28
+    # Each image (3, 28, 42): a class in each channel, and to the right the left halves of three other classes.
     tiles = [
         np.concatenate([pictures[[c, c + 1, c + 2], i], pictures[[c + 3, c + 4, c + 5], i, :, :14]], axis=2)
         for i, c in enumerate((0, 1, 3, 4))
     ]
+    # Channels last, each pixel repeated to a square of 4 x 4.
     images = np.stack(tiles).transpose(0, 2, 3, 1).repeat(4, 1).repeat(4, 2)
     return np.ascontiguousarray(images)
 

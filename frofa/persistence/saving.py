@@ -64,6 +64,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
             raise SavedFileError(f"expected an estimator. Got {type(estimator).__name__}.")
         content = {"format": SAVED_FORMAT, "frofa": __version__, "scikit-learn": sklearn.__version__, "root": root}
         description = json.dumps(content, sort_keys=True)
+        # Read back what is about to be written, so that a file that cannot be loaded is never made.
         Reader(arrays, None).read(parse_json(description, SavedFileError)["root"])
         data = to_safetensors(arrays, metadata={"frofa": description, "digest": _digest(description, arrays)})
     except SavedFileError:

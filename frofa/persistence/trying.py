@@ -22,10 +22,7 @@ def try_out(estimator: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
 
     One of the file's arrays must be as wide as its input, which bounds the size of the row.
 
-    Raises
-    ------
-    SavedFileError
-        If its parts do not fit together, or are no finite numbers where they must be.
+    It is a SavedFileError if its parts do not fit together, or are no finite numbers where they must be.
     """
     width, name = getattr(estimator, "n_features_in_", None), type(estimator).__name__
     if width is None:

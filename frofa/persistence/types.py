@@ -176,12 +176,9 @@ _SKLEARN: dict[str, dict[str, dict[str, Any]]] = {
     "compose": {
         "ColumnTransformer": {
             "private": ("_columns", "_transformer_to_input_indices", "_remainder", "_name_to_fitted_passthrough")
-        },
+        }
     },
-    "decomposition": {
-        **_numeric("IncrementalPCA", "TruncatedSVD"),
-        **_numeric("PCA", private=("_fit_svd_solver",)),
-    },
+    "decomposition": {**_numeric("IncrementalPCA", "TruncatedSVD"), **_numeric("PCA", private=("_fit_svd_solver",))},
     "discriminant_analysis": {
         **_numeric("LinearDiscriminantAnalysis", private=("_max_components", "_n_features_out")),
         **_numeric("QuadraticDiscriminantAnalysis"),

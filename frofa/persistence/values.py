@@ -83,7 +83,7 @@ def _encode_array(value: npt.NDArray[Any], arrays: Arrays, where: str) -> Any:
         values = value.astype(value.dtype.newbyteorder("<")).astype(np.int64)
         return {**_encode_array(values, arrays, where), "as": value.dtype.newbyteorder("<").str}
     if kind in "biuf" and value.dtype.itemsize <= 8:
-        # Products may differ in their last bits.
+        # An array in Fortran order stays so: the products of another order may differ in their last bits.
         by_columns = value.ndim == 2 and not value.flags.c_contiguous and value.strides[0] < value.strides[1]
         kept = value.T if by_columns else value
         arrays[where] = np.ascontiguousarray(kept, value.dtype.newbyteorder("=")).reshape(kept.shape)
@@ -200,6 +200,7 @@ class Reader:
         state = {key: self.read(item) for key, item in value["state"].items()}
         if stray := [key for key in state if not row.is_state(key)]:
             raise SavedFileError(f"the file sets {stray[0]!r:.80}, which is no fitted attribute of {name}")
+        # Parameters go through the constructor; fitted attributes are set, and those of another version left out.
         made = row.kind(**self._at_home(params, row))
         vars(made).update({key: item for key, item in state.items() if not row.is_computed(key)})
         if isinstance(params.get("model"), AbsentEncoder):

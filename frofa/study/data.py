@@ -90,11 +90,9 @@ def load_study_data(
 ) -> StudyData:
     """Extract the features that a study needs, or some of them; `shots` is the largest number that has to be there.
 
-    Raises
-    ------
-    ValueError
-        If a class has too few images, which is found before anything is extracted if all can be read.
+    A class with too few images is a ValueError, which comes before anything is extracted if all images can be read.
     """
+    # Split by labels alone, before anything is read, so that images that cannot be read move no other image.
     paths, labels, is_test = split_images(directory)
     training = np.flatnonzero(~is_test)
     n_validation = max(math.ceil(VALIDATION * len(training)), len(np.unique(labels)))
@@ -112,6 +110,7 @@ def load_study_data(
     features = {name: np.array(extraction.features) for name, extraction in extractions.items()}
     kept = next(iter(extractions.values())).kept
     _check_shots(labels[np.intersect1d(pool, kept)], shots, directory)
+    # Positions in the input become rows of the features, which lack the images that were skipped.
     places = [np.flatnonzero(np.isin(kept, rows)) for rows in (pool, validation, np.flatnonzero(is_test))]
     content = [(str(Path(path).relative_to(directory)), Path(path).stat().st_size) for path in paths]
     identity = json.dumps([content, kept.tolist(), model.weights_digest])
@@ -129,7 +128,6 @@ def load_study_data(
 
 
 def _check_shots(labels: npt.NDArray[Any], shots: int, directory: Path) -> None:
-    """Raise an error if a class has fewer training images than that."""
     classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < shots:
         raise ValueError(

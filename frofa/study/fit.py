@@ -50,6 +50,7 @@ def fit_maps(study: Study, data: StudyData, say: Callable[[str], None]) -> None:
     grid = COARSE if study.quick else FINE
     plans = map_plans(grid, with_cls="cls" in data.features, augmentations=study.augmentations)
     with _results(study) as (done, append):
+        # A plan is fitted to all seeds together, so that one lacking seed repeats the others.
         left: dict[int, list[MapPlan]] = {}
         for shots in study.shots:
             keys = {(data.dataset, data.backbone, shots, seed) for seed in range(study.n_seeds)}
@@ -81,6 +82,7 @@ def _fit_map_group(
     on_device = torch.as_tensor(tokens, device=device)
     samples = _samples(data, on_device, shots, study.n_seeds, n_prefix)
     schedule = Schedule(0.0, N_STEPS, BATCH_SIZE, 0.0, 0.9, N_STEPS // 10, "cosine", 1.0)
+    # Each plan trains a head for each seed: as many plans at once as the free memory has room for.
     size = max(1, free_memory(device) // (head_bytes(on_device[0], BATCH_SIZE) * study.n_seeds))
     for start in range(0, len(plans), size):
         chunk = plans[start : start + size]
@@ -139,6 +141,7 @@ def _tokens(data: StudyData, head: str) -> tuple[Any, int]:
 def _samples(data: StudyData, tokens: torch.Tensor, shots: int, n_seeds: int, n_prefix: int) -> Samples:
     rows, _ = data.support(shots, n_seeds)
     classes, codes = np.unique(data.y, return_inverse=True)
+    # Rows (seeds, n) of the support samples, their targets (seeds, n, classes) and tokens (seeds, n, P + N, C).
     chosen = np.stack(rows)
     targets = torch.eye(len(classes), device=tokens.device)[torch.as_tensor(codes[chosen], device=tokens.device)]
     return Samples(tokens[torch.as_tensor(chosen, device=tokens.device)], targets, list(range(n_seeds)), n_prefix)

@@ -77,13 +77,7 @@ def write_rows(file: TextIO, results: Iterable[StudyResult], *, header: bool) ->
 
 
 def read_results(path: Path) -> list[StudyResult]:
-    """Read the results of a file; a last line that was cut off by a kill is left out.
-
-    Raises
-    ------
-    ValueError
-        If the file is not one of results.
-    """
+    """Read the results of a file, without a last line that was cut off by a kill; ValueError if it is another file."""
     lines = path.read_text("utf-8").splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("\n")]
     reader = csv.DictReader(whole)

@@ -60,10 +60,7 @@ def _read_notes(study: Study) -> dict[str, Any]:
 def _take_note(study: Study, data: StudyData) -> str:
     """Keep the facts about an image set and backbone, the command and the versions for the report; return the facts.
 
-    Raises
-    ------
-    ValueError
-        If the directory holds results of other images or weights under the same names.
+    Other images or weights under names that the directory has results of are a ValueError.
     """
     overlapping = [shots for shots in study.shots if not data.support(shots, study.n_seeds)[1]]
     n_tokens, channels = data.features["tokens"].shape[1:]

@@ -26,16 +26,9 @@ more."""
 
 @dataclass(frozen=True)
 class Golden:
-    """Golden vectors of `reference_images`.
+    """Pooled features (4, C) of `reference_images`, and the digest of the weights that gave them.
 
-    Attributes
-    ----------
-    features : ndarray of float32, shape (4, C)
-        Pooled features.
-    weights : str
-        Digest of the weights that gave these features.
-    preprocessing : dict
-        Size, crop, interpolation, mean and standard deviation that the images were prepared with.
+    With them are size, crop, interpolation, mean and standard deviation that the images were prepared with.
     """
 
     features: npt.NDArray[np.float32]
@@ -102,6 +95,7 @@ def check_golden(subject: Subject) -> Outcome:
     difference = _difference(backbone, golden)
     if difference <= GOLDEN_TOLERANCE:
         return ok(f"max relative difference {difference:.1e}")
+    # They differ: name the likeliest reason, from the surest to the vaguest.
     found = f"features differ from the golden vectors by {difference:.2g}"
     if config := different(backbone.data_config, golden.preprocessing):
         return failed(f"{found}: {config}")

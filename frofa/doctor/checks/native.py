@@ -57,6 +57,7 @@ def check_batch(subject: Subject) -> Outcome:
     together = subject.features("tokens")
     alone = torch.cat([subject.features("tokens", pixels=row[None]) for row in rows])
     backwards = subject.features("tokens", pixels=rows.flip(0)).split(sizes[::-1])
+    # All are (sum of N, C): one image after another, in the order of the images.
     alone_by, order_by = (relative_difference(one, together) for one in (alone, torch.cat(backwards[::-1])))
     message = f"max relative difference {alone_by:.1e} to each image alone, {order_by:.1e} in another order, float32"
     return ok_up_to(MOST_BATCH, max(alone_by, order_by), message, "features depend on the batch")
@@ -71,6 +72,7 @@ def _of_naflex(subject: Subject) -> Found:
     backbone: Any = subject.backbone
     tokens, pooled = [], []
     for row, (height, width) in zip(subject.pixels, grids_of(subject.pixels.numpy()).tolist(), strict=True):
+        # Patches (1, N, P), their row and column (1, N, 2), and a mask (1, N) of which all are valid.
         patches = backbone.normalise(row[1 : 1 + height * width].to(backbone.device))[None]
         places = torch.cartesian_prod(torch.arange(height), torch.arange(width)).view(1, -1, 2)
         valid = torch.ones(patches.shape[:2], dtype=torch.bool)

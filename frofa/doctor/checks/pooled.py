@@ -42,6 +42,7 @@ def pooled_vector(backbone: Backbone) -> tuple[str, str]:
     module: Any = backbone.module
     if getattr(module, "attn_pool", None) is not None or "AttentionPool" in type(_pool(module)).__name__:
         return "that of an attention-pooling head", ""
+    # Try each vector that the pooled one could be, as it is and through each norm that the model has behind its pool.
     images = probing_images(*backbone.data_config["input_size"]).to(backbone.device)
     with torch.inference_mode():
         features = module.forward_features(images)

@@ -60,6 +60,7 @@ def check_pixels(subject: Subject) -> Outcome:
     flat = Image.new("RGB", (2 * width, 2 * height), COLOUR)
     colour = np.array(COLOUR) / 255
     mean, std = (np.array(config[name], np.float64) for name in ("mean", "std"))
+    # A plain colour stays what it is under resizing and cropping: each channel must be one known number.
     for name, pixels in _both_ways(subject, flat):
         found = pixels.double().numpy().mean(1)
         if np.allclose(found, (colour - mean) / std, atol=1e-3):
@@ -107,6 +108,7 @@ def _both_ways(subject: Subject, image: Image.Image) -> list[tuple[str, torch.Te
     if parts.geometry is not None:
         geometric = torch.from_numpy(np.array(parts.geometry(image)))
         if isinstance(backbone, NativeBackbone):
+            # The first row says how many patches the grid has; the rows behind them are padding.
             n = int(grids_of(geometric[None].numpy())[0].prod())
             found["what an extraction runs"] = backbone.normalise(geometric[1 : 1 + n].to(backbone.device)).cpu()
         else:

@@ -175,6 +175,7 @@ def _gains_by_set(by_shots: ByShots, baseline: str) -> dict[str, dict[int, BySee
 
 def _slope(gains: Mapping[int, BySeed]) -> dict[int, float]:
     """Slope of a least-squares fit of the gain on log2(shots), by seed."""
+    # With centred x (shots,) and a row of gains (shots,) for each seed, the slope is x @ row / x @ x.
     x = np.log2(sorted(gains))
     x = x - x.mean()
     seeds = sorted(set.intersection(*(set(values) for values in gains.values())))

@@ -27,15 +27,10 @@ class LevelPoint(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """A judgement of a curve, and what it rests on.
+    """A judgement of a curve: the verdict, and what it rests on.
 
-    Attributes
-    ----------
-    verdict : Verdict
-    levels : list of float
-        The best levels by validation accuracy, one a set.
-    rise, fall : Change
-        From level 0 up, and what is lost from the best level to the strongest.
+    Its levels are the best by validation accuracy, one a set; the rise is the change from level 0 up, the fall the loss
+    from the best level to the strongest.
     """
 
     verdict: Verdict
@@ -78,10 +73,7 @@ def pooled_levels(sets: Sets, augmentation: str, variant: str) -> list[LevelPoin
 def hump(sets: Sets, augmentation: str, variant: str) -> Shape | None:
     """Judge whether the best inner level is above both ends, level 0 and the strongest, by more than the intervals.
 
-    Returns
-    -------
-    Shape or None
-        Yes if both differences are above zero, no if one is below. None if no set has an inner level.
+    The verdict is yes if both differences are above zero, no if one is below. None if no set has an inner level.
     """
     marks = _marks(sets, augmentation, variant, slice(1, -1))
     rise = compare(minus(curve.best.test, curve.zero.test) for curve in marks)
@@ -96,10 +88,7 @@ def hump(sets: Sets, augmentation: str, variant: str) -> Shape | None:
 def plateau(sets: Sets, augmentation: str, variant: str) -> Shape | None:
     """Judge whether the strongest level is above level 0, and not below the best, by more than the intervals.
 
-    Returns
-    -------
-    Shape or None
-        No if it is below level 0, or below the best level. None if no set has two levels above 0.
+    The verdict is no if it is below level 0, or below the best level. None if no set has two levels above 0.
     """
     marks = _marks(sets, augmentation, variant, slice(1, None))
     rise = compare(minus(curve.strongest.test, curve.zero.test) for curve in marks)

@@ -41,8 +41,7 @@ class StudyDisplay:
 
     def plot_changes(self) -> "StudyDisplay":
         """Draw a heat map of augmentations x shots, a panel a backbone: change against MAP default."""
-        changes = {backbone: _changes(by_shots) for backbone, by_shots in self.backbones.items()}
-        drawn = {backbone: rows for backbone, rows in changes.items() if rows}
+        drawn = {backbone: rows for backbone, by_shots in self.backbones.items() if (rows := _changes(by_shots))}
         if not drawn:
             return self._nothing()
         n_rows, n_columns = max(map(len, drawn.values())), max(len(self.backbones[backbone]) for backbone in drawn)
@@ -78,13 +77,7 @@ class StudyDisplay:
 
     def plot_gains(self) -> "StudyDisplay":
         """Draw what the best augmentation and the best probe gain over MAP^wd by shots, a panel a backbone."""
-        gains = {
-            backbone: {
-                name: line for name in DRAWN if (line := pooled_by_shots(by_shots, METHODS[name], METHODS["MAP^wd"]))
-            }
-            for backbone, by_shots in self.backbones.items()
-        }
-        drawn = {backbone: lines for backbone, lines in gains.items() if lines}
+        drawn = {backbone: lines for backbone, by_shots in self.backbones.items() if (lines := _gains(by_shots))}
         if not drawn:
             return self._nothing()
         axes = self._panels(1, len(drawn), 4.2, 3.4, sharey=True)
@@ -149,6 +142,12 @@ def _changes(by_shots: ByShots) -> dict[str, dict[int, Change]]:
         for name in augmentation_names(by_shots)
     }
     return {name: row for name, row in rows.items() if row}
+
+
+def _gains(by_shots: ByShots) -> dict[str, dict[int, Change]]:
+    """Changes of the drawn methods against MAP^wd, by method and shots; methods without any are left out."""
+    lines = {name: pooled_by_shots(by_shots, METHODS[name], METHODS["MAP^wd"]) for name in DRAWN}
+    return {name: line for name, line in lines.items() if line}
 
 
 def _draw_heat_map(ax: Any, rows: Mapping[str, Mapping[int, Change]], shots: list[int], limit: float) -> Any:

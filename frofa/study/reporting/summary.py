@@ -30,13 +30,7 @@ Verdict = Literal["yes", "no", "not distinguishable"]
 
 
 class Cell(NamedTuple):
-    """An image set, backbone and number of shots: choices are made in each of them separately.
-
-    Attributes
-    ----------
-    dataset, backbone : str
-    shots : int
-    """
+    """An image set, backbone and number of shots: choices are made in each of them separately."""
 
     dataset: str
     backbone: str
@@ -210,6 +204,7 @@ def compare(gains: Iterable[BySeed]) -> Change | None:
     The mean is that of the sets' means over seeds; the interval's width and the test are those of all differences of
     all sets, set x seed, in one sample.
     """
+    # Differences (seeds,) of each set; sets may differ in their numbers of seeds.
     sets = [np.array(list(values.values())) for values in gains if values]
     if not sets:
         return None
