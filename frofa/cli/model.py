@@ -86,6 +86,7 @@ def predict(model: Any, items: "Sequence[ImageItem]", *, fail_fast: bool) -> Pre
     import numpy as np
 
     from frofa.exceptions import ImageReadError, SkippedImagesWarning
+    from frofa.images.reading import check_readable
 
     try:
         with warnings.catch_warnings():
@@ -94,15 +95,10 @@ def predict(model: Any, items: "Sequence[ImageItem]", *, fail_fast: bool) -> Pre
     except ImageReadError:
         if fail_fast:
             raise
-        return Predictions([], np.array([]), None, _unreadable(items))
+        failures = [check_readable(position, item) for position, item in enumerate(items)]
+        return Predictions([], np.array([]), None, [error for error in failures if error])
     head = model[1:]
     has_probabilities = hasattr(head, "predict_proba")
     probabilities = np.asarray(head.predict_proba(extraction.features)) if has_probabilities else None
     labels = head.predict(extraction.features) if probabilities is None else model.classes_[probabilities.argmax(1)]
     return Predictions(extraction.kept.tolist(), np.asarray(labels), probabilities, extraction.skipped)
-
-
-def _unreadable(items: "Sequence[ImageItem]") -> "list[ImageReadError]":
-    from frofa.images.reading import check_readable
-
-    return [error for position, item in enumerate(items) if (error := check_readable(position, item))]

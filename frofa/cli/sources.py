@@ -113,9 +113,12 @@ def report_skipped(
     *,
     all_of_them: str = "--skipped FILE.csv writes them all",
 ) -> None:
-    """Say on standard error which images were skipped and why, the first twenty of them, and write all to a file."""
+    """Say on standard error which images were skipped and why, the first twenty of them; write all to a CSV file."""
+    from frofa.utils.files import write_atomically
+
     if file is not None:
-        write_skipped(file, skipped)
+        data = csv_bytes([["path", "reason"], *([error.name, error.reason] for error in skipped)])
+        write_atomically(file, lambda stream: stream.write(data))
     if not skipped:
         return
     lines = [f"{error.name}: {error.reason}" for error in skipped[:LISTED]]
@@ -124,14 +127,6 @@ def report_skipped(
     separator = " " if len(lines) == 1 else "\n  "
     listed = separator.join(["", *lines])
     warn(f"skipped {len(skipped)} of {n_images} images:{listed}")
-
-
-def write_skipped(path: Path, skipped: "Sequence[ImageReadError]") -> None:
-    """Write a CSV file of all skipped images, in the order of the input; without any, its header alone."""
-    from frofa.utils.files import write_atomically
-
-    data = csv_bytes([["path", "reason"], *([error.name, error.reason] for error in skipped)])
-    write_atomically(path, lambda file: file.write(data))
 
 
 def csv_bytes(rows: Iterable[Iterable[object]]) -> bytes:

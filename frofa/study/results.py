@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 NONE = "none"
 """Name of the augmentation in the rows of heads without one."""
@@ -85,6 +85,5 @@ def read_results(path: Path) -> list[StudyResult]:
         raise ValueError(
             f"{path} is no file of study results: expected the columns {COLUMNS}. Got {reader.fieldnames}."
         )
-    kinds = {field.name: field.type for field in fields(StudyResult)}
-    convert = {"int": int, "float": float, "str": str, int: int, float: float, str: str}
-    return [StudyResult(**{name: convert[kinds[name]](value) for name, value in row.items()}) for row in reader]
+    kinds: dict[str, Any] = {field.name: field.type for field in fields(StudyResult)}
+    return [StudyResult(**{name: kinds[name](value) for name, value in row.items()}) for row in reader]
