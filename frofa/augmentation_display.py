@@ -22,6 +22,7 @@ FloatArray = npt.NDArray[np.float64]
 GridLike = tuple[int, int] | Tensor | None
 
 PERCENTILES = (2, 98)
+"""Range of each principal component that the colour scale spans, without its headroom."""
 HEADROOM = 0.15  # of the colour scale, at either end, for tokens that an augmentation moves out of their range
 TITLE_WIDTH = 26  # characters a line
 

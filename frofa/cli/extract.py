@@ -101,7 +101,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _make_extractors(args: argparse.Namespace) -> "dict[str, FrozenFeatureExtractor]":
-    """One for each output and layer, by the name of its array; fitted, so that a wrong one is known before the work."""
+    """A fitted extractor for each output and layer, by the name of its array: a wrong one is known before the work."""
     outputs, layers = dict.fromkeys(args.output), dict.fromkeys(args.layer)
     options = {"norm": args.norm, "dtype": args.dtype, "precision": args.precision, "weights": args.weights}
     made = {}

@@ -1,4 +1,4 @@
-"""``frofa models``, which lists backbones, and ``frofa convert``, which makes one of another format's checkpoint."""
+"""``frofa models``, which lists backbones, and ``frofa convert``, which makes one of a checkpoint in another format."""
 
 import argparse
 from pathlib import Path

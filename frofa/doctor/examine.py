@@ -61,7 +61,7 @@ CUSTOM_CHECKS: dict[str, Check] = {
     "memory": CHECKS["memory"],
     "store size": custom.check_store,
 }
-"""The same checks for a custom encoder."""
+"""Checks of a custom encoder, by the same names."""
 
 
 def check_extractor(

@@ -22,6 +22,7 @@ from frofa.study.study import Study
 from frofa.utils.progress import progress_bar
 
 BATCH_SIZE = 64
+"""Samples a training step, as by default in `MAPClassifier`."""
 Append: TypeAlias = Callable[[Iterable[StudyResult]], None]
 
 

@@ -12,7 +12,9 @@ from frofa.doctor.subject import Subject
 from frofa.extraction.engine import CPU_PASS
 
 MEASURED_SECONDS = 0.5
+"""Time that throughput is measured for, after the first pass."""
 GPU_PASS = 64
+"""Images a pass on a GPU: the default batch size of an extraction."""
 SIZES = {"float32": 4, "float16 or bfloat16": 2}
 """Bytes a value, by the types that a store may hold."""
 

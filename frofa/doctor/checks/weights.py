@@ -15,7 +15,7 @@ MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def check_digest(subject: Subject) -> Outcome:
-    """Name the weights."""
+    """Name the weights: their digest, architecture and number."""
     backbone = subject.backbone
     n = sum(parameter.numel() for parameter in backbone.module.parameters())
     kind = "" if backbone.weights == "dense" else f", {backbone.weights}"
@@ -58,7 +58,7 @@ def check_constant(subject: Subject) -> Outcome:
 
 
 def check_loaded(subject: Subject) -> Outcome:
-    """Part of the norms, but not all, being as they are before training is a checkpoint that was loaded in part."""
+    """Norms are not as before training: where only some of them are, a checkpoint was loaded in part."""
     fresh = {name: _is_fresh(part) for name, part in subject.backbone.module.named_modules() if _is_affine(part)}
     names = [name for name, is_fresh in fresh.items() if is_fresh]
     if not fresh:

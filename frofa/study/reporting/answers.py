@@ -54,7 +54,7 @@ def signed(interval: Interval) -> str:
 
 
 def in_words(candidate: Candidate) -> str:
-    """A candidate in words, without what goes without saying."""
+    """A candidate in words; an augmented MAP head is called by its augmentation alone."""
     parts = [candidate.augmentation, candidate.variant, f"{candidate.level:g}" if candidate.level else ""]
     head = "" if candidate.head == "MAP" and candidate.augmentation != NONE else candidate.head
     return " ".join(
