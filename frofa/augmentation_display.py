@@ -65,11 +65,6 @@ class AugmentationDisplay:
     figure_ : matplotlib Figure
         The drawing; there after `plot`.
 
-    See Also
-    --------
-    from_image : From an image.
-    from_features : From tokens.
-
     Examples
     --------
     >>> import numpy as np

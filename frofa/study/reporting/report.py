@@ -5,7 +5,7 @@ from pathlib import Path
 
 from frofa.study.reporting import tables
 from frofa.study.reporting.answers import answers, in_markdown
-from frofa.study.reporting.summary import METHODS, PROBES, Cell, Scores, by_cell
+from frofa.study.reporting.summary import MEANINGS, METHODS, Cell, Scores, by_cell
 from frofa.study.results import StudyResult
 from frofa.utils.files import write_atomically
 
@@ -20,18 +20,6 @@ PROTOCOL = """\
 - Validation and test accuracy are of the same fits: what is chosen is partly a lucky fit, and more so the more
   candidates there are to choose from.
 - Nothing is corrected for the number of comparisons: of twenty true zeros, about one is bold."""
-MEANINGS = {
-    "MAP default": "the MAP head with the library's hyperparameters, no augmentation",
-    "MAP": "MAP heads without augmentation and without weight decay",
-    "MAP^wd": "all MAP heads without augmentation",
-    "best FroFA": "all MAP heads with augmentation, all with the library's hyperparameters",
-    "MAP+cls": "MAP heads that see the class token too, no augmentation",
-    "MAP+cls + FroFA": "the same with augmentation",
-    **{probe: f"the settings of the {probe} probe, no augmentation" for probe in PROBES},
-    "best probe": "all probes without augmentation",
-    **{f"{probe} + FroFA": f"the settings of the {probe} probe with augmentation" for probe in PROBES},
-}
-"""The candidates of each method, which is the best of them by validation accuracy."""
 
 
 def write_report(

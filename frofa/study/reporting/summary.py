@@ -151,8 +151,8 @@ def single(candidate: Candidate) -> bool:
     return augmented(candidate) and not is_sequence(name) and name not in FAMILIES["automatic"]
 
 
-def _plain(head: str) -> CandidateFilter:
-    return lambda c: c.head == head and c.augmentation == NONE
+def _plain(*heads: str) -> CandidateFilter:
+    return lambda c: c.head in heads and c.augmentation == NONE
 
 
 def _with_frofa(head: str) -> CandidateFilter:
@@ -164,18 +164,30 @@ def _no_weight_decay(candidate: Candidate) -> bool:
     return float(values.get("weight_decay", "nan")) == 0
 
 
-METHODS: dict[str, CandidateFilter] = {
-    "MAP default": lambda c: _plain("MAP")(c) and not c.setting,
-    "MAP": lambda c: _plain("MAP")(c) and _no_weight_decay(c),
-    "MAP^wd": _plain("MAP"),
-    "best FroFA": augmented,
-    "MAP+cls": _plain(WITH_CLS),
-    "MAP+cls + FroFA": _with_frofa(WITH_CLS),
-    **{probe: _plain(probe) for probe in PROBES},
-    "best probe": lambda c: c.head in PROBES and c.augmentation == NONE,
-    **{f"{probe} + FroFA": _with_frofa(probe) for probe in PROBES},
+_METHODS: dict[str, tuple[CandidateFilter, str]] = {
+    "MAP default": (
+        lambda c: _plain("MAP")(c) and not c.setting,
+        "the MAP head with the library's hyperparameters, no augmentation",
+    ),
+    "MAP": (
+        lambda c: _plain("MAP")(c) and _no_weight_decay(c),
+        "MAP heads without augmentation and without weight decay",
+    ),
+    "MAP^wd": (_plain("MAP"), "all MAP heads without augmentation"),
+    "best FroFA": (augmented, "all MAP heads with augmentation, all with the library's hyperparameters"),
+    "MAP+cls": (_plain(WITH_CLS), "MAP heads that see the class token too, no augmentation"),
+    "MAP+cls + FroFA": (_with_frofa(WITH_CLS), "the same with augmentation"),
+    **{probe: (_plain(probe), f"the settings of the {probe} probe, no augmentation") for probe in PROBES},
+    "best probe": (_plain(*PROBES), "all probes without augmentation"),
+    **{
+        f"{probe} + FroFA": (_with_frofa(probe), f"the settings of the {probe} probe with augmentation")
+        for probe in PROBES
+    },
 }
+METHODS = {name: candidates for name, (candidates, _) in _METHODS.items()}
 """The named methods: each is the best of these candidates by validation accuracy."""
+MEANINGS = {name: meaning for name, (_, meaning) in _METHODS.items()}
+"""The candidates of each method, in words."""
 
 
 def minus(treated: BySeed, baseline: BySeed) -> dict[int, float]:
