@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from frofa.evaluation import Interval, mean_interval
-from frofa.study.results import Candidate, Result, read_results
+from frofa.study.results import Candidate, StudyResult, read_results
 
 MIN_SHOTS, TIE = 5, 0.1
 Changes = dict[Candidate, dict[str, list[float]]]
 
 
-def changes(results: list[Result], part: str) -> Changes:
+def changes(results: list[StudyResult], part: str) -> Changes:
     """By candidate and by set and backbone: the change of each shot and seed, in points."""
     rows = [r for r in results if r.head == "MAP" and not r.setting and r.shots >= MIN_SHOTS]
     plain = {_where(r): float(getattr(r, part)) for r in rows if r.candidate == Candidate("MAP")}
@@ -32,7 +32,7 @@ def changes(results: list[Result], part: str) -> Changes:
     return found
 
 
-def _where(r: Result) -> tuple[str, str, int, int]:
+def _where(r: StudyResult) -> tuple[str, str, int, int]:
     return r.dataset, r.backbone, r.shots, r.seed
 
 

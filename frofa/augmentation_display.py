@@ -13,15 +13,17 @@ from torch import Generator, Tensor
 
 from frofa.augmentations import Augmentation, TokenBatch
 from frofa.backbones.loading import ImageSize, load_backbone
+from frofa.display import new_figure
 from frofa.extraction.extractor import FrozenFeatureExtractor
 from frofa.images.items import ImageItem
 from frofa.images.reading import content, decode
 from frofa.utils.optional import require
 
-Array = npt.NDArray[np.float64]
-Grid = tuple[int, int] | Tensor | None
+FloatArray = npt.NDArray[np.float64]
+GridLike = tuple[int, int] | Tensor | None
 
 PERCENTILES = (2, 98)
+"""Range of each principal component that the colour scale spans, without its headroom."""
 HEADROOM = 0.15  # of the colour scale, at either end, for tokens that an augmentation moves out of their range
 TITLE_WIDTH = 26  # characters a line
 
@@ -42,32 +44,27 @@ class TokenPicture(NamedTuple):
 
 
 class AugmentationDisplay:
-    """What augmentations do to the tokens of an image, as colours.
+    """Pictures of an image's tokens before and after augmentations, in colours that can be compared.
 
     The first three principal components of the tokens as they were are red, green and blue, each scaled so that its 2nd
     to 98th percentile goes from 0.15 to 0.85. The same projection and scale are used after each augmentation, so that
-    equal colours are equal (projected) tokens; what leaves [0, 1] is clipped.
+    equal colours are equal (projected) tokens; values outside of [0, 1] are clipped.
 
     Parameters
     ----------
     before : TokenPicture
-        The tokens as they were.
+        The tokens without augmentation.
     after : mapping of str to TokenPicture
-        By title, the tokens after an augmentation.
+        The tokens after each augmentation, by title.
     image : ndarray of shape (H, W, 3), default=None
         The image as the backbone saw it, in [0, 1]; None leaves it out.
 
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes
-        One a picture, in the order drawn. Once drawn.
+        One a picture, in the order drawn; there after `plot`.
     figure_ : matplotlib Figure
-        Once drawn.
-
-    See Also
-    --------
-    from_image : From an image.
-    from_features : From tokens.
+        The drawing; there after `plot`.
 
     Examples
     --------
@@ -82,11 +79,7 @@ class AugmentationDisplay:
     """
 
     def __init__(
-        self,
-        before: TokenPicture,
-        after: Mapping[str, TokenPicture],
-        *,
-        image: npt.NDArray[np.floating] | None = None,
+        self, before: TokenPicture, after: Mapping[str, TokenPicture], *, image: npt.NDArray[np.floating] | None = None
     ):
         self.before = before
         self.after = after
@@ -98,7 +91,7 @@ class AugmentationDisplay:
         tokens: npt.NDArray[Any] | Tensor,
         augmentations: Mapping[str, Augmentation] | Sequence[Augmentation],
         *,
-        grid: Grid = None,
+        grid: GridLike = None,
         random_state: int | np.random.RandomState | None = 0,
     ) -> "AugmentationDisplay":
         """Augment tokens, and colour those of the first image.
@@ -114,7 +107,7 @@ class AugmentationDisplay:
         grid : (int, int) or Tensor of shape (n, 2), default=None
             As in `TokenBatch`; None takes N to be a square.
         random_state : int, RandomState or None, default=0
-            Of what is drawn.
+            Seed of the augmentations' draws.
 
         Returns
         -------
@@ -176,7 +169,7 @@ class AugmentationDisplay:
         grid : (int, int), default=None
             None takes the grid to have the proportions of the image that the backbone sees.
         random_state : int, RandomState or None, default=0
-            Of what is drawn.
+            Seed of the augmentations' draws.
 
         Returns
         -------
@@ -186,7 +179,7 @@ class AugmentationDisplay:
         Raises
         ------
         ImageReadError, ModelNotFoundError, ValueError
-            As `FrozenFeatureExtractor` and `from_features` do.
+            As in `FrozenFeatureExtractor` and `from_features`.
 
         Examples
         --------
@@ -233,9 +226,7 @@ class AugmentationDisplay:
         ncols = min(ncols, len(panels))
         nrows = -(-len(panels) // ncols)
         if figure is None:
-            # Not pyplot: a figure of its own needs no screen and leaves no global state.
-            make = require("matplotlib.figure", "plot").Figure
-            figure = make(figsize=(1.9 * ncols, 2.2 * nrows), layout="constrained")
+            figure = new_figure(1.9 * ncols, 2.2 * nrows)
         axes = figure.subplots(nrows, ncols, squeeze=False).flatten()
         for ax in axes:
             ax.set_axis_off()
@@ -248,6 +239,7 @@ class AugmentationDisplay:
 
 def _titled(augmentations: object) -> dict[str, Augmentation]:
     titled: dict[str, Any] = {}
+    wrong: list[object] = []
     if isinstance(augmentations, Mapping):
         titled.update(augmentations)
     elif isinstance(augmentations, Sequence):
@@ -257,18 +249,14 @@ def _titled(augmentations: object) -> dict[str, Augmentation]:
             seen[text] += 1
             titled[text if seen[text] == 1 else f"{text} ({seen[text]})"] = augment
     else:
-        raise _not_augmentations(augmentations)
-    for augment in titled.values():
-        if not isinstance(augment, Augmentation):
-            raise _not_augmentations(augment)
+        wrong = [augmentations]
+    wrong += [augment for augment in titled.values() if not isinstance(augment, Augmentation)]
+    if wrong:
+        raise TypeError(f"expected a mapping of titles to augmentations, or a list of them. Got {wrong[0]!r}.")
     return titled
 
 
-def _not_augmentations(got: object) -> TypeError:
-    return TypeError(f"expected a mapping of titles to augmentations, or a list of them. Got {got!r}.")
-
-
-def _batch(tokens: npt.NDArray[Any] | Tensor, grid: Grid) -> TokenBatch:
+def _batch(tokens: npt.NDArray[Any] | Tensor, grid: GridLike) -> TokenBatch:
     tokens = tokens.detach() if isinstance(tokens, Tensor) else torch.tensor(np.asarray(tokens))
     if tokens.ndim != 3:
         raise ValueError(
@@ -290,38 +278,40 @@ def _first_grid(batch: TokenBatch) -> tuple[int, int]:
     return height, width
 
 
-def _first(patches: Tensor, n_tokens: int) -> Array:
+def _first(patches: Tensor, n_tokens: int) -> FloatArray:
     """The tokens of the first image, (N, C)."""
     return patches[0, :n_tokens].double().cpu().numpy()
 
 
-def _colours(tokens: Array) -> Callable[[Array], Array]:
+def _colours(tokens: FloatArray) -> Callable[[FloatArray], FloatArray]:
     """A function from tokens (N, C) to colours (N, 3), by the principal components of `tokens`."""
     mean = tokens.mean(0)
+    # The components (3, C) are those of largest variance; fewer tokens or channels leave zeros.
     components = np.linalg.svd(tokens - mean, full_matrices=False)[2][:3]
     # A component's sign is arbitrary; with its largest weight positive, colours are the same on every machine.
     components *= np.sign(components[np.arange(len(components)), np.abs(components).argmax(1)])[:, None]
     components = np.pad(components, ((0, 3 - len(components)), (0, 0)))
+    # Each component's percentiles become 0.15 and 0.85, so that its middle is mid-grey.
     low, high = np.percentile((tokens - mean) @ components.T, PERCENTILES, axis=0)
     span = np.where(high - low > 1e-9 * np.abs(tokens).max(), high - low, np.inf)  # no spread: mid-grey
     middle = (low + high) / 2
 
-    def colours(x: Array) -> Array:
-        rgb: Array = ((x - mean) @ components.T - middle) / span * (1 - 2 * HEADROOM) + 0.5
+    def colours(x: FloatArray) -> FloatArray:
+        rgb: FloatArray = ((x - mean) @ components.T - middle) / span * (1 - 2 * HEADROOM) + 0.5
         return rgb.clip(0, 1)
 
     return colours
 
 
-def _pixels(image: ImageItem, model: str, image_size: ImageSize) -> Array:
+def _pixels(image: ImageItem, model: str, image_size: ImageSize) -> FloatArray:
     """The image as the backbone sees it, (H, W, 3) in [0, 1]."""
     backbone = load_backbone(model, image_size, "auto")
     upright, geometry = decode(content(image)[0]), backbone.preprocessing.geometry
     if geometry is not None:  # of a very long image, it computes the middle alone
-        shown: Array = np.asarray(geometry(upright)) / 255
+        shown: FloatArray = np.asarray(geometry(upright)) / 255
         return shown
     normalised = backbone.preprocess(upright).permute(1, 2, 0).double().numpy()
-    pixels: Array = normalised * backbone.data_config["std"] + backbone.data_config["mean"]
+    pixels: FloatArray = normalised * backbone.data_config["std"] + backbone.data_config["mean"]
     return pixels.clip(0, 1)
 
 

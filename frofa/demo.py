@@ -1,7 +1,8 @@
 """The main job on a packaged sample of Fashion-MNIST: from a folder of images to a table and a plot."""
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from frofa.utils.progress import progress_bar
 
 SHOTS = (5, 10)
 FOLDS = 3
-N_STEPS = 150
-AUGMENTATIONS = [Brightness(level, "c2") for level in (0.1, 0.3)]
+DEMO_STEPS = 150
+DEMO_AUGMENTATIONS = [Brightness(level, "c2") for level in (0.1, 0.3)]
 TITLES = {
     "ridge": "ridge probe",
     "logistic": "logistic probe",
@@ -42,16 +43,9 @@ def write_sample(directory: Path) -> None:
 
 
 def run_demo(directory: Path, n_seeds: int, say: Callable[[str], None] = print) -> FewShotDisplay:
-    """Extract, fit and compare; say each step, and return what can be plotted.
+    """Extract, fit and compare in an empty directory; say each step, and return what can be plotted.
 
-    Parameters
-    ----------
-    directory : Path
-        An empty directory for images and features.
-    n_seeds : int
-        Support samples, each drawn anew, for every number of shots.
-    say : callable
-        Takes each line of the report.
+    For every number of shots, `n_seeds` support samples are drawn, and every head is fitted to each of them.
     """
     started = time.perf_counter()
     write_sample(directory / "images")
@@ -73,7 +67,7 @@ def run_demo(directory: Path, n_seeds: int, say: Callable[[str], None] = print) 
         for shots in SHOTS:
             for seed in range(n_seeds):
                 rows = sample_shots(y_train, shots, seed)
-                choices = head_choices(seed, n_steps=N_STEPS, augmentations=AUGMENTATIONS)
+                choices = head_choices(seed, n_steps=DEMO_STEPS, augmentations=DEMO_AUGMENTATIONS)
                 for key, title in TITLES.items():
                     choice = choices[key]
                     seen, unseen = features[choice.output]
@@ -94,14 +88,15 @@ def _report(
     n_seeds: int,
     say: Callable[[str], None],
 ) -> None:
+    def row(title: str, cells: Iterable[str]) -> None:
+        say(f"{title:<18}" + "".join(cell.rjust(16) for cell in cells))
+
     say(f"\ntop-1 accuracy on the test images, %: mean and 95 % interval over {n_seeds} support samples")
-    say(f"{'':<18}" + "".join(f"{f'{shots} shots':>16}" for shots in accuracies))
+    row("", (f"{shots} shots" for shots in accuracies))
     for title in TITLES.values():
-        say(f"{title:<18}" + "".join(f"{mean_interval(found[title]):.1f}".rjust(16) for found in accuracies.values()))
-    gains = {
-        shots: np.subtract(found[TITLES["map+frofa"]], found[TITLES["map"]]) for shots, found in accuracies.items()
-    }
-    say(f"{'FroFA, paired':<18}" + "".join(f"{mean_interval(gain):+.1f}".rjust(16) for gain in gains.values()))
+        row(title, (f"{mean_interval(found[title]):.1f}" for found in accuracies.values()))
+    gains = [np.subtract(found[TITLES["map+frofa"]], found[TITLES["map"]]) for found in accuracies.values()]
+    row("FroFA, paired", (f"{mean_interval(gain):+.1f}" for gain in gains))
     for shots, names in picked.items():
-        counts = {name: names.count(name) for name in dict.fromkeys(names)}
-        say(f"picked at {shots} shots: " + ", ".join(f"{name} ({count}x)" for name, count in counts.items()))
+        counts = ", ".join(f"{name} ({count}x)" for name, count in Counter(names).items())
+        say(f"picked at {shots} shots: {counts}")

@@ -9,6 +9,11 @@ from frofa.evaluation import mean_interval
 from frofa.utils.optional import require
 
 
+def new_figure(width: float, height: float) -> Any:
+    """A matplotlib figure in inches that needs no screen and leaves no global state, as pyplot's would."""
+    return require("matplotlib.figure", "plot").Figure(figsize=(width, height), layout="constrained")
+
+
 class FewShotDisplay:
     """Accuracy of several heads by shots, with intervals over seeds.
 
@@ -50,9 +55,7 @@ class FewShotDisplay:
             If matplotlib is not installed.
         """
         if ax is None:
-            # Not pyplot: a figure of its own needs no screen and leaves no global state.
-            figure = require("matplotlib.figure", "plot").Figure(figsize=(7, 4.2), layout="constrained")
-            ax = figure.add_subplot()
+            ax = new_figure(7, 4.2).add_subplot()
         self.ax_, self.figure_ = ax, ax.figure
         shots = sorted(self.accuracies)
         names = list(self.accuracies[shots[0]])

@@ -1,4 +1,4 @@
-"""Honest few-shot numbers: support samples, means and shares with intervals, and how good predictions are."""
+"""Honest few-shot numbers: support samples, means and shares with intervals, and scores of predictions."""
 
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ class Interval(NamedTuple):
 
     @property
     def half_width(self) -> float:
-        """Half the interval's length: what stands after a plus-minus sign."""
+        """Half the interval's length, which stands after a plus-minus sign."""
         return (self.high - self.low) / 2
 
     def __format__(self, spec: str) -> str:
@@ -202,7 +202,7 @@ def proportion_interval(n_hits: int, n: int, confidence: float = 0.95) -> Interv
 
 
 def label_positions(labels: npt.ArrayLike, classes: npt.ArrayLike) -> npt.NDArray[np.intp]:
-    """Which class each label is, whether both are strings or numbers.
+    """Position of each label among the classes, whether both are strings or numbers.
 
     Parameters
     ----------
@@ -224,6 +224,7 @@ def label_positions(labels: npt.ArrayLike, classes: npt.ArrayLike) -> npt.NDArra
     """
     names = [str(label) for label in np.asarray(classes).tolist()]
     known = {normalize("NFC", name): position for position, name in enumerate(names)}
+    # A class that is spelled exactly so goes before one that is equal only when normalised.
     known |= {name: position for position, name in enumerate(names)}
     given = [str(label) for label in np.asarray(labels).tolist()]
     return np.array([known.get(name, known.get(normalize("NFC", name), -1)) for name in given], np.intp)
@@ -271,8 +272,9 @@ def log_loss(y: npt.ArrayLike, probabilities: npt.ArrayLike, classes: npt.ArrayL
     y : array-like of shape (n,)
         True labels, all among the classes.
     probabilities : array-like of shape (n, n_classes)
-        Of each class, in the order of `classes`; bounded away from 0 by the resolution of float64.
+        Probability of each class, in the order of `classes`; bounded away from 0 by the resolution of float64.
     classes : array-like of shape (n_classes,)
+        Labels that the model knows.
 
     Returns
     -------
@@ -302,11 +304,8 @@ def calibration_error(
 
     Parameters
     ----------
-    y : array-like of shape (n,)
-        True labels, all among the classes.
-    probabilities : array-like of shape (n, n_classes)
-        Of each class, in the order of `classes`.
-    classes : array-like of shape (n_classes,)
+    y, probabilities, classes
+        As in `log_loss`.
     n_bins : int, default=15
         Bins of equal width from 0 to 1 that the probabilities are sorted into; each holds its upper end.
 
@@ -335,6 +334,7 @@ def calibration_error(
     rows, table = _checked(y, probabilities, classes)
     confidence, right = table.max(1), table.argmax(1) == rows
     bins = np.digitize(confidence, np.linspace(0, 1, n_bins + 1)[1:-1], right=True)
+    # Sum of (right - confidence) in each bin: the gap between accuracy and confidence, times the bin's samples.
     gaps = np.bincount(bins, right - confidence, n_bins)
     return float(np.abs(gaps).sum() / len(rows))
 

@@ -2,10 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from frofa.doctor.finding import Finding
+from typing import Protocol
 
 
 class FrofaError(Exception):
@@ -18,9 +15,9 @@ class ImageReadError(FrofaError, ValueError):
     Attributes
     ----------
     position : int
-        Position of the image in the input.
+        Position of the image in the input, from 0.
     name : str
-        Its path, or what it is where it has none.
+        Path of the image, or a description of it where it has none.
     reason : str
         What went wrong.
     """
@@ -34,7 +31,7 @@ class ImageReadError(FrofaError, ValueError):
 
 
 class ItemError(ImageReadError):
-    """An item could not be read, preprocessed or encoded by a custom encoder; attributes as of `ImageReadError`."""
+    """An item could not be read, preprocessed or encoded by a custom encoder; attributes as in `ImageReadError`."""
 
     def __str__(self) -> str:
         return f"could not encode the item at position {self.position} ({self.name}): {self.reason}"
@@ -61,7 +58,7 @@ class WeightsChangedError(FrofaError, ValueError):
 
 
 class StoreError(FrofaError, OSError):
-    """A feature store is not one, was written by another version, or has a damaged file."""
+    """A directory is no feature store, or the store was written by another version or has a damaged file."""
 
 
 class DamagedStoreError(StoreError):
@@ -70,7 +67,9 @@ class DamagedStoreError(StoreError):
     Attributes
     ----------
     path : path
+        The damaged file.
     why : str
+        What is wrong with it.
     """
 
     def __init__(self, path: "str | os.PathLike[str]", why: str):
@@ -86,16 +85,27 @@ class SavedFileError(FrofaError, ValueError):
     """A saved estimator cannot be written, or its file is damaged, tampered with or not ours."""
 
 
+class _Finding(Protocol):
+    """The part of a `frofa.doctor.Finding` that an error reads: errors stand below the doctor and do not import it."""
+
+    @property
+    def check(self) -> str: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+
+
 class ExtractorCheckError(FrofaError, AssertionError):
     """An extractor does not do what it should; the message names the checks that failed.
 
     Attributes
     ----------
     findings : list of Finding
-        Of all checks.
+        One for each check, also for those that passed.
     """
 
-    def __init__(self, findings: "Sequence[Finding]"):
+    def __init__(self, findings: Sequence[_Finding]):
         super().__init__(findings)
         self.findings = list(findings)
 

@@ -29,20 +29,21 @@ AUGMENTATIONS: tuple[Augmentation, ...] = (
     Brightness(0.1, "c"),
     Brightness(0.2, "c"),
 )
-"""The paper's strongest augmentation over the levels that were best on one of our image sets."""
+"""The paper's strongest augmentation, at levels that were best on one of our image sets (docs/results/README.md)."""
 
 
 @dataclass(frozen=True)
 class HeadChoice:
-    """A head with what may be searched for it.
+    """A head, the features that it reads, and the parameters that are searched for it.
 
     Attributes
     ----------
     output : str
-        The features it works on, as in `FrozenFeatureExtractor`.
+        Kind of features, as in `FrozenFeatureExtractor`.
     estimator : classifier
+        The head with its other parameters.
     grid : dict
-        Of `GridSearchCV`; empty where nothing is searched.
+        Parameters to search, as in `GridSearchCV`; empty where nothing is searched.
     """
 
     output: Output
@@ -51,11 +52,7 @@ class HeadChoice:
 
 
 def head_choices(
-    seed: int = 0,
-    *,
-    n_steps: int = 300,
-    augmentations: Sequence[Augmentation] = AUGMENTATIONS,
-    verbose: bool = False,
+    seed: int = 0, *, n_steps: int = 300, augmentations: Sequence[Augmentation] = AUGMENTATIONS, verbose: bool = False
 ) -> dict[str, HeadChoice]:
     """The heads that ``frofa fit`` chooses among; ``frofa demo`` compares some of them.
 
@@ -64,7 +61,7 @@ def head_choices(
     seed : int, default=0
         ``random_state`` of the heads on tokens.
     n_steps : int, default=300
-        Their training steps.
+        Training steps of the heads on tokens.
     augmentations : sequence of Augmentation
         Candidates of ``"map+frofa"``; the first where nothing can be cross-validated.
     verbose : bool, default=False
@@ -85,15 +82,15 @@ def head_choices(
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """A fitted head and how it was chosen.
+class ChosenHead:
+    """A head that is fitted on all samples, and how it was chosen.
 
     Attributes
     ----------
     estimator : classifier
-        Fitted on all the samples it was given.
+        The fitted head.
     params : dict
-        What was searched, with the values found best.
+        The parameters that were searched, with the values found best.
     score : float
         Mean accuracy over the folds, 0 to 1; NaN where nothing was cross-validated.
     """
@@ -103,8 +100,10 @@ class Chosen:
     score: float
 
 
-def fit_head(choice: HeadChoice, features: Any, y: Any, *, cv: int = 5, seed: int = 0, always: bool = False) -> Chosen:
-    """Cross-validate what is searched, and fit the best on all samples.
+def fit_head(
+    choice: HeadChoice, features: Any, y: Any, *, cv: int = 5, seed: int = 0, always: bool = False
+) -> ChosenHead:
+    """Cross-validate the searched parameters, and fit the best on all samples.
 
     Parameters
     ----------
@@ -115,24 +114,24 @@ def fit_head(choice: HeadChoice, features: Any, y: Any, *, cv: int = 5, seed: in
         Folds at most; never more than the samples of the rarest class. With a single sample of some class nothing can
         be cross-validated, and the head is fitted as it is.
     seed : int, default=0
-        Of the folds.
+        Seed of the folds.
     always : bool, default=False
-        Cross-validate where nothing is searched too, for the score.
+        Cross-validate also where nothing is searched, for the score.
     """
     folds = n_folds(y, cv)
     if n_fits(choice, folds, always=always) == 1:
-        return Chosen(clone(choice.estimator).fit(features, y), {}, float("nan"))
+        return ChosenHead(clone(choice.estimator).fit(features, y), {}, float("nan"))
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     search = GridSearchCV(choice.estimator, dict(choice.grid), cv=splitter, error_score="raise").fit(features, y)
-    return Chosen(search.best_estimator_, search.best_params_, float(search.best_score_))
+    return ChosenHead(search.best_estimator_, search.best_params_, float(search.best_score_))
 
 
 def n_fits(choice: HeadChoice, folds: int, *, always: bool = False) -> int:
-    """How many times `fit_head` trains: once, or for each candidate and fold and once more."""
+    """Number of fits in `fit_head`: one, or one for each candidate and fold and one more."""
     searched = folds > 1 and (choice.grid or always)
     return 1 + folds * len(ParameterGrid(dict(choice.grid))) if searched else 1
 
 
 def n_folds(y: npt.ArrayLike, most: int) -> int:
-    """As many folds as the rarest class has samples, `most` at most."""
+    """Number of folds: the samples of the rarest class, `most` at most."""
     return min(most, int(np.unique(np.asarray(y), return_counts=True)[1].min()))

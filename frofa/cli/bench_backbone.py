@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from frofa.cli.console import say
-from frofa.cli.options import EXIT_ERROR, EXIT_SKIPPED, Commands, add_device_option, add_message_options, positive
-from frofa.cli.skipped import add_skipped_option, check_skipped, report_skipped
+from frofa.cli.options import EXIT_ERROR, EXIT_SKIPPED, Commands, add_device_option, finish, positive
+from frofa.cli.sources import add_skipped_option, check_skipped, report_skipped
 from frofa.utils.progress import progress_bar
 
 
@@ -34,8 +34,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--batch-size", type=positive, default=64, help="images a forward pass (default: %(default)s)")
     parser.add_argument("--image-size", type=positive, help="side in pixels (default: the model's own)")
     add_skipped_option(parser)
-    add_message_options(parser)
-    parser.set_defaults(run=_run)
+    finish(parser, _run)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -45,7 +44,7 @@ def _run(args: argparse.Namespace) -> int:
     refuse_unavailable(args.model)
     paths, labels, skipped = _readable(args.images)
     from frofa.compute.devices import resolve_device
-    from frofa.doctor.precisions import compare_sides, sides_for, table
+    from frofa.doctor.precisions import compare_sides, side_lines, sides_for
     from frofa.extraction.extractor import FrozenFeatureExtractor
 
     extractor = FrozenFeatureExtractor(
@@ -63,7 +62,7 @@ def _run(args: argparse.Namespace) -> int:
         say(f"{side.name}: {side.error or f'{side.images_per_second:.4g} images/s'}")
         sides.append(side)
     say(f"\nridge probe at {args.shots} shots, {args.seeds} support samples, {len(paths)} images")
-    say("\n".join(table(sides)))
+    say("\n".join(side_lines(sides)))
     report_skipped(skipped, len(paths) + len(skipped), args.skipped)
     if any(side.error for side in sides):
         return EXIT_ERROR

@@ -1,4 +1,4 @@
-"""What the command says: results on standard output; notes, warnings and errors on standard error.
+"""Output of the command: results on standard output; notes, warnings and errors on standard error.
 
 Names that cannot be encoded never raise: bytes of a file's name are written as they are, other characters as escapes.
 """
@@ -58,13 +58,7 @@ def say(text: str) -> None:
 
 
 def emit(text: str) -> None:
-    """Write a result that is kept nowhere else.
-
-    Raises
-    ------
-    OSError
-        If standard output does not take it.
-    """
+    """Write a result that is kept nowhere else; OSError if standard output does not take it."""
     _emit(lambda: _write(sys.stdout, f"{text}\n"))
 
 

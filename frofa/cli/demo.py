@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from frofa.cli.console import say
-from frofa.cli.options import Commands, add_message_options, positive
+from frofa.cli.options import Commands, finish, positive
 
 
 def add(commands: Commands) -> None:
@@ -19,8 +19,7 @@ def add(commands: Commands) -> None:
         "--seeds", type=positive, default=3, help="support samples for each number of shots (default: %(default)s)"
     )
     parser.add_argument("--plot", type=Path, default=Path("frofa-demo.png"), help="PNG to write (default: %(default)s)")
-    add_message_options(parser)
-    parser.set_defaults(run=_run)
+    finish(parser, _run)
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -8,9 +8,9 @@ from frofa.cli.options import (
     EXIT_ERROR,
     Commands,
     add_device_option,
-    add_message_options,
     check_in,
     check_out,
+    finish,
     list_some_images,
     positive,
     sparsity,
@@ -51,8 +51,7 @@ def add(commands: Commands) -> None:
     vectors.add_argument(
         "--write-golden", type=Path, metavar="FILE.npz", help="write golden vectors of this model, if all is well"
     )
-    add_message_options(parser)
-    parser.set_defaults(run=_run)
+    finish(parser, _run)
 
 
 def _run(args: argparse.Namespace) -> int:

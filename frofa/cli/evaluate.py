@@ -9,8 +9,7 @@ from frofa.cli.console import emit, note, say, warn
 from frofa.cli.evaluation import evaluation_lines, evaluation_of
 from frofa.cli.model import Predictions, add_model_options, check_model, load_model, predict
 from frofa.cli.options import EPILOG, EXIT_SKIPPED, Commands, check_out, shorten
-from frofa.cli.skipped import add_skipped_option, check_skipped, report_skipped
-from frofa.cli.sources import LabelledImages, load_labelled_sources
+from frofa.cli.sources import LabelledImages, add_skipped_option, check_skipped, load_labelled_sources, report_skipped
 
 
 def add(commands: Commands) -> None:
@@ -24,10 +23,9 @@ def add(commands: Commands) -> None:
         "trained on is not checked.",
         epilog=EPILOG,
     )
-    add_model_options(parser)
+    add_model_options(parser, _run)
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="file to write all of it to")
     add_skipped_option(parser)
-    parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -62,7 +60,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _known(images: LabelledImages, found: Predictions, classes: Any) -> tuple[Any, dict[str, int]]:
-    """Which of the predictions have a label that the model knows, and how many images have each other one."""
+    """Tell the predictions with a label that the model knows, and count the images of each label that it does not."""
     from frofa.evaluation import label_positions
     from frofa.images.listing import count
 
@@ -83,7 +81,7 @@ def _known(images: LabelledImages, found: Predictions, classes: Any) -> tuple[An
 
 
 def _identity(path: Path, model: Any) -> dict[str, Any]:
-    """What was evaluated: a file by its digest, and the backbone by that of its weights."""
+    """Identify the model that was evaluated: its file by digest, and the backbone by that of its weights."""
     from hashlib import sha256
 
     from frofa.encoders.protocol import describe

@@ -1,4 +1,4 @@
-"""The numbers of ``frofa evaluate``: as what JSON can hold, and as lines to read."""
+"""The numbers of ``frofa evaluate``, for JSON and as lines of text."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,19 +12,10 @@ WIDEST_TABLE = 20
 
 
 def evaluation_of(y: "npt.NDArray[Any]", probabilities: "npt.NDArray[Any]", classes: "npt.NDArray[Any]") -> Any:
-    """Accuracy, of each class too, log-loss, calibration error and confusion table.
+    """Accuracy, of each class too, log-loss, calibration error and confusion table, as a dict that JSON can hold.
 
-    Parameters
-    ----------
-    y : ndarray of shape (n,)
-        True labels, all known to the model.
-    probabilities : ndarray of shape (n, n_classes)
-    classes : ndarray of shape (n_classes,)
-
-    Returns
-    -------
-    dict
-        What JSON can hold. Shares are from 0 to 1, and None for classes without an image.
+    The model knows all of the true labels `y` (n,); probabilities are (n, n_classes), in the order of `classes`. Shares
+    are from 0 to 1, and None for classes without an image.
     """
     from frofa.evaluation import calibration_error, confusion_matrix, log_loss
 
@@ -51,7 +42,7 @@ def _share(n_hits: int, n: int) -> dict[str, Any]:
 
 
 def evaluation_lines(evaluation: dict[str, Any]) -> list[str]:
-    """What `evaluation_of` found, to be read."""
+    """The numbers of `evaluation_of` as lines of text."""
     from frofa.images.listing import count
 
     names = [str(label) for label in evaluation["labels"]]

@@ -12,13 +12,12 @@ from frofa.cli.options import (
     EXIT_SKIPPED,
     Commands,
     add_extractor_options,
-    add_message_options,
     check_out,
+    finish,
     shorten,
     sparsity,
 )
-from frofa.cli.skipped import add_skipped_option, check_skipped, report_skipped
-from frofa.cli.sources import add_source_options, load_sources
+from frofa.cli.sources import add_skipped_option, add_source_options, check_skipped, load_sources, report_skipped
 
 if TYPE_CHECKING:
     from frofa.extraction.extractor import FrozenFeatureExtractor
@@ -73,8 +72,7 @@ def add(commands: Commands) -> None:
     )
     add_skipped_option(parser)
     add_extractor_options(parser)
-    add_message_options(parser)
-    parser.set_defaults(run=_run)
+    finish(parser, _run)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -105,7 +103,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _make_extractors(args: argparse.Namespace) -> "dict[str, FrozenFeatureExtractor]":
-    """One for each output and layer, by the name of its array; fitted, so that a wrong one is known before the work."""
+    """A fitted extractor for each output and layer, by the name of its array: a wrong one is known before the work."""
     outputs, layers = dict.fromkeys(args.output), dict.fromkeys(args.layer)
     options = {"norm": args.norm, "dtype": args.dtype, "precision": args.precision, "sparsity": args.sparsity}
     made = {}

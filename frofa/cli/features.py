@@ -1,4 +1,4 @@
-"""The extractors that options ask for, and one pass of the images through them."""
+"""Extractors as the options describe them, and one pass of the images through them."""
 
 import argparse
 import warnings
@@ -13,11 +13,7 @@ if TYPE_CHECKING:
 
 
 def extract(
-    extractors: "Mapping[str, FrozenFeatureExtractor]",
-    items: "Sequence[ImageItem]",
-    labels: Any,
-    *,
-    fail_fast: bool,
+    extractors: "Mapping[str, FrozenFeatureExtractor]", items: "Sequence[ImageItem]", labels: Any, *, fail_fast: bool
 ) -> "dict[str, Extraction]":
     """Extract the features of all extractors; that no image can be read is an error."""
     from frofa.exceptions import ImageReadError, SkippedImagesWarning

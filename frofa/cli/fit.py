@@ -2,6 +2,7 @@
 
 import argparse
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,20 +14,26 @@ from frofa.cli.options import (
     EXIT_SKIPPED,
     Commands,
     add_extractor_options,
-    add_message_options,
     check_out,
+    finish,
     positive,
     seed,
     shorten,
     whole,
 )
-from frofa.cli.skipped import add_skipped_option, check_skipped, report_skipped
-from frofa.cli.sources import LabelledImages, add_source_options, load_labelled_sources
+from frofa.cli.sources import (
+    LabelledImages,
+    add_skipped_option,
+    add_source_options,
+    check_skipped,
+    load_labelled_sources,
+    report_skipped,
+)
 
 if TYPE_CHECKING:
     from frofa.exceptions import ImageReadError
     from frofa.extraction.extractor import FrozenFeatureExtractor
-    from frofa.selection import Chosen, HeadChoice
+    from frofa.selection import ChosenHead, HeadChoice
 
 
 def add(commands: Commands) -> None:
@@ -52,8 +59,7 @@ def add(commands: Commands) -> None:
     )
     add_skipped_option(parser)
     add_extractor_options(parser)
-    add_message_options(parser)
-    parser.set_defaults(run=_run)
+    finish(parser, _run)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -120,13 +126,14 @@ def _choices(args: argparse.Namespace, labels: Any) -> "dict[str, HeadChoice]":
 
 def _fit(
     args: argparse.Namespace, choices: "dict[str, HeadChoice]", features: dict[str, Any], y: Any
-) -> "dict[str, Chosen]":
+) -> "dict[str, ChosenHead]":
     """Fit each head, and say how good it is."""
     from frofa.selection import fit_head, n_fits, n_folds
 
     folds = n_folds(y, args.cv)
     if folds < 2:
-        note(f"no estimate of accuracy: it takes 2 images of every class, and {_rarest(y)} has one")
+        rarest = min(Counter(y.tolist()).items(), key=lambda item: (item[1], item[0]))[0]
+        note(f"no estimate of accuracy: it takes 2 images of every class, and {rarest} has one")
     fitted = {}
     for name, choice in choices.items():
         note(f"training {name}, fits: {n_fits(choice, folds, always=True)}")
@@ -145,6 +152,7 @@ def _without_copies(labels: Any, keys: "Sequence[str]") -> list[int]:
     labels_of: dict[str, set[Any]] = {}
     for key, label in zip(keys, labels.tolist(), strict=True):
         labels_of.setdefault(key, set()).add(label)
+    # Of images with equal content, the first one stays; where their labels differ, none does.
     disputed = {key for key, found in labels_of.items() if len(found) > 1}
     first = {key: row for row, key in reversed(list(enumerate(keys))) if key not in disputed}
     if n_copies := len(keys) - len(first) - sum(key in disputed for key in keys):
@@ -153,13 +161,6 @@ def _without_copies(labels: Any, keys: "Sequence[str]") -> list[int]:
         some = shorten(labels_of[min(disputed)])
         warn(f"left out, as they have several labels: {count(len(disputed), 'image')}, such as one of {some}")
     return sorted(first.values())
-
-
-def _rarest(y: Any) -> Any:
-    import numpy as np
-
-    classes, sizes = np.unique(y, return_counts=True)
-    return classes[sizes.argmin()]
 
 
 def _save(path: Path, extractor: "FrozenFeatureExtractor", head: Any) -> None:
@@ -179,6 +180,7 @@ def _sample_readable(images: LabelledImages, args: argparse.Namespace) -> "tuple
     from frofa.evaluation import sample_shots
     from frofa.images.reading import check_readable
 
+    # Draw, leave out those that cannot be read and draw again, until all of the drawn ones can be.
     kept = np.arange(len(images.items))
     unreadable: list[ImageReadError] = []
     while True:

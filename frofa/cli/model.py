@@ -1,12 +1,12 @@
-"""A saved model, and what it says of images: for ``frofa predict`` and ``frofa evaluate``."""
+"""A saved model and its predictions, for ``frofa predict`` and ``frofa evaluate``."""
 
 import argparse
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from frofa.cli.options import add_message_options, add_speed_options
+from frofa.cli.options import add_speed_options, finish
 from frofa.cli.sources import add_source_options
 
 if TYPE_CHECKING:
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 class Predictions(NamedTuple):
-    """What a model says of the images that could be read.
+    """Predictions for the images that could be read.
 
     Attributes
     ----------
     kept : list of int
-        Their positions in the input.
+        Positions in the input of these images.
     labels : ndarray of shape (n_kept,)
     probabilities : ndarray of shape (n_kept, n_classes) or None
-        None if the head has none.
+        None if the head has no probabilities.
     skipped : list of ImageReadError
-        The other images.
+        One for each image that could not be read.
     """
 
     kept: list[int]
@@ -36,19 +36,19 @@ class Predictions(NamedTuple):
     skipped: "list[ImageReadError]"
 
     def table(self) -> "npt.NDArray[Any]":
-        """The probabilities, where the head has them."""
+        """The probabilities (n_kept, n_classes); ValueError if the head has none."""
         if self.probabilities is None:
             raise ValueError("the head has no probabilities.")
         return self.probabilities
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the model, the images and how to read them."""
+def add_model_options(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]) -> None:
+    """Add the model, the images and how to read them, and the function that runs the sub-command."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="what 'frofa fit' wrote")
     add_source_options(parser)
     parser.add_argument("--store", type=Path, help="feature store to use (default: none, features are not kept)")
     add_speed_options(parser)
-    add_message_options(parser)
+    finish(parser, run)
 
 
 def check_model(path: Path) -> None:
@@ -86,6 +86,7 @@ def predict(model: Any, items: "Sequence[ImageItem]", *, fail_fast: bool) -> Pre
     import numpy as np
 
     from frofa.exceptions import ImageReadError, SkippedImagesWarning
+    from frofa.images.reading import check_readable
 
     try:
         with warnings.catch_warnings():
@@ -94,15 +95,10 @@ def predict(model: Any, items: "Sequence[ImageItem]", *, fail_fast: bool) -> Pre
     except ImageReadError:
         if fail_fast:
             raise
-        return Predictions([], np.array([]), None, _unreadable(items))
+        failures = [check_readable(position, item) for position, item in enumerate(items)]
+        return Predictions([], np.array([]), None, [error for error in failures if error])
     head = model[1:]
     has_probabilities = hasattr(head, "predict_proba")
     probabilities = np.asarray(head.predict_proba(extraction.features)) if has_probabilities else None
     labels = head.predict(extraction.features) if probabilities is None else model.classes_[probabilities.argmax(1)]
     return Predictions(extraction.kept.tolist(), np.asarray(labels), probabilities, extraction.skipped)
-
-
-def _unreadable(items: "Sequence[ImageItem]") -> "list[ImageReadError]":
-    from frofa.images.reading import check_readable
-
-    return [error for position, item in enumerate(items) if (error := check_readable(position, item))]

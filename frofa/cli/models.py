@@ -1,9 +1,10 @@
-"""``frofa models``: which backbones there are."""
+"""``frofa models``, which lists backbones, and ``frofa convert``, which makes one of a checkpoint in another format."""
 
 import argparse
+from pathlib import Path
 
-from frofa.cli.console import emit
-from frofa.cli.options import Commands, add_message_options
+from frofa.cli.console import emit, say
+from frofa.cli.options import Commands, check_in, finish
 
 OTHERS = (
     "\nOthers:",
@@ -15,18 +16,18 @@ OTHERS = (
 
 
 def add(commands: Commands) -> None:
-    """Add the sub-command."""
+    """Add both sub-commands."""
     parser = commands.add_parser(
         "models",
         help="list the backbones that work offline, and how to name others",
         description="List the embedded backbones and how others are named; with a name, print its model card.",
     )
     parser.add_argument("name", nargs="?", help="an embedded backbone, or an encoder of another package")
-    add_message_options(parser)
-    parser.set_defaults(run=_run)
+    finish(parser, _list)
+    _add_convert(commands)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _list(args: argparse.Namespace) -> int:
     if args.name:
         emit(_card(args.name))
         return 0
@@ -71,3 +72,41 @@ def _cached() -> list[str]:
 
     names = [name.removeprefix("timm/") if name.startswith("timm/") else f"hf-hub:{name}" for name in cached_models()]
     return ["\nIn the cache of the Hugging Face hub, offline:", *(f"  {name}" for name in names)] if names else []
+
+
+def _add_convert(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "convert",
+        help="turn a Hugging Face folder or a big_vision file into a folder that timm loads",
+        description="Write the vision tower of a Hugging Face folder (SigLIP, SigLIP 2, PaliGemma) or of a big_vision "
+        ".npz file to OUT, as config.json and model.safetensors. The model local-dir:OUT has the same features.",
+    )
+    parser.add_argument("source", metavar="SOURCE", help="hf-dir:FOLDER or FILE.npz")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to create")
+    parser.add_argument("--architecture", metavar="TIMM_NAME", help="of an .npz file: vit_base_patch16_siglip_224, ...")
+    parser.add_argument(
+        "--gelu",
+        default="tanh",
+        choices=["tanh", "exact"],
+        help="of an .npz file's tower: the tanh form is what JAX trained it with (default: %(default)s)",
+    )
+    finish(parser, _convert)
+
+
+def _convert(args: argparse.Namespace) -> int:
+    _check_source(args.source)
+    from frofa.backbones.checkpoints.convert import convert
+
+    tower = convert(args.source, args.out, architecture=args.architecture, gelu=args.gelu)
+    sizes = ", ".join(f"{name}={value}" for name, value in tower.model_args.items())
+    say(f"{args.out}: {tower.architecture} ({sizes}); the model is called local-dir:{args.out}")
+    return 0
+
+
+def _check_source(source: str) -> None:
+    """Refuse a folder or file that is not there; what is in it is seen later."""
+    if source.endswith(".npz"):
+        check_in(Path(source).expanduser())
+    folder = Path(source.removeprefix("hf-dir:")).expanduser()
+    if source.startswith("hf-dir:") and not folder.is_dir():
+        check_in(folder / "config.json")

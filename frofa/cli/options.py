@@ -1,4 +1,4 @@
-"""What the sub-commands share: options, checks and exit codes."""
+"""Options, checks and exit codes that sub-commands share."""
 
 import argparse
 import ctypes
@@ -18,9 +18,9 @@ DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "npu")
 DRIVERS = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}
 """The library without which a platform has no GPU of NVIDIA."""
 AMD = Path("/dev/kfd")
-"""Without it, Linux has no GPU of AMD that computes; PyTorch calls those cuda, too."""
+"""A device file that Linux has with every GPU of AMD that computes; PyTorch calls those cuda, too."""
 DIGITS = 18
-"""Of the largest number that an option takes."""
+"""Most digits of a number that an option takes."""
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -39,7 +39,7 @@ def whole(least: int, most: int | None = None) -> Callable[[str], int]:
 
 positive = whole(1)
 seed = whole(0, 2**32 - 1)
-"""What NumPy takes for one."""
+"""The type of an option that takes a seed of NumPy."""
 
 
 def jobs(text: str) -> int:
@@ -59,7 +59,7 @@ def device(text: str) -> str:
 
 
 def _may_have_cuda() -> bool:
-    """False where there is certainly no GPU that PyTorch calls cuda: of NVIDIA, or of AMD."""
+    """Tell whether there may be a GPU that PyTorch calls cuda, of NVIDIA or of AMD, without importing PyTorch."""
     if sys.platform not in DRIVERS:
         return False
     if AMD.exists():
@@ -71,8 +71,8 @@ def _may_have_cuda() -> bool:
     return True
 
 
-def add_message_options(parser: argparse.ArgumentParser) -> None:
-    """Add what says how much is said besides results, warnings and errors; every sub-command has it."""
+def finish(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]) -> None:
+    """Add the options that every sub-command has, on how much is said, and set the function that runs it."""
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--quiet", action="store_true", help="no notes and no progress; warnings and errors stay")
     amount.add_argument(
@@ -80,6 +80,7 @@ def add_message_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="progress also where standard error is no terminal, as lines (default: bars, on a terminal alone)",
     )
+    parser.set_defaults(run=run)
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:
@@ -90,13 +91,7 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 
 
 def colour(text: str) -> str:
-    """A colour of the command line, as it was given.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        If it is another thing, which argparse makes wrong usage.
-    """
+    """A colour of the command line as it was given; anything else is wrong usage."""
     from frofa.images.pixels.colour import parse_colour
 
     try:
@@ -114,7 +109,7 @@ def sparsity(text: str) -> str | float:
 
 
 def add_extractor_options(parser: argparse.ArgumentParser) -> None:
-    """Add what says which features: model, store, image size; and the options of speed."""
+    """Add the choice of features: model, store, image size; and the options of speed."""
     parser.add_argument(
         "--model", default="frofa/vit_tiny_tin200", help="backbone; see 'frofa models' (default: %(default)s)"
     )
@@ -134,7 +129,7 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_speed_options(parser: argparse.ArgumentParser) -> None:
-    """Add what changes only how fast it goes, and what to do about unreadable images."""
+    """Add options that change only the speed, and the choice of what to do about unreadable images."""
     parser.add_argument("--batch-size", type=positive, default=64, help="images a forward pass (default: %(default)s)")
     add_device_option(parser)
     parser.add_argument("--n-jobs", type=jobs, default=-1, help="threads that decode images (default: one a core)")

@@ -4,11 +4,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frofa.cli.console import KEEP_BYTES, complain, emit_data, say
+from frofa.cli.console import complain, emit_data, say
 from frofa.cli.model import Predictions, add_model_options, check_model, load_model, predict
 from frofa.cli.options import EPILOG, EXIT_SKIPPED, Commands, check_out
-from frofa.cli.skipped import report_skipped
-from frofa.cli.sources import load_sources
+from frofa.cli.sources import csv_bytes, load_sources, report_skipped
 
 if TYPE_CHECKING:
     from frofa.images.image_set import ImageSet
@@ -24,12 +23,11 @@ def add(commands: Commands) -> None:
         "keep their bytes.",
         epilog=EPILOG,
     )
-    add_model_options(parser)
+    add_model_options(parser, _run)
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="file to write (default: standard output)")
     parser.add_argument(
         "--probabilities", action="store_true", help="add the probability of each class, as probability_CLASS"
     )
-    parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -58,30 +56,25 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _table(images: "ImageSet", found: Predictions, classes: Any, *, all_classes: bool) -> bytes:
-    """The CSV file, in the order of the input."""
-    import csv
-    import io
-
+    """A CSV file with a row for each image, in the order of the input."""
     columns = ["path", "label", "probability", "error"]
     columns += ["true_label"] if images.labels is not None else []
     columns += [f"probability_{label}" for label in classes] if all_classes else []
     numbers = {position: number for number, position in enumerate(found.kept)}
     reasons = {error.position: error.reason for error in found.skipped}
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
+    rows: list[list[object]] = [list(columns)]
     for position, name in enumerate(images.names):
         row: dict[str, object] = {"path": name, "error": reasons.get(position, "")}
         if images.labels is not None:
             row["true_label"] = images.labels[position]
         if position in numbers:
             row |= _classified(found, numbers[position], classes if all_classes else ())
-        writer.writerow(row)
-    return text.getvalue().encode("utf-8", KEEP_BYTES)
+        rows.append([row.get(column, "") for column in columns])
+    return csv_bytes(rows)
 
 
 def _classified(found: Predictions, number: int, classes: Any) -> dict[str, object]:
-    """What the model says of one image, with the probability of each of the classes."""
+    """The columns of a classified image, with the probability of each of the classes."""
     row: dict[str, object] = {"label": found.labels[number]}
     if found.probabilities is not None:
         probabilities = found.probabilities[number]
@@ -91,7 +84,7 @@ def _classified(found: Predictions, number: int, classes: Any) -> dict[str, obje
 
 
 def _accuracy(found: Predictions, labels: Any, classes: Any) -> str:
-    """How many of the images with a label that the model knows were classified right."""
+    """Sentence on the accuracy over the images with a label that the model knows."""
     from frofa.evaluation import label_positions
     from frofa.images.listing import count
 

@@ -1,21 +1,28 @@
-"""Where a sub-command's images come from."""
+"""The images of a sub-command, and those of them that could not be read."""
 
 import argparse
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from frofa.cli.console import note
-from frofa.cli.options import no_images, positive
+from frofa.cli.console import KEEP_BYTES, note, warn
+from frofa.cli.options import check_out, no_images, positive
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from frofa.exceptions import ImageReadError
     from frofa.images.image_set import ImageSet
     from frofa.images.items import ImageItem
 
+LISTED = 20
+"""Skipped images that are named on standard error."""
+
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
-    """Add the sources, and what says how to read them."""
+    """Add the sources, and the options that say how to read them."""
     parser.add_argument(
         "sources",
         nargs="+",
@@ -62,14 +69,14 @@ def load_sources(args: argparse.Namespace) -> "ImageSet":
 
 
 class LabelledImages(NamedTuple):
-    """Images that all have a label, and how many others were left out; else as `frofa.images.sources.ImageSet`."""
+    """Images with their labels, as in an `ImageSet`, and the number of images without one, which are left out."""
 
     items: "Sequence[ImageItem]"
     labels: "npt.NDArray[Any]"
     n_unlabelled: int
 
     def take(self, rows: list[int]) -> "LabelledImages":
-        """Some of them."""
+        """Take some of the images, by position."""
         return self._replace(items=[self.items[row] for row in rows], labels=self.labels[rows])
 
 
@@ -87,3 +94,44 @@ def load_labelled_sources(args: argparse.Namespace) -> LabelledImages:
     if len(labelled) < len(labels):
         note(f"{len(labels) - len(labelled)} of {len(labels)} images have no label and are left out")
     return LabelledImages(images.items, labels, len(labels) - len(labelled)).take(labelled)
+
+
+def add_skipped_option(parser: argparse.ArgumentParser) -> None:
+    """Add the file of skipped images."""
+    parser.add_argument("--skipped", type=Path, metavar="FILE.csv", help="write names of skipped images, with reasons")
+
+
+def check_skipped(path: Path | None) -> None:
+    """Refuse a file of skipped images that cannot be written, before the work."""
+    if path is not None:
+        check_out(path, "--skipped", suffix=".csv")
+
+
+def report_skipped(
+    skipped: "Sequence[ImageReadError]",
+    n_images: int,
+    file: Path | None = None,
+    *,
+    all_of_them: str = "--skipped FILE.csv writes them all",
+) -> None:
+    """Say on standard error which images were skipped and why, the first twenty of them; write all to a CSV file."""
+    from frofa.utils.files import write_atomically
+
+    if file is not None:
+        data = csv_bytes([["path", "reason"], *([error.name, error.reason] for error in skipped)])
+        write_atomically(file, lambda stream: stream.write(data))
+    if not skipped:
+        return
+    lines = [f"{error.name}: {error.reason}" for error in skipped[:LISTED]]
+    if len(skipped) > LISTED:
+        lines.append(f"and {len(skipped) - LISTED} more; {all_of_them}")
+    separator = " " if len(lines) == 1 else "\n  "
+    listed = separator.join(["", *lines])
+    warn(f"skipped {len(skipped)} of {n_images} images:{listed}")
+
+
+def csv_bytes(rows: Iterable[Iterable[object]]) -> bytes:
+    """A CSV file in UTF-8, in which names of files keep their bytes."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode("utf-8", KEEP_BYTES)

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 from frofa.cli.console import say
-from frofa.cli.options import EXIT_SKIPPED, Commands, add_device_option, add_message_options, check_in, jobs, positive
+from frofa.cli.options import EXIT_SKIPPED, Commands, add_device_option, check_in, finish, jobs, positive
 
 
 def add(commands: Commands) -> None:
@@ -39,8 +39,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--out", type=Path, default=Path("frofa-study"), help="directory (default: ./%(default)s)")
     add_device_option(parser)
     parser.add_argument("--n-jobs", type=jobs, default=-1, help="threads that decode images (default: one a core)")
-    add_message_options(parser)
-    parser.set_defaults(run=_run)
+    finish(parser, _run)
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """All checks of an extractor, one after the other."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ from sklearn.base import clone
 from frofa.backbones.backbone import Backbone
 from frofa.backbones.navit.backbone import NativeBackbone
 from frofa.doctor.checks import cost, custom, golden, native, outputs, pooled, preprocessing, sensitivity, weights
+from frofa.doctor.checks.custom import Check
 from frofa.doctor.finding import Finding, Outcome
 from frofa.doctor.subject import Subject, reference_images, some
 from frofa.encoders.backbone import CustomBackbone
@@ -21,7 +22,7 @@ from frofa.images.image_set import as_image_list
 from frofa.images.items import Images
 from frofa.utils.files import expand_home
 
-CHECKS: dict[str, Callable[[Subject], Outcome]] = {
+CHECKS: dict[str, Check] = {
     "weights digest": weights.check_digest,
     "eval mode": weights.check_eval_mode,
     "finite weights": weights.check_finite,
@@ -42,27 +43,27 @@ CHECKS: dict[str, Callable[[Subject], Outcome]] = {
     "memory": cost.check_memory,
     "store size": cost.check_store,
 }
-OF_NATIVE: dict[str, Callable[[Subject], Outcome]] = {
+NATIVE_CHECKS: dict[str, Check] = {
     "golden vectors": native.check_golden,
     "tokens and grid": native.check_tokens,
     "pooling": native.check_pooling,
     "batch size": native.check_batch,
 }
-"""In the place of those above, where images keep their aspect ratio."""
-OF_CUSTOM: dict[str, Callable[[Subject], Outcome]] = {
+"""Checks that replace those of the same name where images keep their aspect ratio."""
+OWN_CHECKS = ("eval mode", "finite weights", "constant weights", "loaded weights")
+"""Checks of a PyTorch module, which a custom encoder may have, too."""
+CUSTOM_CHECKS: dict[str, Check] = {
+    **dict.fromkeys(CHECKS, custom.leave_out),
+    **{name: custom.of_module(CHECKS[name]) for name in OWN_CHECKS},
     "weights digest": custom.check_digest,
-    "eval mode": custom.of_module(weights.check_eval_mode),
-    "finite weights": custom.of_module(weights.check_finite),
-    "constant weights": custom.of_module(weights.check_constant),
-    "loaded weights": custom.of_module(weights.check_loaded),
-    **dict.fromkeys(["preprocessing", "pixel values", "EXIF orientation", "golden vectors"], custom.leave_out),
+    "checkpoint file": CHECKS["checkpoint file"],
     "features": custom.check_features,
-    **dict.fromkeys(["tokens and grid", "pooling", "pooled vector", "precision"], custom.leave_out),
     "batch size": custom.check_batch,
     "throughput": custom.check_throughput,
+    "memory": CHECKS["memory"],
     "store size": custom.check_store,
 }
-"""In the place of those above, for a custom encoder."""
+"""Checks of a custom encoder, by the same names."""
 
 
 def check_extractor(
@@ -148,11 +149,11 @@ def examine(
         yield Finding(name, outcome.status, outcome.message)
 
 
-def checks_of(backbone: Backbone) -> dict[str, Callable[[Subject], Outcome]]:
+def checks_of(backbone: Backbone) -> dict[str, Check]:
     """The checks of a backbone of this kind, by name."""
     if isinstance(backbone, CustomBackbone):
-        return CHECKS | OF_CUSTOM
-    return CHECKS | OF_NATIVE if isinstance(backbone, NativeBackbone) else CHECKS
+        return CUSTOM_CHECKS
+    return CHECKS | NATIVE_CHECKS if isinstance(backbone, NativeBackbone) else CHECKS
 
 
 def _items_of(extractor: FrozenFeatureExtractor, images: Any) -> Sequence[Any]:
@@ -168,14 +169,9 @@ def _items_of(extractor: FrozenFeatureExtractor, images: Any) -> Sequence[Any]:
 
 
 def extractor_for(model: str, **options: Any) -> FrozenFeatureExtractor:
-    """An extractor to examine a model by: of its pooled vector, as some models return no tokens.
+    """An extractor to examine a model by, of its pooled vector, as some models return no tokens.
 
-    Parameters
-    ----------
-    model : str
-        As in `FrozenFeatureExtractor`.
-    **options
-        Its other parameters.
+    It takes the parameters of `FrozenFeatureExtractor`.
     """
     extractor = FrozenFeatureExtractor(model, **options)
     is_special = extractor._encoder() is not None or extractor.max_tokens is not None

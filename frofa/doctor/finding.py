@@ -1,36 +1,28 @@
-"""What a check finds."""
+"""Outcomes of checks, and findings that name the check."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 Status: TypeAlias = Literal["ok", "note", "skipped", "failed"]
 
 
 class Outcome(NamedTuple):
-    """What a check returns: ``"note"`` is no fault but worth a look; ``"skipped"`` says why it does not apply."""
+    """The result of a check: ``"note"`` is no fault but worth a look, ``"skipped"`` says why it does not apply."""
 
     status: Status
     message: str
 
 
-def ok(message: str) -> Outcome:
-    """All is well."""
-    return Outcome("ok", message)
+ok = partial(Outcome, "ok")
+note = partial(Outcome, "note")
+skipped = partial(Outcome, "skipped")
+failed = partial(Outcome, "failed")
 
 
-def note(message: str) -> Outcome:
-    """No fault, but worth a look."""
-    return Outcome("note", message)
-
-
-def skipped(message: str) -> Outcome:
-    """The check does not apply; why."""
-    return Outcome("skipped", message)
-
-
-def failed(message: str) -> Outcome:
-    """Something is off."""
-    return Outcome("failed", message)
+def ok_up_to(most: float, difference: float, message: str, fault: str) -> Outcome:
+    """The message, and the fault behind it where the difference is larger or not a number."""
+    return ok(message) if difference <= most else failed(f"{message}: {fault}")
 
 
 @dataclass(frozen=True)
@@ -42,7 +34,9 @@ class Finding:
     check : str
         Name of the check, such as ``"eval mode"``.
     status : {"ok", "note", "skipped", "failed"}
+        As in `Outcome`.
     message : str
+        One line for people to read.
     """
 
     check: str

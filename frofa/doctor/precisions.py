@@ -13,7 +13,7 @@ from frofa.backbones.precision import Sparsity
 from frofa.doctor.checks.cost import forward_rate
 from frofa.doctor.subject import pixels_of, some
 from frofa.estimators import RidgeProbeClassifier
-from frofa.evaluation import sample_shots
+from frofa.evaluation import mean_interval, sample_shots
 from frofa.extraction.extractor import FrozenFeatureExtractor
 
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16", "int8"]
@@ -33,17 +33,18 @@ def sides_for(device: torch.device) -> list[str]:
 
 @dataclass(frozen=True)
 class Side:
-    """One precision, measured.
+    """Speed and accuracy with one precision and kind of weights.
 
     Attributes
     ----------
     name : str
+        A key of `SIDES`.
     images_per_second : float
-        Of the forward pass alone.
+        Speed of the forward pass alone; NaN where there is an error.
     accuracies : tuple of float
-        Top-1 accuracy of the probe in percent, one a seed.
+        Top-1 accuracy of the probe in percent, one a seed; empty where there is an error.
     error : str or None
-        Why it could not be measured; then the others are NaN and empty.
+        Why the side could not be measured.
     """
 
     name: str
@@ -63,19 +64,8 @@ def compare_sides(
 ) -> Iterator[Side]:
     """Measure each side; one that fails says why, and the others go on.
 
-    Parameters
-    ----------
-    extractor : FrozenFeatureExtractor
-        It is not changed: each side has its own precision and sparsity, and pooled features.
-    paths : sequence
-        Images, each of which can be read.
-    labels : ndarray of shape (n,)
-    shots : int
-        Images a class that a probe is trained on; it is tested on all others.
-    n_seeds : int
-        Probes, each trained on another choice. All sides have the same choices.
-    sides : sequence of str
-        Of `SIDES`.
+    Each side has its own precision and sparsity, and pooled features; the extractor is not changed. A probe for each
+    seed is trained on so many shots a class, the same ones for all sides, and tested on all other images.
 
     Raises
     ------
@@ -119,10 +109,8 @@ def _accuracy(features: npt.NDArray[Any], labels: npt.NDArray[Any], support: npt
     return 100 * float((probe.predict(features[unseen]) == labels[unseen]).mean())
 
 
-def table(sides: Sequence[Side]) -> list[str]:
-    """The sides as lines of text; accuracy and its paired difference to the first that was measured."""
-    from frofa.evaluation import mean_interval
-
+def side_lines(sides: Sequence[Side]) -> list[str]:
+    """Lines of text: speed and accuracy of each side, with the paired difference to the first that was measured."""
     lines = [f"{'':<10}{'images/s':>10}{'speed':>8}{'accuracy, %':>16}{'paired, points':>18}"]
     first = next((side for side in sides if side.error is None), None)
     for side in sides:

@@ -1,4 +1,4 @@
-"""What is examined: an extractor, its backbone, and a few images."""
+"""The subject of an examination: an extractor, its backbone, and a few images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +21,9 @@ from frofa.images.pixels.colour import SILVER, Colour, parse_colour
 from frofa.images.reading import content, decode, read_error
 
 MOST_IMAGES = 8
+BOTH: tuple[Output, ...] = ("tokens", "pooled")
+FLOAT32_TOLERANCE = 1e-4
+"""Largest relative difference between two ways to compute the same features in float32."""
 
 
 @dataclass
@@ -31,8 +34,9 @@ class Subject:
     ----------
     extractor : FrozenFeatureExtractor
     backbone : Backbone
+        The extractor's own.
     items : sequence
-        Images, a few.
+        Eight images at most, or items of a custom encoder.
     golden : Path or None
         A file of golden vectors that the caller named.
     """
@@ -50,26 +54,20 @@ class Subject:
     @property
     def outputs(self) -> tuple[Output, ...]:
         """Tokens and the pooled vector, as far as the model has them."""
-        both: tuple[Output, ...] = ("tokens", "pooled")
-        return tuple(output for output in both if output in self.backbone.layout.widths)
+        return tuple(output for output in BOTH if output in self.backbone.layout.widths)
 
     def features(self, output: Output = "pooled", precision: str = "float32", pixels: Tensor | None = None) -> Tensor:
-        """Of the last layer with its norm, float32 on the CPU."""
+        """Features of the last layer with its norm, float32 on the CPU."""
         return features_of(self.backbone, self.pixels if pixels is None else pixels, output, precision)
 
     def raw(self) -> Any:
-        """What the model's own `forward_features` returns in float32, without any of frofa's code."""
+        """Run the model's own `forward_features` in float32, without any of frofa's code."""
         with torch.inference_mode():
             return self.backbone.module.forward_features(self.pixels.to(self.backbone.device))  # type: ignore[operator]
 
 
 def pixels_of(backbone: Backbone, items: Sequence[ImageItem], background: Colour = SILVER) -> Tensor:
-    """Preprocess images as an extraction does; rows of a grid and its patches, uint8, for a `NativeBackbone`.
-
-    Raises
-    ------
-    ImageReadError
-    """
+    """Preprocess images as an extraction does; rows of a grid and its patches, uint8, for a `NativeBackbone`."""
     parts = backbone.preprocessing
     found = []
     for position, item in enumerate(items):
@@ -106,16 +104,18 @@ def reference_images() -> npt.NDArray[np.uint8]:
     """
     with (files("frofa") / "data" / "fashion_mnist_sample.npz").open("rb") as file, np.load(file) as sample:
         pictures = sample["train"][:10, :4]  # 10 classes, 4 of each, 28 x 28
+    # Each image (3, 28, 42): a class in each channel, and to the right the left halves of three other classes.
     tiles = [
         np.concatenate([pictures[[c, c + 1, c + 2], i], pictures[[c + 3, c + 4, c + 5], i, :, :14]], axis=2)
         for i, c in enumerate((0, 1, 3, 4))
     ]
+    # Channels last, each pixel repeated to a square of 4 x 4.
     images = np.stack(tiles).transpose(0, 2, 3, 1).repeat(4, 1).repeat(4, 2)
     return np.ascontiguousarray(images)
 
 
 def some(items: Sequence[Any]) -> Sequence[Any]:
-    """At most `MOST_IMAGES`, evenly spaced."""
+    """Take at most `MOST_IMAGES` of the items, evenly spaced."""
     if len(items) <= MOST_IMAGES:
         return items
     return [items[index] for index in np.linspace(0, len(items) - 1, MOST_IMAGES).round().astype(int)]

@@ -2,46 +2,30 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from frofa.encoders.protocol import Encoder, canonical, check_encoder, describe
 from frofa.exceptions import SavedFileError
-
-if TYPE_CHECKING:
-    from frofa.encoders.protocol import Encoder
-    from frofa.extraction.extractor import FrozenFeatureExtractor
+from frofa.extraction.extractor import FrozenFeatureExtractor
 
 
 @dataclass(frozen=True)
 class AbsentEncoder:
-    """In the place of an encoder while a file is written or read.
-
-    Attributes
-    ----------
-    spec : str
-        As JSON.
-    """
+    """A stand-in for an encoder while a file is written or read; its spec is JSON."""
 
     spec: str
 
 
 def saved_model(model: Any) -> Any:
-    """What a file holds of an extractor's model: its name, or the spec of a custom encoder."""
+    """The part of an extractor's model that a file holds: a name, or the spec of a custom encoder."""
     if isinstance(model, str):
         return model
-    from frofa.encoders.protocol import canonical, check_encoder, describe
-
     check_encoder(model)
     return AbsentEncoder(canonical(model.spec, describe(model)))
 
 
-def put_encoder(extractors: "Sequence[FrozenFeatureExtractor]", encoder: "Encoder | None", path: str) -> None:
-    """Put the encoder into the extractors of a file that wait for one.
-
-    Raises
-    ------
-    SavedFileError
-        If it is not given, has another spec, or has no place there.
-    """
+def put_encoder(extractors: Sequence[FrozenFeatureExtractor], encoder: Encoder | None, path: str) -> None:
+    """Put the encoder into the extractors that wait for one; SavedFileError if there is none, or it does not fit."""
     if not extractors and encoder is not None:
         raise SavedFileError(f"{path} has no custom encoder in it: leave encoder=None.")
     for extractor in extractors:
@@ -49,9 +33,7 @@ def put_encoder(extractors: "Sequence[FrozenFeatureExtractor]", encoder: "Encode
         extractor.model = _check(absent, encoder, path)
 
 
-def _check(absent: AbsentEncoder, encoder: "Encoder | None", path: str) -> "Encoder":
-    from frofa.encoders.protocol import canonical, check_encoder, describe
-
+def _check(absent: AbsentEncoder, encoder: Encoder | None, path: str) -> Encoder:
     if encoder is None:
         raise SavedFileError(
             f"{path} has an extractor with a custom encoder, whose code is not saved: pass it, "

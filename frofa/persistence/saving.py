@@ -4,7 +4,7 @@ import json
 import os
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import sklearn
@@ -12,18 +12,16 @@ from safetensors.numpy import load as from_safetensors
 from safetensors.numpy import save as to_safetensors
 
 from frofa._version import __version__
+from frofa.encoders.protocol import Encoder
 from frofa.exceptions import SavedFileError
 from frofa.persistence.encoders import put_encoder
 from frofa.persistence.values import Arrays, Reader, encode
 from frofa.utils.files import expand_home, write_atomically
 from frofa.utils.json import Fail, check_fields, parse_json
 
-if TYPE_CHECKING:
-    from frofa.encoders.protocol import Encoder
-
-FORMAT = 2
+SAVED_FORMAT = 2
 READABLE = (1, 2)
-"""Format 1, of frofa 0.1.0, has fewer kinds of values."""
+"""Formats that can be read; format 1, of frofa 0.1.0, has fewer kinds of values."""
 
 
 def save(estimator: Any, path: str | os.PathLike[str]) -> None:
@@ -64,8 +62,9 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
         root = encode(estimator, arrays, "estimator")
         if not isinstance(root, dict) or "type" not in root:
             raise SavedFileError(f"expected an estimator. Got {type(estimator).__name__}.")
-        content = {"format": FORMAT, "frofa": __version__, "scikit-learn": sklearn.__version__, "root": root}
+        content = {"format": SAVED_FORMAT, "frofa": __version__, "scikit-learn": sklearn.__version__, "root": root}
         description = json.dumps(content, sort_keys=True)
+        # Read back what is about to be written, so that a file that cannot be loaded is never made.
         Reader(arrays, None).read(parse_json(description, SavedFileError)["root"])
         data = to_safetensors(arrays, metadata={"frofa": description, "digest": _digest(description, arrays)})
     except SavedFileError:
@@ -75,7 +74,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     write_atomically(Path(expand_home(path)), lambda file: file.write(data))
 
 
-def load(path: str | os.PathLike[str], *, device: str | None = None, encoder: "Encoder | None" = None) -> Any:
+def load(path: str | os.PathLike[str], *, device: str | None = None, encoder: Encoder | None = None) -> Any:
     """Load what `save` wrote. Nothing in the file is executed: types are taken from a fixed list.
 
     Files of frofa 0.1.0 are read, too. The store of an extractor comes back if its directory is on this machine or can
@@ -109,7 +108,8 @@ def load(path: str | os.PathLike[str], *, device: str | None = None, encoder: "E
     content, arrays = _read(Path(expand_home(path)).read_bytes(), fail)
     if content["format"] not in READABLE:
         raise fail(
-            f"has format {content['format']}, written by frofa {content['frofa']}; this version reads format {FORMAT}."
+            f"has format {content['format']}, written by frofa {content['frofa']}; this version "
+            f"reads format {SAVED_FORMAT}."
         )
     reader = Reader(arrays, device)
     try:
@@ -123,7 +123,7 @@ def load(path: str | os.PathLike[str], *, device: str | None = None, encoder: "E
 
 
 def _read(data: bytes, fail: Fail) -> tuple[dict[str, Any], Arrays]:
-    """The description and the arrays of a file that is as it was written."""
+    """Description and arrays of a file, if it is as it was written."""
     try:
         arrays = from_safetensors(data)
     except Exception as error:  # Rust's, and KeyError for types that NumPy does not have
@@ -150,10 +150,8 @@ def _one_line(error: Exception) -> str:
 
 
 def _versions(content: dict[str, Any]) -> str:
-    """A hint where another scikit-learn wrote the file."""
+    """A hint that another scikit-learn wrote the file; empty if this one did."""
     version = content.get("scikit-learn")
-    return (
-        ""
-        if version == sklearn.__version__
-        else f" (saved with scikit-learn {version!s:.20}, read with {sklearn.__version__})"
-    )
+    if version == sklearn.__version__:
+        return ""
+    return f" (saved with scikit-learn {version!s:.20}, read with {sklearn.__version__})"

@@ -1,4 +1,4 @@
-"""Whether what was loaded can be used: a file may be of another version, or forged."""
+"""Trial of loaded estimators on one row: a file may be of another version, or forged."""
 
 import warnings
 from collections.abc import Mapping
@@ -10,26 +10,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from frofa.estimators.core.classifier import FeatureClassifier
 from frofa.exceptions import SavedFileError
 
 OF_CLASSES = ("predict_proba", "decision_function")
-METHODS = (*OF_CLASSES, "predict", "transform")
+TRIED_METHODS = (*OF_CLASSES, "predict", "transform")
 
 
 def try_out(estimator: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Ask a fitted estimator about one row of ones; one that is not fitted passes.
+    """Ask a fitted estimator of numbers about one row of ones; one that is not fitted passes.
 
-    Parameters
-    ----------
-    estimator : estimator
-        That takes an array of numbers.
-    arrays : dict of str to ndarray
-        All arrays of the file, one of which is as wide as its input.
+    One of the file's arrays must be as wide as its input, which bounds the size of the row.
 
-    Raises
-    ------
-    SavedFileError
-        If its parts do not fit together, or are no finite numbers where they must be.
+    It is a SavedFileError if its parts do not fit together, or are no finite numbers where they must be.
     """
     width, name = getattr(estimator, "n_features_in_", None), type(estimator).__name__
     if width is None:
@@ -47,7 +40,7 @@ def try_out(estimator: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
 
 
 def _row(estimator: Any, width: int) -> Any:
-    """One row of ones, with the names of columns where the estimator was fitted to a data frame."""
+    """A row of ones, as a data frame with names of columns if the estimator was fitted to one."""
     ones = np.ones((1, width))
     if not hasattr(estimator, "feature_names_in_"):
         return ones
@@ -57,14 +50,12 @@ def _row(estimator: Any, width: int) -> Any:
 
 
 def _use(estimator: Any, row: Any) -> None:
-    from frofa.estimators.core.classifier import FeatureClassifier
-
     copied = copy(estimator)
     if isinstance(copied, FeatureClassifier):
         copied.n_views = 0  # views are of tokens
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what was so when it was fitted
-        for method in METHODS:
+        for method in TRIED_METHODS:
             if hasattr(copied, method):
                 with suppress(NotImplementedError):  # of a solver that does not transform
                     _check(copied, method, np.asarray(getattr(copied, method)(row)))

@@ -1,4 +1,4 @@
-"""What may be saved and loaded: a fixed table of types, with what makes up each of them."""
+"""The fixed table of types that may be saved and loaded, with the parts of each."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,9 +6,17 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from sklearn import feature_selection
+from sklearn.utils import Bunch
+
+from frofa import augmentations, estimators
+from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.extraction.extractor import FrozenFeatureExtractor
+from frofa.pretrained import PretrainedHead
+
 SKLEARN = "sklearn."
 TRANSFORMED = "_sklearn_output_config"
-"""What `set_output` chose; any scikit-learn transformer may have it."""
+"""Attribute that holds the choice of `set_output`; any scikit-learn transformer may have it."""
 
 
 @dataclass(frozen=True)
@@ -18,16 +26,17 @@ class SavedType:
     Attributes
     ----------
     kind : type
+        The class itself.
     params : tuple of str or None
-        Arguments of its constructor, which are attributes, too; None is what ``get_params`` says.
+        Arguments of its constructor, which are attributes, too; None takes those of ``get_params``.
     private : tuple of str
         Fitted attributes that do not end in an underscore.
     derived : tuple of str
-        Fitted attributes that are left out.
+        Fitted attributes that are left out of files, as `finish` makes them anew.
     local : tuple of str
-        Parameters that are of this machine alone, and None in files.
+        Parameters that only this machine has a use for; they are None in files.
     finish : callable or None
-        Called with what was loaded: makes the derived ones.
+        Called with each loaded object, to check it or to make its derived attributes.
     numeric : bool
         Whether it takes any array of numbers of its ``n_features_in_`` columns and holds an array of that width.
     """
@@ -41,7 +50,7 @@ class SavedType:
     numeric: bool = False
 
     def params_of(self, value: Any) -> dict[str, Any]:
-        """The arguments that make another one."""
+        """Arguments that construct an equal object."""
         if self.params is None:
             found: dict[str, Any] = value.get_params(deep=False)
         else:
@@ -49,7 +58,7 @@ class SavedType:
         return {**found, **dict.fromkeys(self.local)}
 
     def state_of(self, value: Any) -> dict[str, Any]:
-        """What was fitted."""
+        """Fitted attributes by name."""
         return {name: item for name, item in vars(value).items() if self.is_state(name)}
 
     def is_state(self, name: str) -> bool:
@@ -58,7 +67,7 @@ class SavedType:
         return (public and name not in self.derived) or name in self.private or name == TRANSFORMED
 
     def is_computed(self, name: str) -> bool:
-        """Whether this version of the type has a property where another one had an attribute."""
+        """Whether an attribute of this name is a property in the installed version of the type."""
         found = getattr(self.kind, name, None)
         return isinstance(found, property) and found.fset is None
 
@@ -97,18 +106,12 @@ def _rows() -> dict[str, tuple[str, dict[str, Any]]]:
 @cache
 def saved_functions() -> Mapping[str, Callable[..., Any]]:
     """Functions that may be parameters, by the names that they have in files."""
-    from sklearn import feature_selection
-
     names = ("chi2", "f_classif", "mutual_info_classif")
     return {f"sklearn.{name}": getattr(feature_selection, name) for name in names}
 
 
 @cache
 def _own_types() -> dict[str, type]:
-    from frofa import augmentations, estimators
-    from frofa.extraction.extractor import FrozenFeatureExtractor
-    from frofa.pretrained import PretrainedHead
-
     abstract = {"Augmentation", "FeatureImage", "TokenBatch", "Variant"}
     heads = {name: getattr(estimators, name) for name in estimators.__all__}
     types: dict[str, type] = {
@@ -124,15 +127,11 @@ def _own_types() -> dict[str, type]:
 
 
 def _is_head(kind: type) -> bool:
-    from frofa.estimators.core.classifier import FeatureClassifier
-
     return issubclass(kind, FeatureClassifier)
 
 
 def _name_members(ensemble: Any) -> None:
-    """``named_estimators_`` of an ensemble: of its fitted members, those that were not dropped."""
-    from sklearn.utils import Bunch
-
+    """Make ``named_estimators_`` of a fitted ensemble: its members that were not dropped."""
     if not hasattr(ensemble, "estimators_"):
         return
     kept = [name for name, estimator in ensemble.estimators if not isinstance(estimator, str)]
@@ -140,7 +139,7 @@ def _name_members(ensemble: Any) -> None:
 
 
 def _interpolate(regression: Any) -> None:
-    """The function of a fitted isotonic regression."""
+    """Make the function of a fitted isotonic regression."""
     if hasattr(regression, "X_thresholds_"):
         regression._build_f(regression.X_thresholds_, regression.y_thresholds_)
 
@@ -155,18 +154,21 @@ def _check_steps(pipeline: Any) -> None:
 
 
 def _index(neighbours: Any) -> None:
-    """The search tree of a fitted classifier by neighbours: its data are fitted again."""
+    """Make the search tree of a fitted classifier by neighbours: its data are fitted again."""
     if hasattr(neighbours, "_fit_X"):
         state = dict(vars(neighbours))
         neighbours.fit(neighbours._fit_X, neighbours.classes_[neighbours._y])
         vars(neighbours).update(state)
 
 
-_NUMERIC: dict[str, Any] = {"numeric": True}
+def _numeric(*names: str, **fields: Any) -> dict[str, dict[str, Any]]:
+    return {name: {"numeric": True, **fields} for name in names}
+
+
 _ENSEMBLE: dict[str, Any] = {"derived": ("named_estimators_",), "finish": _name_members}
 _SKLEARN: dict[str, dict[str, dict[str, Any]]] = {
     "calibration": {
-        "CalibratedClassifierCV": _NUMERIC,
+        **_numeric("CalibratedClassifierCV"),
         "_CalibratedClassifier": {"params": ("estimator", "calibrators", "classes", "method")},
         "_SigmoidCalibration": {},
         "_TemperatureScaling": {},
@@ -174,58 +176,40 @@ _SKLEARN: dict[str, dict[str, dict[str, Any]]] = {
     "compose": {
         "ColumnTransformer": {
             "private": ("_columns", "_transformer_to_input_indices", "_remainder", "_name_to_fitted_passthrough")
-        },
+        }
     },
-    "decomposition": {
-        "IncrementalPCA": _NUMERIC,
-        "PCA": {**_NUMERIC, "private": ("_fit_svd_solver",)},
-        "TruncatedSVD": _NUMERIC,
-    },
+    "decomposition": {**_numeric("IncrementalPCA", "TruncatedSVD"), **_numeric("PCA", private=("_fit_svd_solver",))},
     "discriminant_analysis": {
-        "LinearDiscriminantAnalysis": {**_NUMERIC, "private": ("_max_components", "_n_features_out")},
-        "QuadraticDiscriminantAnalysis": _NUMERIC,
+        **_numeric("LinearDiscriminantAnalysis", private=("_max_components", "_n_features_out")),
+        **_numeric("QuadraticDiscriminantAnalysis"),
     },
     "ensemble": {
         "StackingClassifier": {**_ENSEMBLE, "private": ("_label_encoder", "_n_feature_outs")},
         "VotingClassifier": _ENSEMBLE,
     },
-    "feature_selection": {"SelectKBest": _NUMERIC, "SelectPercentile": _NUMERIC, "VarianceThreshold": _NUMERIC},
+    "feature_selection": _numeric("SelectKBest", "SelectPercentile", "VarianceThreshold"),
     "frozen": {"FrozenEstimator": {}},
     "isotonic": {"IsotonicRegression": {"derived": ("f_",), "finish": _interpolate}},
     "linear_model": {
-        "LogisticRegression": _NUMERIC,
-        "LogisticRegressionCV": _NUMERIC,
-        "Perceptron": {**_NUMERIC, "derived": ("loss_function_",)},
-        "RidgeClassifier": {**_NUMERIC, "private": ("_label_binarizer",)},
-        "RidgeClassifierCV": {**_NUMERIC, "private": ("_label_binarizer",)},
-        "SGDClassifier": {**_NUMERIC, "derived": ("loss_function_",)},
+        **_numeric("LogisticRegression", "LogisticRegressionCV"),
+        **_numeric("Perceptron", "SGDClassifier", derived=("loss_function_",)),
+        **_numeric("RidgeClassifier", "RidgeClassifierCV", private=("_label_binarizer",)),
     },
     "model_selection": {
         name: {"params": ("n_splits", "shuffle", "random_state")} for name in ("KFold", "StratifiedKFold")
     },
     "multiclass": {"OneVsOneClassifier": {}, "OneVsRestClassifier": {}},
-    "naive_bayes": {
-        "BernoulliNB": _NUMERIC,
-        "ComplementNB": _NUMERIC,
-        "GaussianNB": _NUMERIC,
-        "MultinomialNB": _NUMERIC,
-    },
+    "naive_bayes": _numeric("BernoulliNB", "ComplementNB", "GaussianNB", "MultinomialNB"),
     "neighbors": {
-        "KNeighborsClassifier": {**_NUMERIC, "private": ("_fit_X", "_y", "_fit_method"), "finish": _index},
-        "NearestCentroid": _NUMERIC,
+        **_numeric("KNeighborsClassifier", private=("_fit_X", "_y", "_fit_method"), finish=_index),
+        **_numeric("NearestCentroid"),
     },
     "pipeline": {"FeatureUnion": {}, "Pipeline": {"local": ("memory",), "finish": _check_steps}},
     "preprocessing": {
         "FunctionTransformer": {},  # of no function: what "passthrough" becomes
-        "LabelBinarizer": {},
-        "LabelEncoder": {},
-        "MaxAbsScaler": _NUMERIC,
-        "MinMaxScaler": _NUMERIC,
-        "Normalizer": {},
-        "PowerTransformer": {**_NUMERIC, "private": ("_scaler",)},
-        "QuantileTransformer": _NUMERIC,
-        "RobustScaler": _NUMERIC,
-        "StandardScaler": _NUMERIC,
+        **{name: {} for name in ("LabelBinarizer", "LabelEncoder", "Normalizer")},
+        **_numeric("MaxAbsScaler", "MinMaxScaler", "QuantileTransformer", "RobustScaler", "StandardScaler"),
+        **_numeric("PowerTransformer", private=("_scaler",)),
     },
-    "svm": {"LinearSVC": _NUMERIC},
+    "svm": _numeric("LinearSVC"),
 }

@@ -23,20 +23,14 @@ from frofa.utils.files import expand_home
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
 TIME = re.compile(r"<[mM]8\[\d*[a-zA-Z]+\]")
-"""NumPy's name of a type of dates or of durations, which are kept as whole numbers."""
-LABELS = re.compile(r"\|O|T|[<>|][US]\d{1,9}")
+"""NumPy's names of types of dates and durations, which are kept as whole numbers."""
+LABEL_TYPES = re.compile(r"\|O|T|[<>|][US]\d{1,9}")
 LARGEST = 2**28
-"""Bytes of an array of labels."""
+"""Most bytes that an array of labels may take: a forged file could name a type of any width."""
 
 
 def encode(value: Any, arrays: Arrays, where: str) -> Any:
-    """Turn a value into JSON; arrays go to `arrays`, under the name of their place.
-
-    Raises
-    ------
-    SavedFileError
-        If it, or something in it, has no place in a file.
-    """
+    """Turn a value into JSON; arrays go to `arrays` under the name of their place. Unknown types are an error."""
     if isinstance(value, np.generic) and value.dtype.kind in "biufmM":
         return {"scalar": _encode_array(np.asarray(value), arrays, where)}
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -62,7 +56,7 @@ def encode(value: Any, arrays: Arrays, where: str) -> Any:
 
 
 def _encode_plain(value: Any) -> Any:
-    """What is one text in a file; None for other things."""
+    """JSON of a value that has neither parts nor arrays; None for other values."""
     if isinstance(value, AbsentEncoder):
         return {"encoder": value.spec}
     if isinstance(value, FeatureStore):
@@ -89,7 +83,7 @@ def _encode_array(value: npt.NDArray[Any], arrays: Arrays, where: str) -> Any:
         values = value.astype(value.dtype.newbyteorder("<")).astype(np.int64)
         return {**_encode_array(values, arrays, where), "as": value.dtype.newbyteorder("<").str}
     if kind in "biuf" and value.dtype.itemsize <= 8:
-        # Products may differ in their last bits.
+        # An array in Fortran order stays so: the products of another order may differ in their last bits.
         by_columns = value.ndim == 2 and not value.flags.c_contiguous and value.strides[0] < value.strides[1]
         kept = value.T if by_columns else value
         arrays[where] = np.ascontiguousarray(kept, value.dtype.newbyteorder("=")).reshape(kept.shape)
@@ -131,13 +125,14 @@ def _unknown(value: Any, where: str) -> SavedFileError:
 
 @dataclass
 class Reader:
-    """Turns JSON back into values.
+    """Reader of values in JSON.
 
     Attributes
     ----------
     arrays : dict of str to ndarray
+        All arrays of the file.
     device : str or None
-        As `frofa.load` takes it.
+        Where the estimators compute, as in `frofa.load`.
     encoders : list
         Extractors that wait for their custom encoder.
     """
@@ -147,13 +142,7 @@ class Reader:
     encoders: list[Any] = field(default_factory=list)
 
     def read(self, value: Any) -> Any:
-        """The value that `encode` made this of.
-
-        Raises
-        ------
-        Exception
-            Whatever a constructor or NumPy raises of what makes no sense.
-        """
+        """Build the value that `encode` made this of; what makes no sense raises errors of any type."""
         if not isinstance(value, dict):
             if isinstance(value, list):
                 raise ValueError("expected a value. Got a list.")
@@ -193,7 +182,7 @@ class Reader:
 
     def _labels(self, value: dict[str, Any]) -> npt.NDArray[Any]:
         items, dtype = [self.read(item) for item in value["labels"]], value["dtype"]
-        if not LABELS.fullmatch(dtype):
+        if not LABEL_TYPES.fullmatch(dtype):
             raise ValueError(f"expected a type of labels. Got {dtype!r:.80}.")
         kind: Any = np.dtypes.StringDType() if dtype == "T" else np.dtype(dtype)
         if kind.itemsize * len(items) > LARGEST:
@@ -211,6 +200,7 @@ class Reader:
         state = {key: self.read(item) for key, item in value["state"].items()}
         if stray := [key for key in state if not row.is_state(key)]:
             raise SavedFileError(f"the file sets {stray[0]!r:.80}, which is no fitted attribute of {name}")
+        # Parameters go through the constructor; fitted attributes are set, and those of another version left out.
         made = row.kind(**self._at_home(_with_new_names(name, params), row))
         vars(made).update({key: item for key, item in state.items() if not row.is_computed(key)})
         if isinstance(params.get("model"), AbsentEncoder):

@@ -21,14 +21,13 @@ from frofa.extraction.extractor import FrozenFeatureExtractor
 from frofa.extraction.many import extract_many
 from frofa.images.folders import load_image_folder
 
-Array = npt.NDArray[Any]
 VALIDATION = 1 / 6
-"""Part of the training images of each class that chooses, and is in no support sample."""
+"""Share of the training images of each class that choices are made by; they are in no support sample."""
 
 
 @dataclass(frozen=True)
 class StudyData:
-    """Features of one image set and backbone.
+    """Frozen features of one image set and backbone, and how its images are split.
 
     Attributes
     ----------
@@ -37,17 +36,17 @@ class StudyData:
         ``"tokens"`` (n, N, C), ``"pooled"`` (n, C), and ``"cls"`` (n, C) where there is a class token.
     y : ndarray of str, shape (n,)
     pool, validation, test : ndarray of int
-        Rows that support samples are drawn from, that choose, and that are reported.
+        Rows that support samples are drawn from, that choices are made by, and that accuracies are reported on.
     n_skipped : int
         Images that could not be read.
     fingerprint : str
-        Of the files, their names, the split and the backbone's weights: results of another one are not these.
+        Digest of the files, their names, the split and the backbone's weights, which all results depend on.
     """
 
     dataset: str
     backbone: str
-    features: dict[str, Array]
-    y: Array
+    features: dict[str, npt.NDArray[Any]]
+    y: npt.NDArray[Any]
     pool: npt.NDArray[np.intp]
     validation: npt.NDArray[np.intp]
     test: npt.NDArray[np.intp]
@@ -62,7 +61,7 @@ class StudyData:
         return [self.pool[sample_shots(labels, shots, seed)] for seed in range(n_seeds)], False
 
 
-def split_images(directory: Path) -> tuple[list[str], Array, npt.NDArray[np.bool_]]:
+def split_images(directory: Path) -> tuple[list[str], npt.NDArray[Any], npt.NDArray[np.bool_]]:
     """Paths, labels and which are test images, of DIRECTORY/train and DIRECTORY/test, or a third of DIRECTORY."""
     if (directory / "train").is_dir() and (directory / "test").is_dir():
         train, y_train = load_image_folder(directory / "train")
@@ -92,11 +91,9 @@ def load_study_data(
 ) -> StudyData:
     """Extract the features that a study needs, or some of them; `shots` is the largest number that has to be there.
 
-    Raises
-    ------
-    ValueError
-        If a class has too few images, which is found before anything is extracted if all can be read.
+    A class with too few images is a ValueError, which comes before anything is extracted if all images can be read.
     """
+    # Split by labels alone, before anything is read, so that images that cannot be read move no other image.
     paths, labels, is_test = split_images(directory)
     training = np.flatnonzero(~is_test)
     n_validation = max(math.ceil(VALIDATION * len(training)), len(np.unique(labels)))
@@ -114,6 +111,7 @@ def load_study_data(
     features = {name: np.array(extraction.features) for name, extraction in extractions.items()}
     kept = next(iter(extractions.values())).kept
     _check_shots(labels[np.intersect1d(pool, kept)], shots, directory)
+    # Positions in the input become rows of the features, which lack the images that were skipped.
     places = [np.flatnonzero(np.isin(kept, rows)) for rows in (pool, validation, np.flatnonzero(is_test))]
     content = [(str(Path(path).relative_to(directory)), Path(path).stat().st_size) for path in paths]
     identity = json.dumps([content, kept.tolist(), model.weights_digest])
@@ -130,8 +128,7 @@ def load_study_data(
     )
 
 
-def _check_shots(labels: Array, shots: int, directory: Path) -> None:
-    """Raise an error if a class has fewer training images than that."""
+def _check_shots(labels: npt.NDArray[Any], shots: int, directory: Path) -> None:
     classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < shots:
         raise ValueError(

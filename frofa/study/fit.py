@@ -1,11 +1,12 @@
-"""The fits of a study: MAP heads, as many at once as memory holds, and probes; each result is appended to the file."""
+"""The fits of a study: MAP heads, as many at once as memory holds, and probes; results are appended to a file."""
 
 import contextlib
+import itertools
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -14,19 +15,19 @@ from frofa.compute.devices import resolve_device
 from frofa.estimators.batched.trials import Samples, Trial, fit_heads, predict_heads, trials_at_once
 from frofa.estimators.training.schedule import Schedule
 from frofa.study.data import StudyData
-from frofa.study.plan import COARSE, FINE, N_STEPS, NAMES, WITH_CLS, Plan, map_plans, probe_plans
-from frofa.study.results import NONE, Candidate, Result, read_results, write_rows
+from frofa.study.plan import COARSE, FINE, N_STEPS, NAMES, MapPlan, map_plans, probe_plans
+from frofa.study.results import NONE, WITH_CLS, Candidate, StudyResult, read_results, write_rows
+from frofa.study.study import Study
 from frofa.utils.progress import progress_bar
 
-if TYPE_CHECKING:
-    from frofa.study.run import Study
-
 BATCH_SIZE = 64
+"""Samples a training step, as by default in `MAPClassifier`."""
+Append: TypeAlias = Callable[[Iterable[StudyResult]], None]
 
 
 @contextlib.contextmanager
-def _results(study: "Study") -> Iterator[tuple[set[Any], TextIO]]:
-    """What is done, and the file to append to; what a kill cut off is taken away first."""
+def _results(study: Study) -> Iterator[tuple[set[Any], Append]]:
+    """Keys of the fits in the results file, and a function that appends to it; a line cut off by a kill is removed."""
     path, done = study.results_file, []
     if path.exists():
         done = read_results(path)
@@ -36,19 +37,21 @@ def _results(study: "Study") -> Iterator[tuple[set[Any], TextIO]]:
     with path.open("a", encoding="utf-8", newline="") as file:
         if file.tell() == 0:
             write_rows(file, [], header=True)
-        yield {_key(result) for result in done}, file
+
+        def append(results: Iterable[StudyResult]) -> None:
+            write_rows(file, results, header=False)
+            file.flush()
+
+        yield {(r.dataset, r.backbone, r.shots, r.seed, r.candidate) for r in done}, append
 
 
-def _key(result: Result) -> tuple[Any, ...]:
-    return result.dataset, result.backbone, result.shots, result.seed, result.candidate
-
-
-def fit_maps(study: "Study", data: StudyData, say: Callable[[str], None]) -> None:
+def fit_maps(study: Study, data: StudyData, say: Callable[[str], None]) -> None:
     """Fit the MAP heads that have no result yet."""
     grid = COARSE if study.quick else FINE
     plans = map_plans(grid, with_cls="cls" in data.features, augmentations=study.augmentations)
-    with _results(study) as (done, file):
-        left: dict[int, list[Plan]] = {}
+    with _results(study) as (done, append):
+        # A plan is fitted to all seeds together, so that one lacking seed repeats the others.
+        left: dict[int, list[MapPlan]] = {}
         for shots in study.shots:
             keys = {(data.dataset, data.backbone, shots, seed) for seed in range(study.n_seeds)}
             left[shots] = [plan for plan in plans if any((*key, plan.candidate) not in done for key in keys)]
@@ -62,21 +65,16 @@ def fit_maps(study: "Study", data: StudyData, say: Callable[[str], None]) -> Non
             for shots in study.shots:
                 for group in sorted({_group(plan) for plan in left[shots]}):
                     chosen = [plan for plan in left[shots] if _group(plan) == group]
-                    _fit_map_group(study, data, shots, chosen, file, timer)
+                    _fit_map_group(study, data, shots, chosen, append, timer)
 
 
-def _group(plan: Plan) -> tuple[bool, bool]:
-    """What is trained together: heads that see the same tokens, and steps that can all be recorded, or not."""
+def _group(plan: MapPlan) -> tuple[bool, bool]:
+    """Group key of a plan: heads of a group see the same tokens, and all of their steps can be recorded, or none."""
     return plan.candidate.head == WITH_CLS, plan.augment is not None and not plan.augment.recordable
 
 
 def _fit_map_group(
-    study: "Study",
-    data: StudyData,
-    shots: int,
-    plans: list[Plan],
-    file: TextIO,
-    timer: "_Timer",
+    study: Study, data: StudyData, shots: int, plans: list[MapPlan], append: Append, timer: "_Timer"
 ) -> None:
     """Fit the heads of one shot setting, as many at once as memory holds."""
     device = resolve_device(study.device)
@@ -93,18 +91,15 @@ def _fit_map_group(
             _accuracies(predict_heads(params, on_device[torch.as_tensor(rows, device=device)]), data, rows)
             for rows in (data.validation, data.test)
         ]
-        results = [
-            Result(**asdict(plan.candidate), **_where(data, shots, seed), validation=validation, test=test)
-            for (plan, seed), validation, test in zip(
-                ((plan, seed) for plan in chunk for seed in range(study.n_seeds)), *accuracies, strict=True
-            )
-        ]
-        write_rows(file, results, header=False)
-        file.flush()
+        fits = [(plan.candidate, seed) for plan in chunk for seed in range(study.n_seeds)]
+        append(
+            _result(data, shots, seed, candidate, *pair)
+            for (candidate, seed), *pair in zip(fits, *accuracies, strict=True)
+        )
 
 
 class _Timer:
-    """Advances the progress bar, and says at the first steps of all how long the study will take."""
+    """Advances the progress bar, and says after the first few steps how long all will take."""
 
     WARM_UP, TIMED = 6, 4  # a GPU's first steps allocate, compile and record
 
@@ -145,6 +140,7 @@ def _tokens(data: StudyData, head: str) -> tuple[Any, int]:
 def _samples(data: StudyData, tokens: torch.Tensor, shots: int, n_seeds: int, n_prefix: int) -> Samples:
     rows, _ = data.support(shots, n_seeds)
     classes, codes = np.unique(data.y, return_inverse=True)
+    # Rows (seeds, n) of the support samples, their targets (seeds, n, classes) and tokens (seeds, n, P + N, C).
     chosen = np.stack(rows)
     targets = torch.eye(len(classes), device=tokens.device)[torch.as_tensor(codes[chosen], device=tokens.device)]
     return Samples(tokens[torch.as_tensor(chosen, device=tokens.device)], targets, list(range(n_seeds)), n_prefix)
@@ -158,22 +154,23 @@ def _accuracies(predicted: torch.Tensor, data: StudyData, rows: Any) -> list[flo
     return accuracies
 
 
-def _where(data: StudyData, shots: int, seed: int) -> dict[str, Any]:
-    return {"dataset": data.dataset, "backbone": data.backbone, "shots": shots, "seed": seed}
+def _result(
+    data: StudyData, shots: int, seed: int, candidate: Candidate, validation: float, test: float
+) -> StudyResult:
+    where: dict[str, Any] = {"dataset": data.dataset, "backbone": data.backbone, "shots": shots, "seed": seed}
+    return StudyResult(**asdict(candidate), **where, validation=validation, test=test)
 
 
-def fit_probes(study: "Study", data: StudyData, say: Callable[[str], None]) -> None:
+def fit_probes(study: Study, data: StudyData, say: Callable[[str], None]) -> None:
     """Fit the probes that have no result yet."""
-    todo: list[tuple[int, int, Candidate, Any]] = []
-    with _results(study) as (done, file):
-        for shots in study.shots:
-            for seed in range(study.n_seeds):
-                todo += [
-                    (shots, seed, candidate, estimator)
-                    for candidate, estimator in probe_plans(seed)
-                    if (data.dataset, data.backbone, shots, seed, candidate) not in done
-                    and candidate.augmentation in (NONE, *(study.augmentations or NAMES))
-                ]
+    names = {NONE, *(study.augmentations or NAMES)}
+    with _results(study) as (done, append):
+        todo = [
+            (shots, seed, candidate, estimator)
+            for shots, seed in itertools.product(study.shots, range(study.n_seeds))
+            for candidate, estimator in probe_plans(seed)
+            if (data.dataset, data.backbone, shots, seed, candidate) not in done and candidate.augmentation in names
+        ]
         if not todo:
             return
         say(f"{len(todo)} probes")
@@ -184,10 +181,8 @@ def fit_probes(study: "Study", data: StudyData, say: Callable[[str], None]) -> N
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of C that are too large to converge: validation leaves them out
                 estimator.fit(pooled[rows], data.y[rows])
-            validation, test = (
+            accuracies = [
                 100 * float((estimator.predict(pooled[part]) == data.y[part]).mean())
                 for part in (data.validation, data.test)
-            )
-            where = _where(data, shots, seed)
-            write_rows(file, [Result(**asdict(candidate), **where, validation=validation, test=test)], header=False)
-            file.flush()
+            ]
+            append([_result(data, shots, seed, candidate, *accuracies)])

@@ -1,4 +1,4 @@
-"""What a study fits: baselines, every augmentation in its variants at several levels, sequences, and the probes."""
+"""The candidates of a study: baselines, every augmentation in its variants at several levels, sequences, and probes."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -11,13 +11,10 @@ from sklearn.preprocessing import StandardScaler
 from frofa import augmentations as A
 from frofa.augmentations import Augmentation
 from frofa.estimators import LogisticProbeClassifier, PrototypeClassifier, RidgeProbeClassifier
-from frofa.study.results import Candidate
+from frofa.study.results import VARIANTS, WITH_CLS, Candidate
 
 LR, WEIGHT_DECAY, N_STEPS = 0.03, 0.02, 300
 """The defaults of `MAPClassifier`, which all augmented heads use."""
-VARIANTS: tuple[A.Variant, ...] = ("default", "c", "c2")
-WITH_CLS = "MAP+cls"
-"""A MAP head that sees the class token too."""
 WITH_CLS_LEVELS: dict[A.Variant, tuple[float, ...]] = {"c2": (0.1, 0.3, 0.5), "c": (0.05, 0.1, 0.2)}
 PROBE_VARIANTS: tuple[A.Variant, ...] = ("default", "c")
 NOISE_VARIANTS: tuple[Literal["default", "c2"], ...] = ("default", "c2")
@@ -56,8 +53,8 @@ NAMES = ("brightness", *VARIED, "gaussian noise", *PLAIN, *SEQUENCES, "trivialau
 
 
 @dataclass(frozen=True)
-class Grid:
-    """How finely a study looks.
+class StudyGrid:
+    """Settings, levels and variants that a study compares: a fine grid, or a coarse one.
 
     Attributes
     ----------
@@ -76,14 +73,14 @@ class Grid:
     variants: Sequence[A.Variant]
 
 
-FINE = Grid(
+FINE = StudyGrid(
     rates=(0.01, 0.03),
     decays=(0.0, 1e-4, 1e-3, 1e-2, 2e-2, 3e-2),
     brightness=(0.05, *(k / 10 for k in range(1, 11))),
     others=(0.25, 0.5, 1.0),
     variants=VARIANTS,
 )
-COARSE = Grid(
+COARSE = StudyGrid(
     rates=(0.03,),
     decays=(0.0, 1e-3, 1e-2, 2e-2, 3e-2),
     brightness=(0.1, 0.3, 1.0),
@@ -93,7 +90,7 @@ COARSE = Grid(
 
 
 @dataclass(frozen=True)
-class Plan:
+class MapPlan:
     """A candidate and how its MAP head is trained."""
 
     candidate: Candidate
@@ -102,15 +99,15 @@ class Plan:
     weight_decay: float = WEIGHT_DECAY
 
 
-def map_plans(grid: Grid, *, with_cls: bool, augmentations: Sequence[str] | None = None) -> list[Plan]:
+def map_plans(grid: StudyGrid, *, with_cls: bool, augmentations: Sequence[str] | None = None) -> list[MapPlan]:
     """The MAP heads: without augmentation in all settings, then with each augmentation, or with those named."""
     settings = list(itertools.product(grid.rates, grid.decays))
     heads = ["MAP", WITH_CLS] if with_cls else ["MAP"]
-    plans = [Plan(Candidate(head, setting=_setting(*at)), None, *at) for head in heads for at in settings]
-    plans += [Plan(Candidate("MAP", name, variant, level), augment) for name, variant, level, augment in _all(grid)]
+    plans = [MapPlan(Candidate(head, setting=_setting(*at)), None, *at) for head in heads for at in settings]
+    plans += [MapPlan(Candidate("MAP", name, variant, level), augment) for name, variant, level, augment in _all(grid)]
     if with_cls:
         plans += [
-            Plan(Candidate(WITH_CLS, "brightness", variant, level), A.Brightness(level, variant))
+            MapPlan(Candidate(WITH_CLS, "brightness", variant, level), A.Brightness(level, variant))
             for variant, levels in WITH_CLS_LEVELS.items()
             for level in levels
         ]
@@ -130,7 +127,7 @@ def probe_plans(seed: int) -> Iterator[tuple[Candidate, Any]]:
         yield Candidate("logistic", "brightness", variant, level, "C=0.01"), _logistic(0.01, augment, seed)
 
 
-def _all(grid: Grid) -> Iterator[tuple[str, str, float, Augmentation]]:
+def _all(grid: StudyGrid) -> Iterator[tuple[str, str, float, Augmentation]]:
     for variant, level in itertools.product(VARIANTS, grid.brightness):
         yield "brightness", variant, level, A.Brightness(level, variant)
     for name, kind in VARIED.items():

@@ -4,15 +4,19 @@ import csv
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TextIO
+from typing import Any, Literal, TextIO
 
 NONE = "none"
-"""The augmentation of a head that has none."""
+"""Name of the augmentation in the rows of heads without one."""
+WITH_CLS = "MAP+cls"
+"""Name of a MAP head that sees the class token, too."""
+VARIANTS: tuple[Literal["default", "c", "c2"], ...] = ("default", "c", "c2")
+"""Variants of stylistic augmentations, as in `frofa.augmentations.Brightness`."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is fitted.
+    """A head with its augmentation and hyperparameters.
 
     Attributes
     ----------
@@ -36,14 +40,14 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Result(Candidate):
-    """A fit and what came of it.
+class StudyResult(Candidate):
+    """A candidate that was fitted to one support sample, and its accuracies.
 
     Attributes
     ----------
     dataset, backbone : str
     shots, seed : int
-        Support sample.
+        Images a class of the support sample, and its number, from 0.
     validation, test : float
         Top-1 accuracy in percent, on the validation part of the training images and on the test images.
     """
@@ -57,14 +61,14 @@ class Result(Candidate):
 
     @property
     def candidate(self) -> Candidate:
-        """What was fitted."""
+        """The candidate alone, without place and accuracies."""
         return Candidate(*(getattr(self, field.name) for field in fields(Candidate)))
 
 
-COLUMNS = [field.name for field in fields(Result)]
+COLUMNS = [field.name for field in fields(StudyResult)]
 
 
-def write_rows(file: TextIO, results: Iterable[Result], *, header: bool) -> None:
+def write_rows(file: TextIO, results: Iterable[StudyResult], *, header: bool) -> None:
     """Append results to an open CSV file."""
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     if header:
@@ -72,14 +76,8 @@ def write_rows(file: TextIO, results: Iterable[Result], *, header: bool) -> None
     writer.writerows({**asdict(r), "validation": f"{r.validation:.2f}", "test": f"{r.test:.2f}"} for r in results)
 
 
-def read_results(path: Path) -> list[Result]:
-    """Read the results of a file; a last line that was cut off by a kill is left out.
-
-    Raises
-    ------
-    ValueError
-        If the file is not one of results.
-    """
+def read_results(path: Path) -> list[StudyResult]:
+    """Read the results of a file, without a last line that was cut off by a kill; ValueError if it is another file."""
     lines = path.read_text("utf-8").splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("\n")]
     reader = csv.DictReader(whole)
@@ -87,6 +85,5 @@ def read_results(path: Path) -> list[Result]:
         raise ValueError(
             f"{path} is no file of study results: expected the columns {COLUMNS}. Got {reader.fieldnames}."
         )
-    kinds = {field.name: field.type for field in fields(Result)}
-    convert = {"int": int, "float": float, "str": str, int: int, float: float, str: str}
-    return [Result(**{name: convert[kinds[name]](value) for name, value in row.items()}) for row in reader]
+    kinds: dict[str, Any] = {field.name: field.type for field in fields(StudyResult)}
+    return [StudyResult(**{name: kinds[name](value) for name, value in row.items()}) for row in reader]

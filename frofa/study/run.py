@@ -2,93 +2,26 @@
 
 import json
 import platform
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from frofa._version import __version__
 from frofa.compute.devices import resolve_device
 from frofa.study.data import StudyData, load_study_data
 from frofa.study.fit import fit_maps, fit_probes
-from frofa.study.plan import NAMES
 from frofa.study.reporting.plots import write_figures
 from frofa.study.reporting.report import write_report
 from frofa.study.reporting.summary import MIN_PAIRS
-from frofa.study.results import Result, read_results
+from frofa.study.results import StudyResult, read_results
+from frofa.study.study import Study
 from frofa.utils.files import write_atomically
 
 
-@dataclass(frozen=True)
-class Study:
-    """What to study.
-
-    Attributes
-    ----------
-    directories : sequence of Path
-        Image sets: DIRECTORY/train/CLASS/IMAGE and DIRECTORY/test/CLASS/IMAGE, or DIRECTORY/CLASS/IMAGE, of which a
-        third becomes the test part.
-    backbones : sequence of str
-    out : Path
-        Directory of the results; features are kept in its ``features``.
-    shots : sequence of int
-        Images a class.
-    n_seeds : int
-        Support samples, disjoint where there are enough images.
-    quick : bool
-        Few levels of each augmentation instead of many.
-    heads : sequence of str
-        ``"map"``, ``"probes"``, or both.
-    augmentations : sequence of str or None
-        Those to study, as named in the results; None is all.
-    device : str
-    n_jobs : int
-    command : str
-        What the report says was run.
-    """
-
-    directories: Sequence[Path]
-    backbones: Sequence[str]
-    out: Path
-    shots: Sequence[int] = (1, 5, 10, 25)
-    n_seeds: int = 5
-    quick: bool = False
-    heads: Sequence[str] = ("map", "probes")
-    augmentations: Sequence[str] | None = None
-    device: str = "auto"
-    n_jobs: int = -1
-    command: str = "run_study(...)"
-
-    def __post_init__(self) -> None:
-        names = [directory.resolve().name for directory in self.directories]
-        if repeated := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"image sets need different names. Got twice: {', '.join(sorted(repeated))}.")
-        if unknown := set(self.augmentations or ()) - set(NAMES):
-            raise ValueError(f"unknown augmentations: {', '.join(sorted(unknown))}. There are: {', '.join(NAMES)}.")
-        for name, value in (("shots", min(self.shots)), ("seeds", self.n_seeds)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1. Got {value}.")
-
-    @property
-    def results_file(self) -> Path:
-        """The CSV file of all fits."""
-        return self.out / "results.csv"
-
-    @property
-    def notes_file(self) -> Path:
-        """The JSON file of what was run, for the report."""
-        return self.out / "notes.json"
-
-
-def run_study(study: Study, say: Callable[[str], None] = print) -> list[Result]:
-    """Fit what is not fitted yet; each result is in the file before the next is begun.
-
-    Returns
-    -------
-    list of Result
-        All that the file holds.
-    """
+def run_study(study: Study, say: Callable[[str], None] = print) -> list[StudyResult]:
+    """Fit what is not fitted yet, and return all that the results file holds."""
     study.out.mkdir(parents=True, exist_ok=True)
     if study.n_seeds < MIN_PAIRS:
         say(f"{study.n_seeds} seeds are too few for intervals that say something: take 5 or more for a result")
@@ -106,26 +39,28 @@ def run_study(study: Study, say: Callable[[str], None] = print) -> list[Result]:
 
 
 def n_skipped(study: Study) -> int:
-    """Images that could not be read, of the set that has most of them."""
-    return max(json.loads(study.notes_file.read_text("utf-8"))["skipped"].values(), default=0)
+    """Number of images that could not be read, in the set that has most of them."""
+    return max(_read_notes(study)["skipped"].values(), default=0)
 
 
 def report_study(study: Study) -> Path:
     """Write ``report.md`` and figures from the results that there are; returns the report's path."""
     results = read_results(study.results_file)
-    notes = json.loads(study.notes_file.read_text("utf-8"))
+    notes = _read_notes(study)
     figures = write_figures(results, study.out)
     command, versions = ("\n".join(notes[name]) for name in ("commands", "versions"))
     return write_report(results, study.out, command=command, versions=versions, notes=notes["sets"], figures=figures)
 
 
-def _take_note(study: Study, data: StudyData) -> str:
-    """Keep for the report what an image set and backbone are, the command and the versions; return the first.
+def _read_notes(study: Study) -> dict[str, Any]:
+    notes: dict[str, Any] = json.loads(study.notes_file.read_text("utf-8"))
+    return notes
 
-    Raises
-    ------
-    ValueError
-        If the directory holds results of other images or weights under the same names.
+
+def _take_note(study: Study, data: StudyData) -> str:
+    """Keep the facts about an image set and backbone, the command and the versions for the report; return the facts.
+
+    Other images or weights under names that the directory has results of are a ValueError.
     """
     overlapping = [shots for shots in study.shots if not data.support(shots, study.n_seeds)[1]]
     n_tokens, channels = data.features["tokens"].shape[1:]
@@ -136,9 +71,8 @@ def _take_note(study: Study, data: StudyData) -> str:
     if data.n_skipped:
         facts.append(f"{data.n_skipped} images could not be read")
     name = f"{data.dataset}, {data.backbone}"
-    notes: dict[str, Any] = {"commands": [], "versions": [], "sets": {}, "fingerprints": {}, "skipped": {}}
-    if study.notes_file.exists():
-        notes = json.loads(study.notes_file.read_text("utf-8"))
+    fresh: dict[str, Any] = {"commands": [], "versions": [], "sets": {}, "fingerprints": {}, "skipped": {}}
+    notes = _read_notes(study) if study.notes_file.exists() else fresh
     if notes["fingerprints"].setdefault(name, data.fingerprint) != data.fingerprint:
         raise ValueError(
             f"{study.out} holds results of {name} with other images, another split or other weights: choose another "
@@ -152,10 +86,8 @@ def _take_note(study: Study, data: StudyData) -> str:
 
 
 def versions(device: str) -> str:
-    """What a report says of the machine: device and versions."""
+    """Device and versions of packages, for the report."""
     import timm
-
-    from frofa._version import __version__
 
     resolved = resolve_device(device)
     name = torch.cuda.get_device_name(resolved) if resolved.type == "cuda" else f"{platform.machine()} CPU"

@@ -167,7 +167,9 @@ def test_names_are_refused_before_timm_is_imported(cache: Path) -> None:
 
 
 def test_models_needs_neither_torch_nor_timm() -> None:
-    code = "import sys; from frofa.cli.models import _run; from argparse import Namespace; _run(Namespace(name=None));"
+    code = (
+        "import sys; from frofa.cli.models import _list; from argparse import Namespace; _list(Namespace(name=None));"
+    )
     code += "assert not {'torch', 'timm', 'sklearn'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 

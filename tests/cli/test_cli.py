@@ -246,7 +246,7 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setattr(demo, "SHOTS", (2, 3))
     every_eighth = lambda path: tuple(part[::8] for part in frofa.load_image_folder(path))  # noqa: E731
     monkeypatch.setattr(demo, "load_image_folder", every_eighth)
-    monkeypatch.setattr(demo, "N_STEPS", 5)
+    monkeypatch.setattr(demo, "DEMO_STEPS", 5)
     assert run("demo", "--seeds", 2, "--plot", "plot.png") == 0
     out = capsys.readouterr().out
     for title in demo.TITLES.values():

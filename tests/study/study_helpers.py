@@ -6,7 +6,7 @@ from math import log2
 import numpy as np
 
 from frofa.study.reporting.summary import FAMILIES, is_sequence
-from frofa.study.results import NONE, Candidate, Result
+from frofa.study.results import NONE, Candidate, StudyResult
 
 LEVELS = [round(0.1 * i, 1) for i in range(1, 11)]
 BASELINES = [
@@ -63,12 +63,12 @@ def study(
     shots: Sequence[int] = (1, 5, 10, 25),
     seeds: int = 5,
     noise: float = 0.3,
-) -> list[Result]:
+) -> list[StudyResult]:
     """Rows of accuracies: that of a support sample, plus an effect, plus noise."""
     rng = np.random.default_rng(0)
     places = [(d, b, k, s, rng.normal(50, 3)) for d in datasets for b in backbones for k in shots for s in range(seeds)]
     return [
-        Result(
+        StudyResult(
             *(c.head, c.augmentation, c.variant, c.level, c.setting),
             *(dataset, backbone, k, seed),
             validation=base + 10 + effect(c, k) + noise * rng.normal(),

@@ -10,12 +10,12 @@ import pytest
 from study_helpers import BASELINES, BRIGHTNESS, EVERYTHING, PROBES_WITH_FROFA, SEQUENCES, SINGLES, Effect, study
 
 from frofa.evaluation import Interval, mean_interval
-from frofa.study.reporting.answers import answers, describe, in_markdown, signed
+from frofa.study.reporting.answers import answers, in_markdown, in_words, signed
 from frofa.study.reporting.plots import write_figures
 from frofa.study.reporting.report import write_report
 from frofa.study.reporting.summary import by_cell
 from frofa.study.reporting.tables import change_text, p_text, table
-from frofa.study.results import NONE, Candidate, Result
+from frofa.study.results import NONE, Candidate, StudyResult
 
 WITH_CLS = [Candidate("MAP+cls"), Candidate("MAP+cls", "brightness", "c2", 0.5)]
 SECTIONS = [
@@ -39,7 +39,7 @@ SEQUENCE = "Is the best sequence better than the best single augmentation?"
 PROBE = "Does MAP with FroFA beat the best tuned probe?"
 
 
-def report(directory: Path, results: Iterable[Result], **options: Any) -> str:
+def report(directory: Path, results: Iterable[StudyResult], **options: Any) -> str:
     options = {"command": "frofa study birds", "versions": "frofa 0.1.0", "notes": {}, **options}
     return write_report(results, directory, **options).read_text("utf-8")
 
@@ -61,7 +61,7 @@ def rows(text: str) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in cells}
 
 
-def verdicts(results: list[Result]) -> dict[str, set[str]]:
+def verdicts(results: list[StudyResult]) -> dict[str, set[str]]:
     return {answer.question: {case.verdict for case in answer.cases} for answer in answers(by_cell(results))}
 
 
@@ -269,7 +269,7 @@ def test_test_accuracies_do_not_choose(tmp_path: Path) -> None:
     ],
 )
 def test_candidates_in_words(candidate: Candidate, words: str) -> None:
-    assert describe(candidate) == words
+    assert in_words(candidate) == words
 
 
 def test_numbers_in_words() -> None:

@@ -25,7 +25,7 @@ from frofa.study.reporting.summary import (
     sequence,
     single,
 )
-from frofa.study.results import NONE, Candidate, Result
+from frofa.study.results import NONE, Candidate, StudyResult
 
 
 def scores(candidate: Candidate, validation: list[float], test: list[float] | None = None) -> Scores:
@@ -68,7 +68,7 @@ def test_candidates_that_lack_seeds_or_failed_are_not_chosen() -> None:
     assert best.candidate == whole
 
 
-def choices(results: list[Result]) -> dict[tuple[Cell, str], Candidate]:
+def choices(results: list[StudyResult]) -> dict[tuple[Cell, str], Candidate]:
     rules = {**METHODS, "brightness": of_augmentation("brightness"), "sequence": sequence, "single": single}
     found = {(cell, name): chosen(s, rule) for cell, s in by_cell(results).items() for name, rule in rules.items()}
     return {key: value.candidate for key, value in found.items() if value}
@@ -217,9 +217,8 @@ def test_family_gain_is_the_mean_of_its_members() -> None:
 
 
 def test_names_come_by_family_with_sequences_last() -> None:
-    names = augmentation_names(
-        [brightness(0.1), *SINGLES, Candidate("MAP", "a > b"), Candidate("MAP", "new"), *BASELINES]
-    )
+    candidates = [brightness(0.1), *SINGLES, Candidate("MAP", "a > b"), Candidate("MAP", "new"), *BASELINES]
+    names = augmentation_names({1: {"birds": [Scores(candidate, {0: 1.0}, {0: 1.0}) for candidate in candidates]}})
     assert names[:2] == ["rotate", "shear x"]
     assert names[-2:] == ["new", "a > b"]
     assert names.index("patch dropout") < names.index("brightness") < names.index("contrast") < names.index("jpeg")

@@ -1,5 +1,6 @@
-"""What a backbone costs on this device: time, memory, and disk."""
+"""Cost of a backbone on this device: time, memory, and disk."""
 
+import sys
 import time
 from collections.abc import Callable
 
@@ -11,24 +12,25 @@ from frofa.doctor.finding import Outcome, ok
 from frofa.doctor.subject import Subject
 from frofa.extraction.batch_size import CPU_PASS
 
-SECONDS = 0.5
+MEASURED_SECONDS = 0.5
+"""Time that throughput is measured for, after the first pass."""
 GPU_PASS = 64
+"""Images a pass on a GPU: the default batch size of an extraction."""
 SIZES = {"float32": 4, "float16 or bfloat16": 2}
+"""Bytes a value, by the types that a store may hold."""
 
 
 def images_per_second(run: Callable[[], object], n_images: int, device: torch.device, seconds: float) -> float:
-    """How many images a pass works through in a second: the median of passes over about so many seconds.
+    """Measure how many images a second a pass works through: the median of passes over about so many seconds.
 
     Parameters
     ----------
     run : callable
-        One pass.
-    n_images : int
-        Of a pass.
+        One pass over `n_images` images.
     device : torch.device
-        Waited for after each pass.
+        The device to wait for after each pass.
     seconds : float
-        Of all passes together, of which there are two at least; one more comes before them and is not counted.
+        Duration of all passes together, two at least; one more comes before them and is not counted.
     """
 
     def timed() -> float:
@@ -46,20 +48,16 @@ def images_per_second(run: Callable[[], object], n_images: int, device: torch.de
 
 
 def forward_rate(
-    backbone: Backbone, pixels: torch.Tensor, precision: str, *, compiled: bool = False, seconds: float = SECONDS
+    backbone: Backbone,
+    pixels: torch.Tensor,
+    precision: str,
+    *,
+    compiled: bool = False,
+    seconds: float = MEASURED_SECONDS,
 ) -> float:
-    """Images a second of the forward pass alone, pooled, in passes as an extraction makes them.
+    """Measure the images a second of the forward pass alone, pooled, in passes as an extraction makes them.
 
-    Parameters
-    ----------
-    backbone : Backbone
-    pixels : Tensor of shape (n, 3, H, W), float32, or rows of patches
-        Repeated or cut to a pass.
-    precision : str
-        As resolved.
-    compiled : bool, default=False
-    seconds : float, default=0.5
-        To measure for.
+    Pixels (n, 3, H, W), float32, or rows of patches, are repeated or cut to the size of a pass.
     """
     n = GPU_PASS if backbone.device.type == "cuda" else CPU_PASS
     batch = pixels.repeat(-(-n // len(pixels)), *[1] * (pixels.ndim - 1))[:n].to(backbone.device)
@@ -70,7 +68,7 @@ def forward_rate(
 
 
 def check_throughput(subject: Subject) -> Outcome:
-    """How many images a second go through the model."""
+    """Measure how many images a second go through the model."""
     precision = subject.backbone.resolve_precision(subject.extractor.precision)
     rate = forward_rate(subject.backbone, subject.pixels, precision)
     device = subject.backbone.device
@@ -79,7 +77,7 @@ def check_throughput(subject: Subject) -> Outcome:
 
 
 def check_memory(subject: Subject) -> Outcome:
-    """What weights take, and on a GPU what a pass takes besides."""
+    """Say how much memory weights take, and on a GPU how much a pass takes besides."""
     backbone = subject.backbone
     tensors = [*backbone.module.parameters(), *backbone.module.buffers()]
     message = f"weights {sum(t.numel() * t.element_size() for t in tensors) / 1e6:.4g} MB"
@@ -95,13 +93,16 @@ def check_memory(subject: Subject) -> Outcome:
 
 
 def check_store(subject: Subject) -> Outcome:
-    """How much disk the features of a million images take, before compression by the file system."""
+    """Say how much disk the features of a million images take, before compression by the file system."""
     parts = []
     for output in subject.outputs:
-        n_values = subject.features(output).numel() / len(subject.items)
-        sizes = ", ".join(f"{name} {n_values * size / 1e3:.4g} GB" for name, size in SIZES.items())
-        parts.append(f"{output} {sizes}")
+        parts.append(f"{output} {sizes_of_a_million(subject.features(output).numel() / len(subject.items))}")
     return ok("a million images take: " + "; ".join(parts))
+
+
+def sizes_of_a_million(n_values: float) -> str:
+    """Disk space of a million feature arrays of so many values, by type."""
+    return ", ".join(f"{name} {n_values * size / 1e3:.4g} GB" for name, size in SIZES.items())
 
 
 def _process_peak() -> int | None:
@@ -109,7 +110,5 @@ def _process_peak() -> int | None:
         import resource
     except ImportError:  # Windows
         return None
-    import sys
-
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -20,22 +20,16 @@ from frofa.doctor.subject import Subject, features_of, pixels_of, reference_imag
 from frofa.utils.files import expand_home, write_atomically
 
 FILE = "golden.npz"
-MOST = 1e-2
-"""Versions of Pillow and torch differ by less; a wrong mean or order of channels by far more."""
+GOLDEN_TOLERANCE = 1e-2
+"""Largest relative difference: versions of Pillow and torch differ by less; a wrong mean or order of channels by far
+more."""
 
 
 @dataclass(frozen=True)
 class Golden:
-    """Golden vectors of `reference_images`.
+    """Pooled features (4, C) of `reference_images`, and the digest of the weights that gave them.
 
-    Attributes
-    ----------
-    features : ndarray of float32, shape (4, C)
-        Pooled.
-    weights : str
-        Digest of the weights that gave them.
-    preprocessing : dict
-        Size, crop, interpolation, mean and standard deviation that gave them.
+    With them are size, crop, interpolation, mean and standard deviation that the images were prepared with.
     """
 
     features: npt.NDArray[np.float32]
@@ -44,14 +38,7 @@ class Golden:
 
     @classmethod
     def read(cls, path: Path) -> "Golden":
-        """Read a file of `write_golden`.
-
-        Raises
-        ------
-        ValueError
-            If it is not one.
-        FileNotFoundError
-        """
+        """Read a file of `write_golden`; ValueError if it is another one."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 return cls(file["features"], str(file["weights"]), json.loads(str(file["preprocessing"])))
@@ -107,12 +94,13 @@ def check_golden(subject: Subject) -> Outcome:
     if subject.extractor.image_size is not None or backbone.sparsity is not None:
         return skipped("they are of the model's own image size and weights")
     difference = _difference(backbone, golden)
-    if difference <= MOST:
+    if difference <= GOLDEN_TOLERANCE:
         return ok(f"max relative difference {difference:.1e}")
+    # They differ: name the likeliest reason, from the surest to the vaguest.
     found = f"features differ from the golden vectors by {difference:.2g}"
     if config := different(backbone.data_config, golden.preprocessing):
         return failed(f"{found}: {config}")
-    if _difference(backbone, golden, swapped=True) <= MOST:
+    if _difference(backbone, golden, swapped=True) <= GOLDEN_TOLERANCE:
         return failed(f"{found}, and agree with swapped colour channels: blue and red are interchanged")
     if golden.weights != backbone.weights_digest:
         return failed(f"{found}: they are of other weights, digest {golden.weights}")

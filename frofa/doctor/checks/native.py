@@ -10,16 +10,16 @@ from torch import Tensor
 
 from frofa.backbones.navit.backbone import NativeBackbone
 from frofa.backbones.navit.positions import is_naflex
+from frofa.backbones.outputs import Output
 from frofa.decoding.patches import NativeGeometry, grids_of
-from frofa.doctor.checks.outputs import MOST
 from frofa.doctor.checks.sensitivity import MOST_BATCH
-from frofa.doctor.finding import Outcome, failed, ok, skipped
-from frofa.doctor.subject import Subject, features_of, relative_difference
+from frofa.doctor.finding import Outcome, failed, ok, ok_up_to, skipped
+from frofa.doctor.subject import BOTH, FLOAT32_TOLERANCE, Subject, features_of, relative_difference
 from frofa.images.reading import content, decode
 
 
 def check_golden(subject: Subject) -> Outcome:
-    """There are none."""
+    """Golden vectors are for images at the model's own size, and say nothing here."""
     del subject
     return skipped("they are of images at the model's own size: run the checks without max_tokens, too")
 
@@ -42,7 +42,7 @@ def check_pooling(subject: Subject) -> Outcome:
     own = _of_naflex if is_naflex(subject.backbone.module) else _of_plain
     found, expected, whose = own(subject)
     for output, values in expected.items():
-        if not (difference := relative_difference(found[output], values)) <= MOST:
+        if not (difference := relative_difference(found[output], values)) <= FLOAT32_TOLERANCE:
             return failed(f"{output} of packed images differ from {whose} by {difference:.1e}")
     return ok(f"{' and '.join(expected)} of packed images are {whose}")
 
@@ -56,19 +56,22 @@ def check_batch(subject: Subject) -> Outcome:
     together = subject.features("tokens")
     alone = torch.cat([subject.features("tokens", pixels=row[None]) for row in rows])
     backwards = subject.features("tokens", pixels=rows.flip(0)).split(sizes[::-1])
+    # All are (sum of N, C): one image after another, in the order of the images.
     alone_by, order_by = (relative_difference(one, together) for one in (alone, torch.cat(backwards[::-1])))
     message = f"max relative difference {alone_by:.1e} to each image alone, {order_by:.1e} in another order, float32"
-    return ok(message) if max(alone_by, order_by) <= MOST_BATCH else failed(f"{message}: features depend on the batch")
+    return ok_up_to(MOST_BATCH, max(alone_by, order_by), message, "features depend on the batch")
 
 
-Found = tuple[dict[str, Tensor], dict[str, Tensor], str]
+Found = tuple[dict[Output, Tensor], dict[Output, Tensor], str]
+"""Features of packed images by output, those that they should be, and a phrase for the latter."""
 
 
 def _of_naflex(subject: Subject) -> Found:
-    """Of each image by itself through timm's NaFlexViT."""
+    """Compare with each image by itself through timm's NaFlexViT."""
     backbone: Any = subject.backbone
     tokens, pooled = [], []
     for row, (height, width) in zip(subject.pixels, grids_of(subject.pixels.numpy()).tolist(), strict=True):
+        # Patches (1, N, P), their row and column (1, N, 2), and a mask (1, N) of which all are valid.
         patches = backbone.normalise(row[1 : 1 + height * width].to(backbone.device))[None]
         places = torch.cartesian_prod(torch.arange(height), torch.arange(width)).view(1, -1, 2)
         valid = torch.ones(patches.shape[:2], dtype=torch.bool)
@@ -78,25 +81,24 @@ def _of_naflex(subject: Subject) -> Found:
             )
             pooled.append(backbone.module.forward_head(**sequence, pre_logits=True).float().cpu())
         tokens.append(sequence["patches"][0, -height * width :].float().cpu())
-    found = {"tokens": subject.features("tokens"), "pooled": subject.features("pooled")}
+    found = {output: subject.features(output) for output in BOTH}
     return found, {"tokens": torch.cat(tokens), "pooled": torch.cat(pooled)}, "those of each alone through timm's model"
 
 
 def _of_plain(subject: Subject) -> Found:
-    """Of images of the model's own size, which a pass without packing takes."""
+    """Compare with a pass without packing, over the images resized to the model's own size."""
     dense = clone(subject.extractor).set_params(max_tokens=None)._backbone()
     height, width = dense.data_config["input_size"][-2:]
+    # The budget of a packed image is the dense grid, so that both passes see the same patches.
     images = [decode(content(item)[0]).resize((width, height), Image.Resampling.BICUBIC) for item in subject.items]
     patch = cast(NativeGeometry, subject.backbone.preprocessing.geometry).patch_size
     enlarge = cast(NativeBackbone, subject.backbone).enlarge
     packed = NativeBackbone(subject.backbone, (height // patch[0]) * (width // patch[1]), enlarge)
     rows = torch.stack([torch.from_numpy(np.array(packed.preprocessing.geometry(image))) for image in images])  # type: ignore[misc]
     pixels = torch.stack([dense.preprocessing.normalise(_pixels(image))[0] for image in images])
-    found = {"tokens": features_of(packed, rows, "tokens"), "pooled": features_of(packed, rows, "pooled")}
-    expected = {
-        "tokens": features_of(dense, pixels, "tokens").flatten(0, 1),
-        "pooled": features_of(dense, pixels, "pooled"),
-    }
+    found = {output: features_of(packed, rows, output) for output in BOTH}
+    expected = {output: features_of(dense, pixels, output) for output in BOTH}
+    expected["tokens"] = expected["tokens"].flatten(0, 1)
     return found, expected, f"those of the model's own pass over {height} x {width} pixels"
 
 

@@ -6,24 +6,24 @@ import torch
 from torch import Tensor
 
 from frofa.doctor.finding import Outcome, failed, note, ok
-from frofa.doctor.subject import Subject, relative_difference
-
-MOST = 1e-4
-"""Relative difference of two ways to compute the same in float32."""
+from frofa.doctor.subject import FLOAT32_TOLERANCE, Subject, relative_difference
 
 
 def check_features(subject: Subject) -> Outcome:
     """Features are finite, the same twice, and those of different images differ."""
     first, second = subject.features(), subject.features()
-    if not bool(first.isfinite().all()):
-        return failed(f"{int((~first.isfinite()).any(1).sum())} of {len(first)} images have NaN or infinite features")
+    return compare_passes(first, second, "images", "NaN or infinite", ": dropout, or another random part?")
+
+
+def compare_passes(first: Tensor, second: Tensor, items: str, infinite: str, reason: str = "") -> Outcome:
+    """Judge the features (n, ...) of two passes over the same items, which the message calls so."""
+    if n_infinite := int((~first.isfinite()).flatten(1).any(1).sum()):
+        return failed(f"{n_infinite} of {len(first)} {items} have {infinite} features")
     if not torch.equal(first, second):
-        return failed(
-            f"two passes over the same images differ by {relative_difference(first, second):.1e}: dropout, or another "
-            "random part?"
-        )
+        difference = relative_difference(first, second)
+        return failed(f"two passes over the same {items} differ by {difference:.1e}{reason}")
     if len(first) > 1 and bool((first == first[0]).all()):
-        return failed(f"{len(first)} images all have the same features")
+        return failed(f"{len(first)} {items} all have the same features")
     return ok(f"finite, the same in two passes; shape {tuple(first.shape)}")
 
 
@@ -59,7 +59,7 @@ def check_pooling(subject: Subject) -> Outcome:
         found = subject.features(output)  # type: ignore[arg-type]
         if found.shape != expected.shape:
             return failed(f"{output} has shape {tuple(found.shape)}, and {what} {tuple(expected.shape)}")
-        if not (difference := relative_difference(found, expected)) <= MOST:
+        if not (difference := relative_difference(found, expected)) <= FLOAT32_TOLERANCE:
             return failed(f"{output} differs from {what} by {difference:.1e}")
     pool = getattr(module, "global_pool", None)
     how = f" ({pool})" if isinstance(pool, str) and pool else ""

@@ -12,12 +12,10 @@ from frofa.backbones.layout import probing_images
 from frofa.backbones.navit.backbone import NativeBackbone
 from frofa.backbones.pretraining import pretraining
 from frofa.doctor.finding import Outcome, note, ok
-from frofa.doctor.subject import Subject
+from frofa.doctor.subject import FLOAT32_TOLERANCE, Subject
 
-MOST = 1e-4
-"""Difference of two ways to compute the same in float32."""
 _OUTPUTS = {"the class token": "cls", "the average of the patch tokens": "mean"}
-"""The output that a pooled vector is, too."""
+"""The output that is the same vector, by the kind of pooled vector."""
 
 
 def check_pooled(subject: Subject) -> Outcome:
@@ -40,10 +38,11 @@ def check_pooled(subject: Subject) -> Outcome:
 
 
 def pooled_vector(backbone: Backbone) -> tuple[str, str]:
-    """What the pooled vector is, and what is done to it: found by comparison with what it could be."""
+    """Tell the kind of the pooled vector, and whether it is normalised, by comparison with what it could be."""
     module: Any = backbone.module
     if getattr(module, "attn_pool", None) is not None or "AttentionPool" in type(_pool(module)).__name__:
         return "that of an attention-pooling head", ""
+    # Try each vector that the pooled one could be, as it is and through each norm that the model has behind its pool.
     images = probing_images(*backbone.data_config["input_size"]).to(backbone.device)
     with torch.inference_mode():
         features = module.forward_features(images)
@@ -87,4 +86,6 @@ def _normalised(norm: Any, vector: Tensor) -> Tensor | None:
 
 
 def _is_same(found: Tensor | None, expected: Tensor) -> bool:
-    return found is not None and found.shape == expected.shape and torch.allclose(found, expected, MOST, MOST)
+    if found is None or found.shape != expected.shape:
+        return False
+    return torch.allclose(found, expected, FLOAT32_TOLERANCE, FLOAT32_TOLERANCE)

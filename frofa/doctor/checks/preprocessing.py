@@ -17,13 +17,13 @@ from frofa.images.reading import decode, open_image
 
 FIELDS = ("mean", "std", "interpolation", "crop_pct", "crop_mode", "input_size")
 NATIVE_FIELDS = ("mean", "std", "interpolation")
-"""What there is to check where images keep their sides."""
+"""Fields to check where images keep their aspect ratio."""
 ORIENTATION = 0x0112
 TRANSPOSED = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 6: "ROTATE_90", 8: "ROTATE_270"}
-"""What turns an upright image into one that an EXIF orientation turns upright again."""
+"""Transpositions of an upright image that the EXIF orientation of that number undoes."""
 COLOUR = (200, 120, 40)
-SIDES = (64, 64)
-"""Of an image where the model asks for none."""
+ANY_SIZE = (64, 64)
+"""Height and width of the test image where the model asks for none."""
 
 
 def check_config(subject: Subject) -> Outcome:
@@ -50,24 +50,26 @@ def check_config(subject: Subject) -> Outcome:
     if lacking:
         return note(f"config.json does not say {', '.join(lacking)}; timm's defaults are taken")
     shown = NATIVE_FIELDS if isinstance(backbone, NativeBackbone) else FIELDS
-    return ok(", ".join(f"{name} {_plain(backbone.data_config[name])}" for name in shown))
+    return ok(", ".join(f"{name} {_comparable(backbone.data_config[name])}" for name in shown))
 
 
 def check_pixels(subject: Subject) -> Outcome:
     """A plain colour becomes (colour / 255 - mean) / std, channel by channel."""
     config = subject.backbone.data_config
-    height, width = config.get("input_size", SIDES)[-2:]
+    height, width = config.get("input_size", ANY_SIZE)[-2:]
     flat = Image.new("RGB", (2 * width, 2 * height), COLOUR)
     colour = np.array(COLOUR) / 255
     mean, std = (np.array(config[name], np.float64) for name in ("mean", "std"))
+    # A plain colour stays what it is under resizing and cropping: each channel must be one known number.
     for name, pixels in _both_ways(subject, flat):
         found = pixels.double().numpy().mean(1)
         if np.allclose(found, (colour - mean) / std, atol=1e-3):
             continue
         if np.allclose(found, (colour[::-1] - mean) / std, atol=1e-3):
             return failed(f"the colour channels are swapped (blue first) in {name}")
-        said = f"mean {_plain(mean)} and std {_plain(std)} would give {_plain(((colour - mean) / std).round(3))}"
-        return failed(f"wrong mean or std in {name}: the colour {COLOUR} becomes {_plain(found.round(3))}; {said}")
+        given = _comparable(((colour - mean) / std).round(3))
+        said = f"mean {_comparable(mean)} and std {_comparable(std)} would give {given}"
+        return failed(f"wrong mean or std in {name}: the colour {COLOUR} becomes {_comparable(found.round(3))}; {said}")
     return ok("red, green, blue in this order, normalised by the checkpoint's mean and std")
 
 
@@ -87,7 +89,7 @@ def check_exif(subject: Subject) -> Outcome:
 
 def different(found: dict[str, Any], expected: dict[str, Any]) -> str:
     """The fields that differ, for a message."""
-    pairs = [(name, _plain(found.get(name)), _plain(value)) for name, value in expected.items()]
+    pairs = [(name, _comparable(found.get(name)), _comparable(value)) for name, value in expected.items()]
     return "; ".join(f"{name} is {one}, expected {other}" for name, one, other in pairs if one != other)
 
 
@@ -106,6 +108,7 @@ def _both_ways(subject: Subject, image: Image.Image) -> list[tuple[str, torch.Te
     if parts.geometry is not None:
         geometric = torch.from_numpy(np.array(parts.geometry(image)))
         if isinstance(backbone, NativeBackbone):
+            # The first row says how many patches the grid has; the rows behind them are padding.
             n = int(grids_of(geometric[None].numpy())[0].prod())
             found["what an extraction runs"] = backbone.normalise(geometric[1 : 1 + n].to(backbone.device)).cpu()
         else:
@@ -114,8 +117,8 @@ def _both_ways(subject: Subject, image: Image.Image) -> list[tuple[str, torch.Te
     return [(name, each.reshape(-1, 3).T if by_patch else each.flatten(1)) for name, each in found.items()]
 
 
-def _plain(value: Any) -> Any:
+def _comparable(value: Any) -> Any:
     """Numbers and lists of them, of whatever type, in one form."""
     if isinstance(value, (list, tuple, np.ndarray)):
-        return [_plain(part) for part in value]
+        return [_comparable(part) for part in value]
     return round(float(value), 6) if isinstance(value, (float, np.floating)) else value

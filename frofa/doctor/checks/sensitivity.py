@@ -1,6 +1,6 @@
 """Checks of how much features depend on what should not matter: the batch, and the precision."""
 
-from frofa.doctor.finding import Outcome, failed, ok, skipped
+from frofa.doctor.finding import Outcome, failed, ok, ok_up_to, skipped
 from frofa.doctor.subject import Subject, relative_difference
 
 MOST_BATCH = 1e-3
@@ -16,11 +16,9 @@ def check_batch(subject: Subject) -> Outcome:
     output = subject.outputs[0]
     together = subject.features(output)
     alone = [subject.features(output, pixels=pixels[None])[0] for pixels in subject.pixels[:4]]
-    difference = max(
-        relative_difference(one[None], expected[None]) for one, expected in zip(alone, together, strict=False)
-    )
+    difference = max(relative_difference(one[None], all_[None]) for one, all_ in zip(alone, together, strict=False))
     message = f"max relative difference {difference:.1e} between batches of 1 and of {len(together)}, float32"
-    return ok(message) if difference <= MOST_BATCH else failed(f"{message}: features depend on the batch")
+    return ok_up_to(MOST_BATCH, difference, message, "features depend on the batch")
 
 
 def check_precision(subject: Subject) -> Outcome:

@@ -15,7 +15,7 @@ MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def check_digest(subject: Subject) -> Outcome:
-    """Name the weights."""
+    """Name the weights: their digest, architecture and number."""
     backbone = subject.backbone
     n = sum(parameter.numel() for parameter in backbone.module.parameters())
     kind = "" if backbone.sparsity is None else f", sparsity {backbone.sparsity}"
@@ -58,7 +58,7 @@ def check_constant(subject: Subject) -> Outcome:
 
 
 def check_loaded(subject: Subject) -> Outcome:
-    """Part of the norms, but not all, being as they are before training is a checkpoint that was loaded in part."""
+    """Norms are not as before training: where only some of them are, a checkpoint was loaded in part."""
     fresh = {name: _is_fresh(part) for name, part in subject.backbone.module.named_modules() if _is_affine(part)}
     names = [name for name, is_fresh in fresh.items() if is_fresh]
     if not fresh:
@@ -75,9 +75,11 @@ def check_loaded(subject: Subject) -> Outcome:
 
 def check_file(subject: Subject) -> Outcome:
     """The model holds what the checkpoint's file holds."""
-    path = checkpoint_file(subject.backbone.name)
-    if path is None:
+    folder = model_folder(subject.backbone.name)
+    path = None if folder is None else folder / "model.safetensors"
+    if path is None or not path.is_file():
         return skipped("only a folder's model.safetensors is compared")
+    # Names of the file and of the model differ where timm renames while it loads: compare those that both have.
     state = {name: tensor.cpu() for name, tensor in subject.backbone.module.state_dict().items()}
     names, changed = _compare(path, state, pruned=subject.backbone.sparsity is not None)
     common, missing, unknown = names & state.keys(), state.keys() - names, names - state.keys()
@@ -85,20 +87,13 @@ def check_file(subject: Subject) -> Outcome:
         return failed(f"differ from {path.name}: {shortened(changed)}")
     if missing and not unknown:
         return failed(f"{path.name} lacks {shortened(sorted(missing))}")
-    if missing:  # timm renames while it loads
+    if missing:
         return note(f"{len(common)} of {len(state)} tensors are as in {path.name}; the others have other names there")
     return ok(f"all of {len(state)} tensors are as in {path.name}")
 
 
-def checkpoint_file(model: str) -> Path | None:
-    """The file of a model in a folder."""
-    folder = model_folder(model)
-    path = None if folder is None else folder / "model.safetensors"
-    return path if path is not None and path.is_file() else None
-
-
 def model_folder(model: str) -> Path | None:
-    """The folder of an embedded or ``local-dir:`` model."""
+    """The folder of an embedded or ``local-dir:`` model; None for others."""
     name = timm_name(model) if isinstance(model, str) else ""
     return Path(name.removeprefix("local-dir:")) if name.startswith("local-dir:") else None
 

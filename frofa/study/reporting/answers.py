@@ -1,6 +1,6 @@
 """Answers to the questions of a study, in sentences made from its numbers."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from frofa.study.reporting.summary import (
     FAMILIES,
     METHODS,
     BySeed,
+    ByShots,
     Cell,
     Change,
     Scores,
@@ -38,7 +39,7 @@ class Case(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A question, how it is decided, and the answers; `no` says what a no means."""
+    """A question, the rule that decides it, the answers by part of the study, and the wording of a no."""
 
     question: str
     rule: str
@@ -52,8 +53,8 @@ def signed(interval: Interval) -> str:
     return f"{interval._replace(mean=mean):+.1f}"
 
 
-def describe(candidate: Candidate) -> str:
-    """A candidate in words, without what goes without saying."""
+def in_words(candidate: Candidate) -> str:
+    """A candidate in words; an augmented MAP head is called by its augmentation alone."""
     parts = [candidate.augmentation, candidate.variant, f"{candidate.level:g}" if candidate.level else ""]
     head = "" if candidate.head == "MAP" and candidate.augmentation != NONE else candidate.head
     return " ".join(
@@ -70,8 +71,25 @@ def answers(cells: Mapping[Cell, list[Scores]]) -> list[Answer]:
     """All questions that the study has an answer to."""
     backbones = by_backbone(cells)
     asked = [
-        _hump(backbones),
-        _plateau(backbones),
+        Answer(
+            "Does brightness c show a hump?",
+            "Yes means: the best inner level is above level 0 and above the strongest, each by more than the interval.",
+            _shape_cases(
+                ((where, hump(sets, "brightness", "c")) for where, sets in _places(backbones)),
+                "The best inner level ({levels}) differs by {rise} points from level 0 and by {fall} from the "
+                "strongest level.",
+            ),
+        ),
+        Answer(
+            "Does brightness c2 show a plateau?",
+            "Yes means: the strongest level is above level 0 by more than the interval, and not below the best by "
+            "more.",
+            _shape_cases(
+                ((where, plateau(sets, "brightness", "c2")) for where, sets in _places(backbones)),
+                "The strongest level differs by {rise} points from level 0, the best level ({levels}) by {fall} from "
+                "the strongest.",
+            ),
+        ),
         _shrinking(backbones),
         _stylistic(backbones),
         _sequences(backbones),
@@ -98,7 +116,7 @@ def _headline(words: list[str]) -> str:
     return f"{first} in {count} of {len(words)} cases; " + "; ".join(f"{word} in {n}" for word, n in counts[1:]) + "."
 
 
-Backbones = Mapping[str, Mapping[int, Sets]]
+Backbones = Mapping[str, ByShots]
 
 
 def _places(backbones: Backbones) -> Iterator[tuple[str, Sets]]:
@@ -107,48 +125,15 @@ def _places(backbones: Backbones) -> Iterator[tuple[str, Sets]]:
             yield f"{backbone}, {in_shots(shots)}", sets
 
 
-def _range(levels: list[float]) -> str:
-    low, high = f"{levels[0]:g}", f"{levels[-1]:g}"
-    return low if low == high else f"{low} to {high}, by set"
-
-
-def _shapes(
-    backbones: Backbones, judge: Callable[[Sets], Shape | None], tell: Callable[[Shape], str]
-) -> Iterable[Case]:
-    for where, sets in _places(backbones):
-        shape = judge(sets)
+def _shape_cases(shapes: Iterable[tuple[str, Shape | None]], sentence: str) -> list[Case]:
+    cases = []
+    for where, shape in shapes:
         if shape:
-            yield Case(where, shape.verdict, tell(shape))
-
-
-def _hump(backbones: Backbones) -> Answer:
-    return Answer(
-        "Does brightness c show a hump?",
-        "Yes means: the best inner level is above level 0 and above the strongest, each by more than the interval.",
-        list(_shapes(backbones, lambda sets: hump(sets, "brightness", "c"), _tell_hump)),
-    )
-
-
-def _tell_hump(shape: Shape) -> str:
-    return (
-        f"The best inner level ({_range(shape.levels)}) differs by {signed(shape.rise.interval)} points from level 0 "
-        f"and by {signed(shape.fall.interval)} from the strongest level."
-    )
-
-
-def _plateau(backbones: Backbones) -> Answer:
-    return Answer(
-        "Does brightness c2 show a plateau?",
-        "Yes means: the strongest level is above level 0 by more than the interval, and not below the best by more.",
-        list(_shapes(backbones, lambda sets: plateau(sets, "brightness", "c2"), _tell_plateau)),
-    )
-
-
-def _tell_plateau(shape: Shape) -> str:
-    return (
-        f"The strongest level differs by {signed(shape.rise.interval)} points from level 0, the best level "
-        f"({_range(shape.levels)}) by {signed(shape.fall.interval)} from the strongest."
-    )
+            low, high = f"{shape.levels[0]:g}", f"{shape.levels[-1]:g}"
+            levels = low if low == high else f"{low} to {high}, by set"
+            said = sentence.format(levels=levels, rise=signed(shape.rise.interval), fall=signed(shape.fall.interval))
+            cases.append(Case(where, shape.verdict, said))
+    return cases
 
 
 def _shrinking(backbones: Backbones) -> Answer:
@@ -162,7 +147,7 @@ def _shrinking(backbones: Backbones) -> Answer:
     return Answer("Do the gains shrink with more shots?", rule, cases, "no, they grow")
 
 
-def _trend(backbone: str, by_shots: Mapping[int, Sets], baseline: str) -> Case | None:
+def _trend(backbone: str, by_shots: ByShots, baseline: str) -> Case | None:
     fewest, most = min(by_shots), max(by_shots)
     by_set = _gains_by_set(by_shots, baseline)
     whole = [gains for gains in by_set.values() if fewest in gains and most in gains]
@@ -178,7 +163,7 @@ def _trend(backbone: str, by_shots: Mapping[int, Sets], baseline: str) -> Case |
     return Case(f"{backbone}, against {baseline}", drop.verdict, sentence)
 
 
-def _gains_by_set(by_shots: Mapping[int, Sets], baseline: str) -> dict[str, dict[int, BySeed]]:
+def _gains_by_set(by_shots: ByShots, baseline: str) -> dict[str, dict[int, BySeed]]:
     by_set: dict[str, dict[int, BySeed]] = {}
     for shots, sets in by_shots.items():
         for dataset, scores in sets.items():
@@ -189,7 +174,8 @@ def _gains_by_set(by_shots: Mapping[int, Sets], baseline: str) -> dict[str, dict
 
 
 def _slope(gains: Mapping[int, BySeed]) -> dict[int, float]:
-    """Least squares of the gain on log2(shots), by seed."""
+    """Slope of a least-squares fit of the gain on log2(shots), by seed."""
+    # With centred x (shots,) and a row of gains (shots,) for each seed, the slope is x @ row / x @ x.
     x = np.log2(sorted(gains))
     x = x - x.mean()
     seeds = sorted(set.intersection(*(set(values) for values in gains.values())))
@@ -220,28 +206,20 @@ def _style_case(where: str, sets: Sets) -> Case | None:
     return Case(where, difference.verdict, sentence)
 
 
-def _style_changes(sets: Sets, variants: tuple[str, ...] | None) -> tuple[Change | None, Change | None, Change | None]:
-    pairs = [
-        (family_gain(scores, "stylistic", variants), family_gain(scores, "geometric", variants))
-        for scores in sets.values()
-    ]
-    both = [(stylistic, geometric) for stylistic, geometric in pairs if stylistic and geometric]
-    return (
-        compare(stylistic for stylistic, _ in both),
-        compare(geometric for _, geometric in both),
-        compare(minus(stylistic, geometric) for stylistic, geometric in both),
-    )
+def _style_changes(sets: Sets, variants: tuple[str, ...] | None) -> list[Change | None]:
+    """Changes by stylistic and by geometric augmentations, and their difference, over the sets that have both."""
+    pairs = [[family_gain(scores, name, variants) for name in ("stylistic", "geometric")] for scores in sets.values()]
+    triples = [(first, second, minus(first, second)) for first, second in pairs if first and second]
+    return [compare(triple[k] for triple in triples) for k in range(3)]
 
 
 def _sequences(backbones: Backbones) -> Answer:
-    cases = []
-    for where, sets in _places(backbones):
-        change = pooled(sets, sequence, single)
-        if change:
-            cases.append(Case(where, change.verdict, f"The difference is {signed(change.interval)}."))
-    rule = "Yes means: the best sequence is above the best augmentation alone by more than the interval."
+    changes = [(where, pooled(sets, sequence, single)) for where, sets in _places(backbones)]
     return Answer(
-        "Is the best sequence better than the best single augmentation?", rule, cases, "no, the single one is"
+        "Is the best sequence better than the best single augmentation?",
+        "Yes means: the best sequence is above the best augmentation alone by more than the interval.",
+        [Case(where, c.verdict, f"The difference is {signed(c.interval)}.") for where, c in changes if c],
+        "no, the single one is",
     )
 
 
@@ -249,9 +227,8 @@ def _probes(cells: Mapping[Cell, list[Scores]], method: str, question: str) -> A
     cases = []
     for cell, scores in cells.items():
         head, probe = (chosen(scores, METHODS[name]) for name in (method, "best probe"))
-        change = compare([minus(head.test, probe.test)]) if head and probe else None
-        if head and probe and change:
-            names = f"{describe(head.candidate)} against {describe(probe.candidate)}"
+        if head and probe and (change := compare([minus(head.test, probe.test)])):
+            names = f"{in_words(head.candidate)} against {in_words(probe.candidate)}"
             where = f"{cell.dataset}, {cell.backbone}, {in_shots(cell.shots)}"
             cases.append(Case(where, change.verdict, f"{signed(change.interval)} ({names})."))
     order = ("yes", "no", "not distinguishable")

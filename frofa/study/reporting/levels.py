@@ -27,15 +27,10 @@ class LevelPoint(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """A judgement of a curve, and what it rests on.
+    """A judgement of a curve: the verdict, and what it rests on.
 
-    Attributes
-    ----------
-    verdict : Verdict
-    levels : list of float
-        The best levels by validation accuracy, one a set.
-    rise, fall : Change
-        From level 0 up, and what is lost from the best level to the strongest.
+    Its levels are the best by validation accuracy, one a set; the rise is the change from level 0 up, the fall the loss
+    from the best level to the strongest.
     """
 
     verdict: Verdict
@@ -44,11 +39,19 @@ class Shape(NamedTuple):
     fall: Change
 
 
+class _Marks(NamedTuple):
+    """Scores at three levels of one set's curve."""
+
+    zero: Scores
+    best: Scores
+    strongest: Scores
+
+
 def level_curve(scores: Iterable[Scores], augmentation: str, variant: str) -> dict[float, Scores]:
     """A variant's scores by ascending level; level 0 is MAP default. Empty if the variant or level 0 is missing."""
     scores = list(scores)
-    rule = of_augmentation(augmentation, [variant])
-    curve = {s.candidate.level: s for s in scores if rule(s.candidate) and s.candidate.level > 0}
+    is_meant = of_augmentation(augmentation, [variant])
+    curve = {s.candidate.level: s for s in scores if is_meant(s.candidate) and s.candidate.level > 0}
     baseline = chosen(scores, METHODS["MAP default"])
     return dict(sorted({0.0: baseline, **curve}.items())) if baseline and curve else {}
 
@@ -68,51 +71,42 @@ def pooled_levels(sets: Sets, augmentation: str, variant: str) -> list[LevelPoin
 
 
 def hump(sets: Sets, augmentation: str, variant: str) -> Shape | None:
-    """Whether the best inner level is above both ends, level 0 and the strongest, by more than the intervals.
+    """Judge whether the best inner level is above both ends, level 0 and the strongest, by more than the intervals.
 
-    Returns
-    -------
-    Shape or None
-        Yes if both differences are above zero, no if one is below. None if no set has an inner level.
+    The verdict is yes if both differences are above zero, no if one is below. None if no set has an inner level.
     """
-    curves = [curve for curve in _curves(sets, augmentation, variant) if len(curve) > 2]
-    best = [_best(list(curve.values())[1:-1]) for curve in curves]
-    rise = compare(minus(top.test, curve[0.0].test) for curve, top in zip(curves, best, strict=True))
-    fall = compare(minus(top.test, curve[max(curve)].test) for curve, top in zip(curves, best, strict=True))
+    marks = _marks(sets, augmentation, variant, slice(1, -1))
+    rise = compare(minus(curve.best.test, curve.zero.test) for curve in marks)
+    fall = compare(minus(curve.best.test, curve.strongest.test) for curve in marks)
     if not rise or not fall:
         return None
     verdicts = {rise.verdict, fall.verdict}
     verdict: Verdict = "no" if "no" in verdicts else "yes" if verdicts == {"yes"} else "not distinguishable"
-    return Shape(verdict, _levels(best), rise, fall)
+    return Shape(verdict, _best_levels(marks), rise, fall)
 
 
 def plateau(sets: Sets, augmentation: str, variant: str) -> Shape | None:
-    """Whether the strongest level is above level 0, and not below the best level, by more than the intervals.
+    """Judge whether the strongest level is above level 0, and not below the best, by more than the intervals.
 
-    Returns
-    -------
-    Shape or None
-        No if it is below level 0, or below the best level. None if no set has two levels above 0.
+    The verdict is no if it is below level 0, or below the best level. None if no set has two levels above 0.
     """
-    curves = [curve for curve in _curves(sets, augmentation, variant) if len(curve) > 2]
-    best = [_best(list(curve.values())[1:]) for curve in curves]
-    rise = compare(minus(curve[max(curve)].test, curve[0.0].test) for curve in curves)
-    fall = compare(minus(top.test, curve[max(curve)].test) for curve, top in zip(curves, best, strict=True))
+    marks = _marks(sets, augmentation, variant, slice(1, None))
+    rise = compare(minus(curve.strongest.test, curve.zero.test) for curve in marks)
+    fall = compare(minus(curve.best.test, curve.strongest.test) for curve in marks)
     if not rise or not fall:
         return None
-    verdict = "no" if fall.verdict == "yes" else rise.verdict
-    return Shape(verdict, _levels(best), rise, fall)
+    return Shape("no" if fall.verdict == "yes" else rise.verdict, _best_levels(marks), rise, fall)
 
 
-def _curves(sets: Sets, augmentation: str, variant: str) -> list[dict[float, Scores]]:
-    return [level_curve(scores, augmentation, variant) for scores in sets.values()]
+def _marks(sets: Sets, augmentation: str, variant: str, candidates: slice) -> list[_Marks]:
+    """The marks of each set with two levels above 0; the best is chosen among a slice of the curve."""
+    curves = [list(level_curve(scores, augmentation, variant).values()) for scores in sets.values()]
+    return [
+        _Marks(curve[0], best, curve[-1])
+        for curve in curves
+        if len(curve) > 2 and (best := chosen(curve[candidates])) is not None
+    ]
 
 
-def _best(scores: list[Scores]) -> Scores:
-    best = chosen(scores)
-    assert best is not None, "a curve has at least one level above 0"
-    return best
-
-
-def _levels(best: list[Scores]) -> list[float]:
-    return sorted({s.candidate.level for s in best})
+def _best_levels(marks: Iterable[_Marks]) -> list[float]:
+    return sorted({curve.best.candidate.level for curve in marks})

@@ -8,48 +8,40 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from frofa.display import new_figure
 from frofa.images.reading import open_image
+from frofa.study.reporting.answers import in_shots
 from frofa.study.reporting.levels import pooled_levels
 from frofa.study.reporting.summary import (
     METHODS,
-    VARIANTS,
+    ByShots,
     Change,
-    Sets,
     augmentation_names,
     by_backbone,
     by_cell,
     of_augmentation,
-    pooled,
+    pooled_by_shots,
 )
-from frofa.study.results import Result
+from frofa.study.results import VARIANTS, StudyResult
 from frofa.utils.files import write_atomically
-from frofa.utils.optional import require
 
-GAINS = ("best FroFA", "best probe")
+DRAWN = ("best FroFA", "best probe")
 """The methods whose gain over MAP^wd is drawn by shots."""
 
 
 class StudyDisplay:
-    """Changes in accuracy that a study has found, pooled over the sets of each backbone.
+    """A figure of the changes in accuracy that a study has found, pooled over the sets of each backbone.
 
-    Parameters
-    ----------
-    results : iterable of Result
-
-    Attributes
-    ----------
-    figure_
-        Matplotlib's, once drawn; None where the study has nothing to draw.
+    Its `figure_` is matplotlib's, once drawn, and None where the study has nothing to draw.
     """
 
-    def __init__(self, results: Iterable[Result]):
+    def __init__(self, results: Iterable[StudyResult]):
         self.backbones = by_backbone(by_cell(results))
         self.figure_: Any = None
 
     def plot_changes(self) -> "StudyDisplay":
         """Draw a heat map of augmentations x shots, a panel a backbone: change against MAP default."""
-        changes = {backbone: _changes(by_shots) for backbone, by_shots in self.backbones.items()}
-        drawn = {backbone: rows for backbone, rows in changes.items() if rows}
+        drawn = {backbone: rows for backbone, by_shots in self.backbones.items() if (rows := _changes(by_shots))}
         if not drawn:
             return self._nothing()
         n_rows, n_columns = max(map(len, drawn.values())), max(len(self.backbones[backbone]) for backbone in drawn)
@@ -80,32 +72,26 @@ class StudyDisplay:
             for variant, points in lines.items():
                 colour = VARIANTS.index(variant)
                 _draw_line(ax, [p.level + 0.01 * colour for p in points], [p.change for p in points], variant, colour)
-            _finish(ax, f"{backbone}, {k} shot" + "s" * (k > 1))
+            _finish(ax, f"{backbone}, {in_shots(k)}")
         return self._label("level of brightness", "change against level 0, points")
 
     def plot_gains(self) -> "StudyDisplay":
         """Draw what the best augmentation and the best probe gain over MAP^wd by shots, a panel a backbone."""
-        gains = {
-            backbone: {name: line for name in GAINS if (line := _gains(by_shots, name))}
-            for backbone, by_shots in self.backbones.items()
-        }
-        drawn = {backbone: lines for backbone, lines in gains.items() if lines}
+        drawn = {backbone: lines for backbone, by_shots in self.backbones.items() if (lines := _gains(by_shots))}
         if not drawn:
             return self._nothing()
         axes = self._panels(1, len(drawn), 4.2, 3.4, sharey=True)
         for ax, (backbone, lines) in zip(axes[0], drawn.items(), strict=True):
             shots = list(self.backbones[backbone])
             for name, line in lines.items():
-                colour = GAINS.index(name)
+                colour = DRAWN.index(name)
                 _draw_line(ax, [shots.index(k) + 0.08 * colour for k in line], list(line.values()), name, colour)
             ax.set_xticks(range(len(shots)), list(map(str, shots)))
             _finish(ax, backbone)
         return self._label("shots (labelled images a class)", "gain over MAP^wd, points")
 
     def _panels(self, rows: int, columns: int, width: float, height: float, **options: bool) -> Any:
-        # Not pyplot: a figure of its own needs no screen and leaves no global state.
-        figure = require("matplotlib.figure", "plot").Figure
-        self.figure_ = figure(figsize=(width * columns + 1, height * rows + 0.4), layout="constrained")
+        self.figure_ = new_figure(width * columns + 1, height * rows + 0.4)
         return self.figure_.subplots(rows, columns, squeeze=False, **options)
 
     def _label(self, x: str, y: str) -> "StudyDisplay":
@@ -121,24 +107,10 @@ class StudyDisplay:
         return self
 
 
-def write_figures(results: Iterable[Result], directory: Path) -> list[Path]:
+def write_figures(results: Iterable[StudyResult], directory: Path) -> list[Path]:
     """Write ``changes.png``, ``brightness.png`` and ``gains.png``, as far as the study has results for them.
 
-    Parameters
-    ----------
-    results : iterable of Result
-    directory : Path
-        An existing directory.
-
-    Returns
-    -------
-    list of Path
-        What was written.
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is not installed.
+    Returns the paths of those that were written; raises ImportError if matplotlib is not installed.
     """
     display = StudyDisplay(results)
     plots: dict[str, Callable[[], StudyDisplay]] = {
@@ -163,19 +135,19 @@ def _save(figure: Any, path: Path) -> None:
     write_atomically(path, lambda file: image.save(file, "png", optimize=True))
 
 
-def _changes(by_shots: Mapping[int, Sets]) -> dict[str, dict[int, Change]]:
-    """By augmentation and shots: the change against MAP default."""
-    candidates = (s.candidate for sets in by_shots.values() for scores in sets.values() for s in scores)
-    rows = {}
-    for name in augmentation_names(candidates):
-        found = {k: pooled(sets, of_augmentation(name), METHODS["MAP default"]) for k, sets in by_shots.items()}
-        rows[name] = {k: change for k, change in found.items() if change}
+def _changes(by_shots: ByShots) -> dict[str, dict[int, Change]]:
+    """Changes against MAP default, by augmentation and shots; augmentations without any are left out."""
+    rows = {
+        name: pooled_by_shots(by_shots, of_augmentation(name), METHODS["MAP default"])
+        for name in augmentation_names(by_shots)
+    }
     return {name: row for name, row in rows.items() if row}
 
 
-def _gains(by_shots: Mapping[int, Sets], name: str) -> dict[int, Change]:
-    found = {k: pooled(sets, METHODS[name], METHODS["MAP^wd"]) for k, sets in by_shots.items()}
-    return {k: change for k, change in found.items() if change}
+def _gains(by_shots: ByShots) -> dict[str, dict[int, Change]]:
+    """Changes of the drawn methods against MAP^wd, by method and shots; methods without any are left out."""
+    lines = {name: pooled_by_shots(by_shots, METHODS[name], METHODS["MAP^wd"]) for name in DRAWN}
+    return {name: line for name, line in lines.items() if line}
 
 
 def _draw_heat_map(ax: Any, rows: Mapping[str, Mapping[int, Change]], shots: list[int], limit: float) -> Any:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from frofa.study.reporting import tables
 from frofa.study.reporting.answers import answers, in_markdown
-from frofa.study.reporting.summary import METHODS, PROBES, Cell, Scores, by_cell
-from frofa.study.results import Result
+from frofa.study.reporting.summary import MEANINGS, METHODS, Cell, Scores, by_cell
+from frofa.study.results import StudyResult
 from frofa.utils.files import write_atomically
 
 PROTOCOL = """\
@@ -20,22 +20,10 @@ PROTOCOL = """\
 - Validation and test accuracy are of the same fits: what is chosen is partly a lucky fit, and more so the more
   candidates there are to choose from.
 - Nothing is corrected for the number of comparisons: of twenty true zeros, about one is bold."""
-MEANINGS = {
-    "MAP default": "the MAP head with the library's hyperparameters, no augmentation",
-    "MAP": "MAP heads without augmentation and without weight decay",
-    "MAP^wd": "all MAP heads without augmentation",
-    "best FroFA": "all MAP heads with augmentation, all with the library's hyperparameters",
-    "MAP+cls": "MAP heads that see the class token too, no augmentation",
-    "MAP+cls + FroFA": "the same with augmentation",
-    **{probe: f"the settings of the {probe} probe, no augmentation" for probe in PROBES},
-    "best probe": "all probes without augmentation",
-    **{f"{probe} + FroFA": f"the settings of the {probe} probe with augmentation" for probe in PROBES},
-}
-"""What a method is the best of, by validation accuracy."""
 
 
 def write_report(
-    results: Iterable[Result],
+    results: Iterable[StudyResult],
     directory: Path,
     *,
     command: str,
@@ -47,26 +35,16 @@ def write_report(
 
     Parameters
     ----------
-    results : iterable of Result
+    results : iterable of StudyResult
         At least one; of two rows of the same fit, the later counts.
     directory : Path
-        An existing directory.
+        An existing directory. The report appears in it whole or not at all.
     command, versions : str
-        What was run, and with which versions of what.
+        Command lines that were run, and versions of the packages that ran.
     notes : mapping of str to str
-        Facts that belong in the first section, such as the size of the validation part.
+        Facts for the first section, such as the size of the validation part.
     figures : sequence of Path, default=()
         Image files in `directory`, to be shown at the end.
-
-    Returns
-    -------
-    Path
-        Of the report, which appears whole or not at all.
-
-    Raises
-    ------
-    ValueError
-        If there are no results.
     """
     cells = by_cell(results)
     if not cells:

@@ -1,4 +1,4 @@
-"""What the rows of a study say: choices by validation accuracy, and paired changes with intervals."""
+"""Choices by validation accuracy, and paired changes with intervals, from the rows of a study."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -9,13 +9,11 @@ import numpy as np
 from scipy import stats
 
 from frofa.evaluation import Interval, mean_interval
-from frofa.study.results import NONE, Candidate, Result
+from frofa.study.results import NONE, WITH_CLS, Candidate, StudyResult
 
 MIN_PAIRS = 3
-"""Of paired differences, below which an interval says nothing: two that coincide have one of length zero."""
-VARIANTS = ("default", "c", "c2")
+"""The fewest paired differences that a verdict takes: the interval of two that coincide has no length."""
 PROBES = ("ridge", "logistic", "prototype")
-WITH_CLS = "MAP+cls"
 FAMILIES = {
     "geometric": ("rotate", "shear x", "shear y", "translate x", "translate y"),
     "crop and drop": ("crop", "resized crop", "inception crop", "patch dropout"),
@@ -24,21 +22,15 @@ FAMILIES = {
     "automatic": ("randaugment", "trivialaugment"),
 }
 
-Rule = Callable[[Candidate], bool]
-"""Which candidates are meant."""
+CandidateFilter = Callable[[Candidate], bool]
+"""A condition on candidates."""
 BySeed = Mapping[int, float]
-"""One value a seed."""
+"""One value for each seed."""
 Verdict = Literal["yes", "no", "not distinguishable"]
 
 
 class Cell(NamedTuple):
-    """Where choices are made separately.
-
-    Attributes
-    ----------
-    dataset, backbone : str
-    shots : int
-    """
+    """An image set, backbone and number of shots: choices are made in each of them separately."""
 
     dataset: str
     backbone: str
@@ -61,7 +53,9 @@ class Scores:
 
 
 Sets = dict[str, list[Scores]]
-"""By dataset: what was measured with one backbone and one number of shots."""
+"""Scores with one backbone and one number of shots, by dataset."""
+ByShots = Mapping[int, Sets]
+"""Scores with one backbone, by number of shots."""
 
 
 class Change(NamedTuple):
@@ -84,7 +78,7 @@ class Change(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        """Whether it is above zero, according to the interval; of fewer than three pairs it says nothing."""
+        """Whether the mean is above zero by more than the interval; fewer than three pairs decide nothing."""
         if self.pairs < MIN_PAIRS:
             return "not distinguishable"
         if self.interval.low > 0:
@@ -92,7 +86,7 @@ class Change(NamedTuple):
         return "no" if self.interval.high < 0 else "not distinguishable"
 
 
-def by_cell(results: Iterable[Result]) -> dict[Cell, list[Scores]]:
+def by_cell(results: Iterable[StudyResult]) -> dict[Cell, list[Scores]]:
     """Rows by set, backbone and shots, then by candidate; of two rows of the same fit, the later counts."""
     cells: dict[Cell, dict[Candidate, Scores]] = {}
     for row in results:
@@ -104,28 +98,18 @@ def by_cell(results: Iterable[Result]) -> dict[Cell, list[Scores]]:
 
 
 def by_backbone(cells: Mapping[Cell, list[Scores]]) -> dict[str, dict[int, Sets]]:
-    """The same by backbone, then shots, then set."""
+    """Order cells by backbone, then shots, then set."""
     backbones: dict[str, dict[int, Sets]] = {}
     for cell in sorted(cells, key=lambda cell: (cell.backbone, cell.shots, cell.dataset)):
         backbones.setdefault(cell.backbone, {}).setdefault(cell.shots, {})[cell.dataset] = cells[cell]
     return backbones
 
 
-def chosen(scores: Iterable[Scores], where: Rule = lambda _: True) -> Scores | None:
-    """The candidate with the best mean validation accuracy; test accuracies have no say.
+def chosen(scores: Iterable[Scores], where: CandidateFilter = lambda _: True) -> Scores | None:
+    """The candidate of a cell with the best mean validation accuracy; test accuracies have no say.
 
-    Parameters
-    ----------
-    scores : iterable of Scores
-        Of one cell.
-    where : callable
-        Which candidates can be chosen.
-
-    Returns
-    -------
-    Scores or None
-        Among equals, that of the lowest level, then the first; None if there is no candidate. Candidates that lack
-        seeds which others have cannot be chosen.
+    Among equals, that of the lowest level is chosen, then the first. Candidates that lack seeds which others have
+    cannot be chosen.
     """
     fitting = [s for s in scores if where(s.candidate)]
     seeds = max((len(s.validation) for s in fitting), default=0)
@@ -138,13 +122,14 @@ def augmented(candidate: Candidate) -> bool:
     return candidate.head == "MAP" and candidate.augmentation != NONE and not candidate.setting
 
 
-def of_augmentation(name: str, variants: Collection[str] | None = None) -> Rule:
+def of_augmentation(name: str, variants: Collection[str] | None = None) -> CandidateFilter:
     """MAP heads with one augmentation, at all levels, of some variants or all."""
     return lambda c: augmented(c) and c.augmentation == name and (variants is None or c.variant in variants)
 
 
-def augmentation_names(candidates: Iterable[Candidate]) -> list[str]:
+def augmentation_names(by_shots: ByShots) -> list[str]:
     """Names of the augmentations of MAP heads: the known ones by family, then others, then sequences."""
+    candidates = {s.candidate for sets in by_shots.values() for scores in sets.values() for s in scores}
     names = {c.augmentation for c in candidates if augmented(c)}
     known = [name for family in FAMILIES.values() for name in family if name in names]
     return known + sorted(names.difference(known), key=lambda name: (is_sequence(name), name))
@@ -166,11 +151,11 @@ def single(candidate: Candidate) -> bool:
     return augmented(candidate) and not is_sequence(name) and name not in FAMILIES["automatic"]
 
 
-def _plain(head: str) -> Rule:
-    return lambda c: c.head == head and c.augmentation == NONE
+def _plain(*heads: str) -> CandidateFilter:
+    return lambda c: c.head in heads and c.augmentation == NONE
 
 
-def _with_frofa(head: str) -> Rule:
+def _with_frofa(head: str) -> CandidateFilter:
     return lambda c: c.head == head and c.augmentation != NONE
 
 
@@ -179,18 +164,30 @@ def _no_weight_decay(candidate: Candidate) -> bool:
     return float(values.get("weight_decay", "nan")) == 0
 
 
-METHODS: dict[str, Rule] = {
-    "MAP default": lambda c: _plain("MAP")(c) and not c.setting,
-    "MAP": lambda c: _plain("MAP")(c) and _no_weight_decay(c),
-    "MAP^wd": _plain("MAP"),
-    "best FroFA": augmented,
-    "MAP+cls": _plain(WITH_CLS),
-    "MAP+cls + FroFA": _with_frofa(WITH_CLS),
-    **{probe: _plain(probe) for probe in PROBES},
-    "best probe": lambda c: c.head in PROBES and c.augmentation == NONE,
-    **{f"{probe} + FroFA": _with_frofa(probe) for probe in PROBES},
+_METHODS: dict[str, tuple[CandidateFilter, str]] = {
+    "MAP default": (
+        lambda c: _plain("MAP")(c) and not c.setting,
+        "the MAP head with the library's hyperparameters, no augmentation",
+    ),
+    "MAP": (
+        lambda c: _plain("MAP")(c) and _no_weight_decay(c),
+        "MAP heads without augmentation and without weight decay",
+    ),
+    "MAP^wd": (_plain("MAP"), "all MAP heads without augmentation"),
+    "best FroFA": (augmented, "all MAP heads with augmentation, all with the library's hyperparameters"),
+    "MAP+cls": (_plain(WITH_CLS), "MAP heads that see the class token too, no augmentation"),
+    "MAP+cls + FroFA": (_with_frofa(WITH_CLS), "the same with augmentation"),
+    **{probe: (_plain(probe), f"the settings of the {probe} probe, no augmentation") for probe in PROBES},
+    "best probe": (_plain(*PROBES), "all probes without augmentation"),
+    **{
+        f"{probe} + FroFA": (_with_frofa(probe), f"the settings of the {probe} probe with augmentation")
+        for probe in PROBES
+    },
 }
+METHODS = {name: candidates for name, (candidates, _) in _METHODS.items()}
 """The named methods: each is the best of these candidates by validation accuracy."""
+MEANINGS = {name: meaning for name, (_, meaning) in _METHODS.items()}
+"""The candidates of each method, in words."""
 
 
 def minus(treated: BySeed, baseline: BySeed) -> dict[int, float]:
@@ -206,27 +203,20 @@ def average(values: Collection[BySeed]) -> dict[int, float]:
     return {seed: float(np.mean([v[seed] for v in values])) for seed in seeds}
 
 
-def gain(scores: Iterable[Scores], treated: Rule, baseline: Rule) -> dict[int, float]:
-    """What one choice gains over another in test accuracy, by seed; empty if there is no candidate of one."""
+def gain(scores: Iterable[Scores], treated: CandidateFilter, baseline: CandidateFilter) -> dict[int, float]:
+    """Gain of one choice over another in test accuracy, by seed; empty where one has no candidate."""
     scores = list(scores)
     first, second = chosen(scores, treated), chosen(scores, baseline)
     return minus(first.test, second.test) if first and second else {}
 
 
 def compare(gains: Iterable[BySeed]) -> Change | None:
-    """Pool paired differences of one set, or of several.
+    """Pool paired differences by seed of one set, or of several; None without any.
 
-    Parameters
-    ----------
-    gains : iterable of mapping of int to float
-        For each set, differences by seed.
-
-    Returns
-    -------
-    Change or None
-        The mean is that of the sets' means over seeds; the interval's width and the test are those of all
-        differences of all sets, set x seed, in one sample. None without any difference.
+    The mean is that of the sets' means over seeds; the interval's width and the test are those of all differences of
+    all sets, set x seed, in one sample.
     """
+    # Differences (seeds,) of each set; sets may differ in their numbers of seeds.
     sets = [np.array(list(values.values())) for values in gains if values]
     if not sets:
         return None
@@ -237,6 +227,7 @@ def compare(gains: Iterable[BySeed]) -> Change | None:
 
 
 def _p_value(mean: float, differences: np.typing.NDArray[np.float64]) -> float:
+    # A paired t-test about the mean of means, which scipy's test, about the mean of all, does not have.
     if len(differences) < 2:
         return float("nan")
     error = float(np.std(differences, ddof=1)) / sqrt(len(differences))
@@ -245,20 +236,26 @@ def _p_value(mean: float, differences: np.typing.NDArray[np.float64]) -> float:
     return float(2 * stats.t.sf(abs(mean / error), len(differences) - 1))
 
 
-def pooled(sets: Sets, treated: Rule, baseline: Rule) -> Change | None:
+def pooled(sets: Sets, treated: CandidateFilter, baseline: CandidateFilter) -> Change | None:
     """Change from one choice to another over all sets; the choice is made in each set separately."""
     return compare(gain(scores, treated, baseline) for scores in sets.values())
 
 
-def pooled_accuracy(sets: Sets, rule: Rule) -> Interval | None:
+def pooled_by_shots(by_shots: ByShots, treated: CandidateFilter, baseline: CandidateFilter) -> dict[int, Change]:
+    """The change over all sets at each number of shots that has one."""
+    found = {shots: pooled(sets, treated, baseline) for shots, sets in by_shots.items()}
+    return {shots: change for shots, change in found.items() if change}
+
+
+def pooled_accuracy(sets: Sets, method: CandidateFilter) -> Interval | None:
     """Mean test accuracy over the sets, with an interval over seeds; None if a set lacks it."""
-    found = [chosen(scores, rule) for scores in sets.values()]
+    found = [chosen(scores, method) for scores in sets.values()]
     by_seed = average([s.test for s in found if s])
     return mean_interval(list(by_seed.values())) if by_seed and all(found) else None
 
 
 def family_gain(scores: list[Scores], family: str, variants: Collection[str] | None = None) -> dict[int, float]:
     """Mean gain over MAP default of a family's augmentations, each at its best level and variant, by seed."""
-    rules = [of_augmentation(name, variants) for name in FAMILIES[family]]
-    gains = [gain(scores, rule, METHODS["MAP default"]) for rule in rules]
+    treated = [of_augmentation(name, variants) for name in FAMILIES[family]]
+    gains = [gain(scores, each, METHODS["MAP default"]) for each in treated]
     return average([values for values in gains if values])

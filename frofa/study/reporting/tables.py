@@ -3,18 +3,17 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from frofa.evaluation import Interval
-from frofa.study.reporting.answers import describe, signed
+from frofa.study.reporting.answers import in_shots, in_words, signed
 from frofa.study.reporting.levels import pooled_levels
 from frofa.study.reporting.summary import (
     FAMILIES,
     METHODS,
     PROBES,
-    VARIANTS,
+    ByShots,
+    CandidateFilter,
     Cell,
     Change,
-    Rule,
     Scores,
-    Sets,
     augmentation_names,
     by_backbone,
     chosen,
@@ -22,11 +21,12 @@ from frofa.study.reporting.summary import (
     is_sequence,
     minus,
     of_augmentation,
-    pooled,
     pooled_accuracy,
+    pooled_by_shots,
 )
+from frofa.study.results import VARIANTS
 
-GAINS = (
+COMPARED = (
     ("best FroFA", "MAP default"),
     ("best FroFA", "MAP"),
     ("best FroFA", "MAP^wd"),
@@ -37,10 +37,9 @@ GAINS = (
     ("MAP+cls + FroFA", "best probe"),
     *((f"{probe} + FroFA", probe) for probe in PROBES),
 )
-"""Pairs of methods: what the first gains over the second."""
+"""Pairs of methods, of which the table of gains says how far the first is above the second."""
 
 Cells = Mapping[Cell, list[Scores]]
-ByShots = Mapping[int, Sets]
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -68,15 +67,20 @@ def p_text(change: Change | None) -> str:
 
 
 def titled(title: str, *parts: str) -> str:
-    """A heading with what is not empty below it; empty if all is."""
+    """A heading with the parts that are not empty below it; empty without any."""
     kept = [part for part in parts if part]
     return "\n\n".join([title, *kept]) if kept else ""
 
 
+def section(title: str, intro: str, parts: Sequence[str]) -> str:
+    """A heading and an introduction with parts below them; empty if all parts are."""
+    return titled(title, intro, *parts) if any(parts) else ""
+
+
 def each_backbone(cells: Cells, title: str, intro: str, body: Callable[[ByShots], str]) -> str:
     """A section with a part for each backbone; empty if all parts are."""
-    parts = [titled(f"### {backbone}", body(by_shots)) for backbone, by_shots in by_backbone(cells).items()]
-    return titled(title, intro, *parts) if any(parts) else ""
+    backbones = by_backbone(cells)
+    return section(title, intro, [titled(f"### {name}", body(by_shots)) for name, by_shots in backbones.items()])
 
 
 def accuracies(cells: Cells) -> str:
@@ -84,26 +88,14 @@ def accuracies(cells: Cells) -> str:
     parts = []
     for backbone, by_shots in by_backbone(cells).items():
         names = sorted({name for sets in by_shots.values() for name in sets})
-        parts += [_accuracy_table(f"### {name}, {backbone}", _only(by_shots, name)) for name in names]
+        for name in names:
+            of_set = {shots: {name: sets[name]} for shots, sets in by_shots.items() if name in sets}
+            parts.append(_accuracy_table(f"### {name}, {backbone}", of_set))
         if len(names) > 1:
-            parts.append(_accuracy_table(f"### Mean over {len(names)} sets, {backbone}", _whole(by_shots, len(names))))
-    return (
-        titled(
-            "## Accuracy",
-            "Top-1 accuracy on the test images, %; intervals over seeds, also of a mean over sets.",
-            *parts,
-        )
-        if any(parts)
-        else ""
-    )
-
-
-def _only(by_shots: ByShots, name: str) -> ByShots:
-    return {shots: {name: sets[name]} for shots, sets in by_shots.items() if name in sets}
-
-
-def _whole(by_shots: ByShots, n_sets: int) -> ByShots:
-    return {shots: sets for shots, sets in by_shots.items() if len(sets) == n_sets}
+            whole = {shots: sets for shots, sets in by_shots.items() if len(sets) == len(names)}
+            parts.append(_accuracy_table(f"### Mean over {len(names)} sets, {backbone}", whole))
+    intro = "Top-1 accuracy on the test images, %; intervals over seeds, also of a mean over sets."
+    return section("## Accuracy", intro, parts)
 
 
 def _accuracy_table(title: str, by_shots: ByShots) -> str:
@@ -111,25 +103,23 @@ def _accuracy_table(title: str, by_shots: ByShots) -> str:
         return f"{interval:.1f}" if interval else ""
 
     rows = [
-        [name, *(text(pooled_accuracy(sets, rule)) for sets in by_shots.values())] for name, rule in METHODS.items()
+        [name, *(text(pooled_accuracy(sets, method)) for sets in by_shots.values())] for name, method in METHODS.items()
     ]
-    return titled(title, table(["method", *_headings(by_shots)], rows))
+    return titled(title, _shots_table("method", by_shots, rows))
 
 
-def _headings(by_shots: ByShots) -> list[str]:
-    return [f"{shots} shot" if shots == 1 else f"{shots} shots" for shots in by_shots]
+def _shots_table(first: str, by_shots: ByShots, rows: Iterable[Sequence[str]]) -> str:
+    """A table with a column for each number of shots, after the first column."""
+    return table([first, *map(in_shots, by_shots)], rows)
 
 
-def _changes(by_shots: ByShots, rules: Mapping[str, Rule], baseline: str) -> list[list[str]]:
-    """For each rule, its label and its changes by shots."""
-    return [
-        [label, *(change_text(pooled(sets, rule, METHODS[baseline])) for sets in by_shots.values())]
-        for label, rule in rules.items()
-    ]
-
-
-def _names(by_shots: ByShots) -> list[str]:
-    return augmentation_names(s.candidate for sets in by_shots.values() for scores in sets.values() for s in scores)
+def _changes(by_shots: ByShots, treated: Mapping[str, CandidateFilter], baseline: str) -> list[list[str]]:
+    """Rows of a label, and the changes against the baseline by shots."""
+    rows = []
+    for label, candidates in treated.items():
+        changes = pooled_by_shots(by_shots, candidates, METHODS[baseline])
+        rows.append([label, *(change_text(changes.get(shots)) for shots in by_shots)])
+    return rows
 
 
 def augmentations(cells: Cells, baseline: str) -> str:
@@ -137,33 +127,33 @@ def augmentations(cells: Cells, baseline: str) -> str:
     family = {name: f" ({family})" for family, names in FAMILIES.items() for name in names}
 
     def body(by_shots: ByShots) -> str:
-        names = [name for name in _names(by_shots) if not is_sequence(name)]
-        rules = {f"{name}{family.get(name, '')}": of_augmentation(name) for name in names}
-        return table(["augmentation", *_headings(by_shots)], _changes(by_shots, rules, baseline))
+        names = [name for name in augmentation_names(by_shots) if not is_sequence(name)]
+        treated = {f"{name}{family.get(name, '')}": of_augmentation(name) for name in names}
+        return _shots_table("augmentation", by_shots, _changes(by_shots, treated, baseline))
 
     intro = f"Change against {baseline}, in points. Level and variant are chosen by validation accuracy."
     return each_backbone(cells, f"## Each augmentation against {baseline}", intro, body)
 
 
 def variants(cells: Cells) -> str:
-    """Changes by variant, of the augmentations that have several."""
+    """Changes by variant, for the augmentations that have several."""
 
     def body(by_shots: ByShots) -> str:
-        rules = {f"{name} {v}": of_augmentation(name, [v]) for name in _names(by_shots) for v in VARIANTS}
-        rows = [row for row in _changes(by_shots, rules, "MAP default") if any(row[1:])]
+        treated = {f"{name} {v}": of_augmentation(name, [v]) for name in augmentation_names(by_shots) for v in VARIANTS}
+        rows = [row for row in _changes(by_shots, treated, "MAP default") if any(row[1:])]
         labels = [row[0].rpartition(" ")[0] for row in rows]
         several = [row for row, label in zip(rows, labels, strict=True) if labels.count(label) > 1]
-        return table(["augmentation, variant", *_headings(by_shots)], several)
+        return _shots_table("augmentation, variant", by_shots, several)
 
     return each_backbone(cells, "## Variants", "Change against MAP default, in points, at the best level.", body)
 
 
 def sequences(cells: Cells) -> str:
-    """Changes of sequences of augmentations."""
+    """Changes by sequence of augmentations."""
 
     def body(by_shots: ByShots) -> str:
-        rules = {name: of_augmentation(name) for name in _names(by_shots) if is_sequence(name)}
-        return table(["sequence", *_headings(by_shots)], _changes(by_shots, rules, "MAP default"))
+        treated = {name: of_augmentation(name) for name in augmentation_names(by_shots) if is_sequence(name)}
+        return _shots_table("sequence", by_shots, _changes(by_shots, treated, "MAP default"))
 
     return each_backbone(cells, "## Sequences", "Change against MAP default, in points, at the best level.", body)
 
@@ -188,16 +178,17 @@ def _level_table(by_shots: ByShots, variant: str) -> str:
         changes = [f" ({change_text(point.change)})" if point and level else "" for point in points]
         texts = [f"{p.accuracy:.1f}{change}" if p else "" for p, change in zip(points, changes, strict=True)]
         rows.append([f"{level:g}", *texts])
-    return table([f"level, variant {variant}", *_headings(by_shots)], rows)
+    return _shots_table(f"level, variant {variant}", by_shots, rows)
 
 
 def gains(cells: Cells) -> str:
-    """What methods gain over others, by shots."""
+    """Gains of methods over others, by shots."""
 
     def body(by_shots: ByShots) -> str:
-        pairs = {f"{a} against {b}": (METHODS[a], METHODS[b]) for a, b in GAINS}
-        rows = [[label, *(change_text(pooled(s, *pair)) for s in by_shots.values())] for label, pair in pairs.items()]
-        return table(["change", *_headings(by_shots)], rows)
+        rows = []
+        for method, baseline in COMPARED:
+            rows += _changes(by_shots, {f"{method} against {baseline}": METHODS[method]}, baseline)
+        return _shots_table("change", by_shots, rows)
 
     return each_backbone(cells, "## Gains by shots", "In points.", body)
 
@@ -210,7 +201,7 @@ def choices(cells: Cells) -> str:
         baselines = [chosen(scores, METHODS[name]) for name in ("MAP default", "MAP^wd")]
         changes = [compare([minus(best.test, b.test)]) if best and b else None for b in baselines]
         texts = [text(change) for change in changes for text in (change_text, p_text)]
-        name = describe(best.candidate) if best else ""
-        rows.append([f"{cell.dataset}, {cell.backbone}, {_headings({cell.shots: {}})[0]}", name, *texts])
+        name = in_words(best.candidate) if best else ""
+        rows.append([f"{cell.dataset}, {cell.backbone}, {in_shots(cell.shots)}", name, *texts])
     header = ["set, backbone, shots", "best FroFA", "against MAP default", "p", "against MAP^wd", "p"]
     return titled("## What was chosen", table(header, rows))
