@@ -82,7 +82,7 @@ def head_choices(
 
 
 @dataclass(frozen=True)
-class ChosenHead:
+class Chosen:
     """A head that is fitted on all samples, and how it was chosen.
 
     Attributes
@@ -100,9 +100,7 @@ class ChosenHead:
     score: float
 
 
-def fit_head(
-    choice: HeadChoice, features: Any, y: Any, *, cv: int = 5, seed: int = 0, always: bool = False
-) -> ChosenHead:
+def fit_head(choice: HeadChoice, features: Any, y: Any, *, cv: int = 5, seed: int = 0, always: bool = False) -> Chosen:
     """Cross-validate the searched parameters, and fit the best on all samples.
 
     Parameters
@@ -120,10 +118,10 @@ def fit_head(
     """
     folds = n_folds(y, cv)
     if n_fits(choice, folds, always=always) == 1:
-        return ChosenHead(clone(choice.estimator).fit(features, y), {}, float("nan"))
+        return Chosen(clone(choice.estimator).fit(features, y), {}, float("nan"))
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     search = GridSearchCV(choice.estimator, dict(choice.grid), cv=splitter, error_score="raise").fit(features, y)
-    return ChosenHead(search.best_estimator_, search.best_params_, float(search.best_score_))
+    return Chosen(search.best_estimator_, search.best_params_, float(search.best_score_))
 
 
 def n_fits(choice: HeadChoice, folds: int, *, always: bool = False) -> int:

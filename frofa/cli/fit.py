@@ -33,7 +33,7 @@ from frofa.cli.sources import (
 if TYPE_CHECKING:
     from frofa.exceptions import ImageReadError
     from frofa.extraction.extractor import FrozenFeatureExtractor
-    from frofa.selection import ChosenHead, HeadChoice
+    from frofa.selection import Chosen, HeadChoice
 
 
 def add(commands: Commands) -> None:
@@ -126,7 +126,7 @@ def _choices(args: argparse.Namespace, labels: Any) -> "dict[str, HeadChoice]":
 
 def _fit(
     args: argparse.Namespace, choices: "dict[str, HeadChoice]", features: dict[str, Any], y: Any
-) -> "dict[str, ChosenHead]":
+) -> "dict[str, Chosen]":
     """Fit each head, and say how good it is."""
     from frofa.selection import fit_head, n_fits, n_folds
 
