@@ -14,8 +14,8 @@ from frofa.compute.devices import resolve_device
 from frofa.estimators.batched.jobs import Fitted, Job, fit_each
 from frofa.estimators.batched.sharing import check_jobs
 from frofa.estimators.core.classifier import LinearClassifier, Support
-from frofa.estimators.solvers.descent import Stage
 from frofa.estimators.solvers.logistic import Chain, Fit, solve_chains
+from frofa.estimators.solvers.stages import Stage
 from frofa.estimators.tokens.views import CONSTRAINTS
 
 

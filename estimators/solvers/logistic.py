@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from frofa.compute.devices import SMALL, keep_freed_memory, one_thread_each, threads_for
-from frofa.estimators.solvers.descent import Stage
 from frofa.estimators.solvers.path import solve_path
-from frofa.estimators.solvers.problems import Batch
+from frofa.estimators.solvers.preconditioner import is_small
+from frofa.estimators.solvers.problems import Problems
 from frofa.estimators.solvers.replay import replay_path
+from frofa.estimators.solvers.stages import Stage
 
 Array = npt.NDArray[np.float64]
 STRIDE = 10.0
@@ -175,18 +176,19 @@ def _solve_batch(chains: Sequence[Chain], device: torch.device) -> Iterator[list
         codes[i, : len(rows)] = torch.tensor(chain.codes, device=device)
         weights[i, : len(rows)] = torch.tensor(chain.weights, device=device)
         spans.append(span)
-    batch = Batch(x, codes, weights, chains[0].n_classes, units if (units != 1).any() else None)
-    curvature = float((batch.scales[:, :, :-1].sum((1, 2)) * batch.total * batch.squared_units).max())
-    path = _steps_to(chains[0].stages, curvature, batch.n_scores)
-    if float(batch.penalty(path[0].C).max()) > HEAVY or float(batch.penalty(path[-1].C)[:, :, 0].min()) < LIGHT:
-        batch.use_float64()
-    small = not batch.dense and x.numel() * batch.n_scores <= SHORT
-    solve = replay_path if small and device.type == "cuda" else solve_path
+    problems = Problems(x, codes, weights, chains[0].n_classes, units if (units != 1).any() else None)
+    curvature = float((problems.scales[:, :, :-1].sum((1, 2)) * problems.total * problems.squared_units).max())
+    path = _steps_to(chains[0].stages, curvature, problems.n_scores)
+    largest, least = problems.penalty(path[0].C).max(), problems.penalty(path[-1].C)[:, :, 0].min()
+    if is_small(problems) or float(largest) > HEAVY or float(least) < LIGHT:
+        problems.use_float64()
+    recorded = device.type == "cuda" and not is_small(problems) and x.numel() * problems.n_scores <= SHORT
+    solve = replay_path if recorded else solve_path
     # One array for all stages: memory that is new costs more by the piece than the copy does.
-    kept = iter(np.empty((len(chains[0].stages), len(chains), batch.n_scores, chains[0].features.shape[1])))
-    for stage, solution in zip(path, solve(batch, path), strict=True):
+    kept = iter(np.empty((len(chains[0].stages), len(chains), problems.n_scores, chains[0].features.shape[1])))
+    for stage, solution in zip(path, solve(problems, path), strict=True):
         if stage.tol is not None:
-            coefs, intercepts = _restore(spans, batch.unbound(solution.coef, stage.C), next(kept))
+            coefs, intercepts = _restore(spans, problems.unbound(solution.coef, stage.C), next(kept))
             ends = zip(solution.n_iter.tolist(), solution.converged.tolist(), strict=True)
             yield [Fit(coefs[i], intercepts[i], *end) for i, end in enumerate(ends)]
 
