@@ -8,14 +8,17 @@ import torch
 from features import gaussian
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from frofa.estimators import LogisticProbeClassifier
 from frofa.estimators.batched.jobs import Job, fit_many
+from frofa.estimators.solvers.descent import Line, Trial
+from frofa.estimators.solvers.lbfgs import Memory
 from frofa.estimators.solvers.path import solve_path
 from frofa.estimators.solvers.preconditioner import ClassBlocks, is_small
 from frofa.estimators.solvers.problems import Problems
 from frofa.estimators.solvers.replay import _SHELVES, _Replayed, replay_path
-from frofa.estimators.solvers.stages import Stage
+from frofa.estimators.solvers.stages import Stage, State
 
 CS = (1e-3, 1e-2, 0.1, 1.0, 10.0)
 CASES = {"n > d": (200, 120, 5), "n < d": (60, 90, 4), "two classes": (90, 600, 2), "many classes": (120, 60, 30)}
@@ -84,6 +87,36 @@ def test_nothing_is_left_of_earlier_problems() -> None:
         assert found is not None
         assert expected is not None
         torch.testing.assert_close(found.coef, expected.coef, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["n < d", "two classes"])
+def test_what_is_recorded_never_waits_for_the_device(name: str) -> None:
+    """On a GPU that is made up, whose values nobody can ask for."""
+    problems = problems_of(name)
+    problems.use_float64()
+    replayed = _Replayed(ClassBlocks(problems))
+    with FakeTensorMode():
+        to_made_up_gpu(replayed, {})
+        for work in (replayed._begin, replayed._retry, replayed._go_on, replayed._advance, replayed._renew):
+            work()
+        with pytest.raises(DataDependentOutputException):
+            replayed.report.tolist()
+
+
+def to_made_up_gpu(value: Any, known: dict[int, Any]) -> Any:
+    """Replace all tensors that the descent holds by fake ones on a GPU, those that it shares by the same ones."""
+    if id(value) in known:
+        return known[id(value)][1]
+    found = value
+    if isinstance(value, Tensor):
+        found = torch.empty(value.shape, dtype=value.dtype, device="cuda")
+    elif isinstance(value, State | Line | Trial):
+        found = type(value)(*(to_made_up_gpu(part, known) for part in value))
+    known[id(value)] = value, found
+    if isinstance(value, _Replayed | ClassBlocks | Problems | Memory):
+        for name, part in list(vars(value).items()):
+            setattr(value, name, to_made_up_gpu(part, known))
+    return found
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
