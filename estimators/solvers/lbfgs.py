@@ -7,7 +7,8 @@ from frofa.estimators.solvers.preconditioner import Preconditioner
 from frofa.estimators.solvers.problems import dot
 
 MEMORY = 5
-"""Pairs of steps and gradient changes that L-BFGS keeps."""
+"""Pairs of steps and gradient changes that L-BFGS keeps. With 3 or 8, `logistic` of benchmarks/search.py takes as many
+steps, and as long."""
 
 
 class Memory:

@@ -6,7 +6,8 @@ from torch import Tensor
 
 LEAST, MOST = 1e-20, 1e16
 """Bounds of the penalty of the mean cross-entropy: beyond them, nothing that it changes in probabilities is more than
-rounding. Where features were divided by something large, some may be small now, and the first is as much smaller."""
+rounding, as `test_any_penalty` finds. Where features were divided by something large, some may be small now, and the
+first is as much smaller."""
 
 
 class Problems:

@@ -32,11 +32,13 @@ from frofa.estimators.solvers.stages import Goal, Solution, Stage, State, Watch
 from frofa.estimators.training.recorded import Replays
 
 RENEWED = 25
-"""Steps after which a stage gets a new preconditioner, once: there, the first was made far from the solution."""
+"""Steps after which a stage gets a new preconditioner, once: there, the first was made far from the solution. Stages
+of `logistic` of benchmarks/search.py take fewer."""
 KEPT_SHARE = 0.01
-"""Share of a GPU's memory that kept recordings may take with their problems."""
+"""Share of a GPU's memory that kept recordings may take with their problems: little enough to leave the rest to others,
+and 1.4 GB of an H200."""
 MOST_KEPT = 8
-"""Recordings, each of which takes memory of the host as well."""
+"""Most recordings that are kept; each takes memory of the host as well."""
 Places = TypeVar("Places", State, Line, Trial)
 
 
@@ -226,11 +228,13 @@ class _Replayed:
     def _look(self) -> None:
         """Find the next direction, how far the problems are from their solutions, and a length to try first."""
         problems, state, penalty = self.problems, self.state, self.penalty
+        # Gradient and direction (B, n_scores, D), and the distance (B,) from the solution.
         gradient = state.full_gradient(penalty)
         direction, slope = self.memory.direction(gradient, self.blocks)
         value = problems.objective(state.scores, state.coef, penalty)
         distance = Goal(*self.goal).distance(gradient, slope, value)
         self.report[0] = distance.max()
+        # Problems that are solved stay where they are.
         _copy(self.line, Line.towards(problems, penalty, direction, slope, distance[:, None, None] > 1))
         self._keep(first_trial(problems, state, self.line, newton_length(problems, state, self.line)))
 
