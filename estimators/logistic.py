@@ -15,8 +15,8 @@ from frofa.estimators.batched.jobs import Fitted, Job, fit_each
 from frofa.estimators.batched.sharing import check_jobs
 from frofa.estimators.core.linear import LinearClassifier
 from frofa.estimators.core.support import Support
-from frofa.estimators.solvers.descent import Stage
 from frofa.estimators.solvers.logistic import Chain, Fit, solve_chains
+from frofa.estimators.solvers.stages import Stage
 from frofa.estimators.tokens.views import CONSTRAINTS
 
 
@@ -33,29 +33,32 @@ class LogisticProbeClassifier(LinearClassifier):
     C : float, default=1.0
         Inverse strength of the penalty; ``np.inf`` is none.
     tol : float, default=1e-6
-        On the largest element of the gradient of the mean objective, features centred (and divided by a power of two
-        near the root mean square of the largest channel, where that is beyond 1024). The objective's distance from
+        Bound of the largest element of the gradient of the mean objective, features centred (and divided by a power of
+        two near the root mean square of the largest channel, where that is beyond 1024). The objective's distance from
         its minimum, as estimated and relative to it, is at most a hundredth of that: 1e-8 by default, at any `C`. Steps
         are in float32 where that suffices and in float64 where it does not, and every fit is checked from its weights
         in float64. Some 1e-10 can be asked for.
     max_iter : int, default=1000
-        Steps at most.
+        Most steps; a fit that takes them all without reaching `tol` warns.
     class_weight : dict or "balanced", default=None
-        As in scikit-learn.
+        Weight of each class, by label, or inversely proportional to its number of samples, as in scikit-learn; None is
+        1 for all.
     device : str, default="auto"
-        Of the fit: ``"auto"`` takes the GPU where there is one; or a torch device. Fitted weights are on the CPU.
+        Device that fits: a torch device, or ``"auto"``, which is the GPU where there is one. Fitted weights are on the
+        CPU.
     augment : Augmentation, default=None
-        Fit to the samples and to augmented copies of them. This and all that follow are as in `RidgeProbeClassifier`.
+        Augmentation whose copies of the samples the probe is fitted to, beside the samples. This and all that follow
+        are as in `RidgeProbeClassifier`.
     n_augmented : int, default=10
-        Copies of each sample, which share its weight.
+        Number of copies of each sample, which share its weight.
     n_views : int, default=0
-        Augmented views that scores are averaged over at prediction, as in `RidgeProbeClassifier`.
+        Number of augmented views that scores are averaged over at prediction, beside the features as they are.
     n_prefix : int, default=0
-        Tokens at the front that are not augmented.
+        Number of tokens at the front that are not augmented.
     grid : (int, int), default=None
         Height and width of the grid of tokens; None is a square.
     random_state : int, RandomState or None, default=None
-        Of copies and views.
+        Seed that copies and views are drawn from; None draws others at each fit.
 
     Attributes
     ----------
@@ -64,7 +67,7 @@ class LogisticProbeClassifier(LinearClassifier):
     n_iter_ : int
         Steps taken, without those at smaller `C` on the way.
     augment_seed_ : int
-        Of copies and views; with `augment` only.
+        The seed that copies and views were drawn from, with `augment` only.
     classes_ : ndarray of shape (n_classes,)
     n_features_in_ : int
 

@@ -35,30 +35,31 @@ class RidgeProbeClassifier(LinearClassifier):
         Penalties. One is used as given; among several, the one with the least squared error is chosen on the training
         data. None is the path of the paper, 2^k for k = -20..10.
     cv : int, splitter or iterable, default=None
-        How to choose: None is efficient leave-one-out, otherwise as in scikit-learn. Augmented copies are left out with
-        their sample, and errors are those of the samples as they are. At one shot a class, every left-out sample is
-        the only one of its class, and the choice is little more than a guess in either way.
+        Splits by which a penalty is chosen, as in scikit-learn; None is efficient leave-one-out. Augmented copies are
+        left out with their sample, and errors are those of the samples as they are. At one shot a class, every left-out
+        sample is the only one of its class, and the choice is little more than a guess in either way.
     class_weight : dict or "balanced", default=None
-        As in scikit-learn.
+        Weight of each class, by label, or inversely proportional to its number of samples, as in scikit-learn; None is
+        1 for all.
     augment : Augmentation, default=None
-        Of `frofa.augmentations`, reachable in a search as ``augment`` and ``augment__level``: the probe is fitted to
-        the samples and to augmented copies of them, drawn once, in float32. Tokens are augmented as tokens, and then
-        averaged over those that are seen. Pooled features (n, C) have no positions: augmentations that need a grid are
-        errors, and variant ``"c2"`` and `Contrast` are the identity. Those that mix labels are refused.
+        Augmentation of `frofa.augmentations`, which a search reaches as ``augment`` and ``augment__level``: the probe
+        is fitted to the samples and to augmented copies of them, drawn once, in float32. Tokens are augmented as
+        tokens, and then averaged over those that are seen. Pooled features (n, C) have no positions: augmentations that
+        need a grid are errors, and variant ``"c2"`` and `Contrast` are the identity. Those that mix labels are refused.
     n_augmented : int, default=10
-        Copies of each sample. It and they weigh ``1 / (n_augmented + 1)`` of it each, so that the total weight, and
-        with it the meaning of a penalty, is that of the samples. Leave-one-out solves a system of their number for
-        each sample and penalty.
+        Number of copies of each sample, with `augment` only. A sample and its copies share its weight, ``1 /
+        (n_augmented + 1)`` each, so that the total weight, and with it the meaning of a penalty, is that of the
+        samples. Leave-one-out solves a system of ``n_augmented + 1`` equations for each sample and penalty.
     n_views : int, default=0
-        Augmentation at prediction: scores are the mean over the features as they are and so many augmented views, which
-        are drawn once and treat all samples alike: a few views of an augmentation that shifts channels, such as
-        brightness, lean all predictions to the same classes.
+        Number of augmented views at prediction: scores are the mean over the features as they are and these views,
+        which are drawn once and treat all samples alike. So a few views of an augmentation that shifts channels, such
+        as brightness, lean all predictions to the same classes.
     n_prefix : int, default=0
-        Class and register tokens, which come first and are not augmented. Tokens only.
+        Number of class and register tokens, which come first and are not augmented; of use with tokens only.
     grid : (int, int), default=None
         Height and width of the grid that the other tokens lie on, row by row; None takes it to be a square.
     random_state : int, RandomState or None, default=None
-        Of copies and views.
+        Seed that copies and views are drawn from; None draws others at each fit.
 
     Attributes
     ----------
@@ -73,7 +74,7 @@ class RidgeProbeClassifier(LinearClassifier):
         What scores are divided by for `predict_proba`: fitted to the predictions of held-out samples (leave-one-out, or
         `cv`); 1 at one shot a class.
     augment_seed_ : int
-        Of copies and views; with `augment` only.
+        The seed that copies and views were drawn from, with `augment` only.
     classes_ : ndarray of shape (n_classes,)
     n_features_in_ : int
 
@@ -177,7 +178,7 @@ class RidgeProbeClassifier(LinearClassifier):
         return targets[:, 1:] if len(self.classes_) == 2 else targets
 
     def _held_out(self, support: Support, path: RidgePath) -> Callable[[float], "_HeldOut"]:
-        """How samples are predicted for a penalty by paths that did not see them."""
+        """Return what predicts samples, for a penalty, by paths that did not see them."""
         if self.cv is None:
             part = support.weighted()
             targets = self._targets(part)

@@ -1,53 +1,58 @@
 """Paths of small problems of logistic regression on a GPU, where launching kernels takes longer than they run.
 
-The method is that of `_logistic_descent`, all in float64 and with the same operations at every step, on tensors that
-stay where they are: so a step is recorded once, as a CUDA graph, and replayed.
+The descent is that of `descent`, all in float64 and with the same operations at every step, on tensors that stay where
+they are: so a step is recorded once, as a CUDA graph, and replayed.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from frofa.compute.cuda_graphs import Pool, Replays
 from frofa.estimators.solvers.descent import (
-    LONGEST,
     MAX_TRIALS,
-    MEMORY,
     PATIENCE,
-    Goal,
-    Preconditioner,
-    Solution,
-    Stage,
-    Watch,
+    Line,
+    Trial,
+    first_trial,
+    move,
+    newton_length,
+    next_trial,
 )
+from frofa.estimators.solvers.lbfgs import Memory
 from frofa.estimators.solvers.path import solve_path
-from frofa.estimators.solvers.problems import Batch, dot
+from frofa.estimators.solvers.preconditioner import ClassBlocks
+from frofa.estimators.solvers.problems import Problems
+from frofa.estimators.solvers.stages import Goal, Solution, Stage, State, Watch
 
 RENEWED = 25
-"""Steps after which a stage gets a new preconditioner, once: there, the first was made far from the solution."""
+"""Steps after which a stage gets a new preconditioner, once: there, the first was made far from the solution. Stages
+of `logistic` of benchmarks/search.py take fewer."""
 KEPT_SHARE = 0.01
-"""Of a GPU's memory, that kept recordings may take with their problems."""
+"""Share of a GPU's memory that kept recordings may take with their problems: little enough to leave the rest to others,
+and 1.4 GB of an H200."""
 MOST_KEPT = 8
-"""Recordings, each of which takes memory of the host as well."""
+"""Most recordings that are kept; each takes memory of the host as well."""
+Places = TypeVar("Places", State, Line, Trial)
 
 
-def replay_path(batch: Batch, path: Sequence[Stage]) -> Iterator[Solution]:
+def replay_path(problems: Problems, path: Sequence[Stage]) -> Iterator[Solution]:
     """Minimise for every C of a path, from small to large, each from what the two before it lead to.
 
     Parameters and results are those of `solve_path`, which goes on where a problem is not solved in this way.
     """
-    batch.use_float64()
-    with _shelf(batch.exact.device) as shelf:
-        replayed = shelf.take(batch)
+    problems.use_float64()
+    with _shelf(problems.exact.device) as shelf:
+        replayed = shelf.take(ClassBlocks(problems))
         for i, stage in enumerate(path):
             solution = replayed.solve(stage)
             if solution is None:
-                yield from islice(solve_path(batch, path), i, None)
+                yield from islice(solve_path(problems, path), i, None)
                 break
             yield solution
         shelf.keep(replayed)
@@ -55,7 +60,7 @@ def replay_path(batch: Batch, path: Sequence[Stage]) -> Iterator[Solution]:
 
 @contextmanager
 def _shelf(device: torch.device) -> "Iterator[_Shelf]":
-    """Recordings for a device, which nobody else uses meanwhile."""
+    """Lend recordings for a device, which nobody else uses meanwhile."""
     free = _SHELVES.setdefault(device, [])
     try:
         shelf = free.pop()
@@ -68,10 +73,7 @@ def _shelf(device: torch.device) -> "Iterator[_Shelf]":
 class _Shelf:
     """Recordings for problems of the last shapes, as many as there is room for; they share a pool of memory.
 
-    Parameters
-    ----------
-    device : torch.device
-        On a CPU, nothing is recorded, and nothing kept.
+    On a CPU, nothing is recorded, and nothing kept.
     """
 
     def __init__(self, device: torch.device):
@@ -90,17 +92,17 @@ class _Shelf:
         """Bytes of the GPU's memory that all take."""
         return sum(one.nbytes for one in self.kept.values()) + (self.pool.nbytes if self.pool else 0)
 
-    def take(self, batch: Batch) -> "_Replayed":
-        """What has its steps recorded for problems of this shape, where that was kept; it is no longer kept."""
-        replayed = self.kept.pop(_shapes(batch), None)
+    def take(self, blocks: ClassBlocks) -> "_Replayed":
+        """Take the recordings for problems of this shape off the shelf, or begin new ones."""
+        replayed = self.kept.pop(_shapes(blocks), None)
         if replayed is None:
-            return _Replayed(batch, self.pool)
-        replayed.adopt(batch)
+            return _Replayed(blocks, self.pool)
+        replayed.adopt(blocks)
         return replayed
 
     def keep(self, replayed: "_Replayed") -> None:
         """Keep recordings for the next problems of their shape, and drop the oldest others."""
-        self.kept[_shapes(replayed.batch)] = replayed
+        self.kept[_shapes(replayed.blocks)] = replayed
         while len(self.kept) > MOST_KEPT or (len(self.kept) > 1 and self.nbytes > self.room):
             del self.kept[next(iter(self.kept))]
         if self.nbytes > self.room:
@@ -108,11 +110,11 @@ class _Shelf:
 
 
 _SHELVES: dict[torch.device, list[_Shelf]] = {}
-"""Those that nobody uses."""
+"""Shelves that nobody uses."""
 
 
-def _shapes(batch: Batch) -> tuple[Any, ...]:
-    return tuple(part.shape for part in batch.tensors())
+def _shapes(blocks: ClassBlocks) -> tuple[Any, ...]:
+    return tuple(part.shape for part in blocks.tensors())
 
 
 class _Replayed:
@@ -123,41 +125,34 @@ class _Replayed:
     and whether the length will do.
     """
 
-    def __init__(self, batch: Batch, pool: Pool | None = None):
-        self.batch, new = batch, batch.exact.new_zeros
-        n_problems, n_scores, width = batch.shape
-        self.coef, self.last_coef, self.smooth, self.direction = (new(batch.shape) for _ in range(4))
-        self.scores, self.probabilities, self.errors, self.change = (new(batch.targets.shape) for _ in range(4))
-        self.trial = [torch.zeros_like(self.scores) for _ in range(4)]  # scores, probabilities, errors, moved errors
-        self.penalty = batch.penalty(1)
-        self.factors = batch.factors(self.probabilities, self.penalty)
-        self.slope, self.length, self.left, self.square, self.low, self.high = (new(n_problems, 1, 1) for _ in range(6))
-        self.moving, self.again = torch.zeros(2, n_problems, 1, 1, dtype=torch.bool, device=batch.exact.device)
-        self.n_iter = torch.zeros(n_problems, dtype=torch.int64, device=batch.exact.device)
-        self.goal, self.report = new(3), new(2)
-        self.memory = _Memory(new(n_problems, MEMORY, n_scores, width))
-        self.replay = Replays(batch.exact.device, pool)
-        self._reset()
+    def __init__(self, blocks: ClassBlocks, pool: Pool | None = None):
+        self.blocks, self.problems = blocks, blocks.problems
+        self.penalty = self.problems.penalty(1)
+        self.state, self.last = (State.start(self.problems) for _ in range(2))
+        blocks.update(self.state.probabilities, self.penalty)
+        self.memory = Memory(self.state.coef, fixed=True)
+        # What is found for all weights zero gives the tensors their shapes.
+        line = self._onward()
+        self.line = _cloned(line)
+        self.trial = _cloned(first_trial(self.problems, self.state, line, torch.zeros_like(line.slope)))
+        self.n_iter = torch.zeros(len(line.slope), dtype=torch.int64, device=line.slope.device)
+        self.goal, self.report = line.slope.new_zeros(3), line.slope.new_zeros(2)
+        self.replay = Replays(line.slope.device, pool)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the device's memory that this holds, besides the pool's."""
-        tensors = [part for part in vars(self).values() if isinstance(part, Tensor)]
-        tensors += [*self.batch.tensors(), *self.memory.tensors(), *self.factors, *self.trial]
+        tensors = [*self.state, *self.last, *self.line, *self.trial, self.penalty, self.n_iter, self.goal, self.report]
+        tensors += [*self.blocks.tensors(), *self.blocks.factors(), *self.memory.tensors()]
         return sum(part.nbytes for part in tensors)
 
-    def adopt(self, batch: Batch) -> None:
+    def adopt(self, blocks: ClassBlocks) -> None:
         """Take other problems of the same shape in."""
-        for kept, new in zip(self.batch.tensors(), batch.tensors(), strict=True):
+        for kept, new in zip(self.blocks.tensors(), blocks.tensors(), strict=True):
             kept.copy_(new)
-        self._reset()
-
-    def _reset(self) -> None:
-        for part in (self.coef, self.last_coef, self.scores):
-            part.zero_()
-        self.probabilities.copy_(self.batch.probabilities(self.scores))
-        self.errors.copy_(self.batch.errors(self.scores, self.probabilities))
-        self.smooth.copy_(self.batch.gradient(self.errors))
+        start = State.start(self.problems)
+        _copy(self.state, start)
+        _copy(self.last, start)
 
     def solve(self, stage: Stage) -> Solution | None:
         """Minimise for one C; None where a problem is not solved in `max_iter` steps, or gets no nearer."""
@@ -174,37 +169,14 @@ class _Replayed:
             worst, again = self.report.tolist()
         if not worst <= 1:
             return None
-        return Solution(self.coef.clone(), self.n_iter.clone(), torch.ones_like(self.n_iter, dtype=torch.bool))
+        return Solution(self.state.coef.clone(), self.n_iter.clone(), torch.ones_like(self.n_iter, dtype=torch.bool))
 
     def _start(self, stage: Stage) -> None:
-        self.penalty.copy_(self.batch.penalty(stage.C))
+        self.penalty.copy_(self.problems.penalty(stage.C))
         self.goal.copy_(torch.tensor(Goal.of(stage.tol)))
         self.replay(self._begin)
         self._settle()
         self.replay(self._go_on)
-
-    def _begin(self) -> None:
-        """Look in the direction from the last solution but one to the last."""
-        torch.sub(self.coef, self.last_coef, out=self.direction)
-        self.last_coef.copy_(self.coef)
-        self.slope.copy_(dot(torch.addcmul(self.smooth, self.penalty, self.coef), self.direction))
-        torch.lt(self.slope, 0, out=self.moving)
-        self._turn()
-        self._try(self.moving.to(self.length.dtype))  # about the step again, where C grows by the same factor
-
-    def _go_on(self) -> None:
-        """Go there, and look from there."""
-        self._step()
-        self.n_iter.zero_()
-        self._renew()
-
-    def _renew(self) -> None:
-        """Look from here with a new preconditioner."""
-        for kept, new in zip(self.factors, self.batch.factors(self.probabilities, self.penalty), strict=True):
-            kept.copy_(new)
-        self.memory.clear()
-        self._aim()
-        self._look()
 
     def _settle(self) -> None:
         """Try lengths until one will do."""
@@ -213,129 +185,68 @@ class _Replayed:
                 break
             self.replay(self._retry)
 
-    def _advance(self) -> None:
-        """Take the step that was found, and find the next."""
-        pulled, step = self._step()
-        self.memory.add(step, torch.addcmul(pulled, self.penalty, step))
-        self._aim()
+    def _begin(self) -> None:
+        """Look in the direction from the last solution but one to the last."""
+        _copy(self.line, self._onward())
+        _copy(self.last, self.state)
+        # About the step again, where C grows by the same factor.
+        self._keep(first_trial(self.problems, self.state, self.line, self.line.moving.to(self.line.slope.dtype)))
+
+    def _onward(self) -> Line:
+        coef, scores = self.state.coef - self.last.coef, self.state.scores - self.last.scores
+        return Line.along(self.state, self.penalty, coef, scores, torch.float64)
+
+    def _go_on(self) -> None:
+        """Go there, and look from there."""
+        self._move()
+        self.n_iter.zero_()
+        self._renew()
+
+    def _renew(self) -> None:
+        """Look from here with a new preconditioner."""
+        self.blocks.update(self.state.probabilities, self.penalty)
+        self.memory.clear()
         self._look()
 
-    def _step(self) -> tuple[Tensor, Tensor]:
-        """What the gradient of the mean cross-entropy gains by the step, and the step."""
-        scores, probabilities, errors, moved = self.trial
-        pulled, step = self.batch.pull_back(moved), self.length * self.direction
-        self.coef += step
-        self.smooth += pulled
-        for kept, new in ((self.scores, scores), (self.probabilities, probabilities), (self.errors, errors)):
-            kept.copy_(new)
-        self.n_iter += self.moving[:, 0, 0]
-        return pulled, step
-
-    def _aim(self) -> None:
-        """Find the next direction, and how far the problems are from their solutions; those that are there stay."""
-        gradient = torch.addcmul(self.smooth, self.penalty, self.coef)
-        self.direction.copy_(self.memory.direction(gradient, lambda v: self.batch.precondition(v, self.factors)))
-        slope = dot(gradient, self.direction)
-        downhill = slope < 0  # but for rounding
-        self.direction.copy_(torch.where(downhill, self.direction, -self.factors[0] * gradient))
-        self.slope.copy_(torch.where(downhill, slope, dot(gradient, self.direction)))
-        value = self.batch.losses(self.scores) + 0.5 * dot(self.penalty * self.coef, self.coef)[:, 0, 0]
-        distance = Goal(*self.goal).distance(gradient, self.slope, value)
-        self.report[0] = distance.max()
-        torch.gt(distance[:, None, None], 1, out=self.moving)
-
-    def _look(self) -> None:
-        """Try Newton's length along the direction."""
-        self._turn()
-        newton = (-self.slope / self._bend(self.probabilities)).clamp(max=LONGEST)
-        self._try(torch.where(self.moving, newton, 0))
-
-    def _turn(self) -> None:
-        """What moving along the direction changes."""
-        self.direction.copy_(torch.where(self.moving, self.direction, 0))  # of solved problems, it may be anything
-        self.change.copy_(self.batch.exact @ self.direction.mT)
-        self.square.copy_(dot(self.penalty * self.direction, self.direction))
-        self.low.zero_()
-        self.high.fill_(math.inf)
+    def _advance(self) -> None:
+        """Take the step that was found, and find the next."""
+        self.memory.add(*self._move())
+        self._look()
 
     def _retry(self) -> None:
-        """Try another length where the last was too short or too long: Newton's, or bisection's where that strays."""
-        length, left = self.length, self.left
-        low, high = torch.where(left < 0, length, self.low), torch.where(left > 0, length, self.high)
-        newton = length - left / self._bend(self.trial[1])
-        middle = torch.where(high.isinf(), 2 * length, (low + high) / 2)
-        within = (newton > low) & (newton < torch.minimum(high, 10 * length))
-        self.low.copy_(low)
-        self.high.copy_(high)
-        self._try(torch.where(self.again, torch.where(within, newton, middle), length))
+        """Try another length."""
+        self._keep(next_trial(self.problems, self.state, self.line, self.trial))
 
-    def _bend(self, probabilities: Tensor) -> Tensor:
-        """Second derivative along the direction."""
-        curvature = self.batch.curvature(probabilities, self.change) + self.square
-        return curvature.clamp(min=torch.finfo(curvature.dtype).tiny)
+    def _move(self) -> tuple[Tensor, Tensor]:
+        """Take the step that was found; return it, and what the gradient gains by it."""
+        state, step, gain = move(self.problems, self.state, self.penalty, self.line, self.trial)
+        _copy(self.state, state)
+        self.n_iter += self.line.moving[:, 0, 0]
+        return step, gain
 
-    def _try(self, length: Tensor) -> None:
-        self.length.copy_(length)
-        scores, probabilities, errors, moved = self.trial
-        torch.addcmul(self.scores, length, self.change, out=scores)
-        probabilities.copy_(self.batch.probabilities(scores))
-        errors.copy_(self.batch.errors(scores, probabilities))
-        moved.copy_(self.batch.weighted(errors - self.errors))
-        self.left.copy_(self.slope + dot(moved, self.change) + length * self.square)
-        torch.logical_and(self.moving, self.left.abs() > 0.5 * self.slope.abs(), out=self.again)
-        self.report[1] = self.again.any()
+    def _look(self) -> None:
+        """Find the next direction, how far the problems are from their solutions, and a length to try first."""
+        problems, state, penalty = self.problems, self.state, self.penalty
+        # Gradient and direction (B, n_scores, D), and the distance (B,) from the solution.
+        gradient = state.full_gradient(penalty)
+        direction, slope = self.memory.direction(gradient, self.blocks)
+        value = problems.objective(state.scores, state.coef, penalty)
+        distance = Goal(*self.goal).distance(gradient, slope, value)
+        self.report[0] = distance.max()
+        # Problems that are solved stay where they are.
+        _copy(self.line, Line.towards(problems, penalty, direction, slope, distance[:, None, None] > 1))
+        self._keep(first_trial(problems, state, self.line, newton_length(problems, state, self.line)))
+
+    def _keep(self, trial: Trial) -> None:
+        """Keep a trial, and report whether it is to be followed by another."""
+        _copy(self.trial, trial)
+        self.report[1] = self.trial.again.any()
 
 
-class _Memory:
-    """L-BFGS as in `_logistic_descent`, with room for all pairs from the start; a new one takes the oldest one's place.
+def _cloned(values: Places) -> Places:
+    return type(values)(*(part.clone() for part in values))
 
-    Kept is the inverse of the triangular matrix ``step_i . gain_j``, in the order of the places: without the oldest
-    pair, it is what is left of the inverse without the row and column of that pair.
-    """
 
-    def __init__(self, room: Tensor):
-        self.steps, self.gains = torch.zeros_like(room), torch.zeros_like(room)
-        n_problems, n_pairs, *_ = room.shape
-        self.inverse, self.diagonal = room.new_zeros(n_problems, n_pairs, n_pairs), room.new_zeros(n_problems, n_pairs)
-        self.place = torch.zeros(1, dtype=torch.int64, device=room.device)
-        self.places = torch.arange(n_pairs, device=room.device)
-
-    def tensors(self) -> tuple[Tensor, ...]:
-        """All that depends on the pairs."""
-        return self.steps, self.gains, self.inverse, self.diagonal
-
-    def clear(self) -> None:
-        """Forget all pairs."""
-        for part in self.tensors():
-            part.zero_()
-
-    def add(self, step: Tensor, gain: Tensor) -> None:
-        """Keep a pair; problems that did not move, or by rounding only, have no use of theirs."""
-        product = dot(step, gain)
-        useful = product > torch.finfo(step.dtype).tiny
-        gain = (gain * useful).unsqueeze(1)
-        self.steps.index_copy_(1, self.place, (step * useful).unsqueeze(1))
-        self.gains.index_copy_(1, self.place, gain)
-        product, useful = product[:, :, 0], useful[:, :, 0]
-        here = self.places == self.place
-        kept = (~here).to(step.dtype)
-        self.inverse *= kept.unsqueeze(1) * kept
-        length = torch.where(useful, product, 1)
-        others = (self.steps * gain).sum(3).sum(2) * kept
-        column = torch.where(here, 1, -(self.inverse @ others.unsqueeze(2)).squeeze(2)) / length
-        self.inverse.copy_(torch.where(here, column.unsqueeze(2), self.inverse))
-        self.diagonal.copy_(torch.where(here, length, self.diagonal))
-        self.place.add_(1).remainder_(len(self.places))
-
-    def direction(self, gradient: Tensor, precondition: Preconditioner) -> Tensor:
-        """Where to go from here (B, n_scores, D)."""
-        # Products of a row and these matrices are fast, and those of the matrices and a column are not.
-        alpha = -self.inverse @ (self.steps * gradient.unsqueeze(1)).sum(3).sum(2, keepdim=True)
-        v = precondition((-gradient.flatten(1) - self._sum(alpha, self.gains)).view(gradient.shape))
-        rest = self.diagonal.unsqueeze(2) * alpha - (self.gains * v.unsqueeze(1)).sum(3).sum(2, keepdim=True)
-        return v + self._sum(self.inverse.mT @ rest, self.steps).view(gradient.shape)
-
-    @staticmethod
-    def _sum(weights: Tensor, pairs: Tensor) -> Tensor:
-        """Weighted sum (B, n_scores * D) of steps or gains."""
-        return (weights.mT @ pairs.flatten(2)).squeeze(1)
+def _copy(kept: Places, new: Places) -> None:
+    for there, value in zip(kept, new, strict=True):
+        there.copy_(value)

@@ -297,11 +297,11 @@ def test_nothing_is_recorded_on_a_cpu() -> None:
 class Sized:
     """Recordings for problems of a shape, of a known size."""
 
-    batch: Any
+    blocks: Any
     nbytes: int = 0
 
-    def adopt(self, batch: Any) -> None:
-        self.batch = batch
+    def adopt(self, blocks: Any) -> None:
+        self.blocks = blocks
 
 
 def problem(n: int) -> Any:
@@ -311,7 +311,7 @@ def problem(n: int) -> Any:
 @pytest.fixture
 def shelf(monkeypatch: pytest.MonkeyPatch) -> Any:
     """With room for 100 bytes."""
-    monkeypatch.setattr(_logistic_replay, "_Replayed", lambda batch, _: Sized(batch))
+    monkeypatch.setattr(_logistic_replay, "_Replayed", lambda blocks, _: Sized(blocks))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=10_000))
     return _Shelf(GPU)
 

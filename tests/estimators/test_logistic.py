@@ -12,7 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from frofa.estimators import LogisticProbeClassifier
-from frofa.estimators.solvers.problems import DENSE, Batch
+from frofa.estimators.solvers.preconditioner import DENSE, preconditioner_of
+from frofa.estimators.solvers.problems import Problems
 
 Array = npt.NDArray[Any]
 CASES = {
@@ -137,79 +138,64 @@ def test_tokens_are_averaged() -> None:
     np.testing.assert_array_equal(head.predict_proba(tokens), head.predict_proba(pooled))
 
 
-def problem(n_classes: int) -> tuple[Batch, torch.Tensor, torch.Tensor]:
+def problem(n_classes: int) -> tuple[Problems, torch.Tensor, torch.Tensor]:
     """Two problems with weights, products in float64; weights of the scores; penalty."""
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(2, 12, 6, generator=generator, dtype=torch.float64)
     features[:, :, -1] = 1
     weights = torch.rand(2, 12, generator=generator, dtype=torch.float64)
     weights[0, 3] = 0
-    batch = Batch(features, torch.arange(12).repeat(2, 1) % n_classes, weights, n_classes)
-    batch.use_float64()
-    return batch, torch.randn(batch.shape, generator=generator, dtype=torch.float64), batch.penalty(0.7)
+    problems = Problems(features, torch.arange(12).repeat(2, 1) % n_classes, weights, n_classes)
+    problems.use_float64()
+    return problems, torch.randn(problems.shape, generator=generator, dtype=torch.float64), problems.penalty(0.7)
 
 
-def mean_loss(batch: Batch, coef: torch.Tensor) -> torch.Tensor:
+def mean_loss(problems: Problems, coef: torch.Tensor) -> torch.Tensor:
     """Of all problems, in sum; by PyTorch."""
-    scores = batch.exact @ coef.transpose(1, 2)
-    logits = torch.cat([torch.zeros_like(scores), scores], 2) if batch.n_scores == 1 else scores
+    scores = problems.exact @ coef.transpose(1, 2)
+    logits = torch.cat([torch.zeros_like(scores), scores], 2) if problems.n_scores == 1 else scores
     n_classes = logits.shape[2]
     losses = F.cross_entropy(logits.transpose(1, 2), torch.arange(12).repeat(2, 1) % n_classes, reduction="none")
-    return (losses * batch.share[:, :, 0]).sum()
+    return (losses * problems.share[:, :, 0]).sum()
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_gradient_is_that_of_the_loss(n_classes: int) -> None:
-    batch, coef, _ = problem(n_classes)
-    scores = batch.scores(coef)
-    errors = batch.errors(scores, batch.probabilities(scores))
-    assert float(batch.losses(scores).sum()) == pytest.approx(float(mean_loss(batch, coef)), rel=1e-12)
-    expected = torch.autograd.functional.jacobian(lambda w: mean_loss(batch, w), coef)
-    torch.testing.assert_close(batch.gradient(errors), expected, rtol=0, atol=1e-12)
+    problems, coef, _ = problem(n_classes)
+    scores = problems.scores(coef)
+    errors = problems.errors(scores, problems.probabilities(scores))
+    assert float(problems.losses(scores).sum()) == pytest.approx(float(mean_loss(problems, coef)), rel=1e-12)
+    expected = torch.autograd.functional.jacobian(lambda w: mean_loss(problems, w), coef)
+    torch.testing.assert_close(problems.gradient(errors), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_small_errors_do_not_cancel(n_classes: int) -> None:
-    batch, _, _ = problem(n_classes)
-    scores = (20.0 * batch.targets - 10.0 * (n_classes == 2)).float()  # sure of all targets
-    exact = batch.errors(scores.double(), batch.probabilities(scores.double()))
-    errors = batch.errors(scores, batch.probabilities(scores))
+    problems, _, _ = problem(n_classes)
+    scores = (20.0 * problems.targets - 10.0 * (n_classes == 2)).float()  # sure of all targets
+    exact = problems.errors(scores.double(), problems.probabilities(scores.double()))
+    errors = problems.errors(scores, problems.probabilities(scores))
     assert 0 < exact.abs().max() < 1e-4
     torch.testing.assert_close(errors.double(), exact, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_gain_of_the_gradient_is_pulled_back(n_classes: int) -> None:
-    batch, coef, _ = problem(n_classes)
-    before, after = (batch.errors(s, batch.probabilities(s)) for s in (batch.scores(coef), batch.scores(1.1 * coef)))
-    gain = batch.pull_back(batch.weighted(after - before))
-    torch.testing.assert_close(gain, batch.gradient(after) - batch.gradient(before), rtol=0, atol=1e-12)
+    problems, coef, _ = problem(n_classes)
+    before, after = (
+        problems.errors(s, problems.probabilities(s)) for s in (problems.scores(coef), problems.scores(1.1 * coef))
+    )
+    gain = problems.pull_back(problems.weighted(after - before))
+    torch.testing.assert_close(gain, problems.gradient(after) - problems.gradient(before), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_curvature_is_that_of_the_loss(n_classes: int) -> None:
-    batch, coef, _ = problem(n_classes)
+    problems, coef, _ = problem(n_classes)
     direction = torch.randn(coef.shape, generator=torch.Generator().manual_seed(1), dtype=coef.dtype)
-    found = batch.curvature(batch.probabilities(batch.scores(coef)), batch.scores(direction))
-    bent = torch.autograd.functional.hvp(lambda w: mean_loss(batch, w), coef, direction)[1]
+    found = problems.curvature(problems.probabilities(problems.scores(coef)), problems.scores(direction))
+    bent = torch.autograd.functional.hvp(lambda w: mean_loss(problems, w), coef, direction)[1]
     torch.testing.assert_close(found, (bent * direction).sum((1, 2), keepdim=True), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("n_classes", [2, 4])
-def test_derivatives_along_mixed_scores(n_classes: int) -> None:
-    batch, coef, _ = problem(n_classes)
-    coefs = torch.stack([coef, coef.flip(2)], 1)
-    mix = torch.tensor([[0.3, -0.7], [1.0, 0.2]], dtype=torch.float64)
-
-    def loss(mix: torch.Tensor) -> torch.Tensor:
-        return mean_loss(batch, (mix[:, :, None, None] * coefs).sum(1))
-
-    scores = torch.stack([batch.scores(coefs[:, k]) for k in range(2)], 1)
-    probabilities = batch.probabilities((mix[:, :, None, None] * scores).sum(1))
-    slope, hessian = batch.derivatives(probabilities, scores)
-    torch.testing.assert_close(slope, torch.autograd.functional.jacobian(loss, mix), rtol=0, atol=1e-12)
-    full = torch.autograd.functional.hessian(loss, mix)
-    torch.testing.assert_close(hessian, torch.stack([full[b, :, b] for b in range(2)]), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])
@@ -217,16 +203,17 @@ def test_derivatives_along_mixed_scores(n_classes: int) -> None:
 def test_preconditioner_is_near_the_inverse_hessian(
     n_classes: int, dense: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("frofa.estimators.solvers.problems.DENSE", DENSE if dense else 0)
-    batch, coef, penalty = problem(n_classes)
-    apply = batch.preconditioner(batch.probabilities(batch.scores(coef)), penalty)
+    monkeypatch.setattr("frofa.estimators.solvers.preconditioner.DENSE", DENSE if dense else 0)
+    problems, coef, penalty = problem(n_classes)
+    apply = preconditioner_of(problems)
+    apply.update(problems.probabilities(problems.scores(coef)), penalty)
     size = coef[0].numel()
     units = torch.eye(size, dtype=coef.dtype).view(size, *coef.shape[1:])
     if n_classes > 2:  # gradients have no part in a constant that is added to all intercepts
         units[:, :, -1] -= units[:, :, -1].mean(1, keepdim=True)
     inverse = torch.stack([apply(unit.expand_as(coef)).flatten(1) for unit in units], 2)
     torch.testing.assert_close(inverse, inverse.transpose(1, 2), rtol=0, atol=1e-6)
-    hessian = torch.autograd.functional.hessian(lambda w: mean_loss(batch, w), coef)
+    hessian = torch.autograd.functional.hessian(lambda w: mean_loss(problems, w), coef)
     for b in range(2):
         exact = hessian[b, :, :, b].reshape(size, size) + torch.diag(penalty[b].expand(coef.shape[1:]).flatten())
         spectrum = torch.linalg.eigvals(inverse[b] @ exact).real

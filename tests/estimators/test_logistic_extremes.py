@@ -11,9 +11,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from frofa.estimators import BatchedSearchCV, LogisticProbeClassifier
-from frofa.estimators.solvers.descent import Stage
 from frofa.estimators.solvers.logistic import _steps_to
-from frofa.estimators.solvers.problems import DENSE
+from frofa.estimators.solvers.preconditioner import DENSE
+from frofa.estimators.solvers.stages import Stage
 
 Array = npt.NDArray[Any]
 SHAPES = {"dense": (60, 16, 3), "many classes": (120, 40, 20), "n < d": (60, 200, 5), "two classes": (80, 12, 2)}

@@ -17,8 +17,8 @@ from test_logistic import objective
 from frofa.augmentations import GaussianNoise
 from frofa.estimators import LogisticProbeClassifier
 from frofa.estimators.batched.jobs import Job, fit_many
-from frofa.estimators.solvers.descent import Stage
 from frofa.estimators.solvers.logistic import Chain, solve_chains
+from frofa.estimators.solvers.stages import Stage
 
 Array = npt.NDArray[Any]
 CS = (1e-3, 0.1, 10.0)

@@ -8,20 +8,24 @@ import torch
 from features import gaussian
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from frofa.estimators import LogisticProbeClassifier
 from frofa.estimators.batched.jobs import Job, fit_many
-from frofa.estimators.solvers.descent import Stage
+from frofa.estimators.solvers.descent import Line, Trial
+from frofa.estimators.solvers.lbfgs import Memory
 from frofa.estimators.solvers.path import solve_path
-from frofa.estimators.solvers.problems import Batch
+from frofa.estimators.solvers.preconditioner import ClassBlocks, is_small
+from frofa.estimators.solvers.problems import Problems
 from frofa.estimators.solvers.replay import _SHELVES, _Replayed, replay_path
+from frofa.estimators.solvers.stages import Stage, State
 
 CS = (1e-3, 1e-2, 0.1, 1.0, 10.0)
 CASES = {"n > d": (200, 120, 5), "n < d": (60, 90, 4), "two classes": (90, 600, 2), "many classes": (120, 60, 30)}
 SEPARABLE = 1000.0
 
 
-def batch_of(name: str, seed: int = 0, n_problems: int = 3) -> Batch:
+def problems_of(name: str, seed: int = 0, n_problems: int = 3) -> Problems:
     """Problems of one shape, large enough for it; the last one has rows that only fill it up."""
     n, channels, n_classes = CASES[name]
     rng = np.random.default_rng(seed)
@@ -32,39 +36,38 @@ def batch_of(name: str, seed: int = 0, n_problems: int = 3) -> Batch:
     weights = rng.uniform(0.5, 2, (n_problems, n))
     weights[-1, -5:] = 0
     codes = np.stack([np.unique(labels, return_inverse=True)[1] for labels in y])
-    return Batch(torch.tensor(features), torch.tensor(codes), torch.tensor(weights), n_classes)
+    return Problems(torch.tensor(features), torch.tensor(codes), torch.tensor(weights), n_classes)
 
 
-def objective(batch: Batch, coef: Tensor, C: float) -> Tensor:
-    penalty = batch.penalty(C)
-    return batch.losses(batch.scores(coef)) + 0.5 * (penalty * coef**2).sum((1, 2))
+def objective(problems: Problems, coef: Tensor, C: float) -> Tensor:
+    return problems.losses(problems.scores(coef)) + 0.5 * (problems.penalty(C) * coef**2).sum((1, 2))
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("tol", [1e-4, 1e-8])
 def test_minimum_is_that_of_the_other_descent(name: str, tol: float) -> None:
-    batch = batch_of(name)
-    assert not batch.dense
+    problems = problems_of(name)
+    assert not is_small(problems)
     path = [Stage(C, tol, 1000) for C in (*CS, SEPARABLE)]
-    exact = list(solve_path(batch_of(name), [stage._replace(tol=1e-11) for stage in path]))
-    for stage, found, best in zip(path, replay_path(batch, path), exact, strict=True):
-        least = objective(batch, best.coef, stage.C)
+    exact = list(solve_path(problems_of(name), [stage._replace(tol=1e-11) for stage in path]))
+    for stage, found, best in zip(path, replay_path(problems, path), exact, strict=True):
+        least = objective(problems, best.coef, stage.C)
         assert found.converged.all()
-        assert ((objective(batch, found.coef, stage.C) - least) <= 0.2 * tol * least + 1e-13).all()
+        assert ((objective(problems, found.coef, stage.C) - least) <= 0.2 * tol * least + 1e-13).all()
 
 
 def test_rough_stages_lead_on() -> None:
-    batch, path = batch_of("n < d"), [Stage(0.01, None, 1000), Stage(1.0, 1e-9, 1000)]
-    rough, found = replay_path(batch, path)
-    _, expected = solve_path(batch_of("n < d"), [path[0], path[1]._replace(tol=1e-11)])
+    problems, path = problems_of("n < d"), [Stage(0.01, None, 1000), Stage(1.0, 1e-9, 1000)]
+    rough, found = replay_path(problems, path)
+    _, expected = solve_path(problems_of("n < d"), [path[0], path[1]._replace(tol=1e-11)])
     torch.testing.assert_close(found.coef, expected.coef, rtol=0, atol=1e-5)
     assert (rough.n_iter < found.n_iter).all()
 
 
 def test_steps_that_do_not_suffice_are_told() -> None:
     path = [Stage(C, 1e-8, 2) for C in CS]
-    solutions = list(replay_path(batch_of("many classes"), path))
-    expected = list(solve_path(batch_of("many classes"), path))
+    solutions = list(replay_path(problems_of("many classes"), path))
+    expected = list(solve_path(problems_of("many classes"), path))
     assert len(solutions) == len(CS)
     assert not solutions[-1].converged.any()
     assert [one.converged.tolist() for one in solutions[1:]] == [one.converged.tolist() for one in expected[1:]]
@@ -72,18 +75,48 @@ def test_steps_that_do_not_suffice_are_told() -> None:
 
 def test_nothing_is_left_of_earlier_problems() -> None:
     path = [Stage(C, 1e-6, 1000) for C in CS]
-    first, second = (batch_of("n < d", seed) for seed in (0, 10))
-    for batch in (first, second):
-        batch.use_float64()
-    replayed, fresh = _Replayed(first), _Replayed(second)
+    first, second = (problems_of("n < d", seed) for seed in (0, 10))
+    for problems in (first, second):
+        problems.use_float64()
+    replayed, fresh = _Replayed(ClassBlocks(first)), _Replayed(ClassBlocks(second))
     for stage in path:
         replayed.solve(stage)
-    replayed.adopt(second)
+    replayed.adopt(ClassBlocks(second))
     for stage in path:
         found, expected = replayed.solve(stage), fresh.solve(stage)
         assert found is not None
         assert expected is not None
         torch.testing.assert_close(found.coef, expected.coef, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["n < d", "two classes"])
+def test_what_is_recorded_never_waits_for_the_device(name: str) -> None:
+    """On a GPU that is made up, whose values nobody can ask for."""
+    problems = problems_of(name)
+    problems.use_float64()
+    replayed = _Replayed(ClassBlocks(problems))
+    with FakeTensorMode():
+        to_made_up_gpu(replayed, {})
+        for work in (replayed._begin, replayed._retry, replayed._go_on, replayed._advance, replayed._renew):
+            work()
+        with pytest.raises(DataDependentOutputException):
+            replayed.report.tolist()
+
+
+def to_made_up_gpu(value: Any, known: dict[int, Any]) -> Any:
+    """Replace all tensors that the descent holds by fake ones on a GPU, those that it shares by the same ones."""
+    if id(value) in known:
+        return known[id(value)][1]
+    found = value
+    if isinstance(value, Tensor):
+        found = torch.empty(value.shape, dtype=value.dtype, device="cuda")
+    elif isinstance(value, State | Line | Trial):
+        found = type(value)(*(to_made_up_gpu(part, known) for part in value))
+    known[id(value)] = value, found
+    if isinstance(value, _Replayed | ClassBlocks | Problems | Memory):
+        for name, part in list(vars(value).items()):
+            setattr(value, name, to_made_up_gpu(part, known))
+    return found
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
