@@ -16,8 +16,8 @@ from torch import nn
 
 from frofa.exceptions import CheckpointError
 
-# A digest names classes by their modules, and checkpoints outlive those: of a class that has moved, the module is here
-# that it had when the first checkpoints were written.
+# A digest names classes by their modules, and attributes by their names. Checkpoints outlive both: what has moved or
+# was renamed since the first ones were written is digested under its former name.
 FORMER_MODULES = {
     "frofa._onnx": ("OnnxEncoder",),
     "frofa.augmentations.pointwise": ("Brightness", "Contrast", "Invert", "Posterize", "Solarize"),
@@ -32,8 +32,14 @@ FORMER_MODULES = {
     "frofa.store.index": ("Index",),
     "frofa.store.reading": ("ShardRows",),
     "frofa.store.shard": ("Shard",),
-    "frofa.store.source": ("Source",),
+    "frofa.store.source": ("FeatureSource",),
     "frofa.store.table": ("SpecTable", "_View"),
+}
+FORMER_CLASSES = {"FeatureSource": "Source"}
+FORMER_ATTRIBUTES = {
+    ("FeatureArray", "_inner"): "_steps",
+    ("FeatureSource", "inner"): "steps",
+    ("FrozenFeatureExtractor", "sparsity"): "weights",
 }
 _FORMER_MODULE = {name: module for module, names in FORMER_MODULES.items() for name in names}
 
@@ -150,7 +156,8 @@ def _parts_of_object(value: Any) -> Iterable[str | bytes | np.ndarray[Any, Any]]
         return "method", _digest(value.__func__), _digest(value.__self__)
     if isinstance(value, partial):
         return "partial", _digest((value.func, value.args, value.keywords))
-    kind = f"{_module_of(type(value))}.{type(value).__qualname__}"
+    name = type(value).__qualname__
+    kind = f"{_module_of(type(value))}.{FORMER_CLASSES.get(name, name)}"
     if is_encoder(value):
         return kind, _digest(value.spec)
     if isinstance(value, np.random.RandomState):
@@ -160,7 +167,7 @@ def _parts_of_object(value: Any) -> Iterable[str | bytes | np.ndarray[Any, Any]]
     if hasattr(value, "get_params"):
         params = value.get_params(deep=False)
         params.pop("store", None)  # where features are kept, not what they are
-        return kind, _digest(_with_former_names(type(value), params))
+        return kind, _digest(_with_former_names(value, params))
     if hasattr(value, "iloc"):  # pandas
         columns = [value[name] for name in value] if value.ndim == 2 else [value]
         return kind, _digest([(column.name, column.to_numpy()) for column in columns])
@@ -172,7 +179,7 @@ def _parts_of_object(value: Any) -> Iterable[str | bytes | np.ndarray[Any, Any]]
     if isinstance(value, (slice, type(Ellipsis))):
         return kind, repr(value)
     if getattr(value, "__dict__", None):
-        return kind, _digest(vars(value))
+        return kind, _digest(_with_former_names(value, vars(value)))
     try:
         return kind, _pickled(value)
     except Exception as error:
@@ -187,13 +194,14 @@ def _module_of(kind: type) -> str:
     return _FORMER_MODULE.get(kind.__qualname__, now) if now.startswith("frofa.") else now
 
 
-def _with_former_names(kind: type, params: dict[str, Any]) -> dict[str, Any]:
-    """Parameters as they were when the first checkpoints were written: `sparsity` of an extractor was `weights`."""
-    if "sparsity" in params and any(base.__qualname__ == "FrozenFeatureExtractor" for base in kind.__mro__):
-        sparsity = params["sparsity"]
-        former = {"weights": "dense" if sparsity is None else sparsity}
-        return {name: value for name, value in params.items() if name != "sparsity"} | former
-    return params
+def _with_former_names(value: object, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Name attributes, or parameters, as they were named when the first checkpoints were written."""
+    kinds = [kind.__qualname__ for kind in type(value).__mro__ if kind.__module__.startswith("frofa.")]
+    former = {new: old for (kind, new), old in FORMER_ATTRIBUTES.items() if kind in kinds}
+    renamed = {former.get(name, name): item for name, item in attributes.items()}
+    if "sparsity" in former and renamed["weights"] is None:
+        renamed["weights"] = "dense"
+    return renamed
 
 
 def _pickled(value: Any) -> bytes:

@@ -24,7 +24,7 @@ def load_archive(archive: Path, file: Path | None, asked: ColumnsAsked) -> Image
     members = {name: member for name, member in list_archive(archive).items() if not any(map(is_hidden, _parts(name)))}
     if file is not None:
         table = read_table(file, asked)
-        found = [members.get(path) or MissingMember(str(archive), path, 0, f"not in {archive}") for path in table.paths]
+        found = [members.get(path) or MissingMember(str(archive), path, f"not in {archive}") for path in table.paths]
         return image_set(found, table.labels, table.notes)
     images = [member for name, member in members.items() if is_image_name(name)]
     samples = find_samples(members) if asked.labelled else {}

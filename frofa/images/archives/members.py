@@ -37,22 +37,14 @@ class ArchiveMember(LazyImage):
     ----------
     archive, name : str
         The archive's path, and the member's name in it.
-    size : int
-        Bytes of the member, decompressed; 0 of one that cannot be read.
     """
 
     archive: str
     name: str
-    size: int
 
     def describe(self) -> str:
         """Name the member by archive and name, such as ``photos.zip!/cats/1.jpg``."""
         return f"{self.archive}!/{self.name}"
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes that `read` brings into memory."""
-        return self.size
 
     def read(self) -> bytes:
         """Return the member's bytes, decompressed.
@@ -62,7 +54,7 @@ class ArchiveMember(LazyImage):
         OSError
             If it is damaged, of a kind that cannot be read, or larger than `frofa.images.pixels.budget.largest_file`.
         """
-        refuse_large(self.size)
+        refuse_large(self.n_bytes)
         with Path(self.archive).open("rb") as file:
             return self._read_from(file)
 
@@ -75,6 +67,12 @@ class TarMember(ArchiveMember):
     """A file in a tar archive: `size` bytes from `offset` on."""
 
     offset: int
+    size: int
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that `read` brings into memory."""
+        return self.size
 
     def _read_from(self, file: BinaryIO) -> bytes:
         _go_to(file, self.offset, self.size)
@@ -86,8 +84,14 @@ class ZipMember(ArchiveMember):
     """A file in a zip archive: its header at `offset`, then `packed` bytes, which become `size` bytes with this CRC."""
 
     offset: int
+    size: int
     packed: int
     crc: int
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that `read` brings into memory."""
+        return self.size
 
     def _read_from(self, file: BinaryIO) -> bytes:
         method = self._go_to_data(file)
@@ -166,7 +170,7 @@ def list_archive(archive: Path) -> Members:
 def _list_zip(archive: Path) -> Members:
     path = str(archive)
     return {
-        entry.name: ZipMember(path, entry.name, entry.size, entry.offset, entry.packed, entry.crc)
+        entry.name: ZipMember(path, entry.name, entry.offset, entry.size, entry.packed, entry.crc)
         for entry in zip_archive.walk(archive)
         if not entry.name.endswith("/")
     }
@@ -180,11 +184,11 @@ def _list_tar(archive: Path) -> Members:
     options = {"desc": f"index {archive.name}", "unit": "file", "delay": 2, "leave": False}
     for entry in progress_bar(tar.walk(archive), shown=None, **options):
         if entry.fault:
-            members[entry.name] = MissingMember(path, entry.name, 0, entry.fault)
+            members[entry.name] = MissingMember(path, entry.name, entry.fault)
         elif entry.kind in (tarfile.LNKTYPE, tarfile.SYMTYPE):
             links.append(entry)
         elif entry.kind in tarfile.REGULAR_TYPES:
-            members[entry.name] = TarMember(path, entry.name, entry.size, entry.offset)
+            members[entry.name] = TarMember(path, entry.name, entry.offset, entry.size)
     for link in links:
         members[link.name] = _follow(link, members, path)
     return members
@@ -207,5 +211,5 @@ def _follow(link: tar.TarEntry, members: Members, archive: str) -> ArchiveMember
         target = posixpath.normpath(posixpath.join(posixpath.dirname(link.name), target))
     found = members.get(target)
     if isinstance(found, TarMember):
-        return TarMember(archive, link.name, found.size, found.offset)
-    return MissingMember(archive, link.name, 0, f"a link to {link.link}, which the archive does not hold as a file")
+        return TarMember(archive, link.name, found.offset, found.size)
+    return MissingMember(archive, link.name, f"a link to {link.link}, which the archive does not hold as a file")
