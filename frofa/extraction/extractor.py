@@ -24,8 +24,8 @@ from frofa.encoders.protocol import Encoder
 from frofa.exceptions import WeightsChangedError
 from frofa.extraction.request import ExtractionRequest, Target, checked_input, encoder_of, settings_of
 from frofa.extraction.run import Extraction, extract_together
+from frofa.images.items import Images
 from frofa.images.pixels.colour import parse_colour
-from frofa.images.reading import Images
 from frofa.store import FeatureArray, FeatureSpec, FeatureStore
 
 Features = npt.NDArray[Any]

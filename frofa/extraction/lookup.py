@@ -9,7 +9,7 @@ from frofa.decoding.decoders import Decoders, run_ahead
 from frofa.decoding.task import DecodeTask
 from frofa.exceptions import ImageReadError
 from frofa.extraction.request import ExtractionRequest
-from frofa.images.reading import ImageItem
+from frofa.images.items import ImageItem
 from frofa.store import MANIFEST, FeatureStore
 from frofa.store.file_digests import SeenFile
 from frofa.utils.files import warn_not_written

@@ -17,8 +17,9 @@ from frofa.encoders.protocol import Encoder, check_encoder, describe
 from frofa.encoders.registered import registered_encoder
 from frofa.encoders.samples import as_samples
 from frofa.exceptions import EncoderError
+from frofa.images.image_set import as_image_list
+from frofa.images.items import ImageItem, Images
 from frofa.images.pixels.colour import Colour, parse_colour
-from frofa.images.reading import ImageItem, Images, as_image_list
 from frofa.store import FeatureSpec, FeatureStore
 
 MOST_JOBS = 32

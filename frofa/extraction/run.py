@@ -17,7 +17,7 @@ from frofa.extraction.lookup import Contents, KnownFiles, look_up
 from frofa.extraction.pipeline import run_pipeline
 from frofa.extraction.request import ExtractionRequest, Target
 from frofa.extraction.sinks import MemorySink, MemoryWriter, Sink, StoreSink, Writer, gather
-from frofa.images.reading import describe
+from frofa.images.items import describe
 from frofa.store import MANIFEST, FeatureStore
 from frofa.store.ragged import RaggedStore
 from frofa.utils.progress import progress_bar

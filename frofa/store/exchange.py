@@ -10,7 +10,9 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import torch
 
-from frofa.images.reading import Images, as_image_list, content, read_error
+from frofa.images.image_set import as_image_list
+from frofa.images.items import Images
+from frofa.images.reading import content, read_error
 from frofa.store.directory import StoreDirectory
 from frofa.store.disk.format import Array, npy_header
 from frofa.store.keys import KEY_BYTES, KeyArray, Keys, as_keys, first_of_each, to_hex

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from frofa.decoding.task import DecodeTask, digests, upright
+from frofa.images.items import LazyImage
 from frofa.images.pixels import budget as _memory
 from frofa.images.reading import content
 

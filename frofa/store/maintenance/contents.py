@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from frofa.exceptions import DamagedStoreError
-from frofa.images.reading import ImageItem, content
+from frofa.images.items import ImageItem
+from frofa.images.reading import content
 from frofa.store.directory import StoreDirectory, check_store, spec_directories, stored_spec
 from frofa.store.disk.table import SpecTable
 from frofa.store.ragged import RaggedStore, is_grids, is_pages, whole_spec, with_other_parts
