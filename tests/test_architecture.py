@@ -53,7 +53,6 @@ WITHOUT_HEADS = ("images", "decoding", "store", "backbones", "encoders", "extrac
 LATE: Mapping[str | tuple[str, str], str] = {
     "fcntl": "not on Windows",
     "huggingface_hub": "slow to import",
-    "numpy": "slow to import, and the decoding worker does without",
     "pandas": "optional",
     "resource": "not on Windows",
     "safetensors": "slow to import",
@@ -72,7 +71,6 @@ LATE: Mapping[str | tuple[str, str], str] = {
     ("frofa.encoders.registered", "frofa.encoders.ready"): "PyTorch: for an encoder that is there alone",
     ("frofa.estimators.training.sgd", "frofa.estimators.training.sgd_triton"): "Triton: for NVIDIA GPUs only",
     ("frofa.images.pixels.colour", "frofa.images.pixels.grey"): "NumPy: for grey images of more than 8 bits alone",
-    ("frofa.utils.progress", "frofa.utils.progress_lines"): "tqdm: for a bar that is shown alone",
 }
 """What function bodies import, and why: packages by name, modules of the house as (importer, imported). Extras come
 through `frofa.utils.optional.require`. The command line starts fast by importing everything late."""

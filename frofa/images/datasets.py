@@ -66,6 +66,7 @@ def load_hugging_face(dataset: Any, asked: ColumnsAsked) -> ImageSet:
         raise ValueError(f"the data set has no column {column!r}. Got columns {listed(list(features))}.")
     label = _find_label(features, asked.label) if asked.labelled else None
     labels = None if label is None else _labels_of(dataset, label)
+    # Images stay encoded here: they are decoded as those of files are, by the same rules.
     images = dataset.with_format(None).select_columns([column])
     if type(features[column]).__name__ == "Image":
         images = images.cast_column(column, type(features[column])(decode=False))

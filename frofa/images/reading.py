@@ -50,6 +50,7 @@ def content(item: ImageItem) -> tuple[Image.Image | bytes, str]:
     else:
         check_array(found)
         image = Image.fromarray(found)
+    # Pixels have no file: their digest is of size, mode and values.
     shape = image.size if image.mode == "RGB" else (*image.size, image.mode)
     digest = blake2b(repr(shape).encode(), digest_size=20, person=b"frofa-pixels")
     digest.update(image.tobytes())

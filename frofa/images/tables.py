@@ -42,6 +42,7 @@ def read_table(file: Path, asked: ColumnsAsked) -> PathTable:
         raise ValueError(f"{file} is not a table: {error}") from error
     first = [field.strip() for field in rows[0][1]] if rows else []
     columns: list[object] = [*first]
+    # A table without names of columns: the first line is a row like the others.
     if asked.path is None and asked.label is None and _is_data(first):
         columns = [PATH if is_image_name(field) else LABEL for field in first]
     else:

@@ -124,6 +124,7 @@ class ZipMember(ArchiveMember):
             while left and not inflater.eof:
                 packed = file.read(min(left, _CHUNK))
                 left = left - len(packed) if packed else 0
+                # A chunk of packed bytes may become a thousand times as many: they come out piece by piece.
                 while packed:
                     data.write(inflater.decompress(packed, _CHUNK))
                     if data.tell() > self.size:
@@ -189,6 +190,7 @@ def _list_tar(archive: Path) -> Members:
             links.append(entry)
         elif entry.kind in tarfile.REGULAR_TYPES:
             members[entry.name] = TarMember(path, entry.name, entry.offset, entry.size)
+    # A link may come before the file that it leads to.
     for link in links:
         members[link.name] = _follow(link, members, path)
     return members
