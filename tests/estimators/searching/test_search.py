@@ -204,7 +204,7 @@ def test_what_cannot_be_trained_together_is_fitted_as_ever() -> None:
     ours = BatchedSearchCV(LogisticRegression(), grid, return_train_score=True, progress=True)
     with pytest.warns(BatchFallbackWarning, match="LogisticRegression: it is none of frofa's heads") as caught:
         ours.fit(FEATURES, LABELS)
-    assert len(caught) == 1
+    assert [one.category for one in caught].count(BatchFallbackWarning) == 1
     assert_same_results(ours, GridSearchCV(LogisticRegression(), grid, return_train_score=True).fit(FEATURES, LABELS))
 
 
