@@ -125,15 +125,20 @@ def search(problems: Problems, state: State, line: Line, length: Tensor) -> Tria
     return trial
 
 
-def move(problems: Problems, state: State, penalty: Tensor, line: Line, trial: Trial) -> tuple[State, Tensor, Tensor]:
-    """Take the step that was found; also return it, and what the gradient gains by it, both (B, n_scores, D).
+def stride(problems: Problems, state: State, line: Line, trial: Trial) -> tuple[Tensor, Tensor]:
+    """Compute the step that was found, and what the gradient of the cross-entropy gains by it, both (B, n_scores, D).
 
     The gain is no difference of gradients, which would be rounding where it is small.
     """
     dtype = state.coef.dtype
-    step, pulled = trial.length.to(dtype) * line.direction, problems.pull_back(trial.moved).to(dtype)
-    there = State(state.coef + step, trial.scores, trial.probabilities, trial.errors, state.gradient + pulled)
-    return there, step, torch.addcmul(pulled, penalty.to(dtype), step)
+    return trial.length.to(dtype) * line.direction, problems.pull_back(trial.moved).to(dtype)
+
+
+def move(problems: Problems, state: State, line: Line, trial: Trial) -> tuple[State, Tensor, Tensor]:
+    """Take the step that was found; also return it, and what the gradient of the cross-entropy gains by it."""
+    step, gain = stride(problems, state, line, trial)
+    there = State(state.coef + step, trial.scores, trial.probabilities, trial.errors, state.gradient + gain)
+    return there, step, gain
 
 
 class Descent:
@@ -209,8 +214,10 @@ class Descent:
     def _advance(self, direction: Tensor, slope: Tensor, active: Tensor) -> None:
         line = Line.towards(self.problems, self.penalty, direction, slope, active[:, None, None])
         trial = search(self.problems, self.state, line, newton_length(self.problems, self.state, line))
-        self.state, step, gain = move(self.problems, self.state, self.penalty, line, trial)
+        self.state, step, gain = move(self.problems, self.state, line, trial)
         self.gradient = self.state.full_gradient(self.penalty)
+        # The whole gradient also gains the penalty's part.
+        gain = torch.addcmul(gain, self.penalty.to(gain.dtype), step)
         self.memory.add(self._fast(step), self._fast(gain))
         self.n_iter += active
         self.steps += 1

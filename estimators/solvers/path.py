@@ -54,5 +54,5 @@ def _predict(problems: Problems, latest: Sequence[State], penalty: Tensor) -> St
     for coef, scores in changes:
         line = Line.along(state, penalty, coef, scores, problems.fast.dtype)
         trial = search(problems, state, line, line.moving.to(line.slope.dtype))  # all of it, at first
-        state, *_ = move(problems, state, penalty, line, trial)
+        state, *_ = move(problems, state, line, trial)
     return state

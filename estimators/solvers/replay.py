@@ -20,9 +20,9 @@ from frofa.estimators.solvers.descent import (
     Line,
     Trial,
     first_trial,
-    move,
     newton_length,
     next_trial,
+    stride,
 )
 from frofa.estimators.solvers.lbfgs import Memory
 from frofa.estimators.solvers.path import solve_path
@@ -50,7 +50,7 @@ def replay_path(problems: Problems, path: Sequence[Stage]) -> Iterator[Solution]
     with _shelf(problems.exact.device) as shelf:
         replayed = shelf.take(ClassBlocks(problems))
         for i, stage in enumerate(path):
-            solution = replayed.solve(stage)
+            solution = replayed.solve(stage, onward=i > 1)
             if solution is None:
                 yield from islice(solve_path(problems, path), i, None)
                 break
@@ -120,9 +120,9 @@ def _shapes(blocks: ClassBlocks) -> tuple[Any, ...]:
 class _Replayed:
     """Where all problems are, and what the next step needs, in tensors that stay where they are.
 
-    The first direction of a stage is that from the last solution but one to the last. A step is taken, then the next
-    direction and a length along it are found; the host only learns how far from its solution the furthest problem is,
-    and whether the length will do.
+    The first direction of a stage, from the third on, is that from the last solution but one to the last. A step is
+    taken, then the next direction and a length along it are found; the host only learns how far from its solution the
+    furthest problem is, and whether the length will do.
     """
 
     def __init__(self, blocks: ClassBlocks, pool: Pool | None = None):
@@ -154,9 +154,12 @@ class _Replayed:
         _copy(self.state, start)
         _copy(self.last, start)
 
-    def solve(self, stage: Stage) -> Solution | None:
-        """Minimise for one C; None where a problem is not solved in `max_iter` steps, or gets no nearer."""
-        self._start(stage)
+    def solve(self, stage: Stage, *, onward: bool = True) -> Solution | None:
+        """Minimise for one C; None where a problem is not solved in `max_iter` steps, or gets no nearer.
+
+        It begins at the last solution, or as far `onward` as the objective falls in the direction that led there.
+        """
+        self._start(stage, onward)
         watch, (worst, again) = Watch(), self.report.tolist()
         for step in range(stage.max_iter):
             if worst <= 1 or not math.isfinite(worst) or watch.stalled(worst, PATIENCE):
@@ -171,7 +174,9 @@ class _Replayed:
             return None
         return Solution(self.state.coef.clone(), self.n_iter.clone(), torch.ones_like(self.n_iter, dtype=torch.bool))
 
-    def _start(self, stage: Stage) -> None:
+    def _start(self, stage: Stage, onward: bool) -> None:
+        if not onward:
+            _copy(self.last, self.state)
         self.penalty.copy_(self.problems.penalty(stage.C))
         self.goal.copy_(torch.tensor(Goal.of(stage.tol)))
         self.replay(self._begin)
@@ -210,7 +215,8 @@ class _Replayed:
 
     def _advance(self) -> None:
         """Take the step that was found, and find the next."""
-        self.memory.add(*self._move())
+        step, gain = self._move()
+        self.memory.add(step, gain.addcmul_(self.penalty, step))
         self._look()
 
     def _retry(self) -> None:
@@ -218,9 +224,12 @@ class _Replayed:
         self._keep(next_trial(self.problems, self.state, self.line, self.trial))
 
     def _move(self) -> tuple[Tensor, Tensor]:
-        """Take the step that was found; return it, and what the gradient gains by it."""
-        state, step, gain = move(self.problems, self.state, self.penalty, self.line, self.trial)
-        _copy(self.state, state)
+        """Take the step that was found, in place; return it, and what the gradient of the cross-entropy gains by it."""
+        state, trial = self.state, self.trial
+        step, gain = stride(self.problems, state, self.line, trial)
+        state.coef.add_(step)
+        state.gradient.add_(gain)
+        _copy((state.scores, state.probabilities, state.errors), (trial.scores, trial.probabilities, trial.errors))
         self.n_iter += self.line.moving[:, 0, 0]
         return step, gain
 
@@ -247,6 +256,6 @@ def _cloned(values: Places) -> Places:
     return type(values)(*(part.clone() for part in values))
 
 
-def _copy(kept: Places, new: Places) -> None:
+def _copy(kept: Sequence[Tensor], new: Sequence[Tensor]) -> None:
     for there, value in zip(kept, new, strict=True):
         there.copy_(value)
