@@ -23,26 +23,10 @@ AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 class Backbone:
     """A timm model in eval mode on one device, with its own preprocessing.
 
-    Parameters
-    ----------
-    name : str
-        As the user gave it.
-    module : nn.Module
-        The model, on `device`.
-    data_config : dict
-        The checkpoint's own preprocessing, of timm's `resolve_data_config`.
-    weights_digest : str
-        Digest of the parameters and buffers.
-    architecture_digest : str
-        Digest of what computes with them.
-    device : torch.device
-        Where it computes.
-    preprocessing : Preprocessing
-        What `data_config` says, in the parts that run at different places.
-    sparsity : "2:4", float or None, default=None
-        How the linear layers of the blocks were pruned.
-    layout : Layout
-        How to read what the model returns, as found when it was loaded.
+    `name` is as the user gave it. `data_config` is what timm's `resolve_data_config` found for the checkpoint, and
+    `preprocessing` the same in the parts that run at different places. The digests are of parameters and buffers, and
+    of what computes with them. `sparsity` says how linear layers were pruned, `layout` how to read what the model
+    returns.
     """
 
     is_custom = False  # whether it is the user's own encoder: frofa.encoders.backbone
@@ -100,10 +84,7 @@ class Backbone:
     def resolve_layer(self, output: Output, layer: int | None, norm: bool) -> int | None:
         """Check that the model has this output; return the layer's index, or None for the end of any other model.
 
-        Raises
-        ------
-        ValueError
-            If the model has no such layer or output.
+        A ValueError says which layers and outputs there are.
         """
         depth = number_of_blocks(self.module)
         if depth is None and (not norm or layer is not None):
@@ -170,21 +151,9 @@ class Backbone:
     ) -> list[Tensor]:
         """Run a batch once, for one or several outputs.
 
-        Parameters
-        ----------
-        images : Tensor
-            Pixels uint8 (n, H, W, 3), or what `preprocess` returns, float32 (n, 3, H, W).
-        requests : sequence of Request
-            The outputs; what one gets does not depend on the others.
-        precision : {"float32", "bfloat16", "float16", "int8"}
-            Of the forward pass.
-        compiled : bool, default=False
-            Run it by `torch.compile`, which compiles once for each number of images.
-
-        Returns
-        -------
-        list of Tensor
-            On the backbone's device, float32: tokens (n, N, C), or one vector an image (n, C).
+        `images` are pixels uint8 (n, H, W, 3), or what `preprocess` returns, float32 (n, 3, H, W). What a request gets
+        does not depend on the others: float32 on the backbone's device, tokens (n, N, C) or one vector an image (n, C).
+        With `compiled`, it runs by `torch.compile`, which compiles once for each number of images.
         """
         if precision == "int8":
             return self._int8_variant().extract(images, requests, self.resolve_precision("auto"), compiled)
@@ -212,10 +181,7 @@ class Backbone:
     def precision_key(self, precision: str, *, compiled: bool) -> str:
         """Say what of the forward pass changes the last bits, for a store's key.
 
-        Raises
-        ------
-        ValueError
-            For int8, if the model has no layers that could run in it, or is on a GPU.
+        Int8 is a ValueError if the model has no layers that could run in it, or is on a GPU.
         """
         precision = self.resolve_precision(precision)
         if precision == "int8":
@@ -237,7 +203,7 @@ class Backbone:
         linear_layers(self.name, self.module, "precision='int8'")
 
     def _int8_variant(self) -> "Backbone":
-        """The same backbone with linear layers in int8, made once; its other layers run in what ``"auto"`` is."""
+        """Make, once, this backbone with linear layers in int8; its other layers run in what ``"auto"`` is."""
         if self._in_int8 is None:
             self._check_int8()
             self._in_int8 = self.with_linear_layers("precision='int8'", Int8Linear)

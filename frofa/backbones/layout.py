@@ -1,6 +1,6 @@
-"""What a backbone must return, and the pass over two images that finds out whether it does.
+"""The contract of what a backbone returns, and the pass over two images that finds out whether it is kept.
 
-The contract, for images (n, channels, H, W):
+For images (n, channels, H, W):
 
 - ``forward_features(images)`` gives prefix tokens, then the patch tokens row by row, (n, P + h * w, C); or a grid,
   (n, C, h, w) or (n, h, w, C). P is the model's ``num_prefix_tokens``; where it has none, it is found by which tokens
@@ -28,22 +28,12 @@ _MOST_PREFIX = 2
 
 
 class Layout(NamedTuple):
-    """How what a model returns is to be read.
+    """A reading of what a model returns.
 
-    Attributes
-    ----------
-    n_prefix : int
-        Tokens before the patch tokens: class token, distillation token, registers.
-    grid : (int, int) or None
-        Rows and columns of patch tokens.
-    channels_last : bool
-        Whether a grid (n, h, w, C) is returned.
-    widths : mapping of str to int
-        Channels of ``"tokens"`` and of ``"pooled"``.
-    lacking : mapping of str to str
-        Which of these two cannot be had, and why.
-    prefix_in_blocks : bool
-        Whether the prefix tokens of an inner layer can be had.
+    The `n_prefix` tokens before the patch tokens are the class token, a distillation token and registers; `grid` has
+    rows and columns of patch tokens, and with `channels_last` comes as (n, h, w, C). `widths` are the channels of
+    ``"tokens"`` and ``"pooled"``, and `lacking` says which of these two cannot be had, and why. With
+    `prefix_in_blocks`, inner layers have their prefix tokens too.
     """
 
     n_prefix: int = 0

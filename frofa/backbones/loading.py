@@ -30,12 +30,8 @@ LOCAL_PREFIX = "local-dir:"
 def load_backbone(model: str, image_size: ImageSize, device: str, sparsity: Sparsity = None) -> Backbone:
     """Load a backbone, or return the one this process has loaded already; parameters as in `FrozenFeatureExtractor`.
 
-    Raises
-    ------
-    ModelNotFoundError
-        If the weights are not to be had.
-    ValueError
-        If the model cannot take this image size or sparsity, or this machine does not have the device.
+    Weights that are not to be had are a ModelNotFoundError; an image size or sparsity that the model cannot take, and a
+    device that this machine does not have, a ValueError.
     """
     name = timm_name(model)
     return _load(model, name, _fingerprint(name), _height_width(image_size), str(resolve_device(device)), sparsity)
@@ -125,11 +121,7 @@ def create_module(model: str, name: str) -> nn.Module:
     """Create a model and load its weights; the global random state is left alone.
 
     `model` is the name that the user gave, for errors; `name` what timm takes, or ``"hf-dir:PATH"``.
-
-    Raises
-    ------
-    ModelNotFoundError
-        If the weights are not to be had, or the model's files are damaged or say what cannot be.
+    A ModelNotFoundError says that the weights are not to be had, or that files are damaged or say what cannot be.
     """
     try:
         if not name.startswith((LOCAL_PREFIX, HF_PREFIX)):
@@ -197,7 +189,7 @@ def _from_hub(model: str, name: str) -> nn.Module:
 
 
 def _is_of_cache(error: Exception) -> bool:
-    """Whether it is what the hub's client raises offline for what is not in its cache."""
+    """Tell whether the hub's client, offline, did not find something in its cache."""
     from huggingface_hub import errors
 
     return isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled))

@@ -23,13 +23,8 @@ Computed: TypeAlias = npt.NDArray[Any] | Tensor
 class Request(NamedTuple):
     """One output of a forward pass.
 
-    Attributes
-    ----------
-    output : {"tokens", "cls", "mean", "pooled"}
-    layer : int or None
-        Index of the block from 0; None for models that are no transformers.
-    norm : bool
-        Whether the model's final normalisation is applied.
+    `layer` is the index of the block from 0, or None for models that are no transformers; with `norm`, the model's
+    final normalisation is applied.
     """
 
     output: Output
@@ -90,12 +85,8 @@ def run_blocks(
 ) -> tuple[Any, dict[tuple[int | None, bool], PrefixAndPatches]]:
     """Run a transformer for outputs of inner blocks.
 
-    Returns
-    -------
-    final
-        What timm's `forward_features` returns, if `with_final`; else None.
-    inner : dict of (int, bool) to PrefixAndPatches
-        By layer, and whether the final normalisation was applied.
+    Return what timm's `forward_features` returns, or None without `with_final`; and the tokens of inner blocks, by
+    layer and whether the final normalisation was applied.
     """
     model: Any = module
     layers = sorted({request.layer for request in requests if request.layer is not None})

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 Sparsity: TypeAlias = Literal["2:4"] | float | None
-"""Which weights of linear layers are zero: two of every four, this share of each layer, or none more than were."""
+"""The weights of linear layers that are zero: two of every four, this share of each layer, or none more than were."""
 INT8_MOST = 127
 """Largest value of an int8 weight or input: the range is symmetric, so that zero is exact and needs no offset."""
 MULTIPLE = 8
@@ -28,11 +28,6 @@ class Int8Linear(nn.Module):
 
     Products are summed in int32, exactly. As each token has a scale of its own, no feature depends on what else is in
     its batch, which is not so with one scale for all that `torch.ao.quantization.quantize_dynamic` takes.
-
-    Parameters
-    ----------
-    linear : nn.Linear
-        The layer whose weights are taken.
     """
 
     values: Tensor

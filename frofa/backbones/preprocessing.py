@@ -15,14 +15,8 @@ from frofa.decoding.geometry import CenterCrop, Geometry, GeometryStep, Resize, 
 class Preprocessing:
     """From an upright RGB image to what the model takes.
 
-    Attributes
-    ----------
-    whole : callable
-        timm's own transform: image to float32 pixels (3, H, W).
-    geometry : Geometry or None
-        Its geometric part, where the rest is `normalise`; None for a transform of another form.
-    mean, std : Tensor of shape (3, 1, 1)
-        Of pixels between 0 and 1.
+    `whole` is timm's own transform, image to float32 (3, H, W). Where its form is known, `geometry` is its geometric
+    part, and `normalise` the rest, by `mean` and `std` (3, 1, 1) of pixels between 0 and 1.
     """
 
     whole: Callable[[Image.Image], Tensor]

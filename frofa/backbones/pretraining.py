@@ -1,4 +1,4 @@
-"""Which of a backbone's vectors its pre-training loss was applied to."""
+"""The vector of a backbone that its pre-training loss was applied to."""
 
 import re
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -11,14 +11,8 @@ Vector: TypeAlias = Literal["cls", "pooled", "mean"]
 class Family(NamedTuple):
     """Checkpoints that were pre-trained in one way.
 
-    Attributes
-    ----------
-    pattern : str
-        Regular expression, searched for in timm's ``ARCHITECTURE.TAG``.
-    vector : {"cls", "pooled", "mean"} or None
-        The output that the loss was applied to; None where it is none of them.
-    loss : str
-        What was done, for a message.
+    `pattern` is searched for in timm's ``ARCHITECTURE.TAG``. The loss was applied to `vector`, None where that is no
+    output of the model; `loss` says in a message what was done.
     """
 
     pattern: str

@@ -115,10 +115,7 @@ class Processes:
     def ask(self, tasks: Sequence[DecodeTask], *, decode: bool) -> list[Any]:
         """Decode images into the rows, or digest them, as `frofa.decoding.task` does here.
 
-        Raises
-        ------
-        DecodingProcessError
-            If a process dies of it; the message names the image.
+        If a process dies of it, a DecodingProcessError names the image.
         """
         if not tasks:
             return []

@@ -96,10 +96,7 @@ GeometryStep: TypeAlias = Trim | Resize | ResizeKeepRatio | CenterCrop
 class Geometry:
     """Steps from an upright RGB image to one of a fixed size.
 
-    Attributes
-    ----------
-    steps : tuple
-        The last one is a `CenterCrop`, which fixes the size.
+    The last one is a `CenterCrop`, which fixes the size.
     """
 
     steps: tuple[GeometryStep, ...]

@@ -45,10 +45,7 @@ class DecodingProcess:
     def ask(self, request: DecodeRequest) -> tuple[list[Any], list[Noted]]:
         """Send a request; wait for its results and for the warnings on the way.
 
-        Raises
-        ------
-        DecodingProcessError
-            If the process dies.
+        If the process dies, it is a DecodingProcessError.
         """
         requests, replies = self._process.stdin, self._process.stdout
         assert requests is not None and replies is not None  # noqa: PT018 (they are pipes)

@@ -8,7 +8,7 @@ import uuid
 from typing import TypeAlias
 
 Handle: TypeAlias = "int | str"
-"""What another process opens the memory with: an inherited file descriptor; on Windows, a tag."""
+"""Opens the memory in another process: an inherited file descriptor; on Windows, a tag."""
 
 
 class SharedMemory:

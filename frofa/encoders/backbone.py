@@ -21,13 +21,7 @@ BATCH_SIZE = 64
 
 
 class CustomBackbone(Backbone):
-    """An encoder, as a run sees a backbone.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        A checked encoder.
-    """
+    """A checked encoder, as a run sees a backbone."""
 
     is_custom = True
     unit = "item"
@@ -92,12 +86,8 @@ class CustomBackbone(Backbone):
     ) -> list[Tensor]:
         """Run a batch; features are the same for every request.
 
-        Raises
-        ------
-        EncoderCallError
-            If the encoder raises anything but that memory runs out.
-        EncoderError
-            If what it returns is no array of features, (n, C) or (n, N, C).
+        What the encoder raises becomes an EncoderCallError, unless memory ran out; an EncoderError says that what it
+        returns is no array of features, (n, C) or (n, N, C).
         """
         del precision, compiled
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):

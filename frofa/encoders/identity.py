@@ -54,10 +54,6 @@ def _settings(part: nn.Module) -> list[tuple[str, str]]:
 def _code(part: nn.Module) -> list[Any]:
     """Functions of its classes but torch's own; of a traced or scripted module, its code as text."""
     text = getattr(part, "code", None)
-    own = [kind for kind in type(part).__mro__ if not _is_torchs(kind) and kind is not object]
+    own = [kind for kind in type(part).__mro__ if kind is not object and kind.__module__.split(".")[0] != "torch"]
     functions = [value for kind in own for _, value in sorted(vars(kind).items()) if isinstance(value, FunctionType)]
     return [text if isinstance(text, str) else None, *functions]
-
-
-def _is_torchs(kind: type) -> bool:
-    return kind.__module__.split(".")[0] == torch.__name__

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from frofa.compute.devices import resolve_device
 from frofa.compute.digests import weights_digest
+from frofa.encoders.identity import architecture, state_of
 from frofa.encoders.protocol import Array, Spec, canonical
 from frofa.exceptions import EncoderError
 
@@ -163,8 +164,6 @@ class TorchEncoder(ReadyEncoder):
     @property
     def spec(self) -> dict[str, Any]:
         """Digests of weights and architecture, and the user's own spec."""
-        from frofa.encoders.identity import architecture, state_of
-
         state = state_of(self.module)
         if self._known is None or self._known[0] != state:
             self._known = state, weights_digest(self.module)

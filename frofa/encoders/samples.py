@@ -43,10 +43,7 @@ class ArraySample(Sample):
 class FileSample(Sample, os.PathLike[str]):
     """A file that an encoder loads by itself: `load` turns its path into what the encoder preprocesses.
 
-    Attributes
-    ----------
-    blocks : bytes or None
-        A sample of its bytes, see `frofa.utils.blocks`, once its digest was taken.
+    Once its digest was taken, `blocks` is a sample of its bytes, see `frofa.utils.blocks`.
     """
 
     __slots__ = ("_load", "_path", "_state", "blocks")

@@ -27,20 +27,9 @@ Ready: TypeAlias = "Callable[[], list[Any]]"
 class ForwardEngine:
     """Runs batches through a backbone, in passes.
 
-    Parameters
-    ----------
-    backbone : Backbone
-    targets : sequence of Target
-        All come from the same passes.
-    settings : Settings
-
-    Attributes
-    ----------
-    batch_size : int
-        Images that are handed over at a time, for one or several passes.
-    pass_size : int
-        Images a pass; halved when memory runs out. At native resolution, a pass has as many tokens as these images have
-        at most.
+    All targets come from the same passes. `batch_size` images are handed over at a time, for one or several passes of
+    `pass_size` images, which is halved when memory runs out. At native resolution, a pass has as many tokens as these
+    images have at most.
     """
 
     def __init__(self, backbone: Backbone, targets: Sequence[Target], settings: Settings):
@@ -64,7 +53,9 @@ class ForwardEngine:
         grids = grids_of(pixels.numpy()) if isinstance(self.backbone, NativeBackbone) else None
         # Halves are made on the device: fewer bytes have to be copied.
         features = zip(self._in_passes(pixels), self._targets, strict=True)
-        arrived = self._transfers.to_host([_halved(values, target.spec.dtype) for values, target in features])
+        arrived = self._transfers.to_host(
+            [values.to(HALVES.get(target.spec.dtype, values.dtype)) for values, target in features]
+        )
 
         def wait() -> list[Any]:
             return [_delivered(values, target, grids) for values, target in zip(arrived(), self._targets, strict=True)]
@@ -111,10 +102,6 @@ class ForwardEngine:
             there = torch.cat([there, there[-1:].expand(self.pass_size - n, *there.shape[1:])])
         features = self.backbone.extract(there, self._requests, self._precision, self._compiled)
         return [values[:n] for values in features]
-
-
-def _halved(values: Tensor, dtype: str) -> Tensor:
-    return values.to(HALVES.get(dtype, values.dtype))
 
 
 def _delivered(values: Tensor, target: Target, grids: npt.NDArray[np.int64] | None) -> Any:

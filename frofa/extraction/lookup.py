@@ -34,9 +34,8 @@ class KnownFiles:
     def remember(self, digests: Mapping[int, str], samples: Mapping[int, bytes]) -> None:
         """Keep the digests of files that were read, by position, unless there is no store yet.
 
-        With the digest goes a sample of what was read, see `frofa.utils.blocks`.
-
-        A store that cannot be written gives a `StoreNotWrittenWarning`: the files are read again then.
+        With the digest goes a sample of what was read, see `frofa.utils.blocks`. A store that cannot be written gives a
+        `StoreNotWrittenWarning`: the files are read again then.
         """
         read = [position for position in self._files if position in digests and position in samples]
         if not read or not (self._store.path / MANIFEST).exists():
@@ -66,7 +65,7 @@ class Contents:
 
     @property
     def n_duplicates(self) -> int:
-        """How many images repeat an earlier one."""
+        """Count the images that repeat an earlier one."""
         return len(self.digests) - len(self.first)
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from frofa.backbones.checkpoints.huggingface import Tower
 
 _ROOTS = ("opt/target/", "params/", "params/img/", "")
-"""Where a file keeps the tower, in timm's order."""
+"""Places in which a file may keep the tower, in timm's order."""
 _PREPROCESSING = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")
 
 

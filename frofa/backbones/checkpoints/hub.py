@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SECONDS = 1.5
-"""How long the hub may take to answer, unless HF_HUB_ETAG_TIMEOUT says otherwise: a user waits for it."""
+"""Seconds that the hub may take to answer, unless HF_HUB_ETAG_TIMEOUT says otherwise: a user waits for it."""
 _OVERLOADED, _PROXY_REFUSES = 500, 407
 
 
@@ -80,7 +80,7 @@ def may_be_cached(name: str) -> bool:
 
 
 def _torch_cache() -> Path:
-    """Where PyTorch keeps what timm downloads from other places; it takes long to import only to be asked."""
+    """Find the folder of what timm downloads from other places; PyTorch takes long to import only to be asked."""
     if "torch" in sys.modules:
         return Path(sys.modules["torch"].hub.get_dir()) / "checkpoints"
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

@@ -10,10 +10,7 @@ from torch import Tensor
 _MARK = "embeddings.patch_embedding.weight"
 """A tensor that every tower has, and the rest of a vision-language model has not."""
 _INDEX, _SINGLE = "model.safetensors.index.json", "model.safetensors"
-_WHOLE = {
-    "embeddings.patch_embedding": "patch_embed.proj",
-    "post_layernorm": "norm",
-}
+_WHOLE = {"embeddings.patch_embedding": "patch_embed.proj", "post_layernorm": "norm"}
 _BLOCK = {
     "layer_norm1": "norm1",
     "self_attn.out_proj": "attn.proj",
@@ -33,7 +30,7 @@ def read_tower_weights(folder: Path) -> dict[str, Tensor]:
     from safetensors import safe_open
 
     files = _files(folder)
-    [prefix] = _prefixes(files, folder)
+    prefix = _prefix(files, folder)
     tensors = {}
     for file in dict.fromkeys(files.values()):
         with safe_open(file, "pt") as content:
@@ -109,8 +106,8 @@ def _files(folder: Path) -> dict[str, Path]:
         return dict.fromkeys(content.keys(), folder / _SINGLE)
 
 
-def _prefixes(files: Mapping[str, Path], folder: Path) -> list[str]:
+def _prefix(files: Mapping[str, Path], folder: Path) -> str:
     found = [name.removesuffix(_MARK) for name in files if name == _MARK or name.endswith(f".{_MARK}")]
     if len(found) != 1:
         raise ValueError(f"expected the weights of one vision tower in {folder}. Got {len(found)} named '*{_MARK}'")
-    return found
+    return found[0]

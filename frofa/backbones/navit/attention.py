@@ -14,17 +14,11 @@ ATTENTIONS = ("Attention", "AttentionRope", "EvaAttention")
 
 
 class Segments(NamedTuple):
-    """Where each image lies in a packed sequence.
+    """The rows of each image in a packed sequence.
 
-    Attributes
-    ----------
-    lengths : tuple of int
-        Tokens of each image. Where there is no kernel for segments, images of one length that follow each other are
-        one call.
-    offsets : Tensor of int32, shape (n + 1,)
-        Image i has the rows from ``offsets[i]`` to ``offsets[i + 1]``; on the device of the tokens.
-    longest : int
-        Tokens of the longest image, or more.
+    Image i has the rows from ``offsets[i]`` to ``offsets[i + 1]``; offsets are int32 (n + 1,), on the device of the
+    tokens. Where there is no kernel for segments, images of one length that follow each other are one call. `longest`
+    is the number of tokens of the longest image, or more.
     """
 
     lengths: tuple[int, ...]

@@ -24,14 +24,8 @@ Grids = npt.NDArray[np.int64]
 class NativeBackbone(Backbone):
     """A `Backbone` whose images keep their aspect ratio, under so many patches each.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        The same model at a fixed image size.
-    max_tokens : int
-        Patches of an image, at most.
-    enlarge : bool, default=True
-        Whether smaller images are enlarged to as many.
+    The `backbone` is the same model at a fixed image size. An image gets `max_tokens` patches at most, and with
+    `enlarge` about as many, however small it is.
     """
 
     def __init__(self, backbone: Backbone, max_tokens: int, enlarge: bool = True):

@@ -24,12 +24,7 @@ KEPT_GRIDS = 64
 class TokenIndex(NamedTuple):
     """Rows of a sequence in which each image begins with class and register tokens.
 
-    Attributes
-    ----------
-    patches : Tensor of int64, shape (T,)
-        Of patch tokens.
-    prefixes : Tensor of int64, shape (n * n_prefix,)
-        Of class and register tokens.
+    Patch tokens lie in the rows `patches`, int64 (T,), the others in `prefixes`, int64 (n * n_prefix,).
     """
 
     patches: Tensor
@@ -39,17 +34,8 @@ class TokenIndex(NamedTuple):
 class PackedModel:
     """A vision transformer of timm's, in eval mode, over packed images.
 
-    Parameters
-    ----------
-    module : nn.Module
-        `NaFlexVit` or `VisionTransformer`.
-    longest : int, default=None
-        A bound on the patches of an image, one for all packs.
-
-    Raises
-    ------
-    ValueError
-        If the model is of another kind.
+    It is a `NaFlexVit` or `VisionTransformer`; another module is a ValueError. `longest` bounds the patches of an
+    image, one for all packs.
     """
 
     def __init__(self, module: nn.Module, longest: int | None = None):
@@ -64,21 +50,10 @@ class PackedModel:
     ) -> list[Tensor]:
         """Run a pack of images.
 
-        Parameters
-        ----------
-        patches : Tensor of shape (T, P * P * 3)
-            Normalised, one image after another, each row by row; channels last within a patch.
-        grids : sequence of (int, int)
-            Rows and columns of each image; on a GPU in float32, images of one length should follow each other.
-        requests : sequence of Request
-            The outputs, each of a layer.
-        compiled : bool, default=False
-            Compile the blocks, once for all lengths.
-
-        Returns
-        -------
-        list of Tensor
-            For each request, tokens (T, C), or one vector an image (n, C).
+        Patches (T, P * P * 3) are normalised, one image after another, each row by row, channels last within a patch.
+        `grids` has rows and columns of each image; on a GPU in float32, images of one length should follow each other.
+        For each request comes back tokens (T, C), or one vector an image (n, C). `compiled` compiles the blocks, once
+        for all lengths.
         """
         if compiled and self._compiled is None:
             self._compiled = torch.compile(trunk, dynamic=True)
