@@ -17,7 +17,7 @@ from frofa.backbones.preprocessing import Preprocessing
 from frofa.images.reading import DECODER
 from frofa.utils.text import one_line
 
-AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Backbone:
@@ -86,6 +86,7 @@ class Backbone:
 
         A ValueError says which layers and outputs there are.
         """
+        # The depth is None for models without one sequence of blocks: these have one output, at their end.
         depth = number_of_blocks(self.module)
         if depth is None and (not norm or layer is not None):
             raise ValueError(
@@ -94,8 +95,10 @@ class Backbone:
             )
         if depth is not None and layer is not None and not -depth <= layer < depth:
             raise ValueError(f"{self.name} has layers {-depth} to {depth - 1}. Got layer={layer}.")
+        # Negative layers count from the last; the index in a store's key does not.
         index = None if depth is None else depth - 1 if layer is None else int(layer) % depth
         self._check_output(output)
+        # Inner layers are not pooled: a model's own pooling was trained on what its last norm gives.
         is_final = depth is None or (norm and index == depth - 1)
         if output == "pooled" and not is_final:
             raise ValueError(
@@ -108,6 +111,7 @@ class Backbone:
 
     def _check_output(self, output: Output) -> None:
         """Raise a ValueError if the model does not return this output."""
+        # All outputs but the pooled one are made of tokens: the layout may name a fault of either kind.
         lacking = self.layout.lacking.get("pooled" if output == "pooled" else "tokens")
         if lacking is not None:
             others = " or ".join(repr(other) for other in self.layout.widths if other != output)
@@ -120,6 +124,7 @@ class Backbone:
 
     def _check_block(self, output: Output, index: int, norm: bool) -> None:
         """Raise a ValueError if the model does not return this output of a block; found by one pass for each block."""
+        # The norm alone may be at fault: with it and without it are tried apart.
         if (index, norm) not in self._block_faults:
             self._block_faults[index, norm] = self._fault_of_block(index, norm)
         fault = self._block_faults[index, norm]
@@ -157,11 +162,14 @@ class Backbone:
         """
         if precision == "int8":
             return self._int8_variant().extract(images, requests, self.resolve_precision("auto"), compiled)
+        # A compiled pass is kept for each set of requests, since these decide what is traced.
         forward = self._compile(tuple(requests)) if compiled else self._forward
         with torch.inference_mode():
             images = images.to(self.device, non_blocking=True)
+            # Bytes (n, H, W, 3) are a quarter to copy of what floats are; they become float32 (n, 3, H, W) here.
             if images.dtype == torch.uint8:
                 images = self.preprocessing.normalise(images)
+            # Outputs are float32 whatever the pass ran in; only a user's `dtype` makes them smaller.
             with self._autocast(precision):
                 return [features.float() for features in forward(images, tuple(requests))]
 
@@ -190,8 +198,8 @@ class Backbone:
         return " ".join([precision, *["channels_last"] * is_convolutional(self.module), *["compiled"] * compiled])
 
     def _autocast(self, precision: str) -> contextlib.AbstractContextManager[Any]:
-        if precision in AUTOCAST:
-            return torch.autocast(self.device.type, dtype=AUTOCAST[precision])
+        if precision in HALVES:
+            return torch.autocast(self.device.type, dtype=HALVES[precision])
         # cuDNN runs float32 convolutions (the patch embedding) in TF32 by default: not what float32 says.
         return torch.backends.cudnn.flags(allow_tf32=False)
 
@@ -216,6 +224,7 @@ class Backbone:
         """
         changed = copy(self)
         changed.module = with_linear_layers(self.name, self.module, what, make)
+        # What was learnt of this one does not hold for other layers.
         changed._compiled, changed._block_faults, changed._in_int8 = {}, {}, None
         return changed
 

@@ -62,6 +62,7 @@ class Int8Linear(nn.Module):
 
 def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Round rows (n, K) to int8, with scales (n, 1): ``values * scales`` is about `rows`."""
+    # A row of zeros gets the smallest normal number as its scale, so that nothing is divided by zero.
     scales = (rows.abs().amax(1, keepdim=True) / INT8_MOST).clamp(min=torch.finfo(torch.float32).tiny)
     return (rows / scales).round_().clamp_(-INT8_MOST, INT8_MOST).to(torch.int8), scales
 
@@ -86,6 +87,7 @@ def prune(name: str, module: nn.Module, sparsity: Literal["2:4"] | float) -> Non
 
 def mask_2_4(weight: Tensor) -> Tensor:
     """True at the two weights of the largest magnitude of each group of four, (out, in); of equal ones, the first."""
+    # (out, in / 4, 4); of equal weights, a stable sort takes the same ones on all devices.
     groups = weight.abs().unflatten(1, (-1, 4))
     largest = groups.argsort(dim=-1, descending=True, stable=True)[..., :2]
     return torch.zeros_like(groups, dtype=torch.bool).scatter_(-1, largest, True).flatten(1)
@@ -122,6 +124,7 @@ def linear_layers(name: str, module: nn.Module, what: str) -> list[LinearLayer]:
 
 def with_linear_layers(name: str, module: nn.Module, what: str, make: Callable[[nn.Linear], nn.Module]) -> nn.Module:
     """Return a model that shares all tensors with this one, but has other layers in place of `linear_layers`."""
+    # A copy of the modules but of no tensor: the weights of a large model are in memory once.
     shared: dict[int, Any] = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     copied = copy.deepcopy(module, shared)  # the memo makes tensors copies of themselves
     for layer in linear_layers(name, copied, what):

@@ -37,9 +37,11 @@ def pretraining(module: nn.Module) -> Family | None:
     """Find out how a model was pre-trained; None where it is not known."""
     config: dict[str, Any] = getattr(module, "pretrained_cfg", None) or {}
     name = f"{config.get('architecture') or ''}.{config.get('tag') or ''}"
+    # Fine-tuning tags stand before the families that were fine-tuned: the last loss is what shaped the vector.
     for family in _FAMILIES:
         if re.search(family.pattern, name):
             return family
+    # An unknown family with a classifier: that was trained on what `forward_head` gives it.
     if config.get("num_classes"):
         return Family("", "pooled", f"a last layer of {config['num_classes']} outputs, which reads it")
     return None

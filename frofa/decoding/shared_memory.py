@@ -33,6 +33,7 @@ class SharedMemory:
 
     def close(self) -> None:
         """Let go of the memory; it goes itself with the last array on it."""
+        # Mapped memory outlives its descriptor.
         for descriptor in self.inherited:
             os.close(descriptor)
         self.inherited = ()

@@ -57,6 +57,7 @@ class CustomBackbone(Backbone):
         array = np.asarray(value)
         if array.dtype.kind not in "biufc":
             raise EncoderError(f"{what} an array of {array.dtype}, expected numbers")
+        # PyTorch takes no foreign byte order, and warns of memory that cannot be written to.
         array = np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
         try:
             return torch.from_numpy(array)
@@ -91,6 +92,7 @@ class CustomBackbone(Backbone):
         """
         del precision, compiled
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+            # An encoder with a device takes a tensor (n, ...) there, any other an array.
             batch: Any = images if hasattr(self.encoder, "device") else images.numpy()
             try:
                 features = self.encoder(batch)
@@ -117,6 +119,7 @@ class CustomBackbone(Backbone):
                 raise EncoderError(f"{expected}. Got what is no array: {error}") from error
             if array.dtype.kind not in "biuf":
                 raise EncoderError(f"{expected}, of real numbers. Got {array.dtype}, shape {array.shape}.")
+            # Integers and Booleans stay exact in float64; halves become float32.
             wide = array.dtype.kind != "f" or array.itemsize > 4
             features = torch.from_numpy(array.astype(np.float64 if wide else np.float32))
         if features.ndim not in (2, 3) or len(features) != n or 0 in features.shape:

@@ -18,6 +18,7 @@ def architecture(module: nn.Module) -> str:
     The code of torch itself is left out. Another version of Python may give another digest for the same code: then
     features are computed again, which is safe.
     """
+    # The state itself is digested as weights; here is what else changes the features.
     saved = set(module.state_dict())
     buffers = [(name, tensor) for name, tensor in module.named_buffers() if name not in saved]
     parts = [(name, _settings(part), _code(part)) for name, part in module.named_modules()]

@@ -27,6 +27,7 @@ class ReadyEncoder:
         batch_size: int | None,
     ):
         name = type(self).__name__
+        # Two functions of one name and code may differ in what they close over: only the user can tell.
         for parameter, function in (("preprocess", preprocess), ("load", load)):
             if function is not None and not callable(function):
                 raise TypeError(f"{name}: {parameter} must be a function or None. Got {function!r}.")
@@ -164,6 +165,7 @@ class TorchEncoder(ReadyEncoder):
     @property
     def spec(self) -> dict[str, Any]:
         """Digests of weights and architecture, and the user's own spec."""
+        # A glance at the tensors tells whether they changed; to digest them again takes longer.
         state = state_of(self.module)
         if self._known is None or self._known[0] != state:
             self._known = state, weights_digest(self.module)

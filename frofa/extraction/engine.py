@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from frofa.backbones.backbone import Backbone
+from frofa.backbones.backbone import HALVES, Backbone
 from frofa.backbones.navit.backbone import NativeBackbone
 from frofa.compute.cuda_graphs import CAPTURES
 from frofa.compute.memory import is_out_of_memory
@@ -19,7 +19,6 @@ from frofa.extraction.request import Settings, Target
 from frofa.extraction.transfers import as_array, transfers_for
 from frofa.ragged import RaggedTokens
 
-HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 Ready: TypeAlias = "Callable[[], list[Any]]"
 """Waits for the features of a batch; returns, for each target, `Computed` or RaggedTokens."""
 
@@ -40,6 +39,7 @@ class ForwardEngine:
         if size == "auto":
             size = automatic_batch_size(backbone, self._requests, settings.precision)
         self.batch_size = self.pass_size = int(size)
+        # A user's encoder gets whole batches: how many it takes at once is its own affair.
         if backbone.device.type == "cpu" and not backbone.is_custom:
             self.pass_size = min(self.batch_size, CPU_PASS)
         self._transfers = transfers_for(backbone.device)
@@ -106,6 +106,7 @@ class ForwardEngine:
 
 def _delivered(values: Tensor, target: Target, grids: npt.NDArray[np.int64] | None) -> Any:
     """Turn features on the host into an array, a tensor of bfloat16, or RaggedTokens with their grids (n, 2)."""
+    # bfloat16 stays a tensor until it is written, as NumPy has no such type.
     dtype = target.spec.dtype
     found = values if dtype == "bfloat16" else values.numpy().astype(np.dtype(dtype), copy=False)
     return RaggedTokens(as_array(found), grids) if target.is_ragged and grids is not None else found

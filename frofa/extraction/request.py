@@ -136,6 +136,7 @@ def use_processes(decode: str, backbone: Backbone, n_images: int) -> bool:
     """Decide whether images are decoded in processes; warn where they were asked for and cannot be had."""
     if decode == "thread":
         return False
+    # Only the known geometric steps run without timm, and so in processes.
     reason = None
     if backbone.preprocessing.geometry is None:
         reason = "the preprocessing of this checkpoint is not one of timm's resizing and cropping ones"

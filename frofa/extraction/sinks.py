@@ -79,6 +79,7 @@ class MemorySink:
 
 def _by_position(parts: Sequence[tuple[list[int], RaggedTokens]]) -> RaggedTokens:
     """Join batches, ordered by position."""
+    # Whole batches come in order, so that sorting mostly finds nothing to do, and copies nothing.
     whole = RaggedTokens.concatenate([tokens for _, tokens in parts])
     order = np.argsort(np.concatenate([positions for positions, _ in parts]), kind="stable")
     return whole if (order == np.arange(len(order))).all() else whole[order]

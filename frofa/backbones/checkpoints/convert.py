@@ -36,6 +36,7 @@ def convert(
         tower, module = load_npz(Path(expand_home(source)), architecture, GELU[gelu])
     else:
         raise ValueError(f"expected 'hf-dir:PATH' or a big_vision .npz file. Got {source!r}.")
+    # The folder gets its name when it is whole, unless another process was faster.
     if not _write(tower, module, out):
         raise FileExistsError(f"{out} was made by another process meanwhile, and is left as it is.")
     return tower

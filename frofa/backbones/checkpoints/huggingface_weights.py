@@ -32,6 +32,7 @@ def read_tower_weights(folder: Path) -> dict[str, Tensor]:
     files = _files(folder)
     prefix = _prefix(files, folder)
     tensors = {}
+    # File by file, each opened once; a tensor that the index places in another file is not taken from this one.
     for file in dict.fromkeys(files.values()):
         with safe_open(file, "pt") as content:
             for name in content.keys():  # noqa: SIM118 (it is no mapping)
@@ -73,11 +74,13 @@ def _renamed(left: dict[str, Tensor], depth: int, *, pooled: bool) -> Iterator[t
         for old, new in _BLOCK.items():
             yield from _pair(left, f"encoder.layers.{i}.{old}", f"blocks.{i}.{new}")
         for kind in ("weight", "bias"):
+            # timm has one projection for queries, keys and values: (3 * C, C) and (3 * C,).
             parts = [left.pop(f"encoder.layers.{i}.self_attn.{part}_proj.{kind}") for part in "qkv"]
             yield f"blocks.{i}.attn.qkv.{kind}", torch.cat(parts)
     if pooled:
         yield "attn_pool.latent", left.pop("head.probe")
         for kind in ("weight", "bias"):
+            # The head's query is the learned probe's: timm projects it apart from keys and values.
             query, key, value = left.pop(f"head.attention.in_proj_{kind}").chunk(3)
             yield f"attn_pool.q.{kind}", query.contiguous()
             yield f"attn_pool.kv.{kind}", torch.cat([key, value])

@@ -25,6 +25,7 @@ def ask_hub(model: str, name: str) -> Reachability:
     """
     if ":" not in name and not may_be_known(name):
         raise ModelNotFoundError(not_found(model, f"Unknown model ({name})"))
+    # The question goes out in a thread, and is answered while timm is imported.
     hub = Reachability()
     if "timm" not in sys.modules and not may_be_cached(name):  # to import it takes as long as to find this out
         fault = hub.fault()
@@ -63,6 +64,7 @@ def unreachable(fault: str) -> str:
 def not_found(model: str, reason: object) -> str:
     """Compose the message for a backbone that is not to be had, by the name that the user gave: what would work."""
     lines = [f"the backbone {model!r} could not be loaded: {one_line(reason)}."]
+    # Close names help where the name may be wrong, not where it is known and its weights are out of reach.
     bare = model.removeprefix("hf-hub:").removeprefix("timm/")
     if ":" not in model and ("." in bare or not may_be_known(bare)):
         embedded = model.startswith(PREFIX)

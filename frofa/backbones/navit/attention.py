@@ -64,6 +64,7 @@ def _segment_kernel() -> Any:
 
 def run_block(block: Any, x: Tensor, rope: Tensor | None, segments: Segments) -> Tensor:
     """Run one block of timm's, in eval mode, over tokens (T, C)."""
+    # Residual blocks of one form; EVA scales the branches by vectors that may be None, others by modules.
     if type(block).__name__ == "EvaBlock":
         x = x + _scaled(self_attention(block.attn, block.norm1(x), rope, segments), block.gamma_1)
         return x + _scaled(block.mlp(block.norm2(x)), block.gamma_2)
@@ -114,6 +115,7 @@ def _project(attention: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values, each (T, heads, D)."""
     heads = attention.num_heads
     if attention.qkv is not None:
+        # EVA keeps its biases apart, as its keys have none of their own: a buffer of zeros.
         bias = attention.qkv.bias
         if getattr(attention, "q_bias", None) is not None:
             bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])

@@ -66,6 +66,7 @@ class PackedModel:
         index = None if prefix is None else index_of(sizes, n_prefix, x.device)
         if prefix is not None and index is not None:
             x = with_prefix(x, prefix, index)
+        # One bound for all packs: the kernel's launch, and what is compiled, do not depend on the images at hand.
         bound = None if self._longest is None else self._longest + n_prefix
         of_all = segments_of([size + n_prefix for size in sizes], x.device, bound)
         of_patches = of_all if prefix is None else segments_of(sizes, x.device, bound)
@@ -84,6 +85,7 @@ class PackedModel:
         x = self.module.norm(x) if request.norm else x
         if request.output == "cls":
             return x[of_all.offsets[:-1].long()]  # the first token of each image
+        # Means and pooling are over patches (T, C), unless the model's own pooling takes the prefix in.
         patches = x if index is None else x[index.patches]
         if request.output == "pooled":
             return own_pooling(self.module, x, of_all, patches, of_patches)
@@ -149,6 +151,7 @@ def check_supported(module: Any) -> None:
             f"max_tokens needs timm's NaFlexVit or VisionTransformer. Got {kind}: choose a naflexvit_* model, or a "
             "plain vit_* one."
         )
+    # By the names of classes: a subclass or a new kind of block may compute something else.
     odd = {type(block).__name__ for block in module.blocks} - {*BLOCKS}
     odd |= {type(block.attn).__name__ for block in module.blocks if hasattr(block, "attn")} - {*ATTENTIONS}
     if not is_naflex(module) and type(module.patch_embed).__name__ != "PatchEmbed":

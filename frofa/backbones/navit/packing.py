@@ -31,6 +31,7 @@ def first_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int
         )
     room = np.full(len(sizes), capacity, np.int64)  # of each sequence; there are never more of them than items
     packs: list[list[int]] = []
+    # Sequences that are not begun have all their room, so that there is always a first that fits.
     for item in np.argsort(-sizes, kind="stable").tolist():
         first = int(np.argmax(room >= sizes[item]))
         if first == len(packs):
