@@ -67,8 +67,7 @@ LATE: Mapping[str | tuple[str, str], str] = {
     ("frofa.augmentations.sharpness", "frofa.augmentations.ops.triton"): "Triton: for NVIDIA GPUs only",
     ("frofa.backbones.checkpoints.timm_names", "frofa.backbones.soft_moe"): "timm: its models are listed there",
     ("frofa.backbones.loading", "frofa.backbones.soft_moe"): "timm: its models are listed there",
-    ("frofa.encoders.registered", "frofa.encoders.backbone"): "PyTorch: for an encoder that is there alone",
-    ("frofa.encoders.registered", "frofa.encoders.ready"): "PyTorch: for an encoder that is there alone",
+    ("frofa.encoders.registered", "frofa.encoders.protocol"): "PyTorch: for an encoder that is there alone",
     ("frofa.estimators.training.sgd", "frofa.estimators.training.sgd_triton"): "Triton: for NVIDIA GPUs only",
     ("frofa.images.pixels.colour", "frofa.images.pixels.grey"): "NumPy: for grey images of more than 8 bits alone",
 }

@@ -17,32 +17,16 @@ from frofa.backbones.preprocessing import Preprocessing
 from frofa.images.reading import DECODER
 from frofa.utils.text import one_line
 
-AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Backbone:
     """A timm model in eval mode on one device, with its own preprocessing.
 
-    Parameters
-    ----------
-    name : str
-        As the user gave it.
-    module : nn.Module
-        The model, on `device`.
-    data_config : dict
-        The checkpoint's own preprocessing, of timm's `resolve_data_config`.
-    weights_digest : str
-        Digest of the parameters and buffers.
-    architecture_digest : str
-        Digest of what computes with them.
-    device : torch.device
-        Where it computes.
-    preprocessing : Preprocessing
-        What `data_config` says, in the parts that run at different places.
-    sparsity : "2:4", float or None, default=None
-        How the linear layers of the blocks were pruned.
-    layout : Layout
-        How to read what the model returns, as found when it was loaded.
+    `name` is as the user gave it. `data_config` is what timm's `resolve_data_config` found for the checkpoint, and
+    `preprocessing` the same in the parts that run at different places. The digests are of parameters and buffers, and
+    of what computes with them. `sparsity` says how linear layers were pruned, `layout` how to read what the model
+    returns.
     """
 
     is_custom = False  # whether it is the user's own encoder: frofa.encoders.backbone
@@ -100,11 +84,9 @@ class Backbone:
     def resolve_layer(self, output: Output, layer: int | None, norm: bool) -> int | None:
         """Check that the model has this output; return the layer's index, or None for the end of any other model.
 
-        Raises
-        ------
-        ValueError
-            If the model has no such layer or output.
+        A ValueError says which layers and outputs there are.
         """
+        # The depth is None for models without one sequence of blocks: these have one output, at their end.
         depth = number_of_blocks(self.module)
         if depth is None and (not norm or layer is not None):
             raise ValueError(
@@ -113,8 +95,10 @@ class Backbone:
             )
         if depth is not None and layer is not None and not -depth <= layer < depth:
             raise ValueError(f"{self.name} has layers {-depth} to {depth - 1}. Got layer={layer}.")
+        # Negative layers count from the last; the index in a store's key does not.
         index = None if depth is None else depth - 1 if layer is None else int(layer) % depth
         self._check_output(output)
+        # Inner layers are not pooled: a model's own pooling was trained on what its last norm gives.
         is_final = depth is None or (norm and index == depth - 1)
         if output == "pooled" and not is_final:
             raise ValueError(
@@ -127,6 +111,7 @@ class Backbone:
 
     def _check_output(self, output: Output) -> None:
         """Raise a ValueError if the model does not return this output."""
+        # All outputs but the pooled one are made of tokens: the layout may name a fault of either kind.
         lacking = self.layout.lacking.get("pooled" if output == "pooled" else "tokens")
         if lacking is not None:
             others = " or ".join(repr(other) for other in self.layout.widths if other != output)
@@ -139,6 +124,7 @@ class Backbone:
 
     def _check_block(self, output: Output, index: int, norm: bool) -> None:
         """Raise a ValueError if the model does not return this output of a block; found by one pass for each block."""
+        # The norm alone may be at fault: with it and without it are tried apart.
         if (index, norm) not in self._block_faults:
             self._block_faults[index, norm] = self._fault_of_block(index, norm)
         fault = self._block_faults[index, norm]
@@ -170,29 +156,20 @@ class Backbone:
     ) -> list[Tensor]:
         """Run a batch once, for one or several outputs.
 
-        Parameters
-        ----------
-        images : Tensor
-            Pixels uint8 (n, H, W, 3), or what `preprocess` returns, float32 (n, 3, H, W).
-        requests : sequence of Request
-            The outputs; what one gets does not depend on the others.
-        precision : {"float32", "bfloat16", "float16", "int8"}
-            Of the forward pass.
-        compiled : bool, default=False
-            Run it by `torch.compile`, which compiles once for each number of images.
-
-        Returns
-        -------
-        list of Tensor
-            On the backbone's device, float32: tokens (n, N, C), or one vector an image (n, C).
+        `images` are pixels uint8 (n, H, W, 3), or what `preprocess` returns, float32 (n, 3, H, W). What a request gets
+        does not depend on the others: float32 on the backbone's device, tokens (n, N, C) or one vector an image (n, C).
+        With `compiled`, it runs by `torch.compile`, which compiles once for each number of images.
         """
         if precision == "int8":
             return self._int8_variant().extract(images, requests, self.resolve_precision("auto"), compiled)
+        # A compiled pass is kept for each set of requests, since these decide what is traced.
         forward = self._compile(tuple(requests)) if compiled else self._forward
         with torch.inference_mode():
             images = images.to(self.device, non_blocking=True)
+            # Bytes (n, H, W, 3) are a quarter to copy of what floats are; they become float32 (n, 3, H, W) here.
             if images.dtype == torch.uint8:
                 images = self.preprocessing.normalise(images)
+            # Outputs are float32 whatever the pass ran in; only a user's `dtype` makes them smaller.
             with self._autocast(precision):
                 return [features.float() for features in forward(images, tuple(requests))]
 
@@ -212,10 +189,7 @@ class Backbone:
     def precision_key(self, precision: str, *, compiled: bool) -> str:
         """Say what of the forward pass changes the last bits, for a store's key.
 
-        Raises
-        ------
-        ValueError
-            For int8, if the model has no layers that could run in it, or is on a GPU.
+        Int8 is a ValueError if the model has no layers that could run in it, or is on a GPU.
         """
         precision = self.resolve_precision(precision)
         if precision == "int8":
@@ -224,8 +198,8 @@ class Backbone:
         return " ".join([precision, *["channels_last"] * is_convolutional(self.module), *["compiled"] * compiled])
 
     def _autocast(self, precision: str) -> contextlib.AbstractContextManager[Any]:
-        if precision in AUTOCAST:
-            return torch.autocast(self.device.type, dtype=AUTOCAST[precision])
+        if precision in HALVES:
+            return torch.autocast(self.device.type, dtype=HALVES[precision])
         # cuDNN runs float32 convolutions (the patch embedding) in TF32 by default: not what float32 says.
         return torch.backends.cudnn.flags(allow_tf32=False)
 
@@ -237,7 +211,7 @@ class Backbone:
         linear_layers(self.name, self.module, "precision='int8'")
 
     def _int8_variant(self) -> "Backbone":
-        """The same backbone with linear layers in int8, made once; its other layers run in what ``"auto"`` is."""
+        """Make, once, this backbone with linear layers in int8; its other layers run in what ``"auto"`` is."""
         if self._in_int8 is None:
             self._check_int8()
             self._in_int8 = self.with_linear_layers("precision='int8'", Int8Linear)
@@ -250,6 +224,7 @@ class Backbone:
         """
         changed = copy(self)
         changed.module = with_linear_layers(self.name, self.module, what, make)
+        # What was learnt of this one does not hold for other layers.
         changed._compiled, changed._block_faults, changed._in_int8 = {}, {}, None
         return changed
 

@@ -1,6 +1,6 @@
-"""What a backbone must return, and the pass over two images that finds out whether it does.
+"""The contract of what a backbone returns, and the pass over two images that finds out whether it is kept.
 
-The contract, for images (n, channels, H, W):
+For images (n, channels, H, W):
 
 - ``forward_features(images)`` gives prefix tokens, then the patch tokens row by row, (n, P + h * w, C); or a grid,
   (n, C, h, w) or (n, h, w, C). P is the model's ``num_prefix_tokens``; where it has none, it is found by which tokens
@@ -28,22 +28,12 @@ _MOST_PREFIX = 2
 
 
 class Layout(NamedTuple):
-    """How what a model returns is to be read.
+    """A reading of what a model returns.
 
-    Attributes
-    ----------
-    n_prefix : int
-        Tokens before the patch tokens: class token, distillation token, registers.
-    grid : (int, int) or None
-        Rows and columns of patch tokens.
-    channels_last : bool
-        Whether a grid (n, h, w, C) is returned.
-    widths : mapping of str to int
-        Channels of ``"tokens"`` and of ``"pooled"``.
-    lacking : mapping of str to str
-        Which of these two cannot be had, and why.
-    prefix_in_blocks : bool
-        Whether the prefix tokens of an inner layer can be had.
+    The `n_prefix` tokens before the patch tokens are the class token, a distillation token and registers; `grid` has
+    rows and columns of patch tokens, and with `channels_last` comes as (n, h, w, C). `widths` are the channels of
+    ``"tokens"`` and ``"pooled"``, and `lacking` says which of these two cannot be had, and why. With
+    `prefix_in_blocks`, inner layers have their prefix tokens too.
     """
 
     n_prefix: int = 0
@@ -96,9 +86,11 @@ def read_layout(name: str, module: nn.Module, shape: tuple[int, int, int], devic
         except Exception as error:  # of any model's own code
             what = f"{name} ({type(module).__name__}) cannot take images of {shape[0]} x {shape[1]} x {shape[2]}"
             raise ValueError(f"{what} (channels, height, width): {one_line(error)}") from error
+        # Not every model gives the prefix tokens of inner blocks; the signature tells, without a pass.
         of_blocks = getattr(module, "forward_intermediates", None)
         parameters = () if of_blocks is None else inspect.signature(of_blocks).parameters
         found = Layout(prefix_in_blocks="return_prefix_tokens" in parameters)
+        # Either kind of output may be lacking by itself: a fault of one is noted, and the other still read.
         widths, lacking = {}, {}
         try:
             found = _read_tokens(module, features, shape[1:], found)
@@ -133,12 +125,14 @@ def _read_tokens(module: nn.Module, features: Any, size: tuple[int, int], layout
         raise _BrokenContractError(f"forward_features gives {tuple(features.shape[1:])} an image, not tokens or a grid")
     if not bool(features.isfinite().all()):
         raise _BrokenContractError("forward_features gives NaN or infinite values: are the weights whole?")
+    # A model that ignores its input would pass all checks of shape.
     if torch.equal(features[0], features[1]):
         raise _BrokenContractError("forward_features gives the same for two different images")
     if features.ndim == 4:
         last = _is_channels_last(module, features)
         height, width = features.shape[1:3] if last else features.shape[2:4]
         return layout._replace(grid=(height, width), channels_last=last)
+    # A sequence: prefix and patches are told apart by what the model declares, or else by a search.
     declared = getattr(module, "num_prefix_tokens", None)
     if declared is not None:
         grid_ = _grid(module, features.shape[1] - declared, size)
@@ -161,6 +155,8 @@ def _find_prefix(module: nn.Module, features: Tensor, size: tuple[int, int], lay
             scores[n_prefix, grid] = _locality(changes[n_prefix:], grid)
     if not scores:
         raise _BrokenContractError(f"its {n} tokens are not a grid of patches, with or without a class token")
+    # The best fit must be a clear one, too: the changed part changes more than the rest does, and tokens at the end of
+    # the sequence in place of the prefix would not fit better.
     n_prefix, grid = best = max(scores, key=lambda key: scores[key])
     is_all_grid = len(scores) == 1 and n_prefix == 0  # LeViT, before training, changes everywhere alike
     is_last = n_prefix > 0 and _locality(changes[:-n_prefix], grid) > scores[best]
@@ -178,6 +174,7 @@ def _locality(changes: Tensor, grid: tuple[int, int]) -> float:
     rows, columns = ((torch.arange(side) + 0.5) / side for side in grid)
     inside = ((rows >= top) & (rows <= bottom))[:, None] & ((columns >= left) & (columns <= right))
     inside = inside.flatten().to(changes.device)
+    # A small grid may have no token in the rectangle, or no other.
     if not inside.any() or inside.all():
         return 1.0
     return float(changes[inside].mean() / changes[~inside].mean().clamp(min=torch.finfo(torch.float64).tiny))
@@ -190,6 +187,7 @@ def _grid(module: nn.Module, n: int, size: tuple[int, int]) -> tuple[int, int] |
         return size[0] // patch[0], size[1] // patch[1]
     if n < 1:
         return None
+    # Without a patch size: the grid of n tokens that has the image's own aspect ratio.
     rows = round((n * size[0] / size[1]) ** 0.5)
     columns = round((n * size[1] / size[0]) ** 0.5)
     return (rows, columns) if rows * columns == n else None

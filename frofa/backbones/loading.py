@@ -30,13 +30,10 @@ LOCAL_PREFIX = "local-dir:"
 def load_backbone(model: str, image_size: ImageSize, device: str, sparsity: Sparsity = None) -> Backbone:
     """Load a backbone, or return the one this process has loaded already; parameters as in `FrozenFeatureExtractor`.
 
-    Raises
-    ------
-    ModelNotFoundError
-        If the weights are not to be had.
-    ValueError
-        If the model cannot take this image size or sparsity, or this machine does not have the device.
+    Weights that are not to be had are a ModelNotFoundError; an image size or sparsity that the model cannot take, and a
+    device that this machine does not have, a ValueError.
     """
+    # Resolved first: "auto" and the device that it means, a side and the pair of it, are one entry of the cache.
     name = timm_name(model)
     return _load(model, name, _fingerprint(name), _height_width(image_size), str(resolve_device(device)), sparsity)
 
@@ -93,6 +90,7 @@ def _data_config(model: str, module: nn.Module, size: tuple[int, int] | None) ->
 def _check_size(model: str, module: nn.Module, size: tuple[int, int] | None, own: Sequence[int]) -> None:
     """Raise a ValueError if an image size that is not the checkpoint's own would cut patches through."""
     patch = patch_size(module)
+    # The checkpoint's own size may be cut: that is how the model was trained.
     if size is None or patch is None or size == tuple(own):
         return
     if any(side % step for side, step in zip(size, patch, strict=True)):
@@ -125,11 +123,7 @@ def create_module(model: str, name: str) -> nn.Module:
     """Create a model and load its weights; the global random state is left alone.
 
     `model` is the name that the user gave, for errors; `name` what timm takes, or ``"hf-dir:PATH"``.
-
-    Raises
-    ------
-    ModelNotFoundError
-        If the weights are not to be had, or the model's files are damaged or say what cannot be.
+    A ModelNotFoundError says that the weights are not to be had, or that files are damaged or say what cannot be.
     """
     try:
         if not name.startswith((LOCAL_PREFIX, HF_PREFIX)):
@@ -160,6 +154,7 @@ def _from_folder(folder: Path) -> nn.Module:
 
     config, weights = folder / "config.json", folder / "model.safetensors"
     check_model_config(read_object(config), str(config))
+    # Opened first by itself, so that the error of a file that was cut off names the file.
     if weights.is_file():
         try:
             with safe_open(weights, "pt"):
@@ -187,6 +182,7 @@ def _from_hub(model: str, name: str) -> nn.Module:
     hub = ask_hub(model, name)
     import timm  # noqa: F401 (while the hub answers)
 
+    # Without an answer, the client takes what is in its cache alone: it would try each file several times.
     fault = hub.fault()
     try:
         with contextlib.nullcontext() if fault is None else offline():
@@ -197,7 +193,7 @@ def _from_hub(model: str, name: str) -> nn.Module:
 
 
 def _is_of_cache(error: Exception) -> bool:
-    """Whether it is what the hub's client raises offline for what is not in its cache."""
+    """Tell whether the hub's client, offline, did not find something in its cache."""
     from huggingface_hub import errors
 
     return isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled))

@@ -23,13 +23,8 @@ Computed: TypeAlias = npt.NDArray[Any] | Tensor
 class Request(NamedTuple):
     """One output of a forward pass.
 
-    Attributes
-    ----------
-    output : {"tokens", "cls", "mean", "pooled"}
-    layer : int or None
-        Index of the block from 0; None for models that are no transformers.
-    norm : bool
-        Whether the model's final normalisation is applied.
+    `layer` is the index of the block from 0, or None for models that are no transformers; with `norm`, the model's
+    final normalisation is applied.
     """
 
     output: Output
@@ -69,6 +64,7 @@ def run_requests(module: nn.Module, layout: Layout, images: Tensor, requests: Se
 
     final: Any = None
     inner: dict[tuple[int | None, bool], PrefixAndPatches] = {}
+    # One pass serves both kinds: `forward_intermediates` also gives the end where that is asked for.
     of_blocks = [request for request in requests if not is_final(request)]
     if of_blocks:
         final, inner = run_blocks(module, layout, images, of_blocks, with_final=len(of_blocks) < len(requests))
@@ -90,12 +86,8 @@ def run_blocks(
 ) -> tuple[Any, dict[tuple[int | None, bool], PrefixAndPatches]]:
     """Run a transformer for outputs of inner blocks.
 
-    Returns
-    -------
-    final
-        What timm's `forward_features` returns, if `with_final`; else None.
-    inner : dict of (int, bool) to PrefixAndPatches
-        By layer, and whether the final normalisation was applied.
+    Return what timm's `forward_features` returns, or None without `with_final`; and the tokens of inner blocks, by
+    layer and whether the final normalisation was applied.
     """
     model: Any = module
     layers = sorted({request.layer for request in requests if request.layer is not None})
@@ -113,9 +105,11 @@ def run_blocks(
     final, found = result if with_final else (None, result)
     inner: dict[tuple[int | None, bool], PrefixAndPatches] = {}
     for layer, block in zip(layers, found, strict=True):
+        # Where no prefix was asked for, patches (n, N, C) come alone; an empty prefix (n, 0, C) goes with them.
         patches, prefix = block if isinstance(block, tuple) else (block, block[:, :0])
         inner[layer, normed] = PrefixAndPatches(prefix, patches)
         if not normed and any(request.layer == layer and request.norm for request in requests):
+            # Together as in the model's own pass, (n, P + N, C), then apart again.
             whole = model.norm(torch.cat([prefix, patches], 1))
             inner[layer, True] = PrefixAndPatches(whole[:, : prefix.shape[1]], whole[:, prefix.shape[1] :])
     return final, inner

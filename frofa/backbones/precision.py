@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 Sparsity: TypeAlias = Literal["2:4"] | float | None
-"""Which weights of linear layers are zero: two of every four, this share of each layer, or none more than were."""
+"""The weights of linear layers that are zero: two of every four, this share of each layer, or none more than were."""
 INT8_MOST = 127
 """Largest value of an int8 weight or input: the range is symmetric, so that zero is exact and needs no offset."""
 MULTIPLE = 8
@@ -28,11 +28,6 @@ class Int8Linear(nn.Module):
 
     Products are summed in int32, exactly. As each token has a scale of its own, no feature depends on what else is in
     its batch, which is not so with one scale for all that `torch.ao.quantization.quantize_dynamic` takes.
-
-    Parameters
-    ----------
-    linear : nn.Linear
-        The layer whose weights are taken.
     """
 
     values: Tensor
@@ -67,6 +62,7 @@ class Int8Linear(nn.Module):
 
 def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Round rows (n, K) to int8, with scales (n, 1): ``values * scales`` is about `rows`."""
+    # A row of zeros gets the smallest normal number as its scale, so that nothing is divided by zero.
     scales = (rows.abs().amax(1, keepdim=True) / INT8_MOST).clamp(min=torch.finfo(torch.float32).tiny)
     return (rows / scales).round_().clamp_(-INT8_MOST, INT8_MOST).to(torch.int8), scales
 
@@ -91,6 +87,7 @@ def prune(name: str, module: nn.Module, sparsity: Literal["2:4"] | float) -> Non
 
 def mask_2_4(weight: Tensor) -> Tensor:
     """True at the two weights of the largest magnitude of each group of four, (out, in); of equal ones, the first."""
+    # (out, in / 4, 4); of equal weights, a stable sort takes the same ones on all devices.
     groups = weight.abs().unflatten(1, (-1, 4))
     largest = groups.argsort(dim=-1, descending=True, stable=True)[..., :2]
     return torch.zeros_like(groups, dtype=torch.bool).scatter_(-1, largest, True).flatten(1)
@@ -127,6 +124,7 @@ def linear_layers(name: str, module: nn.Module, what: str) -> list[LinearLayer]:
 
 def with_linear_layers(name: str, module: nn.Module, what: str, make: Callable[[nn.Linear], nn.Module]) -> nn.Module:
     """Return a model that shares all tensors with this one, but has other layers in place of `linear_layers`."""
+    # A copy of the modules but of no tensor: the weights of a large model are in memory once.
     shared: dict[int, Any] = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     copied = copy.deepcopy(module, shared)  # the memo makes tensors copies of themselves
     for layer in linear_layers(name, copied, what):

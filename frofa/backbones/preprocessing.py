@@ -15,14 +15,8 @@ from frofa.decoding.geometry import CenterCrop, Geometry, GeometryStep, Resize, 
 class Preprocessing:
     """From an upright RGB image to what the model takes.
 
-    Attributes
-    ----------
-    whole : callable
-        timm's own transform: image to float32 pixels (3, H, W).
-    geometry : Geometry or None
-        Its geometric part, where the rest is `normalise`; None for a transform of another form.
-    mean, std : Tensor of shape (3, 1, 1)
-        Of pixels between 0 and 1.
+    `whole` is timm's own transform, image to float32 (3, H, W). Where its form is known, `geometry` is its geometric
+    part, and `normalise` the rest, by `mean` and `std` (3, 1, 1) of pixels between 0 and 1.
     """
 
     whole: Callable[[Image.Image], Tensor]
@@ -55,10 +49,12 @@ def split(transform: Any) -> Preprocessing:
     from timm.data.transforms import MaybeToTensor
     from torchvision import transforms
 
+    # The known form: geometric steps that end in a centre crop, then to a tensor, then normalisation.
     steps = list(getattr(transform, "transforms", ()))
     tail = steps[-2:]
     if len(steps) < 3 or type(tail[0]) not in (MaybeToTensor, transforms.ToTensor):
         return Preprocessing(transform)
+    # One unknown step, and the whole transform runs as timm has it, slower but surely right.
     known = [_known(step) for step in steps[:-2]]
     geometric = tuple(step for step in known if step is not None)
     if type(tail[1]) is not transforms.Normalize or len(geometric) < len(known):
@@ -77,6 +73,7 @@ def _known(step: Any) -> GeometryStep | None:
     if type(step) is timm_transforms.TrimBorder:
         return Trim(step.border_size)
     if type(step) is transforms.Resize and step.max_size is None:
+        # torchvision takes an int, or a sequence of one, for the shorter side.
         size = step.size if isinstance(step.size, int) else tuple(step.size)
         return Resize(size[0] if isinstance(size, tuple) and len(size) == 1 else size, _of_pillow(step.interpolation))
     random = ("random_scale_prob", "random_aspect_prob")

@@ -1,4 +1,4 @@
-"""Which of a backbone's vectors its pre-training loss was applied to."""
+"""The vector of a backbone that its pre-training loss was applied to."""
 
 import re
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -11,14 +11,8 @@ Vector: TypeAlias = Literal["cls", "pooled", "mean"]
 class Family(NamedTuple):
     """Checkpoints that were pre-trained in one way.
 
-    Attributes
-    ----------
-    pattern : str
-        Regular expression, searched for in timm's ``ARCHITECTURE.TAG``.
-    vector : {"cls", "pooled", "mean"} or None
-        The output that the loss was applied to; None where it is none of them.
-    loss : str
-        What was done, for a message.
+    `pattern` is searched for in timm's ``ARCHITECTURE.TAG``. The loss was applied to `vector`, None where that is no
+    output of the model; `loss` says in a message what was done.
     """
 
     pattern: str
@@ -43,9 +37,11 @@ def pretraining(module: nn.Module) -> Family | None:
     """Find out how a model was pre-trained; None where it is not known."""
     config: dict[str, Any] = getattr(module, "pretrained_cfg", None) or {}
     name = f"{config.get('architecture') or ''}.{config.get('tag') or ''}"
+    # Fine-tuning tags stand before the families that were fine-tuned: the last loss is what shaped the vector.
     for family in _FAMILIES:
         if re.search(family.pattern, name):
             return family
+    # An unknown family with a classifier: that was trained on what `forward_head` gives it.
     if config.get("num_classes"):
         return Family("", "pooled", f"a last layer of {config['num_classes']} outputs, which reads it")
     return None

@@ -162,6 +162,7 @@ class SoftMoEVisionTransformer(VisionTransformer):
             raise ValueError("fix_init scales the MLPs of dense blocks only: a model with experts has none. Got True.")
         super().__init__(**kwargs)
         act_layer = get_act_layer(kwargs.get("act_layer")) or nn.GELU
+        # After timm has drawn all weights: the dense MLPs that are replaced here are thrown away.
         for block in list(self.blocks)[depth - moe_blocks :]:
             hidden = int(self.embed_dim * kwargs.get("mlp_ratio", 4.0))
             drop = kwargs.get("proj_drop_rate", 0.0)
@@ -201,12 +202,14 @@ default_cfgs = generate_default_cfgs(
 
 def _create(variant: str, pretrained: bool, model_args: dict[str, Any]) -> SoftMoEVisionTransformer:
     """Build a model as timm does; without a checkpoint that the caller names there are no weights to load."""
+    # timm hands a checkpoint on as a config object or dict; a string only names one of the tags, which have no weights.
     source = model_args.get("pretrained_cfg"), model_args.get("pretrained_cfg_overlay")
     if pretrained and not any(given and not isinstance(given, str) for given in source):
         raise RuntimeError(
             f"no weights of {variant} were ever published, nor of any other Soft MoE: name a checkpoint of your own as "
             "'local-dir:PATH' (timm.models.save_for_hf writes such a folder), or create the model with pretrained=False"
         )
+    # Settings of the reference, which those of the caller override.
     reference = {
         "class_token": False,
         "global_pool": "avg",

@@ -34,6 +34,7 @@ def run_ahead(begin: Callable[[T], "Future[R]"], tasks: Iterable[T], n_ahead: in
     upcoming = iter(tasks)
     waiting: deque[tuple[T, Future[R]]] = deque()
     while True:
+        # Filled up before each wait, so that the workers have something to do meanwhile.
         waiting.extend((task, begin(task)) for task in islice(upcoming, n_ahead - len(waiting)))
         if not waiting:
             return
@@ -82,12 +83,14 @@ class Decoders:
         return self._submit(tasks, self._decode_here, decode=True)
 
     def _submit(self, tasks: Sequence[DecodeTask], work: Work, *, decode: bool, here: bool = False) -> "Future[Any]":
+        # A thread that only waits for its process leaves Python's lock to the others.
         if here or self._processes is None:
             return self._threads.submit(work, tasks)
         return self._threads.submit(_share_out, tasks, partial(self._processes.ask, decode=decode), work)
 
     def close(self) -> None:
         """Drop what is not begun, and end the processes."""
+        # In this order: killed processes wake the threads that wait for them.
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._processes is not None:
             self._processes.close()
@@ -115,10 +118,7 @@ class Processes:
     def ask(self, tasks: Sequence[DecodeTask], *, decode: bool) -> list[Any]:
         """Decode images into the rows, or digest them, as `frofa.decoding.task` does here.
 
-        Raises
-        ------
-        DecodingProcessError
-            If a process dies of it; the message names the image.
+        If a process dies of it, a DecodingProcessError names the image.
         """
         if not tasks:
             return []
@@ -160,6 +160,7 @@ class Processes:
 
 def _share_out(tasks: Sequence[DecodeTask], there: Work, here: Work) -> list[Any]:
     """Send what can be sent, do the rest here, and bring the results in order."""
+    # What travels goes to a process; images in memory are decoded in this thread afterwards.
     away = [task._replace(item=_plain(task.item)) for task in tasks if _travels(task.item)]
     rest = [task for task in tasks if not _travels(task.item)]
     found = dict(zip([task.position for task in (*away, *rest)], [*there(away), *here(rest)], strict=True))

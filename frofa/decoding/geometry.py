@@ -60,6 +60,7 @@ class ResizeKeepRatio:
 
     def target(self, image: Image.Image) -> Size:
         """Compute height and width of what comes out."""
+        # The smaller ratio covers the size, the larger one fits into it.
         ratios = image.height / self.size[0], image.width / self.size[1]
         ratio = max(ratios) * self.longest + min(ratios) * (1.0 - self.longest)
         return round(image.height / ratio), round(image.width / ratio)
@@ -81,6 +82,7 @@ class CenterCrop:
         height, width = self.size
         lack_x, lack_y = max(width - image.width, 0), max(height - image.height, 0)
         if lack_x or lack_y:
+            # Half on each side; of an odd number, right and bottom get one more.
             border = (lack_x // 2, lack_y // 2, (lack_x + 1) // 2, (lack_y + 1) // 2)
             image = ImageOps.expand(image, border, self.fill)
             if image.size == (width, height):
@@ -96,10 +98,7 @@ GeometryStep: TypeAlias = Trim | Resize | ResizeKeepRatio | CenterCrop
 class Geometry:
     """Steps from an upright RGB image to one of a fixed size.
 
-    Attributes
-    ----------
-    steps : tuple
-        The last one is a `CenterCrop`, which fixes the size.
+    The last one is a `CenterCrop`, which fixes the size.
     """
 
     steps: tuple[GeometryStep, ...]
@@ -114,6 +113,7 @@ class Geometry:
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """Apply all steps; those that resize and then crop, in one."""
+        # Each step with the one after it, since a crop may spare most of the resizing before it.
         for step, after in zip(self.steps, (*self.steps[1:], None), strict=True):
             if isinstance(step, (Resize, ResizeKeepRatio)) and isinstance(after, CenterCrop):
                 image = _resize_centre(image, step, after)

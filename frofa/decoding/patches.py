@@ -28,25 +28,9 @@ def native_grid(
     `max_tokens` patches; so small images are enlarged. It is found by bisection, step for step as timm's
     `get_image_size_for_seq` does, so that no image gets another grid there.
 
-    Parameters
-    ----------
-    height, width : int
-        Pixels.
-    patch_size : (int, int)
-        Height and width, pixels.
-    max_tokens : int
-    enlarge : bool, default=True
-        Without it, no side is enlarged, but for rounding up to whole patches: timm's ``max_ratio=1``.
-
-    Returns
-    -------
-    (int, int)
-        Height and width in patches.
-
-    Raises
-    ------
-    ValueError
-        If the image would be shrunk more than 100,000 times.
+    Sizes are height and width: in pixels of the image and `patch_size`, in patches of the result. Without `enlarge`, no
+    side is enlarged, but for rounding up to whole patches: timm's ``max_ratio=1``. An image that would be shrunk more
+    than 100,000 times is a ValueError.
     """
 
     def grid(ratio: float) -> tuple[int, int]:

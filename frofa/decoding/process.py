@@ -29,6 +29,7 @@ class DecodingProcess:
 
     def __init__(self, setup: WorkerSetup, positions: npt.NDArray[np.int64], inherited: tuple[int, ...]):
         self._positions, self._number = positions, setup.number
+        # The path of this process, so that imports find the same packages; one thread each, since there are many.
         path = [entry for entry in sys.path if isinstance(entry, str)]
         code = f"import sys; sys.path[:] = {path!r}; {PROGRAM}"
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -45,13 +46,11 @@ class DecodingProcess:
     def ask(self, request: DecodeRequest) -> tuple[list[Any], list[Noted]]:
         """Send a request; wait for its results and for the warnings on the way.
 
-        Raises
-        ------
-        DecodingProcessError
-            If the process dies.
+        If the process dies, it is a DecodingProcessError.
         """
         requests, replies = self._process.stdin, self._process.stdout
         assert requests is not None and replies is not None  # noqa: PT018 (they are pipes)
+        # No image yet: a death before the first one is not put on one of the request before.
         self._positions[self._number] = -1
         try:
             for message in (*self._unsent, request):

@@ -8,7 +8,7 @@ import uuid
 from typing import TypeAlias
 
 Handle: TypeAlias = "int | str"
-"""What another process opens the memory with: an inherited file descriptor; on Windows, a tag."""
+"""Opens the memory in another process: an inherited file descriptor; on Windows, a tag."""
 
 
 class SharedMemory:
@@ -33,6 +33,7 @@ class SharedMemory:
 
     def close(self) -> None:
         """Let go of the memory; it goes itself with the last array on it."""
+        # Mapped memory outlives its descriptor.
         for descriptor in self.inherited:
             os.close(descriptor)
         self.inherited = ()

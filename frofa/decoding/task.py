@@ -33,7 +33,7 @@ class DecodeTask(NamedTuple):
 
 
 class ContentDigest(NamedTuple):
-    """What identifies an image: the digest of its content, and of a file also a sample of it (`frofa.utils.blocks`)."""
+    """The identity of an image: the digest of its content, and of a file also a sample of it (`frofa.utils.blocks`)."""
 
     key: str
     sample: bytes | None
@@ -42,10 +42,7 @@ class ContentDigest(NamedTuple):
 def upright(task: DecodeTask) -> Any:
     """Read and decode an image to upright RGB.
 
-    Raises
-    ------
-    Exception
-        Whatever the operating system and the decoders raise.
+    What the operating system and the decoders raise is raised as it is.
     """
     with hold(n_bytes(task.item)):
         image, digest = content(task.item)

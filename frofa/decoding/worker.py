@@ -51,6 +51,7 @@ class DecodeRequest(NamedTuple):
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:
     """Answer requests until there are no more."""
     setup: WorkerSetup = pickle.load(requests)  # noqa: S301 (from the parent process, as all that comes)
+    # Shared int64 (n_workers,), of which this process writes its own.
     positions = memoryview(map_shared(setup.handle, setup.size)).cast("q")
     noted: list[Noted] = []
     _note_warnings(noted)
@@ -67,6 +68,7 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
                 results += digests([task])
             else:
                 results += decode_into(map_rows(request.rows), request.rows.geometry, [task])
+        # Pixels are in shared memory by now: what goes through the pipe is small.
         pickle.dump((results, noted), replies)
         replies.flush()
         noted.clear()

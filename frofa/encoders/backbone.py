@@ -21,13 +21,7 @@ BATCH_SIZE = 64
 
 
 class CustomBackbone(Backbone):
-    """An encoder, as a run sees a backbone.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        A checked encoder.
-    """
+    """A checked encoder, as a run sees a backbone."""
 
     is_custom = True
     unit = "item"
@@ -63,6 +57,7 @@ class CustomBackbone(Backbone):
         array = np.asarray(value)
         if array.dtype.kind not in "biufc":
             raise EncoderError(f"{what} an array of {array.dtype}, expected numbers")
+        # PyTorch takes no foreign byte order, and warns of memory that cannot be written to.
         array = np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
         try:
             return torch.from_numpy(array)
@@ -92,15 +87,12 @@ class CustomBackbone(Backbone):
     ) -> list[Tensor]:
         """Run a batch; features are the same for every request.
 
-        Raises
-        ------
-        EncoderCallError
-            If the encoder raises anything but that memory runs out.
-        EncoderError
-            If what it returns is no array of features, (n, C) or (n, N, C).
+        What the encoder raises becomes an EncoderCallError, unless memory ran out; an EncoderError says that what it
+        returns is no array of features, (n, C) or (n, N, C).
         """
         del precision, compiled
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+            # An encoder with a device takes a tensor (n, ...) there, any other an array.
             batch: Any = images if hasattr(self.encoder, "device") else images.numpy()
             try:
                 features = self.encoder(batch)
@@ -127,6 +119,7 @@ class CustomBackbone(Backbone):
                 raise EncoderError(f"{expected}. Got what is no array: {error}") from error
             if array.dtype.kind not in "biuf":
                 raise EncoderError(f"{expected}, of real numbers. Got {array.dtype}, shape {array.shape}.")
+            # Integers and Booleans stay exact in float64; halves become float32.
             wide = array.dtype.kind != "f" or array.itemsize > 4
             features = torch.from_numpy(array.astype(np.float64 if wide else np.float32))
         if features.ndim not in (2, 3) or len(features) != n or 0 in features.shape:

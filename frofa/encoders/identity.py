@@ -18,6 +18,7 @@ def architecture(module: nn.Module) -> str:
     The code of torch itself is left out. Another version of Python may give another digest for the same code: then
     features are computed again, which is safe.
     """
+    # The state itself is digested as weights; here is what else changes the features.
     saved = set(module.state_dict())
     buffers = [(name, tensor) for name, tensor in module.named_buffers() if name not in saved]
     parts = [(name, _settings(part), _code(part)) for name, part in module.named_modules()]
@@ -54,10 +55,6 @@ def _settings(part: nn.Module) -> list[tuple[str, str]]:
 def _code(part: nn.Module) -> list[Any]:
     """Functions of its classes but torch's own; of a traced or scripted module, its code as text."""
     text = getattr(part, "code", None)
-    own = [kind for kind in type(part).__mro__ if not _is_torchs(kind) and kind is not object]
+    own = [kind for kind in type(part).__mro__ if kind is not object and kind.__module__.split(".")[0] != "torch"]
     functions = [value for kind in own for _, value in sorted(vars(kind).items()) if isinstance(value, FunctionType)]
     return [text if isinstance(text, str) else None, *functions]
-
-
-def _is_torchs(kind: type) -> bool:
-    return kind.__module__.split(".")[0] == torch.__name__

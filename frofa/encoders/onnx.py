@@ -85,8 +85,10 @@ class OnnxEncoder(ReadyEncoder):
         session = self._session
         [needed] = session.get_inputs()
         n, fixed, dtype = len(batch), self._fixed, FLOATS.get(needed.type)
+        # Floating-point batches take the type of the model's input; integers are left to ONNX Runtime to refuse.
         if dtype is not None and batch.dtype.kind == "f":
             batch = batch.astype(dtype, copy=False)
+        # The last item again, up to the number that the model takes; these rows are cut off below.
         if fixed is not None and n < fixed:
             batch = np.concatenate([batch, np.repeat(batch[-1:], fixed - n, axis=0)])
         try:
@@ -103,6 +105,7 @@ class OnnxEncoder(ReadyEncoder):
         hasher = blake2b(digest_size=20, person=b"frofa-onnx")
         try:
             model = Path(self.path).read_bytes()
+            # Large models keep weights in files beside them: names and sizes separate their bytes.
             hasher.update(model)
             for name in sorted(set(_external_files(model))):
                 beside = Path(self.path).parent / name

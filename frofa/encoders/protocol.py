@@ -13,7 +13,7 @@ from frofa.exceptions import EncoderError
 Array: TypeAlias = npt.NDArray[Any]
 Spec: TypeAlias = str | Mapping[str, Any]
 MISSING = object()
-"""In the place of an attribute that an object does not have."""
+"""Stands for an attribute that an object does not have."""
 
 
 @runtime_checkable

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from frofa.compute.devices import resolve_device
 from frofa.compute.digests import weights_digest
+from frofa.encoders.identity import architecture, state_of
 from frofa.encoders.protocol import Array, Spec, canonical
 from frofa.exceptions import EncoderError
 
@@ -26,6 +27,7 @@ class ReadyEncoder:
         batch_size: int | None,
     ):
         name = type(self).__name__
+        # Two functions of one name and code may differ in what they close over: only the user can tell.
         for parameter, function in (("preprocess", preprocess), ("load", load)):
             if function is not None and not callable(function):
                 raise TypeError(f"{name}: {parameter} must be a function or None. Got {function!r}.")
@@ -163,8 +165,7 @@ class TorchEncoder(ReadyEncoder):
     @property
     def spec(self) -> dict[str, Any]:
         """Digests of weights and architecture, and the user's own spec."""
-        from frofa.encoders.identity import architecture, state_of
-
+        # A glance at the tensors tells whether they changed; to digest them again takes longer.
         state = state_of(self.module)
         if self._known is None or self._known[0] != state:
             self._known = state, weights_digest(self.module)

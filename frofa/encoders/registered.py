@@ -19,12 +19,8 @@ def registered() -> list[EntryPoint]:
 def refuse_unavailable(model: str) -> None:
     """Raise for a model that certainly cannot be had here and now, which loading would find out seconds later.
 
-    Neither PyTorch nor an encoder is imported for it.
-
-    Raises
-    ------
-    ModelNotFoundError
-        If the name is unknown, its folder is not there, or its weights are neither on this machine nor to be fetched.
+    Neither PyTorch nor an encoder is imported for it. A ModelNotFoundError says that the name is
+    unknown, its folder is not there, or its weights are neither on this machine nor to be fetched.
     """
     name = timm_name(model)
     if not name.startswith(FOLDERS) and all(point.name != name for point in registered()):
@@ -34,10 +30,8 @@ def refuse_unavailable(model: str) -> None:
 def registered_encoder(name: str) -> Any:
     """Load the encoder that a package registers under a name; None where there is none.
 
-    Raises
-    ------
-    ModelNotFoundError
-        If two packages register the name, or what is registered cannot be loaded or is no encoder.
+    A ModelNotFoundError says that two packages register the name, or that what is registered cannot be loaded or is no
+    encoder.
     """
     if "/" not in name or ":" in name or name.startswith(PREFIX):
         return None

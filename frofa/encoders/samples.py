@@ -43,10 +43,7 @@ class ArraySample(Sample):
 class FileSample(Sample, os.PathLike[str]):
     """A file that an encoder loads by itself: `load` turns its path into what the encoder preprocesses.
 
-    Attributes
-    ----------
-    blocks : bytes or None
-        A sample of its bytes, see `frofa.utils.blocks`, once its digest was taken.
+    Once its digest was taken, `blocks` is a sample of its bytes, see `frofa.utils.blocks`.
     """
 
     __slots__ = ("_load", "_path", "_state", "blocks")
@@ -70,6 +67,7 @@ class FileSample(Sample, os.PathLike[str]):
 
     def content(self) -> tuple["FileSample", str]:
         """Return the file, to be read while it is as it is now, and the digest of its bytes."""
+        # Taken before the bytes are read: a change in between is found when the encoder loads the file.
         state = _state(self._path)
         data = read_file(Path(self._path))
         digest = blake2b(data, digest_size=20, person=b"frofa-file").hexdigest()
@@ -103,6 +101,7 @@ def as_samples(X: Any, load: Callable[[str], Any] | None) -> Sequence[Sample]:
         X = X.items
     if isinstance(X, (str, bytes, os.PathLike)):
         raise TypeError(f"expected several items: {expected}. Got {X!r}: pass a list.")
+    # Columns and tables of pandas, then anything that NumPy takes; a column of paths or objects becomes a list.
     if hasattr(X, "iloc"):
         X = X.to_numpy()
     elif is_array(X):

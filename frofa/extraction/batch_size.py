@@ -1,4 +1,4 @@
-"""How many images go through a backbone at a time."""
+"""Numbers of images that go through a backbone at a time."""
 
 from collections.abc import Sequence
 

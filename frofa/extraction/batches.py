@@ -55,6 +55,7 @@ class PixelRows:
 
     def batch(self, rows: Sequence[int]) -> Tensor:
         """Give the pixels (len(rows), H, W, 3) of these rows, without a copy where they follow each other."""
+        # A view where rows follow each other; else a copy, pinned as the rows are, for a GPU to read by itself.
         first, n = rows[0], len(rows)
         if list(rows) == list(range(first, first + n)):
             return self.pixels[first : first + n]
@@ -115,6 +116,7 @@ def batches(
             else:
                 rows.give_back([task.row])
                 fail(failed)
+        # Only whole batches before the end, whichever chunks their images came from.
         while len(good) >= batch_size:
             yield take()
     if good:
@@ -136,6 +138,7 @@ def batches_by_shape(
     def begin(task: DecodeTask) -> "Future[Tensor | ImageReadError]":
         return decoders.submit(attempt, lambda task: transform(upright(task)), task)
 
+    # Positions and pixels that wait for a batch, by the shape of the pixels.
     groups: dict[torch.Size, list[tuple[int, Tensor]]] = {}
     for task, found in run_ahead(begin, tasks, 2 * batch_size):
         if isinstance(found, ImageReadError):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from frofa.backbones.backbone import Backbone
+from frofa.backbones.backbone import HALVES, Backbone
 from frofa.backbones.navit.backbone import NativeBackbone
 from frofa.compute.cuda_graphs import CAPTURES
 from frofa.compute.memory import is_out_of_memory
@@ -19,7 +19,6 @@ from frofa.extraction.request import Settings, Target
 from frofa.extraction.transfers import as_array, transfers_for
 from frofa.ragged import RaggedTokens
 
-HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 Ready: TypeAlias = "Callable[[], list[Any]]"
 """Waits for the features of a batch; returns, for each target, `Computed` or RaggedTokens."""
 
@@ -27,20 +26,9 @@ Ready: TypeAlias = "Callable[[], list[Any]]"
 class ForwardEngine:
     """Runs batches through a backbone, in passes.
 
-    Parameters
-    ----------
-    backbone : Backbone
-    targets : sequence of Target
-        All come from the same passes.
-    settings : Settings
-
-    Attributes
-    ----------
-    batch_size : int
-        Images that are handed over at a time, for one or several passes.
-    pass_size : int
-        Images a pass; halved when memory runs out. At native resolution, a pass has as many tokens as these images have
-        at most.
+    All targets come from the same passes. `batch_size` images are handed over at a time, for one or several passes of
+    `pass_size` images, which is halved when memory runs out. At native resolution, a pass has as many tokens as these
+    images have at most.
     """
 
     def __init__(self, backbone: Backbone, targets: Sequence[Target], settings: Settings):
@@ -51,6 +39,7 @@ class ForwardEngine:
         if size == "auto":
             size = automatic_batch_size(backbone, self._requests, settings.precision)
         self.batch_size = self.pass_size = int(size)
+        # A user's encoder gets whole batches: how many it takes at once is its own affair.
         if backbone.device.type == "cpu" and not backbone.is_custom:
             self.pass_size = min(self.batch_size, CPU_PASS)
         self._transfers = transfers_for(backbone.device)
@@ -64,7 +53,9 @@ class ForwardEngine:
         grids = grids_of(pixels.numpy()) if isinstance(self.backbone, NativeBackbone) else None
         # Halves are made on the device: fewer bytes have to be copied.
         features = zip(self._in_passes(pixels), self._targets, strict=True)
-        arrived = self._transfers.to_host([_halved(values, target.spec.dtype) for values, target in features])
+        arrived = self._transfers.to_host(
+            [values.to(HALVES.get(target.spec.dtype, values.dtype)) for values, target in features]
+        )
 
         def wait() -> list[Any]:
             return [_delivered(values, target, grids) for values, target in zip(arrived(), self._targets, strict=True)]
@@ -113,12 +104,9 @@ class ForwardEngine:
         return [values[:n] for values in features]
 
 
-def _halved(values: Tensor, dtype: str) -> Tensor:
-    return values.to(HALVES.get(dtype, values.dtype))
-
-
 def _delivered(values: Tensor, target: Target, grids: npt.NDArray[np.int64] | None) -> Any:
     """Turn features on the host into an array, a tensor of bfloat16, or RaggedTokens with their grids (n, 2)."""
+    # bfloat16 stays a tensor until it is written, as NumPy has no such type.
     dtype = target.spec.dtype
     found = values if dtype == "bfloat16" else values.numpy().astype(np.dtype(dtype), copy=False)
     return RaggedTokens(as_array(found), grids) if target.is_ragged and grids is not None else found

@@ -306,6 +306,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             raise ValueError(
                 f"image_size and max_tokens exclude each other. Got image_size={size!r}, max_tokens={self.max_tokens}."
             )
+        # Combinations that no backbone takes come first, since loading one takes seconds.
         encoder = self._encoder()
         backbone = (
             CustomBackbone(encoder) if encoder else load_backbone(str(self.model), size, self.device, self.sparsity)
@@ -364,6 +365,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def __sklearn_clone__(self) -> "FrozenFeatureExtractor":
         if isinstance(self.model, str) or hasattr(self.model, "get_params"):
             return super().__sklearn_clone__()  # type: ignore[no-any-return]
+        # scikit-learn would copy the encoder deeply: it is left out of the copying, and put back.
         rest = copy(self)
         rest.model = ""
         cloned: FrozenFeatureExtractor = super(FrozenFeatureExtractor, rest).__sklearn_clone__()
@@ -389,6 +391,7 @@ def extract_all(extractors: Sequence[FrozenFeatureExtractor], X: Images, y: Any)
         extractor._validate_params()
         if extractor.output == "tokens" and extractor._encoder() is None:
             extractor._refuse_tokens_in_frames()
+    # They share images, model and settings of the run, for which the first one speaks.
     first = extractors[0]
     items, labels = checked_input(X, y, first._encoder())
     backbone = first._backbone()

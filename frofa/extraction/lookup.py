@@ -26,6 +26,7 @@ class KnownFiles:
 
     def __init__(self, store: FeatureStore, items: Sequence[ImageItem]):
         self._store, self._read_at = store, time.time()
+        # Looked at before any is read: a change in between shows at the next look.
         seen = {i: SeenFile.look(item) for i, item in enumerate(items) if isinstance(item, (str, os.PathLike))}
         self._files = {position: file for position, file in seen.items() if file is not None}
         found = store.file_digests().find(list(self._files.values()))
@@ -34,9 +35,8 @@ class KnownFiles:
     def remember(self, digests: Mapping[int, str], samples: Mapping[int, bytes]) -> None:
         """Keep the digests of files that were read, by position, unless there is no store yet.
 
-        With the digest goes a sample of what was read, see `frofa.utils.blocks`.
-
-        A store that cannot be written gives a `StoreNotWrittenWarning`: the files are read again then.
+        With the digest goes a sample of what was read, see `frofa.utils.blocks`. A store that cannot be written gives a
+        `StoreNotWrittenWarning`: the files are read again then.
         """
         read = [position for position in self._files if position in digests and position in samples]
         if not read or not (self._store.path / MANIFEST).exists():
@@ -66,7 +66,7 @@ class Contents:
 
     @property
     def n_duplicates(self) -> int:
-        """How many images repeat an earlier one."""
+        """Count the images that repeat an earlier one."""
         return len(self.digests) - len(self.first)
 
 
@@ -77,6 +77,7 @@ def look_up(
     unknown = [position for position in range(len(request.items)) if position not in known]
     few = len(unknown) < FEW
     decoders.start(len(unknown))
+    # Chunks of tasks are made as they are begun: a million images are no million tasks at once.
     chunks = (
         [DecodeTask(position, request.items[position]) for position in unknown[start : start + CHUNK]]
         for start in range(0, len(unknown), CHUNK)

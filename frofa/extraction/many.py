@@ -55,6 +55,7 @@ def extract_many(extractors: Mapping[str, FrozenFeatureExtractor], X: Images, y:
     for name, extractor in extractors.items():
         if not isinstance(extractor, FrozenFeatureExtractor):
             raise TypeError(f"expected a FrozenFeatureExtractor for {name!r}. Got {type(extractor).__name__}.")
+    # What is shared is compared by value, a store by its path.
     [(name, first), *others] = extractors.items()
     shared = _shared(first)
     for other, extractor in others:

@@ -52,6 +52,7 @@ def run_pipeline(
                 stack.callback(lambda pinned: pinned.result().close(), pinning)
 
         def begin(batch: PixelBatch) -> "Future[None]":
+            # The first copy waits for the pinning, which began with the decoding.
             if pinning is not None:
                 pinning.result()
             return writer.submit(_hand_over, *faults.launch(batch), take, faults)
@@ -64,6 +65,7 @@ def _hand_over(ready: Ready, batch: PixelBatch, take: Take, faults: "FaultFinder
     try:
         features = ready()
     finally:
+        # Rows are free for decoding as soon as features are here, before these are written.
         batch.release()
     positions, features = faults.leave_out(batch.positions, features)
     if positions:

@@ -49,7 +49,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a run is to go: parameters of `FrozenFeatureExtractor`, resolved for one backbone and so many images.
+    """Settings of a run: parameters of `FrozenFeatureExtractor`, resolved for one backbone and so many images.
 
     `n_jobs` is a number here, and `precision` never ``"auto"``; `processes` and `skip` are what `decode` and `on_error`
     come to.
@@ -68,7 +68,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class ExtractionRequest:
-    """What one call of an extractor comes to: checked images, and all that is to be done with them.
+    """One call of an extractor: checked images, and all that is to be done with them.
 
     There is at least one item, an image or what a custom encoder takes; labels (n,) are of the items, where there are
     some. All targets come from the same forward passes.
@@ -85,14 +85,8 @@ class ExtractionRequest:
 def encoder_of(parameters: Mapping[str, Any], signature: inspect.Signature) -> Encoder | None:
     """Find the custom encoder that an extractor's parameters give or name; None for a backbone.
 
-    The signature of the extractor has their defaults.
-
-    Raises
-    ------
-    EncoderError
-        If `model` is no encoder, or there are parameters that such a one does not take.
-    ModelNotFoundError
-        If a registered encoder cannot be loaded.
+    The signature of the extractor has their defaults. An EncoderError says that `model` is no encoder, or which
+    parameters such a one does not take; a ModelNotFoundError, that a registered encoder cannot be loaded.
     """
     model = parameters["model"]
     encoder: Encoder | None = registered_encoder(model) if isinstance(model, str) else model
@@ -142,6 +136,7 @@ def use_processes(decode: str, backbone: Backbone, n_images: int) -> bool:
     """Decide whether images are decoded in processes; warn where they were asked for and cannot be had."""
     if decode == "thread":
         return False
+    # Only the known geometric steps run without timm, and so in processes.
     reason = None
     if backbone.preprocessing.geometry is None:
         reason = "the preprocessing of this checkpoint is not one of timm's resizing and cropping ones"

@@ -119,6 +119,7 @@ def _in_memory(request: ExtractionRequest, failures: Failures) -> list[Extractio
     """Compute the features of all images, and return them in memory."""
     background = request.settings.background
     tasks = [DecodeTask(position, item, background=background) for position, item in enumerate(request.items)]
+    # Without a store, no image is digested, and copies are computed like all others.
     sink = MemorySink(len(tasks))
     with closing(_decoders(request)) as decoders:
         _compute(request, tasks, decoders, sink, failures, {})
@@ -183,6 +184,7 @@ def _fill(
     failures: Failures,
 ) -> None:
     """Compute what the store lacks of each target, and write it there."""
+    # Targets differ in what they lack; the bar shows the best of them.
     n_from_store = max(len(contents.first) - len(part.lacking) for part in parts)
     counts = {"from store": n_from_store, "duplicates": contents.n_duplicates}
     parts = [part for part in parts if part.lacking]
@@ -229,6 +231,7 @@ def _compute(
 ) -> None:
     """Run images through the backbone into a sink, and show how far it is; `counts` are shown beside the bar."""
     decoders.start(len(tasks))
+    # No bar flashes up where there is nothing to compute.
     shown = request.settings.progress and bool(tasks)
     with progress_bar(total=len(tasks), unit=request.backbone.unit, desc="extract", shown=shown) as bar:
 

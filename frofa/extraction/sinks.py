@@ -1,4 +1,4 @@
-"""Where the features of a run go: into arrays, or into a store."""
+"""Destinations of the features of a run: arrays, or a store."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -79,6 +79,7 @@ class MemorySink:
 
 def _by_position(parts: Sequence[tuple[list[int], RaggedTokens]]) -> RaggedTokens:
     """Join batches, ordered by position."""
+    # Whole batches come in order, so that sorting mostly finds nothing to do, and copies nothing.
     whole = RaggedTokens.concatenate([tokens for _, tokens in parts])
     order = np.argsort(np.concatenate([positions for positions, _ in parts]), kind="stable")
     return whole if (order == np.arange(len(order))).all() else whole[order]
@@ -87,12 +88,8 @@ def _by_position(parts: Sequence[tuple[list[int], RaggedTokens]]) -> RaggedToken
 class StoreSink:
     """Writes to a store the features of each target that it lacks; commits those of all targets together.
 
-    Parameters
-    ----------
-    digests : mapping of int to str
-        The key of each position.
-    writers : sequence of (keys, ShardWriter, RaggedWriter or MemoryWriter)
-        For each target, the keys that the store lacks, and what takes their features; for RaggedTokens, no ShardWriter.
+    `digests` are the keys by position. For each target, `writers` has the keys that the store lacks, and what takes
+    their features; for RaggedTokens, no ShardWriter.
     """
 
     def __init__(self, digests: Mapping[int, str], writers: Sequence[tuple[Mapping[str, object], Writer]]):
@@ -130,10 +127,7 @@ Sink: TypeAlias = MemorySink | StoreSink
 def gather(store: FeatureStore | RaggedStore, spec: FeatureSpec, keys: Sequence[str], rows: Mapping[str, Any]) -> Any:
     """Give features in the order of the keys, out of memory where they are there, and else out of a store.
 
-    Returns
-    -------
-    FeatureArray, ndarray or RaggedTokens
-        A FeatureArray, which is not read yet, if all are in the store.
+    They are a FeatureArray, which is not read yet, if all are in the store; else an array or RaggedTokens.
     """
     if not rows:
         return store.features(spec, keys)

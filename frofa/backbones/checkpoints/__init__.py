@@ -1,1 +1,1 @@
-"""Where weights come from: names, the hub, folders of timm and Hugging Face, big_vision files."""
+"""Sources of weights: names, the hub, folders of timm and Hugging Face, big_vision files."""

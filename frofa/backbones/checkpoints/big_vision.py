@@ -12,7 +12,7 @@ from torch import nn
 from frofa.backbones.checkpoints.huggingface import Tower
 
 _ROOTS = ("opt/target/", "params/", "params/img/", "")
-"""Where a file keeps the tower, in timm's order."""
+"""Places in which a file may keep the tower, in timm's order."""
 _PREPROCESSING = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")
 
 
@@ -30,10 +30,12 @@ def load_npz(file: Path, architecture: str | None, activation: str) -> tuple[Tow
     if not timm.is_model(architecture):
         raise ValueError(f"{architecture!r} is no architecture of timm.")
     arguments: dict[str, Any] = {"act_layer": activation}
+    # timm draws weights that the file then overwrites; the user's random numbers are not to depend on that.
     with torch.random.fork_rng(devices=[]):
         module: Any = timm.create_model(architecture, pretrained=False, num_classes=0, **arguments)
     if not hasattr(module, "blocks") or not hasattr(module, "load_pretrained"):
         raise ValueError(f"{architecture} is no vision transformer, which such a file holds.")
+    # Sizes are compared first: timm would resample positions and drop blocks without a word.
     with np.load(file, allow_pickle=False) as weights:
         if wrong := _differences(_sizes_in_file(weights, file), _sizes_of_model(module)):
             raise ValueError(f"{file.name} does not fit {architecture}: {'; '.join(wrong)}.")
@@ -67,12 +69,14 @@ def _sizes_in_file(weights: Mapping[str, npt.NDArray[Any]], file: Path) -> dict[
     embedding = weights[f"{root}embedding/kernel"]
     if embedding.dtype.kind != "f":
         raise ValueError(f"{file.name} holds {embedding.dtype}, bfloat16 perhaps: take the file of float32 weights.")
+    # Blocks lie side by side, or stacked along the first axis of each array (a scan over layers).
     blocks = [name.removeprefix(f"{root}Transformer/") for name in names if name.startswith(f"{root}Transformer/enc")]
     layers = {name.split("/")[0] for name in blocks if name.startswith("encoderblock")}
     queries = [name for name in blocks if name.endswith("query/kernel")]
     positions = [name for name in names if name.startswith(root) and name.endswith("pos_embedding")]
     if not queries or not positions:
         raise ValueError(f"{file.name} has no encoder blocks or no position embeddings.")
+    # Kernels of queries are (channels, heads, channels a head), with the blocks before them where these are stacked.
     query = weights[f"{root}Transformer/{queries[0]}"]
     return {
         "blocks": len(query) if query.ndim == 4 else len(layers),

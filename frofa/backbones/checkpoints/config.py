@@ -1,4 +1,4 @@
-"""What a checkpoint says about its preprocessing: read, and checked before anything is computed with it."""
+"""Fields in which a checkpoint describes its preprocessing: read, and checked before anything is computed with it."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping

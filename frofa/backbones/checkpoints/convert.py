@@ -18,23 +18,10 @@ def convert(
 ) -> Tower:
     """Write a checkpoint as a folder for ``local-dir:``, whole or not at all.
 
-    Parameters
-    ----------
-    source : str
-        ``"hf-dir:PATH"``, or a big_vision ``.npz`` file.
-    out : Path
-        A folder that is not there yet.
-    architecture : str, default=None
-        The timm name of an ``.npz`` file's tower.
-    gelu : {"tanh", "exact"}, default="tanh"
-        Of an ``.npz`` file's tower: JAX's ``nn.gelu``, with which such files were trained, is the tanh form.
-
-    Raises
-    ------
-    ValueError
-        If the source is of neither kind, or the architecture is not that of the weights.
-    OSError
-        If a file is missing, or `out` is there.
+    `source` is ``"hf-dir:PATH"``, or a big_vision ``.npz`` file: that needs the timm name of its tower's
+    `architecture`, and JAX's ``nn.gelu``, with which such files were trained, is the tanh form. `out` must not be there
+    yet: that, and a missing file, are an OSError; a source of neither kind, and weights of another architecture, a
+    ValueError.
     """
     if out.exists():
         raise FileExistsError(f"{out} is there already: choose another folder.")
@@ -49,6 +36,7 @@ def convert(
         tower, module = load_npz(Path(expand_home(source)), architecture, GELU[gelu])
     else:
         raise ValueError(f"expected 'hf-dir:PATH' or a big_vision .npz file. Got {source!r}.")
+    # The folder gets its name when it is whole, unless another process was faster.
     if not _write(tower, module, out):
         raise FileExistsError(f"{out} was made by another process meanwhile, and is left as it is.")
     return tower

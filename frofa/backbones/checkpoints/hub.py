@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SECONDS = 1.5
-"""How long the hub may take to answer, unless HF_HUB_ETAG_TIMEOUT says otherwise: a user waits for it."""
+"""Seconds that the hub may take to answer, unless HF_HUB_ETAG_TIMEOUT says otherwise: a user waits for it."""
 _OVERLOADED, _PROXY_REFUSES = 500, 407
 
 
@@ -47,6 +47,7 @@ class Reachability:
             if "Timeout" not in type(error).__name__:
                 self._fault = f"{type(error).__name__}: {error}"
             return
+        # Any other answer, of a page that is not there, too, shows that the hub can be reached.
         refused = status >= _OVERLOADED or status == _PROXY_REFUSES
         self._fault = f"it answers with status {status}" if refused else None
 
@@ -70,6 +71,7 @@ def may_be_cached(name: str) -> bool:
     """
     from huggingface_hub import constants
 
+    # Folders of the cache are called models--OWNER--NAME; of a timm name, the part before the tag is in it.
     is_repository = name.startswith("hf-hub:")
     part = name.removeprefix("hf-hub:").partition("@")[0].replace("/", "--")
     part = part if is_repository else part.partition(".")[0]
@@ -80,7 +82,7 @@ def may_be_cached(name: str) -> bool:
 
 
 def _torch_cache() -> Path:
-    """Where PyTorch keeps what timm downloads from other places; it takes long to import only to be asked."""
+    """Find the folder of what timm downloads from other places; PyTorch takes long to import only to be asked."""
     if "torch" in sys.modules:
         return Path(sys.modules["torch"].hub.get_dir()) / "checkpoints"
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

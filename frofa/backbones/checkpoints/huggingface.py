@@ -34,8 +34,6 @@ _DEFAULTS: dict[str, Any] = {  # of transformers' SiglipVisionConfig: a config.j
     "layer_norm_eps": 1e-6,
     "vision_use_head": True,
 }
-
-
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "patch_size")
 
 
@@ -71,6 +69,7 @@ def load_tower(folder: Path) -> nn.Module:
     pooled = tower.model_args["global_pool"] == "map"
     module = tower.create()
     weights = to_timm(read_tower_weights(folder), tower.model_args["depth"], pooled=pooled)
+    # Shapes are compared here, since PyTorch's own message lists every parameter that differs.
     expected = module.state_dict()
     wrong = [
         f"{name} {tuple(weights[name].shape)} where config.json has {tuple(tensor.shape)}"
@@ -97,6 +96,7 @@ def read_tower(folder: Path) -> Tower:
         if vision.get("model_type") != "siglip_vision_model":
             raise ValueError(f"expected a SigLIP vision tower. Got {vision.get('model_type')!r} in vision_config")
         vision["vision_use_head"] = False  # the language model reads the tokens, whatever the file holds
+    # NaFlex towers have a grid of positions and no image size of their own; others, the size that they were trained at.
     naflex = kind in _NAFLEX
     side = _image_size(vision, naflex=naflex)
     arguments = _common_arguments(vision)
@@ -160,6 +160,7 @@ def _preprocessing(folder: Path, side: int, *, naflex: bool) -> dict[str, Any]:
     they have positions.
     """
     processor = _read_processor(folder)
+    # What timm's transform cannot do is refused: features would be wrong without a sign of it.
     size = {"height": side, "width": side}
     if not naflex and processor.get("size", size) != size:
         raise ValueError(f"the preprocessor resizes to {processor['size']}; the tower's image_size is {side}")
@@ -190,6 +191,7 @@ def _preprocessing(folder: Path, side: int, *, naflex: bool) -> dict[str, Any]:
 
 def _read_processor(folder: Path) -> dict[str, Any]:
     for name in _PREPROCESSORS:
+        # A processor_config.json may say nothing of images.
         if (folder / name).is_file():
             content = read_object(folder / name)
             content = content.get("image_processor", content) if name == "processor_config.json" else content

@@ -10,10 +10,7 @@ from torch import Tensor
 _MARK = "embeddings.patch_embedding.weight"
 """A tensor that every tower has, and the rest of a vision-language model has not."""
 _INDEX, _SINGLE = "model.safetensors.index.json", "model.safetensors"
-_WHOLE = {
-    "embeddings.patch_embedding": "patch_embed.proj",
-    "post_layernorm": "norm",
-}
+_WHOLE = {"embeddings.patch_embedding": "patch_embed.proj", "post_layernorm": "norm"}
 _BLOCK = {
     "layer_norm1": "norm1",
     "self_attn.out_proj": "attn.proj",
@@ -33,8 +30,9 @@ def read_tower_weights(folder: Path) -> dict[str, Tensor]:
     from safetensors import safe_open
 
     files = _files(folder)
-    [prefix] = _prefixes(files, folder)
+    prefix = _prefix(files, folder)
     tensors = {}
+    # File by file, each opened once; a tensor that the index places in another file is not taken from this one.
     for file in dict.fromkeys(files.values()):
         with safe_open(file, "pt") as content:
             for name in content.keys():  # noqa: SIM118 (it is no mapping)
@@ -76,11 +74,13 @@ def _renamed(left: dict[str, Tensor], depth: int, *, pooled: bool) -> Iterator[t
         for old, new in _BLOCK.items():
             yield from _pair(left, f"encoder.layers.{i}.{old}", f"blocks.{i}.{new}")
         for kind in ("weight", "bias"):
+            # timm has one projection for queries, keys and values: (3 * C, C) and (3 * C,).
             parts = [left.pop(f"encoder.layers.{i}.self_attn.{part}_proj.{kind}") for part in "qkv"]
             yield f"blocks.{i}.attn.qkv.{kind}", torch.cat(parts)
     if pooled:
         yield "attn_pool.latent", left.pop("head.probe")
         for kind in ("weight", "bias"):
+            # The head's query is the learned probe's: timm projects it apart from keys and values.
             query, key, value = left.pop(f"head.attention.in_proj_{kind}").chunk(3)
             yield f"attn_pool.q.{kind}", query.contiguous()
             yield f"attn_pool.kv.{kind}", torch.cat([key, value])
@@ -109,8 +109,8 @@ def _files(folder: Path) -> dict[str, Path]:
         return dict.fromkeys(content.keys(), folder / _SINGLE)
 
 
-def _prefixes(files: Mapping[str, Path], folder: Path) -> list[str]:
+def _prefix(files: Mapping[str, Path], folder: Path) -> str:
     found = [name.removesuffix(_MARK) for name in files if name == _MARK or name.endswith(f".{_MARK}")]
     if len(found) != 1:
         raise ValueError(f"expected the weights of one vision tower in {folder}. Got {len(found)} named '*{_MARK}'")
-    return found
+    return found[0]

@@ -21,13 +21,11 @@ _MOST_CACHED = 5
 def ask_hub(model: str, name: str) -> Reachability:
     """Ask whether the hub can be reached; wait for that only where timm is not imported yet and nothing is cached.
 
-    Raises
-    ------
-    ModelNotFoundError
-        If the name is unknown, or its weights are neither on this machine nor to be fetched.
+    An unknown name, and weights that are neither on this machine nor to be fetched, are a ModelNotFoundError.
     """
     if ":" not in name and not may_be_known(name):
         raise ModelNotFoundError(not_found(model, f"Unknown model ({name})"))
+    # The question goes out in a thread, and is answered while timm is imported.
     hub = Reachability()
     if "timm" not in sys.modules and not may_be_cached(name):  # to import it takes as long as to find this out
         fault = hub.fault()
@@ -50,9 +48,8 @@ def timm_name(model: str) -> str:
     if model.startswith(FOLDERS):
         kind, _, path = model.partition(":")
         folder = Path(expand_home(path))
-        missing = [file for file in ("config.json",) if not (folder / file).is_file()]
-        if missing:
-            raise ModelNotFoundError(not_found(model, f"{folder} has no {' and no '.join(missing)}"))
+        if not (folder / "config.json").is_file():
+            raise ModelNotFoundError(not_found(model, f"{folder} has no config.json"))
         return f"{kind}:{folder}"
     if os.sep in model and Path(expand_home(model)).is_dir():
         raise ModelNotFoundError(f"the backbone {model!r} is a folder: write 'local-dir:{model}'.")
@@ -67,6 +64,7 @@ def unreachable(fault: str) -> str:
 def not_found(model: str, reason: object) -> str:
     """Compose the message for a backbone that is not to be had, by the name that the user gave: what would work."""
     lines = [f"the backbone {model!r} could not be loaded: {one_line(reason)}."]
+    # Close names help where the name may be wrong, not where it is known and its weights are out of reach.
     bare = model.removeprefix("hf-hub:").removeprefix("timm/")
     if ":" not in model and ("." in bare or not may_be_known(bare)):
         embedded = model.startswith(PREFIX)

@@ -14,17 +14,11 @@ ATTENTIONS = ("Attention", "AttentionRope", "EvaAttention")
 
 
 class Segments(NamedTuple):
-    """Where each image lies in a packed sequence.
+    """The rows of each image in a packed sequence.
 
-    Attributes
-    ----------
-    lengths : tuple of int
-        Tokens of each image. Where there is no kernel for segments, images of one length that follow each other are
-        one call.
-    offsets : Tensor of int32, shape (n + 1,)
-        Image i has the rows from ``offsets[i]`` to ``offsets[i + 1]``; on the device of the tokens.
-    longest : int
-        Tokens of the longest image, or more.
+    Image i has the rows from ``offsets[i]`` to ``offsets[i + 1]``; offsets are int32 (n + 1,), on the device of the
+    tokens. Where there is no kernel for segments, images of one length that follow each other are one call. `longest`
+    is the number of tokens of the longest image, or more.
     """
 
     lengths: tuple[int, ...]
@@ -70,6 +64,7 @@ def _segment_kernel() -> Any:
 
 def run_block(block: Any, x: Tensor, rope: Tensor | None, segments: Segments) -> Tensor:
     """Run one block of timm's, in eval mode, over tokens (T, C)."""
+    # Residual blocks of one form; EVA scales the branches by vectors that may be None, others by modules.
     if type(block).__name__ == "EvaBlock":
         x = x + _scaled(self_attention(block.attn, block.norm1(x), rope, segments), block.gamma_1)
         return x + _scaled(block.mlp(block.norm2(x)), block.gamma_2)
@@ -120,6 +115,7 @@ def _project(attention: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values, each (T, heads, D)."""
     heads = attention.num_heads
     if attention.qkv is not None:
+        # EVA keeps its biases apart, as its keys have none of their own: a buffer of zeros.
         bias = attention.qkv.bias
         if getattr(attention, "q_bias", None) is not None:
             bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])

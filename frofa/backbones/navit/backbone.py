@@ -24,14 +24,8 @@ Grids = npt.NDArray[np.int64]
 class NativeBackbone(Backbone):
     """A `Backbone` whose images keep their aspect ratio, under so many patches each.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        The same model at a fixed image size.
-    max_tokens : int
-        Patches of an image, at most.
-    enlarge : bool, default=True
-        Whether smaller images are enlarged to as many.
+    The `backbone` is the same model at a fixed image size. An image gets `max_tokens` patches at most, and with
+    `enlarge` about as many, however small it is.
     """
 
     def __init__(self, backbone: Backbone, max_tokens: int, enlarge: bool = True):
@@ -109,6 +103,7 @@ class NativeBackbone(Backbone):
         order = np.concatenate([np.asarray(pack) for pack in packs])
         if (order == np.arange(len(order))).all():
             return found
+        # By image, its place in the order of packing; of tokens, each image has as many rows as its grid has patches.
         images = np.argsort(order)
         tokens = places_in_order(sizes[order], images)
         return [
@@ -142,6 +137,7 @@ class NativeBackbone(Backbone):
 
 def places_in_order(sizes: npt.NDArray[np.int64], images: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
     """Say where the tokens of `images`, one after another, lie among those of all images, which have these sizes."""
+    # An image's tokens move by the difference of its two beginnings: among all images, and among those taken.
     starts = np.cumsum(sizes) - sizes
     taken = sizes[images]
     ends = np.cumsum(taken)

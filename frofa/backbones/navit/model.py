@@ -24,12 +24,7 @@ KEPT_GRIDS = 64
 class TokenIndex(NamedTuple):
     """Rows of a sequence in which each image begins with class and register tokens.
 
-    Attributes
-    ----------
-    patches : Tensor of int64, shape (T,)
-        Of patch tokens.
-    prefixes : Tensor of int64, shape (n * n_prefix,)
-        Of class and register tokens.
+    Patch tokens lie in the rows `patches`, int64 (T,), the others in `prefixes`, int64 (n * n_prefix,).
     """
 
     patches: Tensor
@@ -39,17 +34,8 @@ class TokenIndex(NamedTuple):
 class PackedModel:
     """A vision transformer of timm's, in eval mode, over packed images.
 
-    Parameters
-    ----------
-    module : nn.Module
-        `NaFlexVit` or `VisionTransformer`.
-    longest : int, default=None
-        A bound on the patches of an image, one for all packs.
-
-    Raises
-    ------
-    ValueError
-        If the model is of another kind.
+    It is a `NaFlexVit` or `VisionTransformer`; another module is a ValueError. `longest` bounds the patches of an
+    image, one for all packs.
     """
 
     def __init__(self, module: nn.Module, longest: int | None = None):
@@ -64,21 +50,10 @@ class PackedModel:
     ) -> list[Tensor]:
         """Run a pack of images.
 
-        Parameters
-        ----------
-        patches : Tensor of shape (T, P * P * 3)
-            Normalised, one image after another, each row by row; channels last within a patch.
-        grids : sequence of (int, int)
-            Rows and columns of each image; on a GPU in float32, images of one length should follow each other.
-        requests : sequence of Request
-            The outputs, each of a layer.
-        compiled : bool, default=False
-            Compile the blocks, once for all lengths.
-
-        Returns
-        -------
-        list of Tensor
-            For each request, tokens (T, C), or one vector an image (n, C).
+        Patches (T, P * P * 3) are normalised, one image after another, each row by row, channels last within a patch.
+        `grids` has rows and columns of each image; on a GPU in float32, images of one length should follow each other.
+        For each request comes back tokens (T, C), or one vector an image (n, C). `compiled` compiles the blocks, once
+        for all lengths.
         """
         if compiled and self._compiled is None:
             self._compiled = torch.compile(trunk, dynamic=True)
@@ -91,6 +66,7 @@ class PackedModel:
         index = None if prefix is None else index_of(sizes, n_prefix, x.device)
         if prefix is not None and index is not None:
             x = with_prefix(x, prefix, index)
+        # One bound for all packs: the kernel's launch, and what is compiled, do not depend on the images at hand.
         bound = None if self._longest is None else self._longest + n_prefix
         of_all = segments_of([size + n_prefix for size in sizes], x.device, bound)
         of_patches = of_all if prefix is None else segments_of(sizes, x.device, bound)
@@ -109,6 +85,7 @@ class PackedModel:
         x = self.module.norm(x) if request.norm else x
         if request.output == "cls":
             return x[of_all.offsets[:-1].long()]  # the first token of each image
+        # Means and pooling are over patches (T, C), unless the model's own pooling takes the prefix in.
         patches = x if index is None else x[index.patches]
         if request.output == "pooled":
             return own_pooling(self.module, x, of_all, patches, of_patches)
@@ -174,6 +151,7 @@ def check_supported(module: Any) -> None:
             f"max_tokens needs timm's NaFlexVit or VisionTransformer. Got {kind}: choose a naflexvit_* model, or a "
             "plain vit_* one."
         )
+    # By the names of classes: a subclass or a new kind of block may compute something else.
     odd = {type(block).__name__ for block in module.blocks} - {*BLOCKS}
     odd |= {type(block.attn).__name__ for block in module.blocks if hasattr(block, "attn")} - {*ATTENTIONS}
     if not is_naflex(module) and type(module.patch_embed).__name__ != "PatchEmbed":

@@ -11,17 +11,8 @@ def first_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int
     Items go from the longest to the shortest, each into the first sequence that has room for it; items of one length
     keep their order. It needs at most 11/9 of the fewest sequences possible, plus one.
 
-    Parameters
-    ----------
-    lengths : sequence of int
-        Length of each item, 1 or more.
-    capacity : int
-        Length of a sequence; a longer item is a ValueError.
-
-    Returns
-    -------
-    list of list of int
-        The items of each sequence, longest first.
+    Lengths are 1 or more; an item longer than a sequence, the `capacity`, is a ValueError. The items of each sequence
+    come out longest first.
 
     References
     ----------
@@ -40,6 +31,7 @@ def first_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int
         )
     room = np.full(len(sizes), capacity, np.int64)  # of each sequence; there are never more of them than items
     packs: list[list[int]] = []
+    # Sequences that are not begun have all their room, so that there is always a first that fits.
     for item in np.argsort(-sizes, kind="stable").tolist():
         first = int(np.argmax(room >= sizes[item]))
         if first == len(packs):

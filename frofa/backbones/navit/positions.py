@@ -10,12 +10,8 @@ from torch import Tensor, nn
 class Positions(NamedTuple):
     """Positions of the N tokens of one grid.
 
-    Attributes
-    ----------
-    added : Tensor of shape (N, C) or None
-        What is added to tokens.
-    rope : Tensor of shape (1 or depth, N, 1 or heads, 2 * D) or None
-        How queries and keys are turned: sines, then cosines.
+    `added`, (N, C), is added to tokens. By `rope`, (1 or depth, N, 1 or heads, 2 * D), sines and then cosines, queries
+    and keys are turned. What a model does not have is None.
     """
 
     added: Tensor | None
