@@ -18,25 +18,27 @@ class Segments(NamedTuple):
 
     Image i has the rows from ``offsets[i]`` to ``offsets[i + 1]``; offsets are int32 (n + 1,), on the device of the
     tokens. Where there is no kernel for segments, images of one length that follow each other are one call. `longest`
-    is the number of tokens of the longest image, or more.
+    is the number of tokens of the longest image, or more. `kernel` is PyTorch's attention within segments, on a GPU
+    whose PyTorch has it: looked up here, as compiled passes may not call functions that remember what they returned.
     """
 
     lengths: tuple[int, ...]
     offsets: Tensor
     longest: int
+    kernel: Any = None
 
 
 def segments_of(lengths: Sequence[int], device: torch.device, longest: int | None = None) -> Segments:
     """Make segments of these lengths; `longest` bounds all packs, so that a compiled pass need not relearn it."""
     offsets = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
-    return Segments(tuple(lengths), offsets.to(device, non_blocking=True), longest or max(lengths))
+    kernel = _segment_kernel() if device.type == "cuda" else None
+    return Segments(tuple(lengths), offsets.to(device, non_blocking=True), longest or max(lengths), kernel)
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, of_queries: Segments, of_keys: Segments) -> Tensor:
     """Attention of each image's queries to its own keys, softmax(q k^T / sqrt(D)) v; all (T, heads, D)."""
-    kernel = _segment_kernel() if queries.is_cuda and queries.dtype in (torch.float16, torch.bfloat16) else None
-    if kernel is not None:
-        found: Tensor = kernel(
+    if of_queries.kernel is not None and queries.dtype in (torch.float16, torch.bfloat16):
+        found: Tensor = of_queries.kernel(
             queries, keys, values, of_queries.offsets, of_keys.offsets, of_queries.longest, of_keys.longest
         )
         return found
