@@ -8,8 +8,8 @@ from typing import Any
 from frofa.cli.console import emit, note, say, warn
 from frofa.cli.evaluation import evaluation_lines, evaluation_of
 from frofa.cli.model import Predictions, add_model_options, check_model, load_model, predict
-from frofa.cli.options import EPILOG, EXIT_SKIPPED, Commands, check_out, shorten
-from frofa.cli.sources import LabelledImages, add_skipped_option, check_skipped, load_labelled_sources, report_skipped
+from frofa.cli.options import EPILOG, EXIT_SKIPPED, Commands, add_shared, check_out, shorten
+from frofa.cli.sources import LabelledImages, load_labelled_sources, report_skipped
 
 
 def add(commands: Commands) -> None:
@@ -25,14 +25,13 @@ def add(commands: Commands) -> None:
     )
     add_model_options(parser, _run)
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="file to write all of it to")
-    add_skipped_option(parser)
+    add_shared(parser, "--skipped")
 
 
 def _run(args: argparse.Namespace) -> int:
     check_model(args.model)
-    if args.out is not None:
-        check_out(args.out, suffix=".json")
-    check_skipped(args.skipped)
+    check_out(args.out, suffix=".json")
+    check_out(args.skipped, "--skipped", suffix=".csv")
     images = load_labelled_sources(args)
     model = load_model(args)
     if not hasattr(model, "predict_proba"):

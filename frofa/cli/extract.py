@@ -10,14 +10,16 @@ from frofa.cli.options import (
     EPILOG,
     EXIT_ERROR,
     EXIT_SKIPPED,
+    EXTRACTION,
+    PRECISIONS,
     Commands,
-    add_extractor_options,
+    add_shared,
     check_out,
     finish,
     shorten,
     sparsity,
 )
-from frofa.cli.sources import add_skipped_option, add_source_options, check_skipped, load_sources, report_skipped
+from frofa.cli.sources import add_source_options, load_sources, report_skipped
 
 if TYPE_CHECKING:
     from frofa.extraction.extractor import FrozenFeatureExtractor
@@ -60,7 +62,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--precision",
         default="auto",
-        choices=["auto", "float32", "bfloat16", "float16", "int8"],
+        choices=PRECISIONS,
         help="of the forward pass (default: float32 on a CPU, bfloat16 on a GPU)",
     )
     parser.add_argument(
@@ -70,15 +72,13 @@ def add(commands: Commands) -> None:
         help="prune the linear layers of a vision transformer, which costs accuracy and gives no speed; see 'frofa "
         "bench-backbone' (default: do not)",
     )
-    add_skipped_option(parser)
-    add_extractor_options(parser)
+    add_shared(parser, *EXTRACTION)
     finish(parser, _run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.out is not None:
-        check_out(args.out, suffix=".npz")
-    check_skipped(args.skipped)
+    check_out(args.out, suffix=".npz")
+    check_out(args.skipped, "--skipped", suffix=".csv")
     images = load_sources(args)
     extractors = _make_extractors(args)
     extractions = extract(extractors, images.items, images.labels, fail_fast=args.fail_fast)

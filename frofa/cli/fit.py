@@ -12,8 +12,9 @@ from frofa.cli.features import extract, make_extractor
 from frofa.cli.options import (
     EPILOG,
     EXIT_SKIPPED,
+    EXTRACTION,
     Commands,
-    add_extractor_options,
+    add_shared,
     check_out,
     finish,
     positive,
@@ -21,14 +22,7 @@ from frofa.cli.options import (
     shorten,
     whole,
 )
-from frofa.cli.sources import (
-    LabelledImages,
-    add_skipped_option,
-    add_source_options,
-    check_skipped,
-    load_labelled_sources,
-    report_skipped,
-)
+from frofa.cli.sources import LabelledImages, add_source_options, load_labelled_sources, report_skipped
 
 if TYPE_CHECKING:
     from frofa.exceptions import ImageReadError
@@ -57,8 +51,7 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="take folders called train, test, ... for classes, which is an error otherwise",
     )
-    add_skipped_option(parser)
-    add_extractor_options(parser)
+    add_shared(parser, *EXTRACTION)
     finish(parser, _run)
 
 
@@ -66,7 +59,7 @@ def _run(args: argparse.Namespace) -> int:
     from frofa.encoders.registered import refuse_unavailable
 
     check_out(args.out)
-    check_skipped(args.skipped)
+    check_out(args.skipped, "--skipped", suffix=".csv")
     refuse_unavailable(args.model)
     images = _load(args)
     unreadable: list[ImageReadError] = []

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from frofa.cli.options import add_speed_options, finish
+from frofa.cli.options import SPEED, add_shared, finish
 from frofa.cli.sources import add_source_options
 
 if TYPE_CHECKING:
@@ -17,17 +17,10 @@ if TYPE_CHECKING:
 
 
 class Predictions(NamedTuple):
-    """Predictions for the images that could be read.
+    """Predictions for the images that could be read, and an error for each that could not.
 
-    Attributes
-    ----------
-    kept : list of int
-        Positions in the input of these images.
-    labels : ndarray of shape (n_kept,)
-    probabilities : ndarray of shape (n_kept, n_classes) or None
-        None if the head has no probabilities.
-    skipped : list of ImageReadError
-        One for each image that could not be read.
+    `kept` are positions in the input; labels are (n_kept,), and probabilities, if the head has any, (n_kept,
+    n_classes).
     """
 
     kept: list[int]
@@ -47,7 +40,7 @@ def add_model_options(parser: argparse.ArgumentParser, run: Callable[[argparse.N
     parser.add_argument("model", type=Path, metavar="MODEL", help="what 'frofa fit' wrote")
     add_source_options(parser)
     parser.add_argument("--store", type=Path, help="feature store to use (default: none, features are not kept)")
-    add_speed_options(parser)
+    add_shared(parser, *SPEED)
     finish(parser, run)
 
 

@@ -34,8 +34,7 @@ def _run(args: argparse.Namespace) -> int:
     from frofa.utils.files import write_atomically
 
     check_model(args.model)
-    if args.out is not None:
-        check_out(args.out)
+    check_out(args.out)
     images = load_sources(args)
     model = load_model(args)
     if args.probabilities and not hasattr(model, "predict_proba"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from frofa.cli.console import KEEP_BYTES, note, warn
-from frofa.cli.options import check_out, no_images, positive
+from frofa.cli.options import no_images, positive
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -94,17 +94,6 @@ def load_labelled_sources(args: argparse.Namespace) -> LabelledImages:
     if len(labelled) < len(labels):
         note(f"{len(labels) - len(labelled)} of {len(labels)} images have no label and are left out")
     return LabelledImages(images.items, labels, len(labels) - len(labelled)).take(labelled)
-
-
-def add_skipped_option(parser: argparse.ArgumentParser) -> None:
-    """Add the file of skipped images."""
-    parser.add_argument("--skipped", type=Path, metavar="FILE.csv", help="write names of skipped images, with reasons")
-
-
-def check_skipped(path: Path | None) -> None:
-    """Refuse a file of skipped images that cannot be written, before the work."""
-    if path is not None:
-        check_out(path, "--skipped", suffix=".csv")
 
 
 def report_skipped(

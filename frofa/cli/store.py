@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from frofa.cli.console import emit, say
-from frofa.cli.options import EXIT_ERROR, Commands, check_in, check_out, finish
+from frofa.cli.options import EXIT_ERROR, Commands, add_shared, check_in, check_out, finish
 
 if TYPE_CHECKING:
     from frofa.store import Damage, FeatureSpec, FeatureStore
@@ -47,9 +47,7 @@ def add(commands: Commands) -> None:
 
 def _add(actions: Commands, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
     parser = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=STORE_EPILOG)
-    parser.add_argument(
-        "--store", type=Path, default=Path("frofa-store"), help="feature store (default: ./%(default)s)"
-    )
+    add_shared(parser, "--store")
     finish(parser, run)
     return parser
 
