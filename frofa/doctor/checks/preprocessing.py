@@ -38,6 +38,7 @@ def check_config(subject: Subject) -> Outcome:
     fields = [name for name in FIELDS if name != "input_size" or subject.extractor.image_size is None]
     if isinstance(backbone, NativeBackbone):
         fields = [name for name in fields if name in NATIVE_FIELDS]
+    # timm's defaults fill what config.json leaves out: what the file states is compared by itself, and gaps are noted.
     wrong = different(backbone.data_config, {name: expected[name] for name in fields})
     if wrong:
         return failed(f"not the checkpoint's own: {wrong}")
@@ -75,6 +76,7 @@ def check_pixels(subject: Subject) -> Outcome:
 
 def check_exif(subject: Subject) -> Outcome:
     """A photograph that its EXIF orientation turns gives the pixels of the same one stored upright."""
+    # PNG loses nothing, so that pixels stored otherwise come out equal to the last bit.
     upright = Image.fromarray(reference_images()[0])
     expected = pixels_of(subject.backbone, [upright])
     for orientation, transposition in TRANSPOSED.items():
