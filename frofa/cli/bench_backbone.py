@@ -37,6 +37,7 @@ def add(commands: Commands) -> None:
 def _run(args: argparse.Namespace) -> int:
     from frofa.encoders.registered import refuse_unavailable
 
+    # Arguments and images are checked before PyTorch is imported, and before a model is loaded.
     check_out(args.skipped, "--skipped", suffix=".csv")
     refuse_unavailable(args.model)
     paths, labels, skipped = _readable(args.images)
@@ -54,6 +55,7 @@ def _run(args: argparse.Namespace) -> int:
     )
     extractor.fit()  # a model that cannot be loaded is one error, not one for each side
     sides = []
+    # Each side is said as soon as it is measured; the table comes when all are there to be compared.
     names = args.sides or sides_for(resolve_device(args.device))
     for side in compare_sides(extractor, paths, labels, shots=args.shots, n_seeds=args.seeds, sides=names):
         say(f"{side.name}: {side.error or f'{side.images_per_second:.4g} images/s'}")

@@ -75,6 +75,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.images:  # a registered encoder takes files of its own kind
         is_custom = extractor._encoder() is not None
         images = [str(path) for path in args.images] if is_custom else list_some_images(args.images)
+    # Checks take seconds each: every finding is said as soon as it is there.
     n_failed = 0
     for finding in examine(extractor, images, golden=args.golden):
         say(str(finding))
@@ -82,6 +83,7 @@ def _run(args: argparse.Namespace) -> int:
     if n_failed:
         fail(f"{n_failed} of the checks failed, see above")
         return EXIT_ERROR
+    # Golden vectors of a model that fails would make its faults the standard.
     if args.write_golden is not None:
         write_golden(args.model, args.write_golden)
         say(f"golden vectors: {args.write_golden}")

@@ -30,6 +30,7 @@ def whole(least: int, most: int | None = None) -> Callable[[str], int]:
         wanted = "a positive whole number"
 
     def parse(text: str) -> int:
+        # Decimal digits alone: int would take signs, spaces and underscores, too.
         if not text.isdecimal() or len(text) > DIGITS or int(text) < least or (most is not None and int(text) > most):
             raise argparse.ArgumentTypeError(f"expected {wanted}. Got {text!r}.")
         return int(text)

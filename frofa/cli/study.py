@@ -6,6 +6,7 @@ from pathlib import Path
 
 from frofa.cli.console import say
 from frofa.cli.options import EXIT_SKIPPED, Commands, add_shared, check_in, finish, positive
+from frofa.utils.optional import require
 
 
 def add(commands: Commands) -> None:
@@ -50,7 +51,6 @@ def _run(args: argparse.Namespace) -> int:
         refuse_unavailable(model)
     from frofa.study import Study, n_skipped, report_study, run_study
     from frofa.study.data import printable
-    from frofa.utils.optional import require
 
     require("matplotlib", "plot")  # before the work, not after it
     study = Study(
