@@ -47,10 +47,7 @@ _FORMER_MODULE = {name: module for module, names in FORMER_MODULES.items() for n
 def digest(*values: Any) -> str:
     """Digest of parameters, estimators, functions, arrays and collections of these, in 32 characters.
 
-    Raises
-    ------
-    CheckpointError
-        If a value is of a type that cannot be told from another.
+    A CheckpointError says that a value is of a type that cannot be told from another.
     """
     try:
         return _digest(values).hex()

@@ -19,15 +19,8 @@ from frofa.utils.progress import progress_bar
 class DatasetRow(LazyImage):
     """An image of a data set, which a pickle carries along: send rows to other processes together, not one by one.
 
-    Attributes
-    ----------
-    dataset : object
-        A data set whose rows are ``dataset[index]``.
-    index : int
-    title : str
-        Name of the data set in the names of its images.
-    column : str or None
-        Column of images, not decoded, in data sets of Hugging Face; None where rows are ``(image, label)``.
+    Its row is ``dataset[index]``; its name begins with `title`. `column` is that of the images, not decoded, in data
+    sets of Hugging Face; None where rows are ``(image, label)``.
     """
 
     dataset: Any

@@ -23,20 +23,10 @@ _SCALARS = (str, bytes, Number, np.generic, dt.date, dt.time, dt.timedelta, Enum
 def image_labels(values: Iterable[object], names: Sequence[str] | None = None) -> npt.NDArray[Any] | None:
     """Make an array of labels, one an image: of int if all are whole numbers, else of str, ``""`` where there is none.
 
-    None, NaN and ``""`` count as no label; the result is None if there is no other value. Names of classes are in
-    Unicode's composed form.
-
-    Parameters
-    ----------
-    values : iterable
-        Strings, numbers, booleans, dates, or arrays and tensors of one of these; a frame of one column.
-    names : sequence of str, optional
-        Name of each image, for errors; they say its position too.
-
-    Raises
-    ------
-    ValueError
-        If a label is a list, a dictionary, an array of several values or another object.
+    Values are strings, numbers, booleans, dates, or arrays and tensors of one of these; or a frame of one column. None,
+    NaN and ``""`` count as no label; the result is None if there is no other value. Names of classes are in Unicode's
+    composed form. A ValueError says that a label is a list, a dictionary, an array of several values or another object;
+    `names` of the images, where given, are in its message.
 
     Examples
     --------

@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -53,7 +53,8 @@ def scan(root: str | os.PathLike[str]) -> Listing:
         path, above = waiting.pop()
         try:
             here = (*above, _identity(path))
-            entries = list(_visible(path))
+            with os.scandir(path) as found_here:
+                entries = [entry for entry in found_here if not is_hidden(entry.name)]
         except OSError as error:
             warnings.warn(f"cannot list the directory {path}: {error.strerror}", stacklevel=2)
             continue
@@ -90,20 +91,9 @@ def describe_ignored(noun: str, items: Sequence[ImageItem], which: str) -> list[
 
 
 def count(number: int, noun: str) -> str:
-    """Put a number before its noun: ``1 file``, ``2 files``, ``2 classes``.
-
-    Examples
-    --------
-    >>> count(1, "file"), count(2, "class")
-    ('1 file', '2 classes')
-    """
+    """Put a number before its noun: ``1 file``, ``2 files``, ``2 classes``."""
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{number} {noun if number == 1 else plural}"
-
-
-def _visible(path: str) -> Iterator[os.DirEntry[str]]:
-    with os.scandir(path) as entries:
-        yield from (entry for entry in entries if not is_hidden(entry.name))
 
 
 def _identity(path: str) -> tuple[int, int]:

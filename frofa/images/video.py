@@ -20,19 +20,10 @@ VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".og
 
 @dataclass(frozen=True, slots=True)
 class VideoFrame(LazyImage):
-    """A frame of a video.
+    """A frame of a video: its place in the order in which frames are shown, and its seconds from the first one.
 
-    Attributes
-    ----------
-    path : str
-        The video.
-    index : int
-        Place of the frame in the order in which they are shown, from 0.
-    time : float
-        Seconds from the first frame.
-    pts, keyframe : int or None
-        Timestamps of the frame and of the last key frame up to it, in the stream's units. None where the container has
-        no timestamps: all frames before this one are decoded then.
+    `pts` and `keyframe` are the timestamps of the frame and of the last key frame up to it, in the stream's units; None
+    where the container has none: all frames before this one are decoded then.
     """
 
     path: str

@@ -125,16 +125,9 @@ def _unknown(value: Any, where: str) -> SavedFileError:
 
 @dataclass
 class Reader:
-    """Reader of values in JSON.
+    """Reader of values in JSON, with all arrays of the file; the device is that of `frofa.load`.
 
-    Attributes
-    ----------
-    arrays : dict of str to ndarray
-        All arrays of the file.
-    device : str or None
-        Where the estimators compute, as in `frofa.load`.
-    encoders : list
-        Extractors that wait for their custom encoder.
+    Afterwards, `encoders` has the extractors that wait for their custom encoder.
     """
 
     arrays: Mapping[str, npt.NDArray[Any]]

@@ -17,7 +17,7 @@ from frofa.store.spec import FeatureSpec
 COMMIT_BYTES, COMMIT_SECONDS = 2**26, 2.0
 """Bytes of features that wait to be committed, and seconds that they wait; a crash loses what waits."""
 ATTEMPTS = 100
-"""How often a commit is tried while others delete the directory that it writes to; two or three times do."""
+"""Attempts at a commit while others delete the directory that it writes to; two or three do."""
 
 
 class ShardWriter:

@@ -31,13 +31,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ArchiveMember(LazyImage):
-    """A file in an archive.
-
-    Attributes
-    ----------
-    archive, name : str
-        The archive's path, and the member's name in it.
-    """
+    """A file in an archive: the archive's path, and the member's name in it."""
 
     archive: str
     name: str
@@ -49,10 +43,7 @@ class ArchiveMember(LazyImage):
     def read(self) -> bytes:
         """Return the member's bytes, decompressed.
 
-        Raises
-        ------
-        OSError
-            If it is damaged, of a kind that cannot be read, or larger than `frofa.images.pixels.budget.largest_file`.
+        An OSError says that it is damaged, of a kind that cannot be read, or larger than `largest_file`.
         """
         refuse_large(self.n_bytes)
         with Path(self.archive).open("rb") as file:

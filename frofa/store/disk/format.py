@@ -28,13 +28,16 @@ def seal(content: dict[str, Any]) -> bytes:
     return json.dumps({**content, "checksum": _checksum(content)}, indent=1).encode()
 
 
-def read_sealed(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
-    """Read a file that `seal` made, with at least these fields of these types; DamagedStoreError if it is another."""
-    return unseal(read_json(path, damaged(path)), path, kinds)
+def read_sealed(path: Path, version: int, kinds: Mapping[str, type]) -> dict[str, Any]:
+    """Read a file that `seal` made, of this format and with these fields of these types; else a DamagedStoreError."""
+    content = unseal(read_json(path, damaged(path)), path, {"format": int, **kinds})
+    if content["format"] != version:
+        raise DamagedStoreError(path, f"format {content['format']}")
+    return content
 
 
 def unseal(content: object, path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
-    """Take what was sealed out of the JSON of a file; parameters and errors as of `read_sealed`."""
+    """Take what was sealed out of the JSON of a file; DamagedStoreError if it was changed, or lacks such a field."""
     fields = check_fields(content, {"checksum": str, **kinds}, damaged(path))
     rest = {name: value for name, value in fields.items() if name != "checksum"}
     if fields["checksum"] != _checksum(rest):

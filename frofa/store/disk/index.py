@@ -26,22 +26,15 @@ from frofa.utils.files import create_directory, make_directory, remove_directory
 INDEX = "index"
 Prefixes = npt.NDArray[np.uint64]
 _NAME = re.compile(r"[0-9a-f]{16}")
-_FIELDS = {"format": int, "n": int, "shards": list, "content": str}
+_FIELDS = {"n": int, "shards": list, "content": str}
 
 
 @dataclass(frozen=True)
 class Index:
     """Keys by the first 8 bytes, ascending; of equal ones the first in the order of the rows comes first.
 
-    Attributes
-    ----------
-    prefixes : ndarray of uint64, shape (n,)
-    places : ndarray of uint32, shape (n, 2)
-        The shard's position in `shards`, and the row in it.
-    shards : sequence of str
-        Names.
-    digest : str or None
-        Of `prefixes` and `places`, as they were written; None for one that was made in memory.
+    `prefixes` has shape (n,). `places`, (n, 2), has the position of each key's shard among the names in `shards`, and
+    its row there. `digest` is that of both as they were written; None for an index that was made in memory.
     """
 
     prefixes: Prefixes
@@ -114,9 +107,7 @@ def index_names(directory: Path) -> list[str]:
 def open_index(path: Path) -> Index:
     """Map an index into memory; StoreError if its description or a header is damaged."""
     file = path / "index.json"
-    content = read_sealed(file, _FIELDS)
-    if content["format"] != FORMAT:
-        raise DamagedStoreError(file, f"format {content['format']}")
+    content = read_sealed(file, FORMAT, _FIELDS)
     n = content["n"]
     if not 0 <= n < 2**63 or not all(is_shard_name(name) for name in content["shards"]):
         raise DamagedStoreError(file, "expected a number of keys and the names of shards")

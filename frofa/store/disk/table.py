@@ -15,7 +15,7 @@ from frofa.store.disk.shard import COMPACTED, SHARDS, Shard, open_shard, shard_n
 from frofa.store.keys import KeyArray, first_of_each, prefixes
 
 ATTEMPTS = 100
-"""How often a directory that others change is looked at again; two or three do."""
+"""Looks at a directory that others change; two or three do."""
 MANY, OPENING_THREADS = 64, 3
 """More shards than `MANY`, not opened before, are opened by so many threads ("opening" in benchmarks/store.py)."""
 LOOSE_ROWS, LOOSE_FRACTION = 2**16, 1 / 8
@@ -24,15 +24,7 @@ LOOSE_ROWS, LOOSE_FRACTION = 2**16, 1 / 8
 
 @dataclass(frozen=True)
 class Locations:
-    """Places of features in shards.
-
-    Attributes
-    ----------
-    shards : list of Shard
-    shard : ndarray of int32, shape (n,)
-        Position in `shards`, -1 for a key that is not there.
-    row : ndarray of int64, shape (n,)
-    """
+    """Places of features: position in `shards`, -1 for a key that is not there, and row in it; both of shape (n,)."""
 
     shards: list[Shard]
     shard: npt.NDArray[np.int32]
@@ -118,7 +110,7 @@ class SpecTable:
         return len(first_of_each(np.concatenate(keys))) if keys else 0
 
     def wants_index(self) -> bool:
-        """Whether so many images are outside the index that a new one would pay."""
+        """Tell whether so many images are outside the index that a new one would pay."""
         view = self._view
         return len(view.loose) > max(LOOSE_ROWS, LOOSE_FRACTION * len(view.index or ()))
 

@@ -47,7 +47,7 @@ def _as_index(one: Any) -> Any:
 
 
 def is_basic(inner: tuple[Any, ...]) -> bool:
-    """Whether all are integers and forward slices, so that NumPy and torch give a view."""
+    """Tell whether all are integers and forward slices, so that NumPy and torch give a view."""
     return all(isinstance(one, int) or (isinstance(one, slice) and (one.step or 1) > 0) for one in inner)
 
 

@@ -20,7 +20,7 @@ from frofa.store.disk.shard import RowNumbers, Shard
 
 Features = TypeVar("Features")
 InnerIndices = tuple[tuple[Any, ...], ...]
-"""What is taken of each feature: integers and slices for the axes after the first, one index applied after another."""
+"""Indices into each feature: integers and slices for the axes after the first, one applied after another."""
 READ_BYTES = 2**23
 """Bytes that a thread reads before it takes more: so many that starting is free ("whole" in benchmarks/store.py)."""
 LONG_RUN = 2**15
@@ -44,14 +44,9 @@ class RowRun(NamedTuple):
 
 @dataclass(frozen=True)
 class ShardRows:
-    """All rows of some shards, numbered one shard after another.
+    """All rows of some shards of one dtype and shape of a feature, numbered one shard after another.
 
-    Attributes
-    ----------
-    shards : sequence of Shard
-        Of one dtype and shape of a feature.
-    starts : ndarray of int64, shape (n_shards + 1,)
-        The number of each one's first row.
+    `starts`, shape (n_shards + 1,), has the number of each one's first row.
     """
 
     shards: Sequence[Shard]

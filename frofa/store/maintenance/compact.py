@@ -48,20 +48,7 @@ def compact(store: StoreDirectory, *, progress: bool = False) -> Compaction:
     meanwhile. Killed at any moment, it loses nothing, and goes on when it is called again.
     Two stores with the same features written in the same order have the same files afterwards, bit for bit.
 
-    Parameters
-    ----------
-    store : StoreDirectory
-    progress : bool
-        Show a progress bar.
-
-    Returns
-    -------
-    Compaction
-
-    Raises
-    ------
-    StoreError
-        If a shard's keys are damaged; nothing is lost.
+    Damaged keys of a shard are a StoreError; nothing is lost.
     """
     check_store(store.path)
     if not store.path.exists():

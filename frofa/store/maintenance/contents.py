@@ -110,25 +110,10 @@ def info(store: StoreDirectory) -> list[SpecInfo]:
 
 
 def gc(store: StoreDirectory, keep: Sequence[str], *, dry_run: bool = False) -> int:
-    """Delete the features of all specs but some.
+    """Delete the features of all specs but those to keep, or with `dry_run` nothing; return the bytes that this frees.
 
-    Parameters
-    ----------
-    store : StoreDirectory
-    keep : sequence of str
-        Digests of the specs to keep, or their first digits. Pages and grids are kept together.
-    dry_run : bool
-        Delete nothing.
-
-    Returns
-    -------
-    int
-        Bytes that are freed.
-
-    Raises
-    ------
-    ValueError
-        If one is not there or is ambiguous, or none is given.
+    Specs are given by their digests, or the first digits of these; pages and grids are kept together. A ValueError says
+    that one is not there or is ambiguous, or none is given.
     """
     check_store(store.path)
     directories = {directory.name: directory for directory in spec_directories(store.path)}
