@@ -142,6 +142,7 @@ def _values_of_tensor(tensor: Tensor) -> Array:
         kind = "quantised" if tensor.is_quantized else "nested" if tensor.is_nested else "meta" if plain else "sparse"
         raise TypeError(f"expected a dense tensor of numbers. Got a {kind} one.")
     tensor = tensor.detach().cpu()
+    # Two bytes or fewer: float16, bfloat16 and float8 become float32, exactly.
     narrow = tensor.is_floating_point() and tensor.element_size() <= 2
     values: Array = (tensor.float() if narrow else tensor).resolve_conj().resolve_neg().numpy()
     return values

@@ -76,6 +76,7 @@ class Captures:
             graph[0].register_generator_state(generator)
         try:
             with self._alone(), torch.cuda.device(device), side_stream(device):
+                # What the pool grows by is what the allocator reserves while the work is recorded.
                 before = torch.cuda.memory_reserved(device)
                 _capture(graph[0], work, pool)
                 pool.nbytes += max(0, torch.cuda.memory_reserved(device) - before)
@@ -132,6 +133,7 @@ class Captures:
         if self._told:
             return
         self._told = True
+        # After work that fails, the end of the recording fails too: the first error says why.
         first = error.__context__ if isinstance(error.__context__, RuntimeError) else error
         warnings.warn(
             f"work could not be recorded as a CUDA graph ({str(first).splitlines()[0]}), and goes on without: with the "

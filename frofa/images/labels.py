@@ -39,6 +39,7 @@ def image_labels(values: Iterable[object], names: Sequence[str] | None = None) -
     present = [value for value in given if value is not None]
     if not present and given:
         return None
+    # With one gap or one string, all become strings: integers have no value for a label that is missing.
     if len(present) == len(given) and all(_is_whole(value) for value in given):
         return np.array([int(value) for value in given], dtype=np.int64)
     return np.array(["" if value is None else _text(value) for value in given], dtype=np.str_)
@@ -64,6 +65,7 @@ def _scalar(value: object, position: int, names: Sequence[str] | None) -> Any:
             "expected one label an image: a string, a number, a boolean or a date. "
             f"Got {_shorten(value)} at position {position}{name}."
         )
+    # NaN is the one value that differs from itself.
     return None if found == "" or found != found else found
 
 

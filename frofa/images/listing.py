@@ -46,6 +46,7 @@ def scan(root: str | os.PathLike[str]) -> Listing:
     """
     found = Listing()
     top = os.fspath(root)
+    # If the root itself cannot be listed, this raises; below it, that is a warning.
     os.scandir(top).close()
     # Each directory waits with the identities of those it lies in.
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(top, ())]
@@ -59,6 +60,7 @@ def scan(root: str | os.PathLike[str]) -> Listing:
             warnings.warn(f"cannot list the directory {path}: {error.strerror}", stacklevel=2)
             continue
         for entry in entries:
+            # Only a link can lead back up; other directories cannot lie in themselves.
             if not _is_directory(entry):
                 _add_file(found, entry)
             elif entry.is_symlink() and _identity(entry.path) in here:
@@ -110,6 +112,7 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
 
 def _add_file(found: Listing, entry: os.DirEntry[str]) -> None:
     try:
+        # A link that leads nowhere counts as a file, so that its name is in the error.
         readable = entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))  # noqa: PTH110
     except OSError:  # a loop of links
         readable = True

@@ -106,6 +106,7 @@ class _Decoder:
         """Go to a key frame; to the start if the container seeks elsewhere, as other frames need those before them."""
         self.container.seek(keyframe, stream=self.stream)
         packets = self.container.demux(self.stream)
+        # A seek is believed only if it ends at a key frame, and at none later than the one that was asked for.
         first = next(packets, None)
         if first is None or not first.is_keyframe or first.pts is None or first.pts > keyframe:
             self._rewind()
@@ -152,6 +153,7 @@ def load_video(path: Path, every: int) -> ImageSet:
 def _place_frames(path: str, packets: list[tuple[int, bool]], unit: float) -> list[VideoFrame]:
     """Put the frames in the order in which they are shown, as packets come in the order of decoding."""
     shown = sorted(packets)
+    # Without key frames, all are decoded from the first one.
     keys = [pts for pts, is_key in shown if is_key] or [shown[0][0]] if shown else []
     first = shown[0][0] if shown else 0
     return [

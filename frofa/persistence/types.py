@@ -67,6 +67,7 @@ def saved_type(name: str) -> SavedType | None:
 
 def name_of(kind: type) -> str | None:
     """The name of a type in files; None if it cannot be saved."""
+    # A name alone is not enough: a type of another package may be called the same.
     own = (f"{package}.{kind.__name__}" for package in ("frofa", "frofa.estimators", "frofa.augmentations"))
     for name in (*own, SKLEARN + kind.__name__):
         if (found := saved_type(name)) is not None and found.kind is kind:
@@ -138,6 +139,7 @@ def _check_steps(pipeline: Any) -> None:
 def _index(neighbours: Any) -> None:
     """Make the search tree of a fitted classifier by neighbours: its data are fitted again."""
     if hasattr(neighbours, "_fit_X"):
+        # Everything else stays as it was saved, whatever fitting makes of it.
         state = dict(vars(neighbours))
         neighbours.fit(neighbours._fit_X, neighbours.classes_[neighbours._y])
         vars(neighbours).update(state)

@@ -129,6 +129,7 @@ class StoreDirectory:
         if not table.wants_index():
             return
         try:
+            # Whoever holds the lock writes an index in the end, so that it is left to them.
             with suppress(TimeoutError, NotImplementedError), FileLock(self.path / LOCK, timeout=0):
                 table.refresh()
                 if table.wants_index():
@@ -162,6 +163,7 @@ class StoreDirectory:
             (directory / "spec.json", spec.to_json()),
         ):
             make_directories(file.parent)
+            # Written only if it is not so already: thousands of shards are added to one spec.
             if not file.exists() or file.read_bytes() != content:
                 write_atomically(file, lambda opened, data=content: opened.write(data))  # type: ignore[misc]
         return directory

@@ -177,6 +177,7 @@ class RaggedWriter:
 
     def commit(self) -> None:
         """Put on disk what was added: pages, then grids. Images whose pages could not be written are not there."""
+        # Let go first: grids of pages that could not be written must not be written by a later commit.
         waiting, self._waiting = self._waiting, []
         self._pages.commit()
         for keys, grids in waiting:
@@ -202,6 +203,7 @@ def page_keys(keys: KeyArray, n_pages: Counts) -> KeyArray:
 
     Keys are digests, so that two pages have the same key as rarely as two images have.
     """
+    # One digest a page number, up to the image that has most pages: shape (most pages, 20).
     digests = b"".join(
         blake2b(i.to_bytes(8, "little"), digest_size=KEY_BYTES, person=b"frofa-page").digest()
         for i in range(int(n_pages.max(initial=0)))
@@ -212,12 +214,14 @@ def page_keys(keys: KeyArray, n_pages: Counts) -> KeyArray:
 
 def _numbers(n_pages: Counts) -> Counts:
     """The number of each page in its image."""
+    # The position among all pages, less that of the first page of its image.
     numbers: Counts = np.arange(n_pages.sum()) - np.repeat(np.cumsum(n_pages) - n_pages, n_pages)
     return numbers
 
 
 def _is_token(sizes: Counts, n_pages: Counts) -> npt.NDArray[np.bool_]:
     """Mark the rows of pages that are a token, not filling: shape (pages, PAGE)."""
+    # Tokens from the beginning of each page to the end of its image: shape (pages,).
     left = np.repeat(sizes, n_pages) - PAGE * _numbers(n_pages)
     shown: npt.NDArray[np.bool_] = np.arange(PAGE) < left[:, None]
     return shown

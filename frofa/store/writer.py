@@ -98,6 +98,7 @@ class ShardWriter:
         # Let go before they are written: what could not be written is not tried again together with what comes later.
         batches, self._batches, self._bytes = self._batches, [], 0
         table = np.concatenate([row_table(keys, features) for keys, features in batches])
+        # Each attempt makes the directory anew, if it is not there.
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 self._write(table, [features for _, features in batches])
@@ -124,6 +125,7 @@ class ShardWriter:
         if 0 in shape:
             raise ValueError(f"expected features of one value or more an image. Got shape {shape}.")
         if self._shape is None:
+            # What the store has already decides; in an empty one, the first batch.
             found = self._store.table(self._spec).feature_shape()
             self._shape = shape if found is None else found
         if shape != self._shape:

@@ -99,6 +99,7 @@ class ZipMember(ArchiveMember):
     def _go_to_data(self, file: BinaryIO) -> int:
         """Go to the packed bytes, behind the member's header; return the method by which they are packed."""
         _go_to(file, self.offset, _LOCAL_HEADER.size)
+        # Sizes and checksum are those of the directory: in a header that was written before the data, they are zero.
         signature, _, flags, method, *_, n_name, n_extra = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
         if signature != b"PK\x03\x04":
             raise OSError("the archive has no member where its directory says so: damaged or changed")
@@ -201,6 +202,7 @@ def _follow(link: tar.TarEntry, members: Members, archive: str) -> ArchiveMember
     """Find the file that a link in a tar archive leads to, and give it the link's name."""
     target = link.link
     if link.kind == tarfile.SYMTYPE:
+        # A symbolic link counts from its own directory, a hard one from the root of the archive.
         target = posixpath.normpath(posixpath.join(posixpath.dirname(link.name), target))
     found = members.get(target)
     if isinstance(found, TarMember):

@@ -54,6 +54,7 @@ class Budget:
     @contextmanager
     def hold(self, n_bytes: int) -> Iterator[None]:
         """Wait until so many bytes are free, and hold them."""
+        # A file that is larger than the total waits for all of it.
         share = min(n_bytes, self.total)
         with self._changed:
             self._changed.wait_for(lambda: share <= self._free)

@@ -54,6 +54,7 @@ class Index:
         """The first position that has each prefix, or -1."""
         if not len(self):
             return np.full(len(wanted), -1, np.int64)
+        # A prefix greater than all is placed behind the end: the last one is looked at in its place, and differs.
         at = np.searchsorted(self.prefixes, wanted)
         found = self.prefixes[np.minimum(at, len(self) - 1)] == wanted
         return np.where(found & (at < len(self)), at, -1)
@@ -68,6 +69,7 @@ def build_index(shards: Sequence[Shard]) -> Index:
     places = np.empty((len(values), 2), "<u4")
     places[:, 0] = np.repeat(np.arange(len(shards)), [len(shard) for shard in shards])
     places[:, 1] = np.concatenate([np.arange(len(shard), dtype="<u4") for shard in shards])
+    # Stable: of equal prefixes, the first in the order of the rows stays first.
     order = np.argsort(values, kind="stable")
     return Index(values[order], places[order], [shard.path.name for shard in shards])
 
@@ -124,6 +126,7 @@ def best_index(directory: Path, names: Sequence[str], shards: Sequence[str]) -> 
             found.append(open_index(directory / INDEX / name))
         except (StoreError, FileNotFoundError):  # 'frofa store verify' reports it
             continue
+    # Of an index with shards that were merged since, many places lead nowhere.
     there = set(shards)
     return max(found, key=lambda index: (there.issuperset(index.shards), len(index)), default=None)
 

@@ -129,6 +129,7 @@ def row_table(keys: KeyArray, features: Array) -> Array:
     """Make ``rows.npy`` for these features, shape (n,) of `ROW`."""
     table = np.empty(len(keys), ROW)
     table["key"] = keys
+    # One row of bytes an image: shape (n, bytes of a feature), and the keys (n, 20).
     flat = np.ascontiguousarray(features).reshape(len(keys), -1).view(np.uint8)
     heads = np.ascontiguousarray(keys)
     table["crc32"] = [zlib.crc32(row, zlib.crc32(key)) for key, row in zip(heads, flat, strict=True)]  # type: ignore[arg-type]
@@ -174,6 +175,7 @@ def write_shard(
         "shard.json": lambda file: file.write(seal(description)),
     }
     if stem is None:
+        # Two writers may take the same number: their names differ by the digest, unless they wrote the same.
         stem = f"{APPENDED}-{next_number(shard_names(directory), APPENDED):08d}"
     path = directory / SHARDS / f"{stem}-{rows_digest[:16]}"
     make_directory(path.parent)
@@ -187,6 +189,7 @@ def open_shard(path: Path) -> Shard:
     spec, digest = _spec_of(path, content)
     if digest != path.parent.parent.name:
         raise DamagedStoreError(path, f"it is a shard of spec {digest}")
+    # The dtype is said twice, by the spec and by the shard: nothing is read by one that the other denies.
     dtype = np.dtype(spec.stored_dtype)
     if content["dtype"] != dtype.str:
         raise DamagedStoreError(path / "shard.json", f"expected dtype {dtype.str}. Got {content['dtype']}")

@@ -85,6 +85,7 @@ class SpecTable:
             view = self._view
             found = [shard for shard in self._map_all(view) if shard]
             self.refresh()
+            # A list is complete only if nothing was merged while its shards were opened.
             if len(found) == len(view.names) and not _moved(view.names, self._view.names):
                 return found
         raise StoreError(f"{self.directory} was compacted each of the {ATTEMPTS} times that its shards were listed.")
@@ -139,6 +140,7 @@ class SpecTable:
 
     def _mapped(self, view: _View, name: str) -> Shard | None:
         """The shard of that name with its files mapped, so that it can be read when it is gone; None if it is gone."""
+        # Mapped before, a shard may have been cut or removed since; mapped now, its size is checked on the way.
         known = name in view.shards
         shard = self._open(name, view.shards)
         if shard is not None:
@@ -171,6 +173,7 @@ class SpecTable:
             raise DamagedStoreError(path, f"it has no {Path(error.filename).name}") from None
 
     def _check_shape(self, shard: Shard, others: dict[str, Shard]) -> None:
+        # A shard that was removed is no measure any more: then this one becomes it.
         other = self._first if self._first is not None and self._first.path.name in others else shard
         self._first = other
         if (shard.shape[1:], shard.dtype) != (other.shape[1:], other.dtype):

@@ -120,6 +120,7 @@ def gc(store: StoreDirectory, keep: Sequence[str], *, dry_run: bool = False) -> 
     kept = {_resolve(prefix, list(directories)) for prefix in keep}
     if not kept:
         raise ValueError("expected the digest of at least one spec to keep: delete the directory to delete all of it.")
+    # Pages without their grids, or the other way round, would be of no use.
     kept = with_other_parts(kept, _readable_specs(directories.values()))
     with store.lock():
         going = [directory for name, directory in directories.items() if name not in kept]

@@ -36,6 +36,7 @@ def repair(store: StoreDirectory, *, progress: bool = False) -> list[Damage]:
             if not shard_names(directory) and not (directory / "spec.json").exists():
                 remove_directory(directory)
                 continue
+            # The index is written last: rows that were saved are in other shards than it says.
             table = SpecTable(directory)
             if table.shards():
                 table.write_index()
@@ -99,5 +100,6 @@ def _put_aside(store: StoreDirectory, path: Path) -> None:
         shutil.rmtree(target)
     target.unlink(missing_ok=True)
     path.replace(target)
+    # The new directory first: if power fails between, the entry may be in both, but not in neither.
     sync_directory(home)
     sync_directory(path.parent)
