@@ -120,6 +120,7 @@ class AugmentationDisplay:
         TypeError
             If `augmentations` holds something else.
         """
+        # Colours are fitted to the first image's tokens as they are, and used for every picture alike.
         titled = _titled(augmentations)
         batch = _batch(tokens, grid)
         height, width = _first_grid(batch)
@@ -131,6 +132,7 @@ class AugmentationDisplay:
             hidden = None if of.mask is None else ~of.mask[0, :n_tokens].cpu().numpy().reshape(height, width)
             return TokenPicture(rgb, hidden)
 
+        # One generator for all of them, so that the same augmentation given twice shows two draws.
         generator = Generator(batch.patches.device)
         generator.manual_seed(int(check_random_state(random_state).randint(2**31 - 1)))
         after = {}
@@ -194,6 +196,7 @@ class AugmentationDisplay:
         """
         extractor = FrozenFeatureExtractor(model, image_size=image_size)
         tokens = extractor.transform([image, *others])
+        # The picture shows what the backbone sees, whose proportions are those of the grid.
         pixels = _pixels(image, model, image_size)
         grid = grid or _proportional_grid(tokens.shape[1], pixels.shape)
         display = cls.from_features(tokens, augmentations, grid=grid, random_state=random_state)
@@ -227,6 +230,7 @@ class AugmentationDisplay:
         nrows = -(-len(panels) // ncols)
         if figure is None:
             figure = new_figure(1.9 * ncols, 2.2 * nrows)
+        # The last row may be longer than its pictures: axes without one stay blank.
         axes = figure.subplots(nrows, ncols, squeeze=False).flatten()
         for ax in axes:
             ax.set_axis_off()
@@ -243,6 +247,7 @@ def _titled(augmentations: object) -> dict[str, Augmentation]:
     if isinstance(augmentations, Mapping):
         titled.update(augmentations)
     elif isinstance(augmentations, Sequence):
+        # Titles are keys: the second augmentation of the same text has its number added.
         seen = Counter[str]()
         for augment in augmentations:
             text = textwrap.fill(" ".join(repr(augment).split()), TITLE_WIDTH, break_long_words=False)
@@ -265,6 +270,7 @@ def _batch(tokens: npt.NDArray[Any] | Tensor, grid: GridLike) -> TokenBatch:
         )
     if not bool(tokens.isfinite().all()):
         raise ValueError("expected finite tokens. Got NaN or infinity.")
+    # Each image is a class of its own (n, n), as augmentations that mix images mix targets, too.
     return TokenBatch.from_tokens(tokens, grid=grid, targets=torch.eye(len(tokens), device=tokens.device))
 
 
@@ -317,6 +323,7 @@ def _pixels(image: ImageItem, model: str, image_size: ImageSize) -> FloatArray:
 
 def _proportional_grid(n_tokens: int, shape: tuple[int, ...]) -> tuple[int, int] | None:
     """Height and width of the proportions of an image (H, W, 3); None if there is no such grid."""
+    # Rows to columns as H to W, and rows * columns = N, give rows = sqrt(N * H / W).
     rows = max(1, round((n_tokens * shape[0] / shape[1]) ** 0.5))
     return (rows, n_tokens // rows) if n_tokens % rows == 0 else None
 
@@ -326,6 +333,7 @@ def _draw(ax: Any, picture: TokenPicture) -> None:
     if picture.hidden is None:
         ax.imshow(rgb, interpolation="nearest")
         return
+    # Hidden tokens are light grey, and hatched, as tokens may be of that grey by themselves.
     rgb[picture.hidden] = 0.85
     ax.imshow(rgb, interpolation="nearest")
     rectangle = require("matplotlib.patches", "plot").Rectangle

@@ -54,6 +54,7 @@ def run_demo(directory: Path, n_seeds: int, say: Callable[[str], None] = print) 
     test, y_test = load_image_folder(directory / "images" / "test")
     say(f"{len(train)} train and {len(test)} test images of Fashion-MNIST, {len(set(y_train))} classes")
     features = {}
+    # Tokens (n, N, C) for the heads that attend, pooled vectors (n, C) for the probes; test images behind the others.
     for output in ("tokens", "pooled"):
         extractor = FrozenFeatureExtractor(output=output, store=store, n_jobs=-1, verbose=True)
         extracted = extractor.fit(train).transform([*train, *test])
@@ -66,6 +67,7 @@ def run_demo(directory: Path, n_seeds: int, say: Callable[[str], None] = print) 
     with progress_bar(total=len(SHOTS) * n_seeds * len(TITLES), unit="head", desc="fit") as bar:
         for shots in SHOTS:
             for seed in range(n_seeds):
+                # All heads are fitted to the same rows, which makes their differences pairs.
                 rows = sample_shots(y_train, shots, seed)
                 choices = head_choices(seed, n_steps=DEMO_STEPS, augmentations=DEMO_AUGMENTATIONS)
                 for key, title in TITLES.items():

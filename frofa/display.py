@@ -61,6 +61,7 @@ class FewShotDisplay:
         names = list(self.accuracies[shots[0]])
         for index, name in enumerate(names):
             intervals = [mean_interval(self.accuracies[k][name]) for k in shots]
+            # Heads stand side by side around each number of shots, so that their intervals can be told apart.
             offset = (index - (len(names) - 1) / 2) * 0.12
             ax.errorbar(
                 np.arange(len(shots)) + offset,

@@ -30,6 +30,7 @@ class Interval(NamedTuple):
         return (self.high - self.low) / 2
 
     def __format__(self, spec: str) -> str:
+        # A plus sign is for the mean alone; one value has no interval to show.
         mean = f"{self.mean:{spec or '.1f'}}"
         if not np.isfinite(self.half_width):
             return mean
@@ -79,6 +80,7 @@ def sample_shots(y: npt.ArrayLike, shots: int, random_state: Any = None) -> npt.
     labels = as_labels(y)
     if labels.ndim != 1 or not len(labels):
         raise ValueError(f"expected labels of shape (n,), one at least. Got shape {labels.shape}.")
+    # Whole classes are shuffled, however few are taken: more shots take more of the same permutations.
     rng = check_random_state(random_state)
     chosen = []
     for label in np.unique(labels):
@@ -127,6 +129,7 @@ def disjoint_shots(
     """
     if n_samples < 1:
         raise ValueError(f"n_samples must be at least 1. Got {n_samples}.")
+    # Axes (class, sample, shot): each class's permutation is cut into the samples, one after another.
     whole = sample_shots(y, shots * n_samples, random_state).reshape(-1, n_samples, shots)
     return [whole[:, i].ravel() for i in range(n_samples)]
 
@@ -194,6 +197,7 @@ def proportion_interval(n_hits: int, n: int, confidence: float = 0.95) -> Interv
     """
     if n < 1 or not 0 <= n_hits <= n:
         raise ValueError(f"expected at least one sample, and hits among them. Got {n_hits} hits of {n}.")
+    # The ends are the shares p at which |share - p| is z standard errors, sqrt(p (1 - p) / n).
     z = float(stats.norm.ppf((1 + confidence) / 2))
     share = n_hits / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
@@ -260,6 +264,7 @@ def confusion_matrix(y: npt.ArrayLike, predicted: npt.ArrayLike, classes: npt.Ar
     if len(rows) != len(columns):
         raise ValueError(f"expected one prediction a label. Got {len(rows)} labels and {len(columns)} predictions.")
     matrix = np.zeros((len(np.asarray(classes)),) * 2, np.intp)
+    # A pair (true, predicted) counts as often as it comes: `matrix[rows, columns] += 1` would count it once.
     np.add.at(matrix, (rows, columns), 1)
     return matrix
 
@@ -333,6 +338,7 @@ def calibration_error(
         raise ValueError(f"n_bins must be at least 1. Got {n_bins}.")
     rows, table = _checked(y, probabilities, classes)
     confidence, right = table.max(1), table.argmax(1) == rows
+    # Bins (low, high] by their inner edges, so that 0 falls into the first and 1 into the last.
     bins = np.digitize(confidence, np.linspace(0, 1, n_bins + 1)[1:-1], right=True)
     # Sum of (right - confidence) in each bin: the gap between accuracy and confidence, times the bin's samples.
     gaps = np.bincount(bins, right - confidence, n_bins)

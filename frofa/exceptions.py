@@ -23,6 +23,7 @@ class ImageReadError(FrofaError, ValueError):
     """
 
     def __init__(self, position: int, name: str, reason: str):
+        # A pickle, as errors of other processes come, builds the error again from the arguments that the base keeps.
         super().__init__(position, name, reason)
         self.position, self.name, self.reason = position, name, reason
 

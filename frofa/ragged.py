@@ -200,6 +200,7 @@ def _positions(rows: Any, n: int) -> npt.NDArray[np.intp]:
         raise IndexError(f"images are chosen by a slice, whole numbers or a mask of one axis. Got {rows!r}.")
     if chosen.dtype == bool and len(chosen) != n:
         raise IndexError(f"a mask of these images has {n} values. Got {len(chosen)}.")
+    # An empty list becomes an array of floats, which are no positions.
     positions: npt.NDArray[np.intp] = np.arange(n)[chosen if chosen.size else chosen.astype(np.intp)]
     return positions
 

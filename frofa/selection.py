@@ -116,9 +116,11 @@ def fit_head(choice: HeadChoice, features: Any, y: Any, *, cv: int = 5, seed: in
     always : bool, default=False
         Cross-validate also where nothing is searched, for the score.
     """
+    # One fit means that nothing is searched, or nothing can be cross-validated: the head as it is.
     folds = n_folds(y, cv)
     if n_fits(choice, folds, always=always) == 1:
         return Chosen(clone(choice.estimator).fit(features, y), {}, float("nan"))
+    # A candidate that fails is an error: scored as NaN, it would be left out in silence.
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     search = GridSearchCV(choice.estimator, dict(choice.grid), cv=splitter, error_score="raise").fit(features, y)
     return Chosen(search.best_estimator_, search.best_params_, float(search.best_score_))

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from frofa.cli.console import say
-from frofa.cli.options import EXIT_ERROR, EXIT_SKIPPED, Commands, add_device_option, finish, positive
-from frofa.cli.sources import add_skipped_option, check_skipped, report_skipped
+from frofa.cli.options import EXIT_ERROR, EXIT_SKIPPED, Commands, add_shared, check_out, finish, positive
+from frofa.cli.sources import report_skipped
 from frofa.utils.progress import progress_bar
 
 
@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
         "DIRECTORY/CLASS/IMAGE, for each side by side: mean and 95 % interval over support samples, which are the "
         "same for all. A side that cannot be had says why. Nothing is kept on disk.",
     )
-    parser.add_argument("model", metavar="MODEL", help="backbone; see 'frofa models'")
+    add_shared(parser, "model")
     parser.add_argument("images", type=Path, metavar="DIRECTORY", help="DIRECTORY/CLASS/IMAGE; the class is the label")
     parser.add_argument("--shots", type=positive, default=5, help="images a class to train on (default: %(default)s)")
     parser.add_argument("--seeds", type=positive, default=5, help="support samples (default: %(default)s)")
@@ -30,17 +30,15 @@ def add(commands: Commands) -> None:
         help="which, and in which order (default: float32 bfloat16 2:4, and int8 on a CPU)",
     )
     parser.add_argument("--compile", action="store_true", help="compile the forward pass of each by torch.compile")
-    add_device_option(parser)
-    parser.add_argument("--batch-size", type=positive, default=64, help="images a forward pass (default: %(default)s)")
-    parser.add_argument("--image-size", type=positive, help="side in pixels (default: the model's own)")
-    add_skipped_option(parser)
+    add_shared(parser, "--device", "--batch-size", "--image-size", "--skipped")
     finish(parser, _run)
 
 
 def _run(args: argparse.Namespace) -> int:
     from frofa.encoders.registered import refuse_unavailable
 
-    check_skipped(args.skipped)
+    # Arguments and images are checked before PyTorch is imported, and before a model is loaded.
+    check_out(args.skipped, "--skipped", suffix=".csv")
     refuse_unavailable(args.model)
     paths, labels, skipped = _readable(args.images)
     from frofa.compute.devices import resolve_device
@@ -57,6 +55,7 @@ def _run(args: argparse.Namespace) -> int:
     )
     extractor.fit()  # a model that cannot be loaded is one error, not one for each side
     sides = []
+    # Each side is said as soon as it is measured; the table comes when all are there to be compared.
     names = args.sides or sides_for(resolve_device(args.device))
     for side in compare_sides(extractor, paths, labels, shots=args.shots, n_seeds=args.seeds, sides=names):
         say(f"{side.name}: {side.error or f'{side.images_per_second:.4g} images/s'}")

@@ -20,6 +20,7 @@ KEEP_BYTES = "frofa-keep-bytes"
 def _keep_bytes(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
+    # A run may mix bytes of a file's name with other characters: one at a time, each in the way that suits it.
     first = UnicodeEncodeError(error.encoding, error.object, error.start, error.start + 1, error.reason)
     try:
         return codecs.lookup_error("surrogateescape")(first)
@@ -33,6 +34,7 @@ codecs.register_error(KEEP_BYTES, _keep_bytes)
 @contextmanager
 def console(*, quiet: bool) -> Iterator[None]:
     """Make both streams take every name, and silence `note` where `quiet` is set."""
+    # Streams that a caller put in the place of the standard ones may be of any kind, and stay as they are.
     changed = [(stream, stream.errors) for stream in (sys.stdout, sys.stderr) if hasattr(stream, "reconfigure")]
     for stream, _ in changed:
         stream.reconfigure(errors=KEEP_BYTES)
@@ -112,6 +114,7 @@ def _write_bytes(stream: TextIO, data: bytes) -> None:
     if binary is None:
         _write(stream, data.decode("utf-8", "surrogateescape"))
         return
+    # What was written as text waits in a buffer of its own, and comes first.
     stream.flush()
     binary.write(data)
     binary.flush()

@@ -1,10 +1,12 @@
 """``frofa demo``: the main job on packaged images."""
 
 import argparse
+import tempfile
 from pathlib import Path
 
 from frofa.cli.console import say
 from frofa.cli.options import Commands, finish, positive
+from frofa.utils.optional import require
 
 
 def add(commands: Commands) -> None:
@@ -23,10 +25,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    import tempfile
-
     from frofa.demo import run_demo
-    from frofa.utils.optional import require
 
     require("matplotlib", "plot")  # before the work, not after it
     with tempfile.TemporaryDirectory() as directory:

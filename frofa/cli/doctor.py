@@ -6,8 +6,9 @@ from pathlib import Path
 from frofa.cli.console import fail, say
 from frofa.cli.options import (
     EXIT_ERROR,
+    PRECISIONS,
     Commands,
-    add_device_option,
+    add_shared,
     check_in,
     check_out,
     finish,
@@ -25,10 +26,9 @@ def add(commands: Commands) -> None:
         description="Check weights, preprocessing, outputs and their sensitivity to batch and precision, and measure "
         "throughput, memory and the size of a store; one line a check. The exit code is 1 where one failed.",
     )
-    parser.add_argument("model", metavar="MODEL", help="backbone; see 'frofa models'")
+    add_shared(parser, "model")
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGES", help="images or directories (default: ours)")
-    add_device_option(parser)
-    parser.add_argument("--image-size", type=positive, help="side in pixels (default: the model's own)")
+    add_shared(parser, "--device", "--image-size")
     parser.add_argument(
         "--max-tokens",
         type=positive,
@@ -38,7 +38,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--precision",
         default="auto",
-        choices=["auto", "float32", "bfloat16", "float16", "int8"],
+        choices=PRECISIONS,
         help="to compare with float32 (default: that of an extraction)",
     )
     parser.add_argument(
@@ -55,8 +55,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.write_golden is not None:
-        check_out(args.write_golden, "--write-golden")
+    check_out(args.write_golden, "--write-golden")
     for path in (*args.images, *([args.golden] if args.golden else ())):
         check_in(path, "file or directory")
     from frofa.encoders.registered import refuse_unavailable
@@ -76,6 +75,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.images:  # a registered encoder takes files of its own kind
         is_custom = extractor._encoder() is not None
         images = [str(path) for path in args.images] if is_custom else list_some_images(args.images)
+    # Checks take seconds each: every finding is said as soon as it is there.
     n_failed = 0
     for finding in examine(extractor, images, golden=args.golden):
         say(str(finding))
@@ -83,6 +83,7 @@ def _run(args: argparse.Namespace) -> int:
     if n_failed:
         fail(f"{n_failed} of the checks failed, see above")
         return EXIT_ERROR
+    # Golden vectors of a model that fails would make its faults the standard.
     if args.write_golden is not None:
         write_golden(args.model, args.write_golden)
         say(f"golden vectors: {args.write_golden}")

@@ -1,15 +1,20 @@
 """``frofa evaluate``: how good a saved model is on labelled images."""
 
 import argparse
+import json
 from collections import Counter
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from frofa._version import __version__
 from frofa.cli.console import emit, note, say, warn
 from frofa.cli.evaluation import evaluation_lines, evaluation_of
 from frofa.cli.model import Predictions, add_model_options, check_model, load_model, predict
-from frofa.cli.options import EPILOG, EXIT_SKIPPED, Commands, check_out, shorten
-from frofa.cli.sources import LabelledImages, add_skipped_option, check_skipped, load_labelled_sources, report_skipped
+from frofa.cli.options import EPILOG, EXIT_SKIPPED, Commands, add_shared, check_out, shorten
+from frofa.cli.sources import LabelledImages, load_labelled_sources, report_skipped
+from frofa.utils.files import write_atomically
 
 
 def add(commands: Commands) -> None:
@@ -25,14 +30,13 @@ def add(commands: Commands) -> None:
     )
     add_model_options(parser, _run)
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="file to write all of it to")
-    add_skipped_option(parser)
+    add_shared(parser, "--skipped")
 
 
 def _run(args: argparse.Namespace) -> int:
     check_model(args.model)
-    if args.out is not None:
-        check_out(args.out, suffix=".json")
-    check_skipped(args.skipped)
+    check_out(args.out, suffix=".json")
+    check_out(args.skipped, "--skipped", suffix=".csv")
     images = load_labelled_sources(args)
     model = load_model(args)
     if not hasattr(model, "predict_proba"):
@@ -41,6 +45,7 @@ def _run(args: argparse.Namespace) -> int:
     report_skipped(found.skipped, len(images.items), args.skipped)
     if not found.kept:
         raise ValueError(f"none of the {len(images.items)} images could be read.")
+    # `kept` are positions among the images, `known` a mask over those: both narrow labels and predictions alike.
     known, unknown = _known(images, found, model.classes_)
     evaluation = evaluation_of(images.labels[found.kept][known], found.table()[known], model.classes_)
     evaluation |= {
@@ -51,8 +56,10 @@ def _run(args: argparse.Namespace) -> int:
         "model": _identity(args.model, model),
         "versions": _versions(),
     }
+    # Written before it is printed: a closed standard output costs no evaluation.
     if args.out is not None:
-        _write(args.out, evaluation)
+        data = json.dumps(evaluation, indent=1, allow_nan=False).encode()
+        write_atomically(args.out, lambda file: file.write(data + b"\n"))
     emit("\n".join(evaluation_lines(evaluation)))
     if args.out is not None:
         say(f"all of it: {args.out}")
@@ -82,8 +89,6 @@ def _known(images: LabelledImages, found: Predictions, classes: Any) -> tuple[An
 
 def _identity(path: Path, model: Any) -> dict[str, Any]:
     """Identify the model that was evaluated: its file by digest, and the backbone by that of its weights."""
-    from hashlib import sha256
-
     from frofa.encoders.protocol import describe
 
     extractor = model[0]
@@ -97,18 +102,5 @@ def _identity(path: Path, model: Any) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    from frofa._version import __version__
-
     names = ("scikit-learn", "numpy", "torch", "timm", "pillow")
     return {"frofa": __version__, **{name: version(name) for name in names}}
-
-
-def _write(path: Path, evaluation: dict[str, Any]) -> None:
-    import json
-
-    from frofa.utils.files import write_atomically
-
-    data = json.dumps(evaluation, indent=1, allow_nan=False).encode()
-    write_atomically(path, lambda file: file.write(data + b"\n"))

@@ -19,6 +19,7 @@ def evaluation_of(y: "npt.NDArray[Any]", probabilities: "npt.NDArray[Any]", clas
     """
     from frofa.evaluation import calibration_error, confusion_matrix, log_loss
 
+    # The table (n_classes, n_classes) has a row for each true class: hits on its diagonal, class sizes as sums of rows.
     table = confusion_matrix(y, classes[probabilities.argmax(1)], classes)
     hits, sizes = table.diagonal().tolist(), table.sum(1).tolist()
     names = classes.tolist()
@@ -72,6 +73,7 @@ def _class_lines(names: Sequence[str], shares: Sequence[dict[str, Any]]) -> list
 
 def _table_lines(names: Sequence[str], table: Sequence[Sequence[int]]) -> list[str]:
     """A row for each true class; columns have the order of the rows."""
+    # A column is as wide as its class's name, or as the largest count of the whole table.
     width, cell = max(map(len, names)), max(len(str(n)) for row in table for n in row)
     columns = [max(cell, len(name)) for name in names]
     rows = [[name, *map(str, row)] for name, row in zip(names, table, strict=True)]
@@ -83,6 +85,7 @@ def _table_lines(names: Sequence[str], table: Sequence[Sequence[int]]) -> list[s
 
 def _confusion_lines(names: Sequence[str], table: Sequence[Sequence[int]]) -> list[str]:
     found = [(n, true, other) for true, row in enumerate(table) for other, n in enumerate(row) if n and true != other]
+    # The most common first; among equals, in the order of the classes.
     found.sort(key=lambda one: (-one[0], one[1:]))
     if not found:
         return ["no confusions"]

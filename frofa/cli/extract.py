@@ -10,14 +10,17 @@ from frofa.cli.options import (
     EPILOG,
     EXIT_ERROR,
     EXIT_SKIPPED,
+    EXTRACTION,
+    PRECISIONS,
     Commands,
-    add_extractor_options,
+    add_shared,
     check_out,
     finish,
     shorten,
     sparsity,
 )
-from frofa.cli.sources import add_skipped_option, add_source_options, check_skipped, load_sources, report_skipped
+from frofa.cli.sources import add_source_options, load_sources, report_skipped
+from frofa.utils.files import write_atomically
 
 if TYPE_CHECKING:
     from frofa.extraction.extractor import FrozenFeatureExtractor
@@ -60,7 +63,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--precision",
         default="auto",
-        choices=["auto", "float32", "bfloat16", "float16", "int8"],
+        choices=PRECISIONS,
         help="of the forward pass (default: float32 on a CPU, bfloat16 on a GPU)",
     )
     parser.add_argument(
@@ -70,17 +73,16 @@ def add(commands: Commands) -> None:
         help="prune the linear layers of a vision transformer, which costs accuracy and gives no speed; see 'frofa "
         "bench-backbone' (default: do not)",
     )
-    add_skipped_option(parser)
-    add_extractor_options(parser)
+    add_shared(parser, *EXTRACTION)
     finish(parser, _run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.out is not None:
-        check_out(args.out, suffix=".npz")
-    check_skipped(args.skipped)
+    check_out(args.out, suffix=".npz")
+    check_out(args.skipped, "--skipped", suffix=".csv")
     images = load_sources(args)
     extractors = _make_extractors(args)
+    # One pass over the images for all extractors: labels, skipped images and duplicates are the same in each of them.
     extractions = extract(extractors, images.items, images.labels, fail_fast=args.fail_fast)
     first = next(iter(extractions.values()))
     if args.out is not None:
@@ -96,6 +98,7 @@ def _run(args: argparse.Namespace) -> int:
         f"{len(first.skipped)} skipped"
     )
     report_skipped(first.skipped, len(images.items), args.skipped)
+    # A store that cannot be written is a warning where --out has the features; else they are lost.
     if args.out is None and any(extraction.n_not_kept for extraction in extractions.values()):
         fail(f"{args.store} cannot be written, and there is no --out: nothing was kept")
         return EXIT_ERROR
@@ -106,6 +109,7 @@ def _make_extractors(args: argparse.Namespace) -> "dict[str, FrozenFeatureExtrac
     """A fitted extractor for each output and layer, by the name of its array: a wrong one is known before the work."""
     outputs, layers = dict.fromkeys(args.output), dict.fromkeys(args.layer)
     options = {"norm": args.norm, "dtype": args.dtype, "precision": args.precision, "sparsity": args.sparsity}
+    # Names of arrays say what differs between them, and no more.
     made = {}
     for output in outputs:
         for layer in layers:
@@ -118,8 +122,6 @@ def _make_extractors(args: argparse.Namespace) -> "dict[str, FrozenFeatureExtrac
 
 def _write(out: Path, images: "ImageSet", extractions: "dict[str, Extraction]") -> None:
     import numpy as np
-
-    from frofa.utils.files import write_atomically
 
     first = next(iter(extractions.values()))
     arrays: dict[str, Any] = {name: np.asarray(extraction.features) for name, extraction in extractions.items()}

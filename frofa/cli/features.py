@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from frofa.exceptions import ImageReadError, SkippedImagesWarning
+from frofa.utils.files import expand_home
+
 if TYPE_CHECKING:
     from frofa.extraction.extractor import FrozenFeatureExtractor
     from frofa.extraction.run import Extraction
@@ -16,7 +19,6 @@ def extract(
     extractors: "Mapping[str, FrozenFeatureExtractor]", items: "Sequence[ImageItem]", labels: Any, *, fail_fast: bool
 ) -> "dict[str, Extraction]":
     """Extract the features of all extractors; that no image can be read is an error."""
-    from frofa.exceptions import ImageReadError, SkippedImagesWarning
     from frofa.extraction.many import extract_many
 
     try:
@@ -32,7 +34,6 @@ def extract(
 def make_extractor(args: argparse.Namespace, output: Any, **options: Any) -> "FrozenFeatureExtractor":
     """The extractor that the options ask for; a model that cannot be had is an error before anything is imported."""
     from frofa.encoders.registered import refuse_unavailable
-    from frofa.utils.files import expand_home
 
     model = args.model
     refuse_unavailable(model)

@@ -12,8 +12,9 @@ from frofa.cli.features import extract, make_extractor
 from frofa.cli.options import (
     EPILOG,
     EXIT_SKIPPED,
+    EXTRACTION,
     Commands,
-    add_extractor_options,
+    add_shared,
     check_out,
     finish,
     positive,
@@ -21,17 +22,10 @@ from frofa.cli.options import (
     shorten,
     whole,
 )
-from frofa.cli.sources import (
-    LabelledImages,
-    add_skipped_option,
-    add_source_options,
-    check_skipped,
-    load_labelled_sources,
-    report_skipped,
-)
+from frofa.cli.sources import LabelledImages, add_source_options, load_labelled_sources, report_skipped
+from frofa.exceptions import ImageReadError
 
 if TYPE_CHECKING:
-    from frofa.exceptions import ImageReadError
     from frofa.extraction.extractor import FrozenFeatureExtractor
     from frofa.selection import Chosen, HeadChoice
 
@@ -57,8 +51,7 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="take folders called train, test, ... for classes, which is an error otherwise",
     )
-    add_skipped_option(parser)
-    add_extractor_options(parser)
+    add_shared(parser, *EXTRACTION)
     finish(parser, _run)
 
 
@@ -66,13 +59,15 @@ def _run(args: argparse.Namespace) -> int:
     from frofa.encoders.registered import refuse_unavailable
 
     check_out(args.out)
-    check_skipped(args.skipped)
+    check_out(args.skipped, "--skipped", suffix=".csv")
     refuse_unavailable(args.model)
     images = _load(args)
+    # Shots are drawn among the images that can be read, so that each class has as many as were asked for.
     unreadable: list[ImageReadError] = []
     if args.shots is not None:
         images, unreadable = _sample_readable(images, args)
     choices = _choices(args, images.labels)
+    # One extractor for each kind of features that some head reads, and one pass over the images for all of them.
     extractors: dict[str, FrozenFeatureExtractor] = {
         choice.output: make_extractor(args, choice.output).fit() for choice in choices.values()
     }
@@ -81,11 +76,13 @@ def _run(args: argparse.Namespace) -> int:
     y = images.labels[first.kept]
     if lost := set(images.labels.tolist()) - set(y.tolist()):
         raise ValueError(f"no image could be read of: {shorten(lost)}.")
+    # Rows of the features from here on, which lack the images that were skipped, and now the copies.
     rows = _without_copies(y, first.keys or [])
     if lost := set(y.tolist()) - set(y[rows].tolist()):
         raise ValueError(f"each image of these classes is also one of another: {shorten(lost)}.")
     y = y[rows]
     fitted = _fit(args, choices, {name: found.features[rows] for name, found in extractions.items()}, y)
+    # A score that was not cross-validated is NaN, which equals nothing, itself included, and ranks below all others.
     best = max(fitted, key=lambda name: (fitted[name].score == fitted[name].score, fitted[name].score))
     _save(args.out, extractors[choices[best].output], fitted[best].estimator)
     say(f"{args.out}: {best} on {args.model}, {len(y)} images, {len(set(y))} classes: {shorten(set(y.tolist()))}")
@@ -168,12 +165,13 @@ def _save(path: Path, extractor: "FrozenFeatureExtractor", head: Any) -> None:
 
     from frofa.persistence.saving import save
 
+    # Progress bars are for this run: a saved model shows none unless it is asked to.
     model = Pipeline([("extract", extractor), ("head", head)])
     model.set_params(**{name: False for name in model.get_params() if name.endswith("__verbose")})
     save(model, path)
 
 
-def _sample_readable(images: LabelledImages, args: argparse.Namespace) -> "tuple[LabelledImages, list[ImageReadError]]":
+def _sample_readable(images: LabelledImages, args: argparse.Namespace) -> tuple[LabelledImages, list[ImageReadError]]:
     """Choose the shots among images that can be read; also say which could not be."""
     import numpy as np
 

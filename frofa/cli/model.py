@@ -6,34 +6,27 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from frofa.cli.options import add_speed_options, finish
+from frofa.cli.options import SPEED, add_shared, finish
 from frofa.cli.sources import add_source_options
+from frofa.exceptions import ImageReadError, SkippedImagesWarning
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from frofa.exceptions import ImageReadError
     from frofa.images.items import ImageItem
 
 
 class Predictions(NamedTuple):
-    """Predictions for the images that could be read.
+    """Predictions for the images that could be read, and an error for each that could not.
 
-    Attributes
-    ----------
-    kept : list of int
-        Positions in the input of these images.
-    labels : ndarray of shape (n_kept,)
-    probabilities : ndarray of shape (n_kept, n_classes) or None
-        None if the head has no probabilities.
-    skipped : list of ImageReadError
-        One for each image that could not be read.
+    `kept` are positions in the input; labels are (n_kept,), and probabilities, if the head has any, (n_kept,
+    n_classes).
     """
 
     kept: list[int]
     labels: "npt.NDArray[Any]"
     probabilities: "npt.NDArray[Any] | None"
-    skipped: "list[ImageReadError]"
+    skipped: list[ImageReadError]
 
     def table(self) -> "npt.NDArray[Any]":
         """The probabilities (n_kept, n_classes); ValueError if the head has none."""
@@ -47,7 +40,7 @@ def add_model_options(parser: argparse.ArgumentParser, run: Callable[[argparse.N
     parser.add_argument("model", type=Path, metavar="MODEL", help="what 'frofa fit' wrote")
     add_source_options(parser)
     parser.add_argument("--store", type=Path, help="feature store to use (default: none, features are not kept)")
-    add_speed_options(parser)
+    add_shared(parser, *SPEED)
     finish(parser, run)
 
 
@@ -85,7 +78,6 @@ def predict(model: Any, items: "Sequence[ImageItem]", *, fail_fast: bool) -> Pre
     """Classify images; where none can be read, there are no predictions."""
     import numpy as np
 
-    from frofa.exceptions import ImageReadError, SkippedImagesWarning
     from frofa.images.reading import check_readable
 
     try:
@@ -95,8 +87,11 @@ def predict(model: Any, items: "Sequence[ImageItem]", *, fail_fast: bool) -> Pre
     except ImageReadError:
         if fail_fast:
             raise
+        # No image was read: the error is that of one, so that all are tried once more for theirs.
         failures = [check_readable(position, item) for position, item in enumerate(items)]
         return Predictions([], np.array([]), None, [error for error in failures if error])
+    # Steps behind the extractor, as features are there already. Labels are taken from the probabilities where there are
+    # any, so that both agree, and the head runs once.
     head = model[1:]
     has_probabilities = hasattr(head, "predict_proba")
     probabilities = np.asarray(head.predict_proba(extraction.features)) if has_probabilities else None

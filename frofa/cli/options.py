@@ -30,6 +30,7 @@ def whole(least: int, most: int | None = None) -> Callable[[str], int]:
         wanted = "a positive whole number"
 
     def parse(text: str) -> int:
+        # Decimal digits alone: int would take signs, spaces and underscores, too.
         if not text.isdecimal() or len(text) > DIGITS or int(text) < least or (most is not None and int(text) > most):
             raise argparse.ArgumentTypeError(f"expected {wanted}. Got {text!r}.")
         return int(text)
@@ -83,13 +84,6 @@ def finish(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], 
     parser.set_defaults(run=run)
 
 
-def add_device_option(parser: argparse.ArgumentParser) -> None:
-    """Add the device to compute on."""
-    parser.add_argument(
-        "--device", type=device, default="auto", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)"
-    )
-
-
 def colour(text: str) -> str:
     """A colour of the command line as it was given; anything else is wrong usage."""
     from frofa.images.pixels.colour import parse_colour
@@ -108,32 +102,43 @@ def sparsity(text: str) -> str | float:
     return text if text == "2:4" else float(text)
 
 
-def add_extractor_options(parser: argparse.ArgumentParser) -> None:
-    """Add the choice of features: model, store, image size; and the options of speed."""
-    parser.add_argument(
-        "--model", default="frofa/vit_tiny_tin200", help="backbone; see 'frofa models' (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--store", type=Path, default=Path("frofa-store"), help="feature store (default: ./%(default)s)"
-    )
-    parser.add_argument("--rehash", action="store_true", help="read every file again, also those that look unchanged")
-    parser.add_argument("--image-size", type=positive, help="side in pixels (default: the model's own)")
-    parser.add_argument(
-        "--background",
-        type=colour,
-        default="silver",
-        metavar="COLOUR",
-        help="what shows where an image is transparent: a name, or #RRGGBB (default: %(default)s)",
-    )
-    add_speed_options(parser)
+SHARED: dict[str, dict[str, Any]] = {
+    "model": {"metavar": "MODEL", "help": "backbone; see 'frofa models'"},
+    "--model": {
+        "default": "frofa/vit_tiny_tin200",
+        "help": "backbone; see 'frofa models' (default: %(default)s)",
+    },
+    "--store": {"type": Path, "default": Path("frofa-store"), "help": "feature store (default: ./%(default)s)"},
+    "--rehash": {"action": "store_true", "help": "read every file again, also those that look unchanged"},
+    "--image-size": {"type": positive, "help": "side in pixels (default: the model's own)"},
+    "--background": {
+        "type": colour,
+        "default": "silver",
+        "metavar": "COLOUR",
+        "help": "what shows where an image is transparent: a name, or #RRGGBB (default: %(default)s)",
+    },
+    "--batch-size": {"type": positive, "default": 64, "help": "images a forward pass (default: %(default)s)"},
+    "--device": {
+        "type": device,
+        "default": "auto",
+        "help": "cpu, cuda, cuda:1, ... (default: the GPU if there is one)",
+    },
+    "--n-jobs": {"type": jobs, "default": -1, "help": "threads that decode images (default: one a core)"},
+    "--fail-fast": {"action": "store_true", "help": "stop at an image that cannot be read"},
+    "--skipped": {"type": Path, "metavar": "FILE.csv", "help": "write names of skipped images, with reasons"},
+}
+"""Arguments that several sub-commands have: what `add_argument` takes, by name."""
+SPEED = ("--batch-size", "--device", "--n-jobs", "--fail-fast")
+"""Options that change only the speed, and the choice of what to do about unreadable images."""
+EXTRACTION = ("--skipped", "--model", "--store", "--rehash", "--image-size", "--background", *SPEED)
+"""Options of a sub-command that extracts features with a backbone of the user's choice."""
+PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
-def add_speed_options(parser: argparse.ArgumentParser) -> None:
-    """Add options that change only the speed, and the choice of what to do about unreadable images."""
-    parser.add_argument("--batch-size", type=positive, default=64, help="images a forward pass (default: %(default)s)")
-    add_device_option(parser)
-    parser.add_argument("--n-jobs", type=jobs, default=-1, help="threads that decode images (default: one a core)")
-    parser.add_argument("--fail-fast", action="store_true", help="stop at an image that cannot be read")
+def add_shared(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Add arguments of `SHARED`, in this order, which is that of the help."""
+    for name in names:
+        parser.add_argument(name, **SHARED[name])
 
 
 def check_in(path: Path, what: str = "file") -> None:
@@ -142,8 +147,10 @@ def check_in(path: Path, what: str = "file") -> None:
         raise FileNotFoundError(f"there is no {what} {path}.")
 
 
-def check_out(path: Path, option: str = "--out", *, suffix: str = "") -> None:
-    """Refuse a file that cannot be written, or ends in another suffix, before the work, not after it."""
+def check_out(path: Path | None, option: str = "--out", *, suffix: str = "") -> None:
+    """Refuse a file that cannot be written, or ends in another suffix, before the work; None asks for no file."""
+    if path is None:
+        return
     if suffix and path.suffix != suffix:
         raise ValueError(f"{option} must end in {suffix}. Got {path}.")
     if path.is_dir():

@@ -8,6 +8,7 @@ from frofa.cli.console import complain, emit_data, say
 from frofa.cli.model import Predictions, add_model_options, check_model, load_model, predict
 from frofa.cli.options import EPILOG, EXIT_SKIPPED, Commands, check_out
 from frofa.cli.sources import csv_bytes, load_sources, report_skipped
+from frofa.utils.files import write_atomically
 
 if TYPE_CHECKING:
     from frofa.images.image_set import ImageSet
@@ -31,11 +32,8 @@ def add(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from frofa.utils.files import write_atomically
-
     check_model(args.model)
-    if args.out is not None:
-        check_out(args.out)
+    check_out(args.out)
     images = load_sources(args)
     model = load_model(args)
     if args.probabilities and not hasattr(model, "predict_proba"):
@@ -48,6 +46,7 @@ def _run(args: argparse.Namespace) -> int:
     else:
         emit_data(data)
     report_skipped(found.skipped, len(images.items), all_of_them="the column 'error' has them all")
+    # The table is written even so: it says of each image why it could not be read.
     if not found.kept:
         raise ValueError(f"none of the {len(images.items)} images could be read.")
     if images.labels is not None:
@@ -60,6 +59,7 @@ def _table(images: "ImageSet", found: Predictions, classes: Any, *, all_classes:
     columns = ["path", "label", "probability", "error"]
     columns += ["true_label"] if images.labels is not None else []
     columns += [f"probability_{label}" for label in classes] if all_classes else []
+    # Predictions are there for the images that could be read alone: a row's prediction by its position in the input.
     numbers = {position: number for number, position in enumerate(found.kept)}
     reasons = {error.position: error.reason for error in found.skipped}
     rows: list[list[object]] = [list(columns)]
@@ -90,6 +90,7 @@ def _accuracy(found: Predictions, labels: Any, classes: Any) -> str:
 
     truth, predicted = label_positions(labels[found.kept], classes), label_positions(found.labels, classes)
     known = truth >= 0
+    # Both are positions among the classes, -1 for a label that the model does not know.
     n_known, n_right = int(known.sum()), int((truth == predicted)[known].sum())
     unknown = len(truth) - n_known
     others = f"; {count(unknown, 'image')} without a label that the model knows" if unknown else ""

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from frofa.cli.console import KEEP_BYTES, note, warn
-from frofa.cli.options import check_out, no_images, positive
+from frofa.cli.options import no_images, positive
+from frofa.utils.files import write_atomically
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -90,21 +91,11 @@ def load_labelled_sources(args: argparse.Namespace) -> LabelledImages:
             "a column of labels (--label-column)."
         )
     labels = images.labels
+    # An empty label is none: of a row of a table, or of a source without labels among others that have some.
     labelled = [position for position, label in enumerate(labels.tolist()) if label != ""]
     if len(labelled) < len(labels):
         note(f"{len(labels) - len(labelled)} of {len(labels)} images have no label and are left out")
     return LabelledImages(images.items, labels, len(labels) - len(labelled)).take(labelled)
-
-
-def add_skipped_option(parser: argparse.ArgumentParser) -> None:
-    """Add the file of skipped images."""
-    parser.add_argument("--skipped", type=Path, metavar="FILE.csv", help="write names of skipped images, with reasons")
-
-
-def check_skipped(path: Path | None) -> None:
-    """Refuse a file of skipped images that cannot be written, before the work."""
-    if path is not None:
-        check_out(path, "--skipped", suffix=".csv")
 
 
 def report_skipped(
@@ -115,8 +106,7 @@ def report_skipped(
     all_of_them: str = "--skipped FILE.csv writes them all",
 ) -> None:
     """Say on standard error which images were skipped and why, the first twenty of them; write all to a CSV file."""
-    from frofa.utils.files import write_atomically
-
+    # The file is written also where nothing was skipped, so that a script finds one.
     if file is not None:
         data = csv_bytes([["path", "reason"], *([error.name, error.reason] for error in skipped)])
         write_atomically(file, lambda stream: stream.write(data))

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from frofa.cli.console import emit, say
-from frofa.cli.options import EXIT_ERROR, Commands, check_in, check_out, finish
+from frofa.cli.options import EXIT_ERROR, Commands, add_shared, check_in, check_out, finish
+from frofa.utils.json import read_json
 
 if TYPE_CHECKING:
     from frofa.store import Damage, FeatureSpec, FeatureStore
@@ -47,9 +48,7 @@ def add(commands: Commands) -> None:
 
 def _add(actions: Commands, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
     parser = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=STORE_EPILOG)
-    parser.add_argument(
-        "--store", type=Path, default=Path("frofa-store"), help="feature store (default: ./%(default)s)"
-    )
+    add_shared(parser, "--store")
     finish(parser, run)
     return parser
 
@@ -89,6 +88,7 @@ def _choose_spec(store: "FeatureStore", digest: str | None) -> "FeatureSpec":
     from frofa.store.ragged import is_grids
 
     known = {name: spec for name, spec in store.specs().items() if digest or not is_grids(spec)}
+    # Every digest starts with an empty text: without a choice, only a store of one spec has an answer.
     found = [name for name in known if name.startswith(digest or "")]
     if len(found) != 1:
         got = "Got none" if digest is None else f"Got {digest}"
@@ -108,6 +108,7 @@ def _info(args: argparse.Namespace) -> int:
         fields = {"spec.json": "damaged"} if part.spec is None else asdict(part.spec)
         for name, value in fields.items():
             emit(f"    {name}: {value}")
+    # Pages hold the tokens of images whose grids are counted beside them.
     n_features = sum(part.n_images for part in found if not (part.spec and is_pages(part.spec)))
     emit(f"{args.store}: {count(len(found), 'spec')}, features of {count(n_features, 'image')}")
     return 0
@@ -164,12 +165,12 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
+    # Files that are not there, and a spec that is none, are known before the images are looked for.
     for path in (args.features, args.fields, *([args.keys] if args.keys else ())):
         check_in(path)
     from frofa.images.sources import load_images
     from frofa.store import FeatureSpec, FeatureStore
     from frofa.store.exchange import import_npy
-    from frofa.utils.json import read_json
 
     def fail(why: str) -> ValueError:
         return ValueError(f"{args.fields} is no spec ({why}): it takes the fields of a store's spec.json.")

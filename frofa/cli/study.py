@@ -5,7 +5,8 @@ import shlex
 from pathlib import Path
 
 from frofa.cli.console import say
-from frofa.cli.options import EXIT_SKIPPED, Commands, add_device_option, check_in, finish, jobs, positive
+from frofa.cli.options import EXIT_SKIPPED, Commands, add_shared, check_in, finish, positive
+from frofa.utils.optional import require
 
 
 def add(commands: Commands) -> None:
@@ -37,8 +38,7 @@ def add(commands: Commands) -> None:
         "--augmentations", nargs="+", metavar="NAME", help="those to study, as a result file names them (default: all)"
     )
     parser.add_argument("--out", type=Path, default=Path("frofa-study"), help="directory (default: ./%(default)s)")
-    add_device_option(parser)
-    parser.add_argument("--n-jobs", type=jobs, default=-1, help="threads that decode images (default: one a core)")
+    add_shared(parser, "--device", "--n-jobs")
     finish(parser, _run)
 
 
@@ -51,7 +51,6 @@ def _run(args: argparse.Namespace) -> int:
         refuse_unavailable(model)
     from frofa.study import Study, n_skipped, report_study, run_study
     from frofa.study.data import printable
-    from frofa.utils.optional import require
 
     require("matplotlib", "plot")  # before the work, not after it
     study = Study(

@@ -60,12 +60,7 @@ def check_weights(weights: npt.NDArray[np.float64]) -> None:
 def as_features(X: Any) -> Any:
     """Make an array of a tensor or a list of samples; other features stay as they are.
 
-    Raises
-    ------
-    TypeError
-        If a tensor is sparse, or X cannot be features.
-    ValueError
-        If samples differ in shape.
+    A TypeError says that a tensor is sparse, or X cannot be features; a ValueError, that samples differ in shape.
     """
     if isinstance(X, Tensor):
         return _values_of_tensor(X)
@@ -92,10 +87,7 @@ def as_features(X: Any) -> Any:
 def as_labels(y: Any) -> Any:
     """Make an array of labels that NumPy can sort; scikit-learn refuses what has none, such as a data frame.
 
-    Raises
-    ------
-    ValueError
-        If a label is missing, or labels are of several kinds.
+    A ValueError says that a label is missing, or labels are of several kinds.
     """
     labels = np.asarray(_plain(y))
     if labels.dtype.kind == "T":  # NumPy's StringDType, of which other libraries know nothing
@@ -150,6 +142,7 @@ def _values_of_tensor(tensor: Tensor) -> Array:
         kind = "quantised" if tensor.is_quantized else "nested" if tensor.is_nested else "meta" if plain else "sparse"
         raise TypeError(f"expected a dense tensor of numbers. Got a {kind} one.")
     tensor = tensor.detach().cpu()
+    # Two bytes or fewer: float16, bfloat16 and float8 become float32, exactly.
     narrow = tensor.is_floating_point() and tensor.element_size() <= 2
     values: Array = (tensor.float() if narrow else tensor).resolve_conj().resolve_neg().numpy()
     return values

@@ -24,12 +24,7 @@ class RecordingWarning(UserWarning):
 class Pool:
     """Memory of a GPU for recordings that are never replayed at once and leave nothing there.
 
-    Attributes
-    ----------
-    handle
-        PyTorch's name for it.
-    nbytes : int
-        Bytes that it has grown to; it is freed as a whole, when the last recording is gone.
+    `handle` is its name in PyTorch. It has grown to `nbytes`, freed as a whole when the last recording is gone.
     """
 
     def __init__(self) -> None:
@@ -69,28 +64,10 @@ class Captures:
     def record(
         self, work: Callable[[], object], device: torch.device, pool: Pool, generators: Sequence[Generator] = ()
     ) -> Recording | None:
-        """Record work, without doing it.
+        """Record work on a GPU, without doing it; None where that fails, which the first time is a `RecordingWarning`.
 
-        Parameters
-        ----------
-        work : callable
-            Must not wait for the device.
-        device : torch.device
-            A GPU.
-        pool : Pool
-            Memory for the work.
-        generators : sequence of Generator
-            All generators that the work draws from.
-
-        Returns
-        -------
-        Recording or None
-            None where it cannot be recorded, which the first time is a `RecordingWarning`.
-
-        Raises
-        ------
-        torch.OutOfMemoryError
-            If memory is too small for a recording beside what is there.
+        The work must not wait for the device; `generators` are all that it draws from. A torch.OutOfMemoryError says
+        that memory is too small for a recording beside what is there.
         """
         if self._failures >= MOST_FAILURES:
             return None
@@ -99,6 +76,7 @@ class Captures:
             graph[0].register_generator_state(generator)
         try:
             with self._alone(), torch.cuda.device(device), side_stream(device):
+                # What the pool grows by is what the allocator reserves while the work is recorded.
                 before = torch.cuda.memory_reserved(device)
                 _capture(graph[0], work, pool)
                 pool.nbytes += max(0, torch.cuda.memory_reserved(device) - before)
@@ -155,6 +133,7 @@ class Captures:
         if self._told:
             return
         self._told = True
+        # After work that fails, the end of the recording fails too: the first error says why.
         first = error.__context__ if isinstance(error.__context__, RuntimeError) else error
         warnings.warn(
             f"work could not be recorded as a CUDA graph ({str(first).splitlines()[0]}), and goes on without: with the "
@@ -170,11 +149,7 @@ CAPTURES = Captures()
 class Replays:
     """Functions on tensors that stay where they are: each is called as it is at first, then recorded, then replayed.
 
-    Parameters
-    ----------
-    device : torch.device
-    pool : Pool or None
-        Memory of the recordings; without it, as on a CPU, nothing is recorded.
+    Without a pool, as on a CPU, nothing is recorded.
     """
 
     def __init__(self, device: torch.device, pool: Pool | None):

@@ -47,10 +47,7 @@ _FORMER_MODULE = {name: module for module, names in FORMER_MODULES.items() for n
 def digest(*values: Any) -> str:
     """Digest of parameters, estimators, functions, arrays and collections of these, in 32 characters.
 
-    Raises
-    ------
-    CheckpointError
-        If a value is of a type that cannot be told from another.
+    A CheckpointError says that a value is of a type that cannot be told from another.
     """
     try:
         return _digest(values).hex()
@@ -90,6 +87,7 @@ def architecture_digest(module: nn.Module) -> str:
     again, which is safe.
     """
     hasher = blake2b(digest_size=20, person=b"frofa-module")
+    # Functions and objects in a repr have addresses, which differ from process to process.
     hasher.update(re.sub(r" at 0x[0-9a-f]+", "", repr(module)).encode())
     for name, part in module.named_modules():
         for key, value in sorted(vars(part).items()):
@@ -112,6 +110,7 @@ def _digest(value: Any) -> bytes:
             hasher.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
         else:
             data = part if isinstance(part, bytes) else str(part).encode(errors="surrogatepass")
+            # With its length before it, no two sequences of parts are the same bytes.
             hasher.update(len(data).to_bytes(8, "little") + data)
     return hasher.digest()
 
@@ -147,6 +146,7 @@ def _parts_of_object(value: Any) -> Iterable[str | bytes | np.ndarray[Any, Any]]
     if isinstance(value, (BuiltinFunctionType, np.ufunc)):
         return "name", getattr(value, "__module__", None) or "", getattr(value, "__qualname__", value.__name__)
     if isinstance(value, FunctionType):
+        # Functions of one name may differ in code, in defaults, and in what they have closed over.
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
         rest = (value.__defaults__, value.__kwdefaults__, cells)
         return "function", value.__module__, value.__qualname__, _digest(value.__code__), _digest(rest)

@@ -130,6 +130,7 @@ def examine(
     TypeError, ValueError
         If an argument is not of an accepted form.
     """
+    # Wrong arguments raise; a model that does not load is a finding, as everything that a check meets is.
     extractor = _as_extractor(extractor_or_model)
     items = _items_of(extractor, images)
     if not items:
@@ -164,6 +165,7 @@ def _items_of(extractor: FrozenFeatureExtractor, images: Any) -> Sequence[Any]:
         raise ValueError(
             f"{describe(encoder)} is a custom encoder: expected some of the items that it takes. Got images=None."
         )
+    # The extractor takes items as a user gives them: arrays and paths, not the samples that they were checked as.
     samples = some(as_samples(images, getattr(encoder, "load", None)))
     return [sample.array if isinstance(sample, ArraySample) else os.fspath(sample) for sample in samples]
 

@@ -33,18 +33,9 @@ def sides_for(device: torch.device) -> list[str]:
 
 @dataclass(frozen=True)
 class Side:
-    """Speed and accuracy with one precision and kind of weights.
+    """Speed of the forward pass alone, and top-1 accuracy of the probe in percent, one a seed, of a key of `SIDES`.
 
-    Attributes
-    ----------
-    name : str
-        A key of `SIDES`.
-    images_per_second : float
-        Speed of the forward pass alone; NaN where there is an error.
-    accuracies : tuple of float
-        Top-1 accuracy of the probe in percent, one a seed; empty where there is an error.
-    error : str or None
-        Why the side could not be measured.
+    Where the side could not be measured, `error` says why.
     """
 
     name: str
@@ -65,12 +56,8 @@ def compare_sides(
     """Measure each side; one that fails says why, and the others go on.
 
     Each side has its own precision and sparsity, and pooled features; the extractor is not changed. A probe for each
-    seed is trained on so many shots a class, the same ones for all sides, and tested on all other images.
-
-    Raises
-    ------
-    ValueError
-        If a class has no more images than `shots`, or a side is not known.
+    seed is trained on so many shots a class, the same ones for all sides, and tested on all other images. ValueError
+    if a class has no more images than `shots`, or a side is not known.
     """
     if unknown := [name for name in sides if name not in SIDES]:
         raise ValueError(f"sides must be of {', '.join(SIDES)}. Got {', '.join(unknown)}.")
@@ -78,6 +65,7 @@ def compare_sides(
     if counts.min() <= shots:
         rarest = classes[counts.argmin()]
         raise ValueError(f"{shots} shots and a test take {shots + 1} images a class. Got {counts.min()} of {rarest}.")
+    # The same support samples for all sides make their accuracies pairs, whose difference has a narrow interval.
     supports = [sample_shots(labels, shots, seed) for seed in range(n_seeds)]
     for name in sides:
         try:

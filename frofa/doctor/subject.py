@@ -28,17 +28,9 @@ FLOAT32_TOLERANCE = 1e-4
 
 @dataclass
 class Subject:
-    """An extractor under examination.
+    """An extractor under examination with its own backbone, and eight images or items of a custom encoder at most.
 
-    Attributes
-    ----------
-    extractor : FrozenFeatureExtractor
-    backbone : Backbone
-        The extractor's own.
-    items : sequence
-        Eight images at most, or items of a custom encoder.
-    golden : Path or None
-        A file of golden vectors that the caller named.
+    `golden` is the file of golden vectors that the caller named, if any.
     """
 
     extractor: FrozenFeatureExtractor
@@ -71,6 +63,7 @@ def pixels_of(backbone: Backbone, items: Sequence[ImageItem], background: Colour
     parts = backbone.preprocessing
     found = []
     for position, item in enumerate(items):
+        # An image that cannot be read is the caller's fault, not the model's: it is named as an extraction names it.
         try:
             image = decode(content(item)[0], background)
         except Exception as error:  # decoders raise a dozen types
@@ -92,6 +85,7 @@ def features_of(backbone: Backbone, pixels: Tensor, output: Output, precision: s
 
 def relative_difference(found: Tensor, expected: Tensor) -> float:
     """The largest difference of an image's features, relative to the largest of them; NaN where one is not finite."""
+    # Rows (n, values) of an image each; an image of zeros alone divides by the smallest number, not by zero.
     found, expected = found.double().flatten(1), expected.double().flatten(1)
     largest = expected.abs().amax(1).clamp(min=torch.finfo(torch.float64).tiny)
     return float(((found - expected).abs().amax(1) / largest).max())

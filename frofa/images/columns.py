@@ -76,6 +76,7 @@ def _candidates(columns: Sequence[object], asked: str | None, known: Sequence[st
         lambda column: _folded(column) == _folded(names[0]),
         lambda column: _folded(column) in names,
     ]
+    # The first rule that fits any column decides: an exact name before one in other capitals.
     return next((found for rule in rules if (found := list(filter(rule, columns)))), [])
 
 

@@ -19,15 +19,8 @@ from frofa.utils.progress import progress_bar
 class DatasetRow(LazyImage):
     """An image of a data set, which a pickle carries along: send rows to other processes together, not one by one.
 
-    Attributes
-    ----------
-    dataset : object
-        A data set whose rows are ``dataset[index]``.
-    index : int
-    title : str
-        Name of the data set in the names of its images.
-    column : str or None
-        Column of images, not decoded, in data sets of Hugging Face; None where rows are ``(image, label)``.
+    Its row is ``dataset[index]``; its name begins with `title`. `column` is that of the images, not decoded, in data
+    sets of Hugging Face; None where rows are ``(image, label)``.
     """
 
     dataset: Any
@@ -108,6 +101,7 @@ def _labels_of(dataset: Any, column: str) -> list[object]:
     names = getattr(dataset.features[column], "names", None)
     if names is None:
         return list(values)
+    # Hugging Face has -1 for a row without a class.
     return [None if value is None or value < 0 else names[value] for value in values]
 
 
@@ -134,6 +128,7 @@ def load_torch(dataset: Any, *, labelled: bool = True) -> ImageSet:
     targets = _targets_of(dataset)
     if targets is None and isinstance(dataset[0], (tuple, list)) and len(dataset[0]) > 1:
         rows = progress_bar(range(len(dataset)), shown=None, desc="labels", unit="img", delay=2)
+        # Without a list of labels, each row is read for its own, which decodes its image as well.
         targets = [dataset[i][1] for i in rows]
     return image_set(items, None if targets is None else _names_of(targets, _classes_of(dataset)))
 
@@ -153,6 +148,7 @@ def _check_first(dataset: Any, kind: str) -> None:
 
 
 def _paths_of(dataset: Any) -> list[ImageItem] | None:
+    # A folder of torchvision has a loader; without transforms, its rows are what its files are.
     samples = getattr(dataset, "samples", None)
     plain = getattr(dataset, "transforms", 0) is None and getattr(dataset, "loader", None) is not None
     return [path for path, _ in samples] if plain and samples else None

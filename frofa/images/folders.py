@@ -28,6 +28,7 @@ def load_folder(directory: Path, *, labelled: bool = True) -> ImageSet:
     notes = [*listing.notes, *describe_others(listing.others)]
     if not labelled:
         return image_set(listing.images, notes=notes)
+    # The first part of a path below the directory is its class; a file beside the class directories has none.
     start = len(os.path.join(directory, ""))  # noqa: PTH118 (a length, not a path)
     below = [path[start:].partition(os.sep) for path in listing.images]
     classes = [name if separator else "" for name, separator, _ in below]
@@ -49,6 +50,7 @@ def by_class(items: Sequence[ImageItem], classes: Sequence[str], notes: Sequence
     advice = "labels=False (--no-labels) takes all images, without labels"
     notes = [*(f"{note}; {advice}" for note in beside), *notes]
     names = [class_name(name) for name in classes]
+    # By the composed spelling, then by the one on disk: one class in two spellings keeps an order.
     order = sorted((position for position, name in enumerate(names) if name), key=lambda at: (names[at], classes[at]))
     return image_set([items[position] for position in order], [names[position] for position in order], notes)
 
@@ -136,5 +138,6 @@ def read_paths(stream: BinaryIO) -> list[str]:
     """
     data = in_utf8(stream.read())
     if b"\0" not in data:
+        # Lines count only where no NUL separates the names, which may have line breaks in them then.
         data = data.replace(b"\r\n", b"\0").replace(b"\n", b"\0")
     return [os.fsdecode(path) for path in data.split(b"\0") if path]

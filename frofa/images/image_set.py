@@ -83,6 +83,7 @@ def join(sets: Sequence[ImageSet]) -> ImageSet:
         return sets[0]
     labels: list[object] = []
     for part in sets:
+        # A set without labels has gaps in those of all.
         labels += [None] * len(part.items) if part.labels is None else part.labels.tolist()
     return ImageSet(
         [item for part in sets for item in part.items],

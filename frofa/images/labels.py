@@ -23,20 +23,10 @@ _SCALARS = (str, bytes, Number, np.generic, dt.date, dt.time, dt.timedelta, Enum
 def image_labels(values: Iterable[object], names: Sequence[str] | None = None) -> npt.NDArray[Any] | None:
     """Make an array of labels, one an image: of int if all are whole numbers, else of str, ``""`` where there is none.
 
-    None, NaN and ``""`` count as no label; the result is None if there is no other value. Names of classes are in
-    Unicode's composed form.
-
-    Parameters
-    ----------
-    values : iterable
-        Strings, numbers, booleans, dates, or arrays and tensors of one of these; a frame of one column.
-    names : sequence of str, optional
-        Name of each image, for errors; they say its position too.
-
-    Raises
-    ------
-    ValueError
-        If a label is a list, a dictionary, an array of several values or another object.
+    Values are strings, numbers, booleans, dates, or arrays and tensors of one of these; or a frame of one column. None,
+    NaN and ``""`` count as no label; the result is None if there is no other value. Names of classes are in Unicode's
+    composed form. A ValueError says that a label is a list, a dictionary, an array of several values or another object;
+    `names` of the images, where given, are in its message.
 
     Examples
     --------
@@ -49,6 +39,7 @@ def image_labels(values: Iterable[object], names: Sequence[str] | None = None) -
     present = [value for value in given if value is not None]
     if not present and given:
         return None
+    # With one gap or one string, all become strings: integers have no value for a label that is missing.
     if len(present) == len(given) and all(_is_whole(value) for value in given):
         return np.array([int(value) for value in given], dtype=np.int64)
     return np.array(["" if value is None else _text(value) for value in given], dtype=np.str_)
@@ -74,6 +65,7 @@ def _scalar(value: object, position: int, names: Sequence[str] | None) -> Any:
             "expected one label an image: a string, a number, a boolean or a date. "
             f"Got {_shorten(value)} at position {position}{name}."
         )
+    # NaN is the one value that differs from itself.
     return None if found == "" or found != found else found
 
 

@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -46,6 +46,7 @@ def scan(root: str | os.PathLike[str]) -> Listing:
     """
     found = Listing()
     top = os.fspath(root)
+    # If the root itself cannot be listed, this raises; below it, that is a warning.
     os.scandir(top).close()
     # Each directory waits with the identities of those it lies in.
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(top, ())]
@@ -53,11 +54,13 @@ def scan(root: str | os.PathLike[str]) -> Listing:
         path, above = waiting.pop()
         try:
             here = (*above, _identity(path))
-            entries = list(_visible(path))
+            with os.scandir(path) as found_here:
+                entries = [entry for entry in found_here if not is_hidden(entry.name)]
         except OSError as error:
             warnings.warn(f"cannot list the directory {path}: {error.strerror}", stacklevel=2)
             continue
         for entry in entries:
+            # Only a link can lead back up; other directories cannot lie in themselves.
             if not _is_directory(entry):
                 _add_file(found, entry)
             elif entry.is_symlink() and _identity(entry.path) in here:
@@ -90,20 +93,9 @@ def describe_ignored(noun: str, items: Sequence[ImageItem], which: str) -> list[
 
 
 def count(number: int, noun: str) -> str:
-    """Put a number before its noun: ``1 file``, ``2 files``, ``2 classes``.
-
-    Examples
-    --------
-    >>> count(1, "file"), count(2, "class")
-    ('1 file', '2 classes')
-    """
+    """Put a number before its noun: ``1 file``, ``2 files``, ``2 classes``."""
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{number} {noun if number == 1 else plural}"
-
-
-def _visible(path: str) -> Iterator[os.DirEntry[str]]:
-    with os.scandir(path) as entries:
-        yield from (entry for entry in entries if not is_hidden(entry.name))
 
 
 def _identity(path: str) -> tuple[int, int]:
@@ -120,6 +112,7 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
 
 def _add_file(found: Listing, entry: os.DirEntry[str]) -> None:
     try:
+        # A link that leads nowhere counts as a file, so that its name is in the error.
         readable = entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))  # noqa: PTH110
     except OSError:  # a loop of links
         readable = True

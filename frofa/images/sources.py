@@ -117,6 +117,7 @@ def load_images(
         raise ValueError(f"a CSV file of labels goes with a directory or an archive. Got {source!r:.200}.")
     if every < 1 or (every != 1 and kind != "video"):
         raise ValueError(f"every must be 1 or more, and 1 for all but videos. Got every={every} for {source!r:.200}.")
+    # Labels of the source are looked for unless others are given; a CSV file of labels has a column of them.
     asked = ColumnsAsked(path_column, label_column, labelled=labels is None or table is not None)
     if kind == "object":
         found = _load_object(source, asked)

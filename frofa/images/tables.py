@@ -36,6 +36,7 @@ def read_table(file: Path, asked: ColumnsAsked) -> PathTable:
     try:
         text = in_utf8(file.read_bytes()).decode("utf-8", "surrogateescape")
         separator = _separator(text, "\t,;" if file.suffix.lower() == ".tsv" else ",;\t", asked.path)
+        # Blanks behind separators are part of the table's style if its names have them; else they belong to paths.
         blanks = any(name.startswith(" ") for name in _first_row(text, separator)[1:])
         rows = list(_rows(text, separator, skipinitialspace=blanks))
     except (csv.Error, ValueError) as error:
@@ -105,6 +106,7 @@ def load_table(file: Path, base: Path | None, asked: ColumnsAsked) -> ImageSet:
     if base is None:
         return image_set([os.path.join(beside, path) for path in table.paths], table.labels, table.notes)  # noqa: PTH118
     paths = [_locate(path, base, beside) for path in table.paths]
+    # With the separator at the end, so that /data/images2 is not inside /data/images.
     inside = os.path.join(os.path.abspath(base), "")  # noqa: PTH100, PTH118
     n_outside = sum(not os.path.abspath(path).startswith(inside) for path in paths)  # noqa: PTH100
     notes = [f"{count(n_outside, 'image')} of {file} outside {base}"] if n_outside else []

@@ -20,19 +20,10 @@ VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".og
 
 @dataclass(frozen=True, slots=True)
 class VideoFrame(LazyImage):
-    """A frame of a video.
+    """A frame of a video: its place in the order in which frames are shown, and its seconds from the first one.
 
-    Attributes
-    ----------
-    path : str
-        The video.
-    index : int
-        Place of the frame in the order in which they are shown, from 0.
-    time : float
-        Seconds from the first frame.
-    pts, keyframe : int or None
-        Timestamps of the frame and of the last key frame up to it, in the stream's units. None where the container has
-        no timestamps: all frames before this one are decoded then.
+    `pts` and `keyframe` are the timestamps of the frame and of the last key frame up to it, in the stream's units; None
+    where the container has none: all frames before this one are decoded then.
     """
 
     path: str
@@ -115,6 +106,7 @@ class _Decoder:
         """Go to a key frame; to the start if the container seeks elsewhere, as other frames need those before them."""
         self.container.seek(keyframe, stream=self.stream)
         packets = self.container.demux(self.stream)
+        # A seek is believed only if it ends at a key frame, and at none later than the one that was asked for.
         first = next(packets, None)
         if first is None or not first.is_keyframe or first.pts is None or first.pts > keyframe:
             self._rewind()
@@ -161,6 +153,7 @@ def load_video(path: Path, every: int) -> ImageSet:
 def _place_frames(path: str, packets: list[tuple[int, bool]], unit: float) -> list[VideoFrame]:
     """Put the frames in the order in which they are shown, as packets come in the order of decoding."""
     shown = sorted(packets)
+    # Without key frames, all are decoded from the first one.
     keys = [pts for pts, is_key in shown if is_key] or [shown[0][0]] if shown else []
     first = shown[0][0] if shown else 0
     return [

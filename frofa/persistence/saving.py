@@ -129,6 +129,7 @@ def _read(data: bytes, fail: Fail) -> tuple[dict[str, Any], Arrays]:
     except Exception as error:  # Rust's, and KeyError for types that NumPy does not have
         raise fail(f"is not a file that frofa.save wrote, or it is damaged: {error}") from error
     foreign: Fail = lambda why: fail(f"is not a file that frofa.save wrote, or it is damaged: {why}")  # noqa: E731
+    # A safetensors file begins with the length of its header, 8 bytes, and the header in JSON.
     header = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")], foreign)
     metadata = check_fields(header.get("__metadata__"), {"frofa": str, "digest": str}, foreign)
     if _digest(metadata["frofa"], arrays) != metadata["digest"]:
@@ -139,6 +140,7 @@ def _read(data: bytes, fail: Fail) -> tuple[dict[str, Any], Arrays]:
 
 def _digest(description: str, arrays: Arrays) -> str:
     digest = blake2b(description.encode(), digest_size=20, person=b"frofa-saved")
+    # Sorted, as the library may read them in another order than they were written in.
     for name, array in sorted(arrays.items()):
         digest.update(f"{name}:{array.dtype.str}:{array.shape};".encode())
         digest.update(np.ascontiguousarray(array).data)

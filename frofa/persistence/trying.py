@@ -50,6 +50,7 @@ def _row(estimator: Any, width: int) -> Any:
 
 
 def _use(estimator: Any, row: Any) -> None:
+    # A shallow copy takes the change of a parameter; what is fitted is shared, and only read.
     copied = copy(estimator)
     if isinstance(copied, FeatureClassifier):
         copied.n_views = 0  # views are of tokens

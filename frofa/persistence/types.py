@@ -21,33 +21,15 @@ TRANSFORMED = "_sklearn_output_config"
 
 @dataclass(frozen=True)
 class SavedType:
-    """A type that files may name.
-
-    Attributes
-    ----------
-    kind : type
-        The class itself.
-    params : tuple of str or None
-        Arguments of its constructor, which are attributes, too; None takes those of ``get_params``.
-    private : tuple of str
-        Fitted attributes that do not end in an underscore.
-    derived : tuple of str
-        Fitted attributes that are left out of files, as `finish` makes them anew.
-    local : tuple of str
-        Parameters that only this machine has a use for; they are None in files.
-    finish : callable or None
-        Called with each loaded object, to check it or to make its derived attributes.
-    numeric : bool
-        Whether it takes any array of numbers of its ``n_features_in_`` columns and holds an array of that width.
-    """
+    """A type that files may name, with the names of its parts."""
 
     kind: type
-    params: tuple[str, ...] | None = None
-    private: tuple[str, ...] = ()
-    derived: tuple[str, ...] = ()
-    local: tuple[str, ...] = ()
-    finish: Callable[[Any], object] | None = None
-    numeric: bool = False
+    params: tuple[str, ...] | None = None  # of its constructor, and attributes too; None: those of get_params
+    private: tuple[str, ...] = ()  # fitted attributes that do not end in an underscore
+    derived: tuple[str, ...] = ()  # fitted attributes that no file has, as `finish` makes them anew
+    local: tuple[str, ...] = ()  # parameters that only this machine has a use for: None in files
+    finish: Callable[[Any], object] | None = None  # checks each loaded object, or makes what is derived
+    numeric: bool = False  # takes any numbers (n, n_features_in_), and holds an array of that width
 
     def params_of(self, value: Any) -> dict[str, Any]:
         """Arguments that construct an equal object."""
@@ -85,6 +67,7 @@ def saved_type(name: str) -> SavedType | None:
 
 def name_of(kind: type) -> str | None:
     """The name of a type in files; None if it cannot be saved."""
+    # A name alone is not enough: a type of another package may be called the same.
     own = (f"{package}.{kind.__name__}" for package in ("frofa", "frofa.estimators", "frofa.augmentations"))
     for name in (*own, SKLEARN + kind.__name__):
         if (found := saved_type(name)) is not None and found.kind is kind:
@@ -156,6 +139,7 @@ def _check_steps(pipeline: Any) -> None:
 def _index(neighbours: Any) -> None:
     """Make the search tree of a fitted classifier by neighbours: its data are fitted again."""
     if hasattr(neighbours, "_fit_X"):
+        # Everything else stays as it was saved, whatever fitting makes of it.
         state = dict(vars(neighbours))
         neighbours.fit(neighbours._fit_X, neighbours.classes_[neighbours._y])
         vars(neighbours).update(state)

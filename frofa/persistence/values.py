@@ -44,10 +44,12 @@ def encode(value: Any, arrays: Arrays, where: str) -> Any:
         }
     if isinstance(value, np.ndarray):
         return _encode_array(value, arrays, where)
+    # Before objects, as stores, paths and functions are some, too.
     if (plain := _encode_plain(value)) is not None:
         return plain
     if isinstance(value, BaseSearchCV) and hasattr(value, "best_estimator_"):
         return encode(value.best_estimator_, arrays, where)
+    # What is left is an object, of a type in the table of those that may be saved.
     name = name_of(type(value))
     row = None if name is None else saved_type(name)
     if name is None or row is None:
@@ -125,16 +127,9 @@ def _unknown(value: Any, where: str) -> SavedFileError:
 
 @dataclass
 class Reader:
-    """Reader of values in JSON.
+    """Reader of values in JSON, with all arrays of the file; the device is that of `frofa.load`.
 
-    Attributes
-    ----------
-    arrays : dict of str to ndarray
-        All arrays of the file.
-    device : str or None
-        Where the estimators compute, as in `frofa.load`.
-    encoders : list
-        Extractors that wait for their custom encoder.
+    Afterwards, `encoders` has the extractors that wait for their custom encoder.
     """
 
     arrays: Mapping[str, npt.NDArray[Any]]
@@ -187,6 +182,7 @@ class Reader:
         kind: Any = np.dtypes.StringDType() if dtype == "T" else np.dtype(dtype)
         if kind.itemsize * len(items) > LARGEST:
             raise ValueError(f"{len(items)} labels of {kind.itemsize} bytes.")
+        # Filled, not converted: of objects, `np.array` would guess another type.
         labels = np.empty(len(items), kind)
         labels[:] = items
         return labels
@@ -214,6 +210,7 @@ class Reader:
     def _at_home(self, params: dict[str, Any], row: SavedType) -> dict[str, Any]:
         """Parameters with what this machine has: its devices and its stores."""
         params = {**params, **dict.fromkeys(row.local)}
+        # A custom encoder says by itself where it computes; for other models, this machine must have the device.
         if "device" in params and not isinstance(params.get("model"), AbsentEncoder):
             params["device"] = self.device or _available(params["device"])
         if params.get("store") is not None and not _can_be_used(params["store"]):

@@ -29,7 +29,7 @@ from frofa.utils.json import read_json
 MANIFEST = "frofa-store.json"
 LOCK = ".lock"
 LOOKS = 3
-"""How often a description is looked for that others may have removed and written again."""
+"""Looks for a description that others may have removed and written again."""
 _DIGEST = re.compile(r"[0-9a-f]{40}")
 
 
@@ -102,9 +102,9 @@ class StoreDirectory:
         return {digest: spec for digest, spec in found.items() if spec is not None}
 
     def is_writable(self) -> bool:
-        """Whether this process may create files there, or the directory where it is not there yet; a look, no attempt.
+        """Tell whether this process may create files in the directory, or the directory itself where there is none.
 
-        A disk that is full is found out by writing only.
+        This is a look, no attempt: a disk that is full is found out by writing only.
         """
         place = self.path.absolute()
         while not place.exists() and place != place.parent:
@@ -129,6 +129,7 @@ class StoreDirectory:
         if not table.wants_index():
             return
         try:
+            # Whoever holds the lock writes an index in the end, so that it is left to them.
             with suppress(TimeoutError, NotImplementedError), FileLock(self.path / LOCK, timeout=0):
                 table.refresh()
                 if table.wants_index():
@@ -162,6 +163,7 @@ class StoreDirectory:
             (directory / "spec.json", spec.to_json()),
         ):
             make_directories(file.parent)
+            # Written only if it is not so already: thousands of shards are added to one spec.
             if not file.exists() or file.read_bytes() != content:
                 write_atomically(file, lambda opened, data=content: opened.write(data))  # type: ignore[misc]
         return directory

@@ -129,6 +129,7 @@ def export_npy(features: FeatureArray, path: PathLike, *, progress: bool = False
         for part in _parts(features, progress=progress):
             file.write(np.ascontiguousarray(part, dtype).data)
 
+    # Neither file without the other: rows are of no use without the keys that name them.
     write_together({keys: write_keys, path: write})
     return keys
 
@@ -179,6 +180,7 @@ def import_npy(
     wanted = _read_keys(keys) if keys is not None else _digests(images, progress)
     if len(wanted) != len(features):
         raise ValueError(f"expected one key for each row of {path}. Got {len(wanted)} keys, {len(features)} rows.")
+    # A key may come again, as the same image does, but with the same feature only.
     first = first_of_each(wanted)
     _check_repeated(features, wanted, first)
     # Rows whose key the store does not have, each key once.
@@ -253,6 +255,7 @@ def _check_repeated(features: Array, keys: KeyArray, first: Any) -> None:
 def _as_spec(features: Array, spec: FeatureSpec, path: PathLike) -> Any:
     if spec.dtype != "bfloat16":
         return features.astype(features.dtype.newbyteorder("="), copy=False)
+    # Rounded and back, every value must be the same; NaN, which equals nothing, is left out of that.
     exact = torch.from_numpy(np.array(features, np.float32))
     rounded = exact.to(torch.bfloat16)
     if not torch.equal(rounded.float().nan_to_num(nan=0), exact.nan_to_num(nan=0)):

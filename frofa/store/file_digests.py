@@ -95,6 +95,7 @@ class FileDigests:
         heads = prefixes(wanted["path"])
         for values, records in reversed(self._load()):  # the newest first
             todo = np.array([i for i, key in enumerate(found) if key is None], np.intp)
+            # A table has each path once, so that one place in it is to be compared.
             at = np.searchsorted(values, heads[todo])
             # Of each path that is not found yet, the row that it has here, if any.
             inside = at < len(values)
@@ -120,6 +121,7 @@ class FileDigests:
         Files are given as they were before they were read, after `read_at`, in seconds since the epoch. Those that are
         not the same now, or were changed so shortly before that a later change may not show, are left out.
         """
+        # A file of this device has times of the clock that was asked; of other devices, that of theirs is not known.
         device, lag = clock_behind(self.directory.parent)
         kept = [
             row
@@ -135,6 +137,7 @@ class FileDigests:
         make_directory(self.directory)
         names = _names(self.directory)
         if len(names) >= MAX_TABLES:
+            # All become one before the old ones are removed: killed between, this leaves both, and loses nothing.
             records = np.concatenate([*(table for _, table in self._load()), records])
         self._write(records, names)
         if len(names) >= MAX_TABLES:
@@ -144,6 +147,7 @@ class FileDigests:
     def _write(self, records: Array, names: list[str]) -> None:
         values = prefixes(records["path"])
         order = np.argsort(values, kind="stable")
+        # The sort is stable: of one path, rows stay in the order in which they were added.
         values, records = values[order], records[order]
         last = np.append(values[1:] != values[:-1], True)  # of the same path, what was added last
         records = records[last]
@@ -154,6 +158,7 @@ class FileDigests:
 
     def _load(self) -> list[tuple[npt.NDArray[np.uint64], Array]]:
         names = _names(self.directory)
+        # What is mapped already stays; tables that another process has merged go.
         self._tables = {name: table for name, table in self._tables.items() if name in names}
         for name in names:
             if name not in self._tables:

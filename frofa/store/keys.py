@@ -20,13 +20,7 @@ _KEY = re.compile(rf"[0-9a-fA-F]{{{2 * KEY_BYTES}}}")
 
 
 def as_keys(keys: Keys) -> KeyArray:
-    """Turn 40 hexadecimal digits each into rows of bytes; rows of bytes stay what they are.
-
-    Raises
-    ------
-    ValueError
-        If one is not a key.
-    """
+    """Turn 40 hexadecimal digits each into rows of bytes, which stay what they are; ValueError for what is no key."""
     if isinstance(keys, np.ndarray) and keys.dtype == np.uint8:
         if keys.ndim != 2 or keys.shape[1] != KEY_BYTES:
             raise ValueError(f"expected keys of shape (n, {KEY_BYTES}). Got {keys.shape}.")

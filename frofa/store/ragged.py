@@ -22,7 +22,7 @@ PAGE = 16
 """Tokens of a page. Of photographs at 64 to 1024 tokens each, the zeros after the last token are 1 to 4 % of all."""
 PAGES = f", pages of {PAGE}"
 GRIDS = f", grids of pages of {PAGE}"
-"""How the outputs of the specs end that pages and grids are kept under."""
+"""Endings of the outputs in the specs of pages and of grids."""
 PAGES_BYTES = 2**26
 """Bytes of pages that are read before the zeros are left out of them."""
 Counts = npt.NDArray[np.int64]
@@ -72,11 +72,6 @@ class RaggedStore:
     whole, whenever a writer was killed. The files are those of any other features: the store checks, compacts, repairs
     and exports them as it does these.
 
-    Parameters
-    ----------
-    store : StoreDirectory
-        A `FeatureStore`, for example.
-
     Examples
     --------
     >>> import numpy as np
@@ -112,12 +107,7 @@ class RaggedStore:
     def features(self, spec: FeatureSpec, keys: Keys | None = None) -> RaggedTokens:
         """Read tokens into memory, in the order of the keys, or of all images; bfloat16 as float32.
 
-        Raises
-        ------
-        KeyError
-            If an image is not there.
-        StoreError
-            If some of an image's pages are not there, or a file is damaged.
+        A KeyError says that an image is not there; a StoreError, that some of its pages are not, or a file is damaged.
         """
         wanted = self.store.features(grid_spec(spec)).keys if keys is None else as_keys(keys)
         grids = self._grids(spec, wanted)
@@ -187,6 +177,7 @@ class RaggedWriter:
 
     def commit(self) -> None:
         """Put on disk what was added: pages, then grids. Images whose pages could not be written are not there."""
+        # Let go first: grids of pages that could not be written must not be written by a later commit.
         waiting, self._waiting = self._waiting, []
         self._pages.commit()
         for keys, grids in waiting:
@@ -212,6 +203,7 @@ def page_keys(keys: KeyArray, n_pages: Counts) -> KeyArray:
 
     Keys are digests, so that two pages have the same key as rarely as two images have.
     """
+    # One digest a page number, up to the image that has most pages: shape (most pages, 20).
     digests = b"".join(
         blake2b(i.to_bytes(8, "little"), digest_size=KEY_BYTES, person=b"frofa-page").digest()
         for i in range(int(n_pages.max(initial=0)))
@@ -222,12 +214,14 @@ def page_keys(keys: KeyArray, n_pages: Counts) -> KeyArray:
 
 def _numbers(n_pages: Counts) -> Counts:
     """The number of each page in its image."""
+    # The position among all pages, less that of the first page of its image.
     numbers: Counts = np.arange(n_pages.sum()) - np.repeat(np.cumsum(n_pages) - n_pages, n_pages)
     return numbers
 
 
 def _is_token(sizes: Counts, n_pages: Counts) -> npt.NDArray[np.bool_]:
-    """Which rows of pages are a token, not filling: shape (pages, PAGE)."""
+    """Mark the rows of pages that are a token, not filling: shape (pages, PAGE)."""
+    # Tokens from the beginning of each page to the end of its image: shape (pages,).
     left = np.repeat(sizes, n_pages) - PAGE * _numbers(n_pages)
     shown: npt.NDArray[np.bool_] = np.arange(PAGE) < left[:, None]
     return shown

@@ -78,6 +78,7 @@ class FeatureSpec:
     @property
     def digest(self) -> str:
         """The name of this spec's directory: 40 hexadecimal digits."""
+        # Sorted by name, so that the order of the fields in this class does not matter.
         canonical = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
         return blake2b(canonical.encode(), digest_size=20, person=b"frofa-spec").hexdigest()
 

@@ -17,7 +17,7 @@ from frofa.store.spec import FeatureSpec
 COMMIT_BYTES, COMMIT_SECONDS = 2**26, 2.0
 """Bytes of features that wait to be committed, and seconds that they wait; a crash loses what waits."""
 ATTEMPTS = 100
-"""How often a commit is tried while others delete the directory that it writes to; two or three times do."""
+"""Attempts at a commit while others delete the directory that it writes to; two or three do."""
 
 
 class ShardWriter:
@@ -98,6 +98,7 @@ class ShardWriter:
         # Let go before they are written: what could not be written is not tried again together with what comes later.
         batches, self._batches, self._bytes = self._batches, [], 0
         table = np.concatenate([row_table(keys, features) for keys, features in batches])
+        # Each attempt makes the directory anew, if it is not there.
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 self._write(table, [features for _, features in batches])
@@ -124,6 +125,7 @@ class ShardWriter:
         if 0 in shape:
             raise ValueError(f"expected features of one value or more an image. Got shape {shape}.")
         if self._shape is None:
+            # What the store has already decides; in an empty one, the first batch.
             found = self._store.table(self._spec).feature_shape()
             self._shape = shape if found is None else found
         if shape != self._shape:

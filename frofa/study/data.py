@@ -29,18 +29,9 @@ VALIDATION = 1 / 6
 class StudyData:
     """Frozen features of one image set and backbone, and how its images are split.
 
-    Attributes
-    ----------
-    dataset, backbone : str
-    features : dict of str to ndarray
-        ``"tokens"`` (n, N, C), ``"pooled"`` (n, C), and ``"cls"`` (n, C) where there is a class token.
-    y : ndarray of str, shape (n,)
-    pool, validation, test : ndarray of int
-        Rows that support samples are drawn from, that choices are made by, and that accuracies are reported on.
-    n_skipped : int
-        Images that could not be read.
-    fingerprint : str
-        Digest of the files, their names, the split and the backbone's weights, which all results depend on.
+    Features are ``"tokens"`` (n, N, C), ``"pooled"`` (n, C), and ``"cls"`` (n, C) where there is a class token; `y` is
+    (n,). Support samples are drawn from the rows of `pool`, choices made by those of `validation`, accuracies reported
+    on those of `test`. All results depend on the fingerprint: that of the files, the split and the backbone's weights.
     """
 
     dataset: str
@@ -96,6 +87,8 @@ def load_study_data(
     # Split by labels alone, before anything is read, so that images that cannot be read move no other image.
     paths, labels, is_test = split_images(directory)
     training = np.flatnonzero(~is_test)
+    # A sixth, but one image of each class at least. Checked before the split, which fails in scikit-learn's words on
+    # classes that are too small for it, and after it, as it may take more of one class than of another.
     n_validation = max(math.ceil(VALIDATION * len(training)), len(np.unique(labels)))
     _check_shots(labels[training], 1 + math.ceil(n_validation / len(np.unique(labels))), directory)
     pool, validation = train_test_split(training, test_size=n_validation, stratify=labels[training], random_state=0)
@@ -113,6 +106,7 @@ def load_study_data(
     _check_shots(labels[np.intersect1d(pool, kept)], shots, directory)
     # Positions in the input become rows of the features, which lack the images that were skipped.
     places = [np.flatnonzero(np.isin(kept, rows)) for rows in (pool, validation, np.flatnonzero(is_test))]
+    # Names and sizes stand for the files' content: they are known without reading, and tell almost all changes.
     content = [(str(Path(path).relative_to(directory)), Path(path).stat().st_size) for path in paths]
     identity = json.dumps([content, kept.tolist(), model.weights_digest])
     return StudyData(

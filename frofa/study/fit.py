@@ -31,6 +31,7 @@ def _results(study: Study) -> Iterator[tuple[set[Any], Append]]:
     path, done = study.results_file, []
     if path.exists():
         done = read_results(path)
+        # A killed run may have left half a row, which the next one would be joined to.
         content = path.read_bytes()
         if not content.endswith(b"\n"):
             path.write_bytes(content[: content.rfind(b"\n") + 1])
@@ -78,6 +79,7 @@ def _fit_map_group(
 ) -> None:
     """Fit the heads of one shot setting, as many at once as memory holds."""
     device = resolve_device(study.device)
+    # Tokens (n, P + N, C) of all images stay on the device: support samples, validation and test images are rows.
     tokens, n_prefix = _tokens(data, plans[0].candidate.head)
     on_device = torch.as_tensor(tokens, device=device)
     samples = _samples(data, on_device, shots, study.n_seeds, n_prefix)
@@ -87,6 +89,7 @@ def _fit_map_group(
         chunk = plans[start : start + size]
         trials = [Trial(plan.augment, plan.lr, plan.weight_decay) for plan in chunk]
         params = fit_heads(samples, trials, schedule, on_step=timer)
+        # Predictions are (heads, rows), heads by trial, then seed, as `fits` below lists them.
         accuracies = [
             _accuracies(predict_heads(params, on_device[torch.as_tensor(rows, device=device)]), data, rows)
             for rows in (data.validation, data.test)
@@ -111,6 +114,7 @@ class _Timer:
         """Count a step of so many heads."""
         self.calls += 1
         self.untold += n_heads
+        # A GPU computes after the call returns: only behind a synchronisation is the clock that of the steps.
         if self.calls in (self.WARM_UP, self.WARM_UP + self.TIMED) and torch.cuda.is_available():
             torch.cuda.synchronize()
         if self.calls == self.WARM_UP:
@@ -165,6 +169,7 @@ def fit_probes(study: Study, data: StudyData, say: Callable[[str], None]) -> Non
     """Fit the probes that have no result yet."""
     names = {NONE, *(study.augmentations or NAMES)}
     with _results(study) as (done, append):
+        # Estimators hold no features, so that making them all costs nothing.
         todo = [
             (shots, seed, candidate, estimator)
             for shots, seed in itertools.product(study.shots, range(study.n_seeds))

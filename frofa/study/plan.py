@@ -56,14 +56,8 @@ NAMES = ("brightness", *VARIED, "gaussian noise", *PLAIN, *SEQUENCES, "trivialau
 class StudyGrid:
     """Settings, levels and variants that a study compares: a fine grid, or a coarse one.
 
-    Attributes
-    ----------
-    rates, decays : sequence of float
-        Learning rates and weight decays among which the head without augmentation chooses.
-    brightness, others : sequence of float
-        Levels of brightness, and of all else.
-    variants : sequence of str
-        Of stylistic augmentations other than brightness and posterize, which have all.
+    The head without augmentation chooses among all learning rates and weight decays. Levels are those of brightness,
+    and of all others. Brightness and posterize have all variants, other stylistic augmentations those of `variants`.
     """
 
     rates: Sequence[float]
@@ -101,6 +95,7 @@ class MapPlan:
 
 def map_plans(grid: StudyGrid, *, with_cls: bool, augmentations: Sequence[str] | None = None) -> list[MapPlan]:
     """The MAP heads: without augmentation in all settings, then with each augmentation, or with those named."""
+    # Baselines first: the choice among them is what every augmentation is compared with.
     settings = list(itertools.product(grid.rates, grid.decays))
     heads = ["MAP", WITH_CLS] if with_cls else ["MAP"]
     plans = [MapPlan(Candidate(head, setting=_setting(*at)), None, *at) for head in heads for at in settings]

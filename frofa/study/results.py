@@ -16,20 +16,10 @@ VARIANTS: tuple[Literal["default", "c", "c2"], ...] = ("default", "c", "c2")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A head with its augmentation and hyperparameters.
+    """A head (``"MAP"``, ``"MAP+cls"``, or a probe such as ``"ridge"``) with its augmentation and hyperparameters.
 
-    Attributes
-    ----------
-    head : str
-        ``"MAP"``, or a probe: ``"ridge"``, ``"logistic"``, ``"prototype"``.
-    augmentation : str
-        Name of an augmentation, of a sequence (``"brightness c2 > posterize c"``), or ``"none"``.
-    variant : str
-        ``"default"``, ``"c"``, ``"c2"``; empty where there are no variants.
-    level : float
-        As in `Augmentation.at_level`, 0 to 1; 0 without augmentation.
-    setting : str
-        Hyperparameters other than the library's defaults, such as ``"weight_decay=0.01 lr=0.01"``; empty if none.
+    The augmentation may be a sequence (``"brightness c2 > posterize c"``); its variant is empty where there are none,
+    its level that of `Augmentation.at_level`. The setting has what is not the library's default (``"lr=0.01"``).
     """
 
     head: str
@@ -41,15 +31,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class StudyResult(Candidate):
-    """A candidate that was fitted to one support sample, and its accuracies.
+    """A candidate that was fitted to one support sample, and its top-1 accuracies in percent.
 
-    Attributes
-    ----------
-    dataset, backbone : str
-    shots, seed : int
-        Images a class of the support sample, and its number, from 0.
-    validation, test : float
-        Top-1 accuracy in percent, on the validation part of the training images and on the test images.
+    The seed is the number of the support sample, from 0; `validation` is accuracy on a part of the training images.
     """
 
     dataset: str = ""
@@ -78,6 +62,7 @@ def write_rows(file: TextIO, results: Iterable[StudyResult], *, header: bool) ->
 
 def read_results(path: Path) -> list[StudyResult]:
     """Read the results of a file, without a last line that was cut off by a kill; ValueError if it is another file."""
+    # A row that is not ended is not whole, even where all of its fields seem to be there: a digit may be lacking.
     lines = path.read_text("utf-8").splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("\n")]
     reader = csv.DictReader(whole)
@@ -85,5 +70,6 @@ def read_results(path: Path) -> list[StudyResult]:
         raise ValueError(
             f"{path} is no file of study results: expected the columns {COLUMNS}. Got {reader.fieldnames}."
         )
+    # The fields are str, int and float: each type reads its own text.
     kinds: dict[str, Any] = {field.name: field.type for field in fields(StudyResult)}
     return [StudyResult(**{name: kinds[name](value) for name, value in row.items()}) for row in reader]

@@ -62,6 +62,7 @@ def _take_note(study: Study, data: StudyData) -> str:
 
     Other images or weights under names that the directory has results of are a ValueError.
     """
+    # Names of sets and backbones are all that rows of the results hold: other content under one of them would mix.
     overlapping = [shots for shots in study.shots if not data.support(shots, study.n_seeds)[1]]
     n_tokens, channels = data.features["tokens"].shape[1:]
     parts = f"{len(data.pool)} training, {len(data.validation)} validation and {len(data.test)} test images"
@@ -78,6 +79,7 @@ def _take_note(study: Study, data: StudyData) -> str:
             f"{study.out} holds results of {name} with other images, another split or other weights: choose another "
             "directory for the results."
         )
+    # A study that is run again, with more shots or on another machine, adds to the lists what is new.
     for part, value in (("commands", study.command), ("versions", versions(study.device))):
         notes[part] = list(dict.fromkeys([*notes[part], value]))
     notes["sets"][name], notes["skipped"][name] = "; ".join(facts), data.n_skipped

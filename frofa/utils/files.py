@@ -72,6 +72,7 @@ def create_directory(path: Path, contents: dict[str, Callable[[BinaryIO], object
     temporary = _temporary(path)
     try:
         with _named(path):
+            # All is written under another name; the rename at the end makes it appear at once.
             temporary.mkdir()
             for name, write in contents.items():
                 _write_synced(temporary / name, write)
@@ -106,6 +107,7 @@ def remove_directory(path: Path) -> None:
     """Remove a directory with all in it: it is gone at once, whatever happens while its files are deleted."""
     going = _temporary(path)
     try:
+        # The rename is the removal: after it, nothing reads what is deleted file by file.
         path.rename(going)
     except FileNotFoundError:  # another process was faster
         return
@@ -119,6 +121,7 @@ def remove_stale(directory: Path) -> int:
     """Delete what crashes have left in a directory; return how many bytes that frees."""
     freed = 0
     for entry in directory.glob(f"{TEMPORARY}*"):
+        # As old as its newest part: a writer may be busy in it for long.
         stats = [*_stats([entry]), *_stats(_files_below(entry))]
         if stats and max(stat.st_mtime for stat in stats) < time.time() - STALE_AFTER:
             freed += sum(stat.st_size for stat in stats)

@@ -19,6 +19,7 @@ def read_json(path: Path, fail: Fail) -> Any:
     """
     try:
         with path.open("rb") as file:
+            # One byte more than is allowed tells that there are more.
             data = file.read(MAX_BYTES + 1)
     except (IsADirectoryError, NotADirectoryError) as error:
         raise fail("it is not a file") from error

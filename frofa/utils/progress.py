@@ -27,19 +27,8 @@ def progress_mode(mode: Mode) -> Iterator[None]:
 def progress_bar(iterable: Any = None, *, shown: bool | None = True, **options: Any) -> Any:
     """A progress bar of tqdm, on a terminal or in a notebook; elsewhere, as in a log, a line twice a minute at most.
 
-    Parameters
-    ----------
-    iterable : iterable, default=None
-        What the bar goes over; without it, `total` and the bar's `update` count.
-    shown : bool or None, default=True
-        False shows nothing. None shows the bar on a terminal or in a notebook, but writes no lines elsewhere.
-    **options
-        Those of ``tqdm.tqdm``.
-
-    Returns
-    -------
-    tqdm
-        An iterator and context manager, which shows nothing where nothing is to be shown.
+    Without an iterable, `total` and the bar's `update` count. `shown`: False shows nothing, None writes no lines
+    elsewhere. Options are those of ``tqdm.tqdm``.
     """
     from tqdm.auto import tqdm
 

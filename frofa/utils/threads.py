@@ -37,6 +37,7 @@ def prepare_threads() -> None:
 def processor_quota() -> int | None:
     """Read the limit of this process's control group, in processors and rounded up; None without a limit."""
     try:
+        # Version 2 of control groups, and where that is not there, version 1.
         limit, period = QUOTA.read_text().split()
     except (OSError, ValueError):
         try:

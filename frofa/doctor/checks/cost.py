@@ -21,16 +21,9 @@ SIZES = {"float32": 4, "float16 or bfloat16": 2}
 
 
 def images_per_second(run: Callable[[], object], n_images: int, device: torch.device, seconds: float) -> float:
-    """Measure how many images a second a pass works through: the median of passes over about so many seconds.
+    """Measure how many images a second a pass over `n_images` works through, waiting for the device after each.
 
-    Parameters
-    ----------
-    run : callable
-        One pass over `n_images` images.
-    device : torch.device
-        The device to wait for after each pass.
-    seconds : float
-        Duration of all passes together, two at least; one more comes before them and is not counted.
+    It is the median of passes, two at least, over about so many seconds; one before them is not counted.
     """
 
     def timed() -> float:
@@ -40,6 +33,7 @@ def images_per_second(run: Callable[[], object], n_images: int, device: torch.de
             torch.cuda.synchronize(device)
         return time.perf_counter() - begun
 
+    # The first pass allocates, compiles and chooses kernels. A median leaves out what else the machine does meanwhile.
     timed()
     took = [timed(), timed()]
     while sum(took) < seconds:
@@ -47,23 +41,17 @@ def images_per_second(run: Callable[[], object], n_images: int, device: torch.de
     return n_images / sorted(took)[len(took) // 2]
 
 
-def forward_rate(
-    backbone: Backbone,
-    pixels: torch.Tensor,
-    precision: str,
-    *,
-    compiled: bool = False,
-    seconds: float = MEASURED_SECONDS,
-) -> float:
+def forward_rate(backbone: Backbone, pixels: torch.Tensor, precision: str, *, compiled: bool = False) -> float:
     """Measure the images a second of the forward pass alone, pooled, in passes as an extraction makes them.
 
     Pixels (n, 3, H, W), float32, or rows of patches, are repeated or cut to the size of a pass.
     """
+    # As many images as an extraction passes at once on this device, on the device: transfers are not measured.
     n = GPU_PASS if backbone.device.type == "cuda" else CPU_PASS
     batch = pixels.repeat(-(-n // len(pixels)), *[1] * (pixels.ndim - 1))[:n].to(backbone.device)
     request = Request("pooled", backbone.resolve_layer("pooled", None, True), True)
     return images_per_second(
-        lambda: backbone.extract(batch, [request], precision, compiled), n, backbone.device, seconds
+        lambda: backbone.extract(batch, [request], precision, compiled), n, backbone.device, MEASURED_SECONDS
     )
 
 
@@ -82,6 +70,7 @@ def check_memory(subject: Subject) -> Outcome:
     tensors = [*backbone.module.parameters(), *backbone.module.buffers()]
     message = f"weights {sum(t.numel() * t.element_size() for t in tensors) / 1e6:.4g} MB"
     if backbone.device.type == "cuda":
+        # The peak above what is held before the pass is what activations take, without the weights.
         torch.cuda.reset_peak_memory_stats(backbone.device)
         before = torch.cuda.memory_allocated(backbone.device)
         subject.features(precision=backbone.resolve_precision(subject.extractor.precision))
@@ -94,9 +83,9 @@ def check_memory(subject: Subject) -> Outcome:
 
 def check_store(subject: Subject) -> Outcome:
     """Say how much disk the features of a million images take, before compression by the file system."""
-    parts = []
-    for output in subject.outputs:
-        parts.append(f"{output} {sizes_of_a_million(subject.features(output).numel() / len(subject.items))}")
+    # Values an image: of images at their own aspect ratio, which have different numbers of tokens, the mean.
+    n_values = {output: subject.features(output).numel() / len(subject.items) for output in subject.outputs}
+    parts = [f"{output} {sizes_of_a_million(n)}" for output, n in n_values.items()]
     return ok("a million images take: " + "; ".join(parts))
 
 
@@ -110,5 +99,6 @@ def _process_peak() -> int | None:
         import resource
     except ImportError:  # Windows
         return None
+    # ru_maxrss is in bytes on macOS, in KiB elsewhere.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -43,6 +43,7 @@ def leave_out(subject: Subject) -> Outcome:
 
 def check_features(subject: Subject) -> Outcome:
     """Features are finite, the same twice, and of different items others; the encoder leaves its batch as it was."""
+    # A copy of a batch of one tells whether the encoder works in place.
     backbone = cast(CustomBackbone, subject.backbone)
     [sample] = as_samples(list(subject.items[:1]), getattr(backbone.encoder, "load", None))
     batch = backbone.preprocessing.whole(cast(Any, sample))[None]

@@ -65,6 +65,7 @@ def write_golden(model: str, path: str | os.PathLike[str]) -> None:
     >>> from frofa.doctor import write_golden
     >>> write_golden("local-dir:my-vit", "my-vit/golden.npz")  # doctest: +SKIP
     """
+    # On the CPU in float32, which differs least from machine to machine.
     backbone = load_backbone(model, None, "cpu")
     features = features_of(backbone, pixels_of(backbone, list(reference_images())), "pooled").numpy()
     config = json.dumps({name: backbone.data_config[name] for name in FIELDS})
@@ -79,6 +80,7 @@ def find_golden(subject: Subject) -> Golden | None:
     """Golden vectors that the caller named, that lie in the model's folder, or that we ship for these weights."""
     if subject.golden is not None:
         return Golden.read(subject.golden)
+    # Those in a folder are read whatever weights they name: that these are other ones is a finding.
     folder = model_folder(subject.backbone.name)
     if folder is not None and (folder / FILE).is_file():
         return Golden.read(folder / FILE)

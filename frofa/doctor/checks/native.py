@@ -27,6 +27,7 @@ def check_golden(subject: Subject) -> Outcome:
 def check_tokens(subject: Subject) -> Outcome:
     """Each image has a token for each patch of its grid, and no more than the budget."""
     backbone = cast(NativeBackbone, subject.backbone)
+    # Tokens of all images are one array (sum of N, C): only their sum can be compared with the grids.
     grids, tokens = grids_of(subject.pixels.numpy()), subject.features("tokens")
     sizes = grids.prod(1)
     if sizes.max() > backbone.max_tokens:
@@ -95,12 +96,10 @@ def _of_plain(subject: Subject) -> Found:
     enlarge = cast(NativeBackbone, subject.backbone).enlarge
     packed = NativeBackbone(subject.backbone, (height // patch[0]) * (width // patch[1]), enlarge)
     rows = torch.stack([torch.from_numpy(np.array(packed.preprocessing.geometry(image))) for image in images])  # type: ignore[misc]
-    pixels = torch.stack([dense.preprocessing.normalise(_pixels(image))[0] for image in images])
+    # The dense pass takes (n, 3, H, W), the packed one a row of patches for each image.
+    whole = [torch.from_numpy(np.array(image.convert("RGB")))[None] for image in images]
+    pixels = torch.stack([dense.preprocessing.normalise(each)[0] for each in whole])
     found = {output: features_of(packed, rows, output) for output in BOTH}
     expected = {output: features_of(dense, pixels, output) for output in BOTH}
     expected["tokens"] = expected["tokens"].flatten(0, 1)
     return found, expected, f"those of the model's own pass over {height} x {width} pixels"
-
-
-def _pixels(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(image.convert("RGB")))[None]

@@ -32,6 +32,7 @@ def check_tokens(subject: Subject) -> Outcome:
     layout, sequence = subject.backbone.layout, subject.raw()
     if layout.grid is None:
         return note(f"none: {layout.lacking['tokens']}")
+    # A sequence is (n, prefix + N, C); the maps of convolutional models are (n, H, W, C) or (n, C, H, W).
     tokens, (height, width) = subject.features("tokens"), layout.grid
     expected = (layout.n_prefix + height * width,) if sequence.ndim == 3 else layout.grid
     found = sequence.shape[1:-1] if sequence.ndim == 3 or layout.channels_last else sequence.shape[2:]
@@ -50,6 +51,7 @@ def check_pooling(subject: Subject) -> Outcome:
     with torch.inference_mode():
         sequence = subject.raw()
         head = module.forward_head(sequence, pre_logits=True).float().cpu()
+    # Each output (n, C) with what it should be, which is computed without frofa's pooling.
     pairs = {"pooled": (head, "the model's forward_head")}
     if "tokens" in subject.outputs:
         pairs["mean"] = subject.features("tokens").mean(1), "the mean of the tokens"

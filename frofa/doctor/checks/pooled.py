@@ -40,7 +40,9 @@ def check_pooled(subject: Subject) -> Outcome:
 def pooled_vector(backbone: Backbone) -> tuple[str, str]:
     """Tell the kind of the pooled vector, and whether it is normalised, by comparison with what it could be."""
     module: Any = backbone.module
-    if getattr(module, "attn_pool", None) is not None or "AttentionPool" in type(_pool(module)).__name__:
+    # timm keeps the pool in the model, or in its head, as `attn_pool` or as a module of any name.
+    pool = getattr(module, "global_pool", None) or getattr(getattr(module, "head", None), "global_pool", None)
+    if getattr(module, "attn_pool", None) is not None or "AttentionPool" in type(pool).__name__:
         return "that of an attention-pooling head", ""
     # Try each vector that the pooled one could be, as it is and through each norm that the model has behind its pool.
     images = probing_images(*backbone.data_config["input_size"]).to(backbone.device)
@@ -52,11 +54,6 @@ def pooled_vector(backbone: Backbone) -> tuple[str, str]:
                 if _is_same(_normalised(norm, vector), pooled):
                     return kind, then
     return "made by the model's own head", ""
-
-
-def _pool(module: Any) -> Any:
-    head = getattr(module, "head", None)
-    return getattr(module, "global_pool", None) or getattr(head, "global_pool", None)
 
 
 def _candidates(backbone: Backbone, features: Any) -> dict[str, Tensor]:

@@ -35,9 +35,10 @@ def check_config(subject: Subject) -> Outcome:
     if not published:
         return skipped("the model has no pretrained_cfg")
     expected = resolve_data_config({}, pretrained_cfg=published)
-    fields = [name for name in FIELDS if name != "input_size" or subject.extractor.image_size is None]
-    if isinstance(backbone, NativeBackbone):
-        fields = [name for name in fields if name in NATIVE_FIELDS]
+    shown = NATIVE_FIELDS if isinstance(backbone, NativeBackbone) else FIELDS
+    # A size that the user chose is not the checkpoint's, and is not meant to be.
+    fields = [name for name in shown if name != "input_size" or subject.extractor.image_size is None]
+    # timm's defaults fill what config.json leaves out: what the file states is compared by itself, and gaps are noted.
     wrong = different(backbone.data_config, {name: expected[name] for name in fields})
     if wrong:
         return failed(f"not the checkpoint's own: {wrong}")
@@ -49,7 +50,6 @@ def check_config(subject: Subject) -> Outcome:
     lacking = [name for name in needed if model_folder(backbone.name) and name not in stated]
     if lacking:
         return note(f"config.json does not say {', '.join(lacking)}; timm's defaults are taken")
-    shown = NATIVE_FIELDS if isinstance(backbone, NativeBackbone) else FIELDS
     return ok(", ".join(f"{name} {_comparable(backbone.data_config[name])}" for name in shown))
 
 
@@ -75,6 +75,7 @@ def check_pixels(subject: Subject) -> Outcome:
 
 def check_exif(subject: Subject) -> Outcome:
     """A photograph that its EXIF orientation turns gives the pixels of the same one stored upright."""
+    # PNG loses nothing, so that pixels stored otherwise come out equal to the last bit.
     upright = Image.fromarray(reference_images()[0])
     expected = pixels_of(subject.backbone, [upright])
     for orientation, transposition in TRANSPOSED.items():

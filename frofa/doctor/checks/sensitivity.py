@@ -13,6 +13,7 @@ def check_batch(subject: Subject) -> Outcome:
     """An image has the same features alone and among others."""
     if len(subject.items) < 2:
         return skipped("takes two images at least")
+    # Tokens where the model has any, as an average of them may hide a difference.
     output = subject.outputs[0]
     together = subject.features(output)
     alone = [subject.features(output, pixels=pixels[None])[0] for pixels in subject.pixels[:4]]
@@ -32,5 +33,6 @@ def check_precision(subject: Subject) -> Outcome:
     message = "max relative difference to float32: " + ", ".join(f"{name} {value:.1e}" for name, value in found.items())
     if own == "int8":
         message += f" (the other layers in {backbone.resolve_precision('auto')})"
+    # Written so that NaN, which is not below anything, is too much.
     too_much = [name for name, value in found.items() if not value <= MOST_PRECISION]
     return failed(f"{message}: too much in {', '.join(too_much)}") if too_much else ok(message)

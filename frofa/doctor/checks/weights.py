@@ -46,6 +46,7 @@ def check_constant(subject: Subject) -> Outcome:
     """No matrix of a layer is constant, as zeros are that nothing was loaded into."""
     module = subject.backbone.module
     classifier = str(getattr(module, "pretrained_cfg", {}).get("classifier", "head"))
+    # The classifier, which features do not pass, may be zeros; a single weight is always constant.
     constant = [
         name
         for name, part in module.named_modules()
@@ -59,6 +60,7 @@ def check_constant(subject: Subject) -> Outcome:
 
 def check_loaded(subject: Subject) -> Outcome:
     """Norms are not as before training: where only some of them are, a checkpoint was loaded in part."""
+    # Fresh matrices are random numbers like any others; norms begin as ones and zeros, by which they are known.
     fresh = {name: _is_fresh(part) for name, part in subject.backbone.module.named_modules() if _is_affine(part)}
     names = [name for name, is_fresh in fresh.items() if is_fresh]
     if not fresh:
@@ -109,6 +111,7 @@ def _compare(path: Path, state: dict[str, Tensor], *, pruned: bool) -> tuple[set
             expected, found = file.get_tensor(name).to(state[name].dtype), state[name]
             if expected.shape != found.shape:  # position embeddings at another image size
                 continue
+            # Of pruned weights, zeros are meant; all others are as in the file.
             same = torch.where(found == 0, 0, expected) if pruned else expected
             if not torch.equal(same.nan_to_num(), found.nan_to_num()):
                 changed.append(name)
@@ -121,6 +124,7 @@ def _is_affine(part: nn.Module) -> bool:
 
 
 def _is_fresh(part: nn.Module) -> bool:
+    # Norms start at weight 1, bias 0, and running mean 0: training moves all of them.
     weight, bias, mean = (getattr(part, name, None) for name in ("weight", "bias", "running_mean"))
     zeros = all(tensor is None or not bool(tensor.any()) for tensor in (bias, mean))
     return zeros and isinstance(weight, Tensor) and bool((weight == 1).all())

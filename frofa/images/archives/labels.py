@@ -28,6 +28,7 @@ def load_archive(archive: Path, file: Path | None, asked: ColumnsAsked) -> Image
         return image_set(found, table.labels, table.notes)
     images = [member for name, member in members.items() if is_image_name(name)]
     samples = find_samples(members) if asked.labelled else {}
+    # A label file beside any image makes it webdataset layout, for all of the archive.
     if any(sample.images and sample.labels for sample in samples.values()):
         return load_samples(samples.values(), asked.label or LABEL)
     others = Counter(ending(name) for name in members if not is_image_name(name))

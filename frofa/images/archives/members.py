@@ -31,13 +31,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ArchiveMember(LazyImage):
-    """A file in an archive.
-
-    Attributes
-    ----------
-    archive, name : str
-        The archive's path, and the member's name in it.
-    """
+    """A file in an archive: the archive's path, and the member's name in it."""
 
     archive: str
     name: str
@@ -49,10 +43,7 @@ class ArchiveMember(LazyImage):
     def read(self) -> bytes:
         """Return the member's bytes, decompressed.
 
-        Raises
-        ------
-        OSError
-            If it is damaged, of a kind that cannot be read, or larger than `frofa.images.pixels.budget.largest_file`.
+        An OSError says that it is damaged, of a kind that cannot be read, or larger than `largest_file`.
         """
         refuse_large(self.n_bytes)
         with Path(self.archive).open("rb") as file:
@@ -108,6 +99,7 @@ class ZipMember(ArchiveMember):
     def _go_to_data(self, file: BinaryIO) -> int:
         """Go to the packed bytes, behind the member's header; return the method by which they are packed."""
         _go_to(file, self.offset, _LOCAL_HEADER.size)
+        # Sizes and checksum are those of the directory: in a header that was written before the data, they are zero.
         signature, _, flags, method, *_, n_name, n_extra = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
         if signature != b"PK\x03\x04":
             raise OSError("the archive has no member where its directory says so: damaged or changed")
@@ -210,6 +202,7 @@ def _follow(link: tar.TarEntry, members: Members, archive: str) -> ArchiveMember
     """Find the file that a link in a tar archive leads to, and give it the link's name."""
     target = link.link
     if link.kind == tarfile.SYMTYPE:
+        # A symbolic link counts from its own directory, a hard one from the root of the archive.
         target = posixpath.normpath(posixpath.join(posixpath.dirname(link.name), target))
     found = members.get(target)
     if isinstance(found, TarMember):

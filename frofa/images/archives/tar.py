@@ -111,6 +111,7 @@ def _header(file: BinaryIO, at: int, end: int, n_members: int) -> tarfile.TarInf
     try:
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError as error:
+        # A file that does not begin with a header is no tar archive; one without a later header is damaged.
         if at == 0:
             raise DamagedArchiveError(f"not a tar archive, or a damaged one: {error}.") from error
         place = f"after {n_members} members, at byte {at}"

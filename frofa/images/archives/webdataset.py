@@ -40,6 +40,7 @@ def find_samples(members: Members) -> dict[str, SampleFiles]:
     for name, member in members.items():
         directory, base = posixpath.split(name)
         start, _, kind = base.partition(".")
+        # Of 0001.mask.PNG, the sample is 0001, and the kind mask.png.
         kind = kind.lower()
         sample = samples.setdefault(posixpath.join(directory, start), SampleFiles())
         if kind in LABEL_FILES:
@@ -60,6 +61,7 @@ def load_samples(samples: Iterable[SampleFiles], label_field: str) -> ImageSet:
     failures: list[str] = []
     for sample in samples:
         image = sample.image()
+        # Images that were not chosen are left out; where none was, all are, and the note says another reason.
         left_out = undecided if image is None else others
         left_out += [member for member in sample.images.values() if member is not image]
         if image is not None:

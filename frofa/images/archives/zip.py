@@ -110,6 +110,7 @@ def _in_zip64(file: BinaryIO, end: int) -> tuple[int, int, int] | None:
 
 def _in_full(numbers: tuple[int, int, int], extra: bytes) -> tuple[int, ...]:
     """Take those of size, packed size and offset that need more than 32 bits from the extra field, in that order."""
+    # Zip64's field is of kind 1, and has 8 bytes for each number that needs it, nothing for the others.
     wide = _extra_field(extra, 1)
     found = []
     for number in numbers:

@@ -43,10 +43,7 @@ def refuse_large(n_bytes: int) -> None:
 class Budget:
     """Bytes that the threads of this process hold together at most; a thread that asks for more waits.
 
-    Parameters
-    ----------
-    total : int
-        Bytes in all; a file that is larger than this is held alone.
+    A file that is larger than the total is held alone.
     """
 
     def __init__(self, total: int):
@@ -57,6 +54,7 @@ class Budget:
     @contextmanager
     def hold(self, n_bytes: int) -> Iterator[None]:
         """Wait until so many bytes are free, and hold them."""
+        # A file that is larger than the total waits for all of it.
         share = min(n_bytes, self.total)
         with self._changed:
             self._changed.wait_for(lambda: share <= self._free)

@@ -100,6 +100,7 @@ def upright(image: Image.Image) -> Image.Image:
     if image.mode == "La":  # which Pillow converts to no other mode
         image = image.convert("LA")
     image = image.convert("RGBA")
+    # An alpha channel that hides nothing is dropped, so that the digest is that of the same pixels without one.
     opaque = image.getchannel("A").getextrema() == (255, 255)
     return image.convert("RGB") if opaque else image
 
@@ -157,6 +158,7 @@ def _drop_broken_exif(image: Image.Image) -> None:
             image.getexif().get_ifd(directory)
     except Exception:  # broken data raises a dozen types
         orientation, exif = _orientation(image), image.getexif()
+        # Orientation is all that is used of it; it is read before the rest goes.
         exif.clear()
         exif[ExifTags.Base.Orientation] = orientation
 

@@ -31,6 +31,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
 def _to_bytes(values: npt.NDArray[Any], mode: str) -> npt.NDArray[np.uint8]:
     low, high = values.min(), values.max()
     is_float = values.dtype.kind == "f"
+    # Half a step beyond 0 and 1 is rounding of whoever wrote the file.
     if is_float and low >= -HALF_A_STEP and high <= 1 + HALF_A_STEP:
         scaled: npt.NDArray[np.uint8] = np.rint(values.clip(0, 1) * 255).astype(np.uint8)
         return scaled
@@ -38,6 +39,7 @@ def _to_bytes(values: npt.NDArray[Any], mode: str) -> npt.NDArray[np.uint8]:
         raise OSError(
             f"pixels of mode {mode} {_range_of(values)}; expected whole numbers from 0 to {MOST}, or floats from 0 to 1"
         )
+    # The smallest depth that holds the largest pixel; its upper 8 bits are kept.
     bits = next(bits for bits in BITS if high < 1 << bits)
     return (values.astype(np.uint16) >> (bits - 8)).astype(np.uint8)
 

@@ -28,14 +28,18 @@ def seal(content: dict[str, Any]) -> bytes:
     return json.dumps({**content, "checksum": _checksum(content)}, indent=1).encode()
 
 
-def read_sealed(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
-    """Read a file that `seal` made, with at least these fields of these types; DamagedStoreError if it is another."""
-    return unseal(read_json(path, damaged(path)), path, kinds)
+def read_sealed(path: Path, version: int, kinds: Mapping[str, type]) -> dict[str, Any]:
+    """Read a file that `seal` made, of this format and with these fields of these types; else a DamagedStoreError."""
+    content = unseal(read_json(path, damaged(path)), path, {"format": int, **kinds})
+    if content["format"] != version:
+        raise DamagedStoreError(path, f"format {content['format']}")
+    return content
 
 
 def unseal(content: object, path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
-    """Take what was sealed out of the JSON of a file; parameters and errors as of `read_sealed`."""
+    """Take what was sealed out of the JSON of a file; DamagedStoreError if it was changed, or lacks such a field."""
     fields = check_fields(content, {"checksum": str, **kinds}, damaged(path))
+    # The checksum is of all other fields, those that this version does not know included.
     rest = {name: value for name, value in fields.items() if name != "checksum"}
     if fields["checksum"] != _checksum(rest):
         raise DamagedStoreError(path, "the checksum is another")
@@ -71,6 +75,7 @@ def open_npy(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> tuple[
     with path.open("rb", buffering=0) as file:  # the map is not touched: of a page, the system maps millions of bytes
         size = os.fstat(file.fileno()).st_size
         offset = _check_header(path, file.read(HEAD), size, dtype, shape)
+    # The array keeps the map alive; read-only, as a write to it would be seen by this process alone.
     data = map_file(path, size).numpy()
     data.flags.writeable = False
     return np.ndarray(shape, dtype, buffer=data, offset=offset), offset

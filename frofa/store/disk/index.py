@@ -26,22 +26,15 @@ from frofa.utils.files import create_directory, make_directory, remove_directory
 INDEX = "index"
 Prefixes = npt.NDArray[np.uint64]
 _NAME = re.compile(r"[0-9a-f]{16}")
-_FIELDS = {"format": int, "n": int, "shards": list, "content": str}
+_FIELDS = {"n": int, "shards": list, "content": str}
 
 
 @dataclass(frozen=True)
 class Index:
     """Keys by the first 8 bytes, ascending; of equal ones the first in the order of the rows comes first.
 
-    Attributes
-    ----------
-    prefixes : ndarray of uint64, shape (n,)
-    places : ndarray of uint32, shape (n, 2)
-        The shard's position in `shards`, and the row in it.
-    shards : sequence of str
-        Names.
-    digest : str or None
-        Of `prefixes` and `places`, as they were written; None for one that was made in memory.
+    `prefixes` has shape (n,). `places`, (n, 2), has the position of each key's shard among the names in `shards`, and
+    its row there. `digest` is that of both as they were written; None for an index that was made in memory.
     """
 
     prefixes: Prefixes
@@ -61,6 +54,7 @@ class Index:
         """The first position that has each prefix, or -1."""
         if not len(self):
             return np.full(len(wanted), -1, np.int64)
+        # A prefix greater than all is placed behind the end: the last one is looked at in its place, and differs.
         at = np.searchsorted(self.prefixes, wanted)
         found = self.prefixes[np.minimum(at, len(self) - 1)] == wanted
         return np.where(found & (at < len(self)), at, -1)
@@ -75,6 +69,7 @@ def build_index(shards: Sequence[Shard]) -> Index:
     places = np.empty((len(values), 2), "<u4")
     places[:, 0] = np.repeat(np.arange(len(shards)), [len(shard) for shard in shards])
     places[:, 1] = np.concatenate([np.arange(len(shard), dtype="<u4") for shard in shards])
+    # Stable: of equal prefixes, the first in the order of the rows stays first.
     order = np.argsort(values, kind="stable")
     return Index(values[order], places[order], [shard.path.name for shard in shards])
 
@@ -114,9 +109,7 @@ def index_names(directory: Path) -> list[str]:
 def open_index(path: Path) -> Index:
     """Map an index into memory; StoreError if its description or a header is damaged."""
     file = path / "index.json"
-    content = read_sealed(file, _FIELDS)
-    if content["format"] != FORMAT:
-        raise DamagedStoreError(file, f"format {content['format']}")
+    content = read_sealed(file, FORMAT, _FIELDS)
     n = content["n"]
     if not 0 <= n < 2**63 or not all(is_shard_name(name) for name in content["shards"]):
         raise DamagedStoreError(file, "expected a number of keys and the names of shards")
@@ -133,6 +126,7 @@ def best_index(directory: Path, names: Sequence[str], shards: Sequence[str]) -> 
             found.append(open_index(directory / INDEX / name))
         except (StoreError, FileNotFoundError):  # 'frofa store verify' reports it
             continue
+    # Of an index with shards that were merged since, many places lead nowhere.
     there = set(shards)
     return max(found, key=lambda index: (there.issuperset(index.shards), len(index)), default=None)
 

@@ -35,22 +35,15 @@ APPENDED, COMPACTED = "b", "a"
 MAX_AXES = 32
 """The axes that an array of NumPy's can have, before its version 2."""
 _NAME = re.compile(r"[ab]-\d{8}-[0-9a-f]{16}")
-_FIELDS = {"format": int, "spec": dict, "shape": list, "dtype": str, "rows": str}
+_FIELDS = {"spec": dict, "shape": list, "dtype": str, "rows": str}
 
 
 @dataclass(frozen=True)
 class Shard:
     """A shard on disk, as its description says.
 
-    Attributes
-    ----------
-    path : Path
-    shape : tuple of int
-        Number of images, then the shape of a feature.
-    dtype : dtype
-        Of the file.
-    rows_digest : str
-        Of ``rows.npy``.
+    `shape` is the number of images, then the shape of a feature; `dtype` that of the file; `rows_digest` that of
+    ``rows.npy``.
     """
 
     path: Path
@@ -136,6 +129,7 @@ def row_table(keys: KeyArray, features: Array) -> Array:
     """Make ``rows.npy`` for these features, shape (n,) of `ROW`."""
     table = np.empty(len(keys), ROW)
     table["key"] = keys
+    # One row of bytes an image: shape (n, bytes of a feature), and the keys (n, 20).
     flat = np.ascontiguousarray(features).reshape(len(keys), -1).view(np.uint8)
     heads = np.ascontiguousarray(keys)
     table["crc32"] = [zlib.crc32(row, zlib.crc32(key)) for key, row in zip(heads, flat, strict=True)]  # type: ignore[arg-type]
@@ -181,6 +175,7 @@ def write_shard(
         "shard.json": lambda file: file.write(seal(description)),
     }
     if stem is None:
+        # Two writers may take the same number: their names differ by the digest, unless they wrote the same.
         stem = f"{APPENDED}-{next_number(shard_names(directory), APPENDED):08d}"
     path = directory / SHARDS / f"{stem}-{rows_digest[:16]}"
     make_directory(path.parent)
@@ -190,10 +185,11 @@ def write_shard(
 
 def open_shard(path: Path) -> Shard:
     """Read a shard's description; DamagedStoreError if it is damaged, or the shard is another spec's."""
-    content = _description(path)
+    content = read_sealed(path / "shard.json", FORMAT, _FIELDS)
     spec, digest = _spec_of(path, content)
     if digest != path.parent.parent.name:
         raise DamagedStoreError(path, f"it is a shard of spec {digest}")
+    # The dtype is said twice, by the spec and by the shard: nothing is read by one that the other denies.
     dtype = np.dtype(spec.stored_dtype)
     if content["dtype"] != dtype.str:
         raise DamagedStoreError(path / "shard.json", f"expected dtype {dtype.str}. Got {content['dtype']}")
@@ -202,11 +198,11 @@ def open_shard(path: Path) -> Shard:
 
 def spec_of_shard(path: Path) -> FeatureSpec:
     """Read the spec whose features a shard holds; errors as in `open_shard`."""
-    return _spec_of(path, _description(path))[0]
+    return _spec_of(path, read_sealed(path / "shard.json", FORMAT, _FIELDS))[0]
 
 
 def is_shard_name(name: object) -> bool:
-    """Whether this is a name that shards have."""
+    """Tell whether a name is one that shards have."""
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
@@ -223,14 +219,6 @@ def shard_names(directory: Path) -> list[str]:
 def next_number(names: Iterable[str], letter: str) -> int:
     """The number after those of all shards whose names begin with this letter."""
     return 1 + max((int(name.split("-")[1]) for name in names if name.startswith(letter)), default=-1)
-
-
-def _description(path: Path) -> dict[str, Any]:
-    file = path / "shard.json"
-    content = read_sealed(file, _FIELDS)
-    if content["format"] != FORMAT:
-        raise DamagedStoreError(file, f"format {content['format']}")
-    return content
 
 
 def _checked_shape(path: Path, shape: list[Any], dtype: np.dtype[Any]) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from frofa.store.disk.shard import COMPACTED, SHARDS, Shard, open_shard, shard_n
 from frofa.store.keys import KeyArray, first_of_each, prefixes
 
 ATTEMPTS = 100
-"""How often a directory that others change is looked at again; two or three do."""
+"""Looks at a directory that others change; two or three do."""
 MANY, OPENING_THREADS = 64, 3
 """More shards than `MANY`, not opened before, are opened by so many threads ("opening" in benchmarks/store.py)."""
 LOOSE_ROWS, LOOSE_FRACTION = 2**16, 1 / 8
@@ -24,15 +24,7 @@ LOOSE_ROWS, LOOSE_FRACTION = 2**16, 1 / 8
 
 @dataclass(frozen=True)
 class Locations:
-    """Places of features in shards.
-
-    Attributes
-    ----------
-    shards : list of Shard
-    shard : ndarray of int32, shape (n,)
-        Position in `shards`, -1 for a key that is not there.
-    row : ndarray of int64, shape (n,)
-    """
+    """Places of features: position in `shards`, -1 for a key that is not there, and row in it; both of shape (n,)."""
 
     shards: list[Shard]
     shard: npt.NDArray[np.int32]
@@ -93,6 +85,7 @@ class SpecTable:
             view = self._view
             found = [shard for shard in self._map_all(view) if shard]
             self.refresh()
+            # A list is complete only if nothing was merged while its shards were opened.
             if len(found) == len(view.names) and not _moved(view.names, self._view.names):
                 return found
         raise StoreError(f"{self.directory} was compacted each of the {ATTEMPTS} times that its shards were listed.")
@@ -118,7 +111,7 @@ class SpecTable:
         return len(first_of_each(np.concatenate(keys))) if keys else 0
 
     def wants_index(self) -> bool:
-        """Whether so many images are outside the index that a new one would pay."""
+        """Tell whether so many images are outside the index that a new one would pay."""
         view = self._view
         return len(view.loose) > max(LOOSE_ROWS, LOOSE_FRACTION * len(view.index or ()))
 
@@ -147,6 +140,7 @@ class SpecTable:
 
     def _mapped(self, view: _View, name: str) -> Shard | None:
         """The shard of that name with its files mapped, so that it can be read when it is gone; None if it is gone."""
+        # Mapped before, a shard may have been cut or removed since; mapped now, its size is checked on the way.
         known = name in view.shards
         shard = self._open(name, view.shards)
         if shard is not None:
@@ -179,6 +173,7 @@ class SpecTable:
             raise DamagedStoreError(path, f"it has no {Path(error.filename).name}") from None
 
     def _check_shape(self, shard: Shard, others: dict[str, Shard]) -> None:
+        # A shard that was removed is no measure any more: then this one becomes it.
         other = self._first if self._first is not None and self._first.path.name in others else shard
         self._first = other
         if (shard.shape[1:], shard.dtype) != (other.shape[1:], other.dtype):

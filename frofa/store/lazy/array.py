@@ -82,6 +82,7 @@ class FeatureArray:
     def __getitem__(self, item: Any) -> Any:
         # `rows` is for the first axis, `index` for those of a feature.
         rows, index = split_index(item, self.ndim)
+        # Only one axis of row numbers, and views of each feature, can wait until they are read.
         if rows is None or not is_basic(index) or (isinstance(rows, np.ndarray) and rows.ndim != 1):
             return self._gather(item, rows, index)
         if isinstance(rows, int):
@@ -160,6 +161,7 @@ class FeatureArray:
             If they do not fit; the message says what is needed and what is free.
         """
         device = resolve(device)
+        # All rows of the source, of which this array may have some only.
         whole = self._source.on_device.get(device)
         if whole is None or (dtype is not None and dtype != whole.dtype):
             if not isinstance(self._at, range) or self._at != range(self._source.shape[0]) or self._inner:

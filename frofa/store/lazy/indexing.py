@@ -23,6 +23,7 @@ def split_index(item: Any, ndim: int) -> tuple[Any, tuple[Any, ...]]:
     if len(ellipses) > 1:
         raise IndexError("an index can only have a single ellipsis ('...')")
     if ellipses:
+        # The ellipsis stands for all axes that no other index takes.
         at = ellipses[0]
         items = (*items[:at], *(slice(None),) * (ndim - axes), *items[at + 1 :])
     if not items:
@@ -39,6 +40,7 @@ def _as_index(one: Any) -> Any:
     except TypeError:
         pass
     array = np.asarray(one)
+    # An empty list is of floats in NumPy, but a valid index all the same.
     if array.size == 0 and not isinstance(one, np.ndarray):
         array = array.astype(np.intp)
     if array.dtype.kind not in "iub" or isinstance(one, (str, bytes)):
@@ -47,7 +49,7 @@ def _as_index(one: Any) -> Any:
 
 
 def is_basic(inner: tuple[Any, ...]) -> bool:
-    """Whether all are integers and forward slices, so that NumPy and torch give a view."""
+    """Tell whether all are integers and forward slices, so that NumPy and torch give a view."""
     return all(isinstance(one, int) or (isinstance(one, slice) and (one.step or 1) > 0) for one in inner)
 
 

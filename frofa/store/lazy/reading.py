@@ -20,7 +20,7 @@ from frofa.store.disk.shard import RowNumbers, Shard
 
 Features = TypeVar("Features")
 InnerIndices = tuple[tuple[Any, ...], ...]
-"""What is taken of each feature: integers and slices for the axes after the first, one index applied after another."""
+"""Indices into each feature: integers and slices for the axes after the first, one applied after another."""
 READ_BYTES = 2**23
 """Bytes that a thread reads before it takes more: so many that starting is free ("whole" in benchmarks/store.py)."""
 LONG_RUN = 2**15
@@ -44,14 +44,9 @@ class RowRun(NamedTuple):
 
 @dataclass(frozen=True)
 class ShardRows:
-    """All rows of some shards, numbered one shard after another.
+    """All rows of some shards of one dtype and shape of a feature, numbered one shard after another.
 
-    Attributes
-    ----------
-    shards : sequence of Shard
-        Of one dtype and shape of a feature.
-    starts : ndarray of int64, shape (n_shards + 1,)
-        The number of each one's first row.
+    `starts`, shape (n_shards + 1,), has the number of each one's first row.
     """
 
     shards: Sequence[Shard]
@@ -77,6 +72,7 @@ class ShardRows:
         first = np.concatenate([[0], breaks])
         lengths = np.diff(np.concatenate([first, [len(rows)]]))
         number = shard[first]
+        # Of each run: its shard, its first row there, its position in the result, and its length.
         in_shard = rows[first] - self.starts[number]
         for values in zip(number.tolist(), in_shard.tolist(), first.tolist(), lengths.tolist(), strict=True):
             yield RowRun(*values, self.shards[values[0]])
@@ -88,6 +84,7 @@ class ShardRows:
             yield self.shards[number[0]], rows - self.starts[number[0]], slice(None)
             return
         order = np.argsort(number, kind="stable")
+        # Positions sorted by shard; each shard's part of them begins at its place in `starts`.
         numbers, starts = np.unique(number[order], return_index=True)
         for one, part in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
             yield self.shards[one], rows[part] - self.starts[one], part
@@ -131,6 +128,7 @@ def read_rows(
     stored = shards.shards[0].dtype
 
     def read(part: slice) -> None:
+        # Into an array of the stored dtype, rows are read in place; another one is converted from a buffer.
         numbers, target = as_rows(rows[part]), out[part]
         if out.dtype == stored:
             _read_part(shards, numbers, target, inner)
@@ -139,6 +137,7 @@ def read_rows(
         _read_part(shards, numbers, raw, inner)
         target[...] = decode_bfloat16(raw) if bfloat16 else raw
 
+    # Few bytes, or one part, are read sooner than a thread starts.
     parts = list(row_chunks(len(rows), READ_BYTES, shards.row_bytes))
     if len(parts) == 1 or len(rows) * shards.row_bytes < THREADED_BYTES:
         for part in parts:

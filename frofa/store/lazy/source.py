@@ -62,6 +62,7 @@ class FeatureSource:
         """Keys of these rows, shape (n, 20)."""
         shards, rows = self._located
         numbers = as_rows(pick(rows, at))
+        # Shard by shard, each part goes to the positions at which its rows were asked for.
         keys: KeyArray = np.empty((len(numbers), KEY_BYTES), np.uint8)
         for shard, part, positions in shards.by_shard(numbers):
             keys[positions] = shard.keys_at(part)
@@ -107,12 +108,14 @@ class FeatureSource:
         if not all(shard.path.exists() for shard in self._located[0].shards):
             with suppress(StoreError):  # said when it is read
                 self._locate_again()
+        # A pickle is to be small: only shards that have a row of these go into it.
         shards, rows = self._located[0].only(self._located[1])
         return _restore, (self.table.directory, self.spec, list(shards.shards), rows, self.inner)
 
 
 def pick(rows: RowNumbers | range, at: RowNumbers | range) -> RowNumbers | range:
     """The row numbers at some positions; a range stays one where it can."""
+    # A range of a range needs no array, which would take 8 bytes for each of all rows.
     if isinstance(at, range):
         return rows[slice_of(at)]
     return rows.start + rows.step * at if isinstance(rows, range) else rows[at]

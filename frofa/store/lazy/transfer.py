@@ -83,6 +83,7 @@ def _check_budget(
     dtype: torch.dtype,
     budget: int | None,
 ) -> None:
+    # On a GPU, the buffer of rows in the stored dtype is there beside the result.
     row = math.prod(shape[1:])
     needed = shape[0] * row * dtype.itemsize + (rows * row * stored.itemsize if device.type == "cuda" else 0)
     free = _free(device)
@@ -100,6 +101,7 @@ def _check_budget(
 def _free(device: torch.device) -> int | None:
     if device.type != "cuda":
         return None
+    # Memory that PyTorch keeps for itself, but has given to no tensor, is as good as free.
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return int(torch.cuda.mem_get_info(device)[0]) + unused
 

@@ -48,20 +48,7 @@ def compact(store: StoreDirectory, *, progress: bool = False) -> Compaction:
     meanwhile. Killed at any moment, it loses nothing, and goes on when it is called again.
     Two stores with the same features written in the same order have the same files afterwards, bit for bit.
 
-    Parameters
-    ----------
-    store : StoreDirectory
-    progress : bool
-        Show a progress bar.
-
-    Returns
-    -------
-    Compaction
-
-    Raises
-    ------
-    StoreError
-        If a shard's keys are damaged; nothing is lost.
+    Damaged keys of a shard are a StoreError; nothing is lost.
     """
     check_store(store.path)
     if not store.path.exists():
@@ -86,6 +73,7 @@ def _compact(directory: Path, shards: Sequence[Shard], *, progress: bool) -> int
     """Compact one spec; return how many duplicates were dropped. Rows are numbered over all shards, in order."""
     n_rows = rows_per_chunk(SHARD_BYTES, shards[0].row_bytes)
     keys = np.concatenate([shard.checked_keys() for shard in shards])
+    # The row behind the last one of each shard, shape (n_shards,).
     ends = np.cumsum([len(shard) for shard in shards])
     chosen, replaced = _choose_copies(shards, ends, keys)
     # Shards at the beginning that an earlier compaction has made are left as they are.
@@ -146,6 +134,7 @@ def _drop(shards: Sequence[Shard], ends: RowNumbers, done: int, end: int, writte
 
 def _merge(directory: Path, stem: str, shards: Sequence[Shard], ends: RowNumbers, rows: RowNumbers) -> Shard:
     """Write rows, numbered over all shards, as one shard."""
+    # The shard of each row, ascending as the rows are.
     numbers = np.searchsorted(ends, rows, side="right")
     sources = []
     for number in np.unique(numbers):

@@ -110,31 +110,17 @@ def info(store: StoreDirectory) -> list[SpecInfo]:
 
 
 def gc(store: StoreDirectory, keep: Sequence[str], *, dry_run: bool = False) -> int:
-    """Delete the features of all specs but some.
+    """Delete the features of all specs but those to keep, or with `dry_run` nothing; return the bytes that this frees.
 
-    Parameters
-    ----------
-    store : StoreDirectory
-    keep : sequence of str
-        Digests of the specs to keep, or their first digits. Pages and grids are kept together.
-    dry_run : bool
-        Delete nothing.
-
-    Returns
-    -------
-    int
-        Bytes that are freed.
-
-    Raises
-    ------
-    ValueError
-        If one is not there or is ambiguous, or none is given.
+    Specs are given by their digests, or the first digits of these; pages and grids are kept together. A ValueError says
+    that one is not there or is ambiguous, or none is given.
     """
     check_store(store.path)
     directories = {directory.name: directory for directory in spec_directories(store.path)}
     kept = {_resolve(prefix, list(directories)) for prefix in keep}
     if not kept:
         raise ValueError("expected the digest of at least one spec to keep: delete the directory to delete all of it.")
+    # Pages without their grids, or the other way round, would be of no use.
     kept = with_other_parts(kept, _readable_specs(directories.values()))
     with store.lock():
         going = [directory for name, directory in directories.items() if name not in kept]

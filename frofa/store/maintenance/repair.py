@@ -21,26 +21,11 @@ QUARANTINE = "damaged"
 
 
 def repair(store: StoreDirectory, *, progress: bool = False) -> list[Damage]:
-    """Save what is whole, and put aside what is not.
+    """Save what is whole, and put aside what is not; list what was found, with the number of features that were lost.
 
     Rows of a damaged shard whose checksum is right go into a new shard; the damaged one is moved to the directory
-    ``damaged`` of the store, which nothing reads. A damaged index is written anew.
-
-    Parameters
-    ----------
-    store : StoreDirectory
-    progress : bool
-        Show a progress bar.
-
-    Returns
-    -------
-    list of Damage
-        What was found, with the number of features that were lost.
-
-    Raises
-    ------
-    StoreError
-        If the directory is no store at all.
+    ``damaged`` of the store, which nothing reads. A damaged index is written anew. A directory that is no store at all
+    is a StoreError.
     """
     if not store.path.exists():
         return []
@@ -51,6 +36,7 @@ def repair(store: StoreDirectory, *, progress: bool = False) -> list[Damage]:
             if not shard_names(directory) and not (directory / "spec.json").exists():
                 remove_directory(directory)
                 continue
+            # The index is written last: rows that were saved are in other shards than it says.
             table = SpecTable(directory)
             if table.shards():
                 table.write_index()
@@ -114,5 +100,6 @@ def _put_aside(store: StoreDirectory, path: Path) -> None:
         shutil.rmtree(target)
     target.unlink(missing_ok=True)
     path.replace(target)
+    # The new directory first: if power fails between, the entry may be in both, but not in neither.
     sync_directory(home)
     sync_directory(path.parent)

@@ -39,6 +39,7 @@ def salvage(path: Path) -> Salvage:
     # Of a file that was cut, rows at the end are missing.
     n = min(len(table), len(features))
     kept = np.flatnonzero(whole_rows(table, features, np.arange(n)))
+    # Keys of rows that are not whole here, but perhaps elsewhere.
     n_copies = _n_copied(path, table["key"][np.setdiff1d(np.arange(len(table)), kept)])
     return Salvage(table, features, kept, max(0, expected - len(kept) - n_copies))
 
@@ -50,6 +51,7 @@ def _n_copied(path: Path, keys: KeyArray) -> int:
         if name == path.name:
             continue
         with suppress(StoreError, FileNotFoundError):
+            # Prefixes choose the rows to read; the whole keys decide.
             shard = open_shard(path.parent / name)
             found = np.flatnonzero(np.isin(prefixes(shard.checked_keys()), prefixes(keys)))
             left -= set(to_hex(shard.checked_keys()[found[shard.whole_rows(found)]]))
@@ -81,6 +83,7 @@ def _layout(path: Path) -> tuple[np.dtype[Any], tuple[int, ...]] | None:
         except (StoreError, FileNotFoundError):
             pass
         try:
+            # The description is lost, but the header of the file may be there.
             with (candidate / "features.npy").open("rb") as file:
                 np.lib.format.read_magic(file)
                 shape, _, dtype = np.lib.format.read_array_header_1_0(file)

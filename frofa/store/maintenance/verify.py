@@ -42,21 +42,7 @@ class Damage:
 def verify(store: StoreDirectory, *, progress: bool = False) -> list[Damage]:
     """Read all of a store and list what is damaged; nothing is changed.
 
-    Parameters
-    ----------
-    store : StoreDirectory
-    progress : bool
-        Show a progress bar.
-
-    Returns
-    -------
-    list of Damage
-        Empty if all is well.
-
-    Raises
-    ------
-    StoreError
-        If the directory is no store, or another version's.
+    A directory that is no store, or another version's, is a StoreError.
     """
     found = _damage(check_store, store.path)
     for file in sorted((store.path / FILES).glob("*.npy")):
@@ -74,7 +60,7 @@ def verify(store: StoreDirectory, *, progress: bool = False) -> list[Damage]:
 
 
 def _damage(check: Callable[[Path], object], path: Path) -> list[Damage]:
-    """What a check finds damaged; what was removed meanwhile is not."""
+    """List the damage that a check finds; a file that was removed meanwhile is none."""
     try:
         check(path)
     except FileNotFoundError as error:

@@ -148,6 +148,7 @@ def _shrinking(backbones: Backbones) -> Answer:
 
 
 def _trend(backbone: str, by_shots: ByShots, baseline: str) -> Case | None:
+    # Sets that lack either end would make the two gains means over different sets.
     fewest, most = min(by_shots), max(by_shots)
     by_set = _gains_by_set(by_shots, baseline)
     whole = [gains for gains in by_set.values() if fewest in gains and most in gains]
@@ -208,6 +209,7 @@ def _style_case(where: str, sets: Sets) -> Case | None:
 
 def _style_changes(sets: Sets, variants: tuple[str, ...] | None) -> list[Change | None]:
     """Changes by stylistic and by geometric augmentations, and their difference, over the sets that have both."""
+    # Gains by seed (a dict each) of both families, and their difference by seed: three changes over the same sets.
     pairs = [[family_gain(scores, name, variants) for name in ("stylistic", "geometric")] for scores in sets.values()]
     triples = [(first, second, minus(first, second)) for first, second in pairs if first and second]
     return [compare(triple[k] for triple in triples) for k in range(3)]
@@ -231,6 +233,7 @@ def _probes(cells: Mapping[Cell, list[Scores]], method: str, question: str) -> A
             names = f"{in_words(head.candidate)} against {in_words(probe.candidate)}"
             where = f"{cell.dataset}, {cell.backbone}, {in_shots(cell.shots)}"
             cases.append(Case(where, change.verdict, f"{signed(change.interval)} ({names})."))
+    # Sorting is stable: cells with the same verdict stay in the order of sets, backbones and shots.
     order = ("yes", "no", "not distinguishable")
     cases.sort(key=lambda case: order.index(case.verdict))
     rule = f"Yes means: {method} is above the best probe without augmentation by more than the interval."

@@ -58,6 +58,7 @@ def level_curve(scores: Iterable[Scores], augmentation: str, variant: str) -> di
 
 def pooled_levels(sets: Sets, augmentation: str, variant: str) -> list[LevelPoint]:
     """The curve over all sets that have every level which some set has; empty if there is none."""
+    # A set that lacks a level would change which sets the mean is over from level to level: it is left out of all.
     curves = [level_curve(scores, augmentation, variant) for scores in sets.values()]
     levels = sorted(set().union(*curves))
     whole = [curve for curve in curves if curve and len(curve) == len(levels)]
@@ -80,6 +81,7 @@ def hump(sets: Sets, augmentation: str, variant: str) -> Shape | None:
     fall = compare(minus(curve.best.test, curve.strongest.test) for curve in marks)
     if not rise or not fall:
         return None
+    # A hump is above both ends: one difference below zero refutes it, and one within its interval leaves it open.
     verdicts = {rise.verdict, fall.verdict}
     verdict: Verdict = "no" if "no" in verdicts else "yes" if verdicts == {"yes"} else "not distinguishable"
     return Shape(verdict, _best_levels(marks), rise, fall)
@@ -95,6 +97,7 @@ def plateau(sets: Sets, augmentation: str, variant: str) -> Shape | None:
     fall = compare(minus(curve.best.test, curve.strongest.test) for curve in marks)
     if not rise or not fall:
         return None
+    # A fall that is above zero by more than its interval ends the plateau; otherwise the rise decides.
     return Shape("no" if fall.verdict == "yes" else rise.verdict, _best_levels(marks), rise, fall)
 
 

@@ -47,6 +47,7 @@ class StudyDisplay:
         n_rows, n_columns = max(map(len, drawn.values())), max(len(self.backbones[backbone]) for backbone in drawn)
         axes = self._panels(1, len(drawn), 3.2 + 0.5 * n_columns, max(3, 1 + 0.24 * n_rows))
         found = [change for rows in drawn.values() for row in rows.values() for change in row.values()]
+        # One scale for all panels, symmetric, so that white is no change.
         limit = max(abs(change.interval.mean) for change in found)
         for ax, (backbone, rows) in zip(axes[0], drawn.items(), strict=True):
             image = _draw_heat_map(ax, rows, list(self.backbones[backbone]), max(limit, 0.1))
@@ -69,6 +70,7 @@ class StudyDisplay:
         axes = self._panels(len(backbones), len(shots), 2.8, 2.6, sharex=True)
         for (backbone, k), lines in drawn.items():
             ax = axes[backbones.index(backbone)][shots.index(k)]
+            # Lines are shifted a little against each other, so that their intervals do not overlap.
             for variant, points in lines.items():
                 colour = VARIANTS.index(variant)
                 _draw_line(ax, [p.level + 0.01 * colour for p in points], [p.change for p in points], variant, colour)
@@ -97,6 +99,7 @@ class StudyDisplay:
     def _label(self, x: str, y: str) -> "StudyDisplay":
         self.figure_.supxlabel(x)
         self.figure_.supylabel(y)
+        # One legend for all panels, in the first that has something to show: lines of one label look alike everywhere.
         panels = [ax for ax in self.figure_.axes if ax.has_data()]
         lines = {label: line for ax in panels for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
         panels[0].legend(lines.values(), lines.keys(), fontsize=8)
@@ -129,6 +132,7 @@ def write_figures(results: Iterable[StudyResult], directory: Path) -> list[Path]
 
 def _save(figure: Any, path: Path) -> None:
     """Write a figure of at most 1,600 pixels' width as PNG with a palette, which keeps it small."""
+    # Drawn in memory first: savefig has no palettes, and the file is to appear whole.
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=min(100, 1600 / figure.get_figwidth()))
     image = open_image(buffer.getvalue()).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
@@ -166,6 +170,7 @@ def _draw_heat_map(ax: Any, rows: Mapping[str, Mapping[int, Change]], shots: lis
 
 def _draw_line(ax: Any, x: list[float], changes: list[Change], label: str, colour: int) -> None:
     intervals = [change.interval for change in changes]
+    # A single seed has an infinite interval, which is drawn as none.
     half_widths = [np.nan_to_num(interval.half_width, posinf=0) for interval in intervals]
     means = [interval.mean for interval in intervals]
     style = {"fmt": "o-", "markersize": 3, "capsize": 2, "color": f"C{colour}"}

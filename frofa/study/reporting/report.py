@@ -31,20 +31,10 @@ def write_report(
     notes: Mapping[str, str],
     figures: Sequence[Path] = (),
 ) -> Path:
-    """Write ``report.md``; parts that the study has no results for are left out.
+    """Write ``report.md``, whole or not at all; parts that the study has no results for are left out.
 
-    Parameters
-    ----------
-    results : iterable of StudyResult
-        At least one; of two rows of the same fit, the later counts.
-    directory : Path
-        An existing directory. The report appears in it whole or not at all.
-    command, versions : str
-        Command lines that were run, and versions of the packages that ran.
-    notes : mapping of str to str
-        Facts for the first section, such as the size of the validation part.
-    figures : sequence of Path, default=()
-        Image files in `directory`, to be shown at the end.
+    Of two rows of the same fit, the later counts. Command lines, versions and notes (facts by name) stand in the first
+    section; figures, which lie in the directory, at the end.
     """
     cells = by_cell(results)
     if not cells:
@@ -72,6 +62,7 @@ def write_report(
 
 
 def _how_to_read(cells: Mapping[Cell, list[Scores]]) -> str:
+    # Methods that have no candidates in this study are not explained.
     candidates = {scores.candidate for cell in cells.values() for scores in cell}
     counts = {name: sum(map(METHODS[name], candidates)) for name in MEANINGS}
     rows = [[name, MEANINGS[name], f"{count:,}"] for name, count in counts.items() if count]

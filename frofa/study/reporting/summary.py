@@ -59,16 +59,9 @@ ByShots = Mapping[int, Sets]
 
 
 class Change(NamedTuple):
-    """A mean of paired differences.
+    """A mean of so many paired differences of so many sets, with its 95 % interval (Student's t).
 
-    Attributes
-    ----------
-    interval : Interval
-        95 %, Student's t.
-    p : float
-        Two-tailed paired t-test; not a number for a single difference.
-    pairs, sets : int
-        How many differences, of how many sets.
+    `p` is that of a two-tailed paired t-test; not a number for a single difference.
     """
 
     interval: Interval
@@ -111,6 +104,7 @@ def chosen(scores: Iterable[Scores], where: CandidateFilter = lambda _: True) ->
     Among equals, that of the lowest level is chosen, then the first. Candidates that lack seeds which others have
     cannot be chosen.
     """
+    # The number of seeds that any candidate has is that of a finished fit: those with fewer are not done yet.
     fitting = [s for s in scores if where(s.candidate)]
     seeds = max((len(s.validation) for s in fitting), default=0)
     complete = [s for s in fitting if len(s.validation) == seeds]
@@ -221,6 +215,7 @@ def compare(gains: Iterable[BySeed]) -> Change | None:
     if not sets:
         return None
     everything = np.concatenate(sets)
+    # Sets count alike in the mean, however many seeds they have; in the interval, each difference does.
     mean, half = float(np.mean([values.mean() for values in sets])), mean_interval(everything).half_width
     interval = Interval(mean, mean - half, mean + half)
     return Change(interval, _p_value(mean, everything), len(everything), len(sets))
@@ -249,6 +244,7 @@ def pooled_by_shots(by_shots: ByShots, treated: CandidateFilter, baseline: Candi
 
 def pooled_accuracy(sets: Sets, method: CandidateFilter) -> Interval | None:
     """Mean test accuracy over the sets, with an interval over seeds; None if a set lacks it."""
+    # Seeds are averaged over sets first, so that the interval is that of the mean, over seeds alone.
     found = [chosen(scores, method) for scores in sets.values()]
     by_seed = average([s.test for s in found if s])
     return mean_interval(list(by_seed.values())) if by_seed and all(found) else None

@@ -44,6 +44,7 @@ Cells = Mapping[Cell, list[Scores]]
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table of the rows that have more than their first column's text; empty without rows."""
+    # Rows of names without numbers say nothing; a bar inside a cell would end it.
     kept = [row for row in rows if any(row[1:])]
     if not kept:
         return ""
@@ -140,6 +141,7 @@ def variants(cells: Cells) -> str:
 
     def body(by_shots: ByShots) -> str:
         treated = {f"{name} {v}": of_augmentation(name, [v]) for name in augmentation_names(by_shots) for v in VARIANTS}
+        # The variant is the last word of a row's label; augmentations with one variant are in the table above.
         rows = [row for row in _changes(by_shots, treated, "MAP default") if any(row[1:])]
         labels = [row[0].rpartition(" ")[0] for row in rows]
         several = [row for row, label in zip(rows, labels, strict=True) if labels.count(label) > 1]
