@@ -143,14 +143,8 @@ class TokenClassifier(FeatureClassifier):
     def _plan(self, rows: Indices, codes: Indices, weights: Array, channels: int) -> HeadPlan:
         """Draw all that training depends on.
 
-        Parameters
-        ----------
-        rows : ndarray of int, shape (n,)
-            Positions in the tokens.
-        codes : ndarray of int, shape (n,)
-        weights : ndarray of float64, shape (n,)
-            Samples without weight are left out.
-        channels : int
+        `rows` (n,) are positions in the tokens, `codes` (n,) the classes of these samples; those without weight are
+        left out.
         """
         model = self._model(channels)
         # Seeds are drawn before the split: a head starts at the same weights with early stopping and without.

@@ -20,15 +20,7 @@ FitEngine: TypeAlias = Callable[..., list[Any]]
 
 @dataclass(frozen=True)
 class Job:
-    """One fit.
-
-    Attributes
-    ----------
-    estimator : FeatureClassifier
-        An unfitted head, with its parameters set.
-    rows : ndarray of intp, shape (n_rows,)
-        Rows of X to train on.
-    """
+    """One fit, of an unfitted head with its parameters set, on the rows (n_rows,) of X."""
 
     estimator: FeatureClassifier
     rows: npt.NDArray[np.intp]
@@ -44,23 +36,10 @@ def fit_many(
 ) -> list[Fitted]:
     """Fit every job's estimator on its rows; what one fit raises is returned in its place and harms no other.
 
-    Jobs of a type of head that has a batched engine, a class method
-    ``_fit_many(X, y, jobs, sample_weight, on_done) -> list``, are given to it together, the others are fitted one after
-    another. Heads that do not end up with finite weights count as failed.
-
-    Parameters
-    ----------
-    X : array-like of shape (n, C) or (n, N, C)
-    y : array-like of shape (n,)
-    jobs : sequence of Job
-    sample_weight : array-like of shape (n,), default=None
-    on_done : callable, default=no-op
-        Called with the number of jobs that are done since the last call.
-
-    Returns
-    -------
-    list of FeatureClassifier or Exception
-        Job by job. The jobs' own estimators stay unfitted.
+    Jobs of a type of head that has a batched engine, a class method ``_fit_many(X, y, jobs, sample_weight, on_done) ->
+    list``, are given to it together, the others are fitted one after another. The jobs' own estimators stay unfitted,
+    and heads that do not end up with finite weights count as failed. X is (n, C) or (n, N, C), y and sample weights are
+    (n,); `on_done` is called with the number of jobs that are done since the last call.
     """
     by_type: dict[type, list[int]] = {}
     for i, job in enumerate(jobs):

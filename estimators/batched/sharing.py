@@ -53,11 +53,8 @@ def check_jobs(
 ) -> Iterator[tuple[FeatureClassifier, Support] | Exception]:
     """Clone each job's estimator and check its parameters and data, as `FeatureClassifier.fit` does.
 
-    Yields
-    ------
-    (FeatureClassifier, Support) or Exception
-        Jobs on the same rows share the arrays of their support, except for weights; in place of a job that cannot be
-        fitted is what was raised.
+    Jobs on the same rows share the arrays of their support, except for weights; in place of a job that cannot be fitted
+    is what was raised.
     """
     known: Shared = {}
     valid: set[int] = set()

@@ -246,8 +246,8 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         *(fit, _fit, _check_parameters, _check_data, _check_features),
         *(_adopt, _adopt_labels, _tokens, _prepare, _copies),
     )
-    """Of the batched engine."""
+    """Methods that the batched engine stands for."""
     _predict_steps: ClassVar[Methods] = (predict, predict_proba, decision_function, score, _checked_scores)
-    """Of predictions from scores that are known."""
+    """Methods that predictions from known scores stand for."""
     _pool_steps: ClassVar[Methods] = (_tokens, _prepare)
-    """Of tokens that are averaged before the head sees them."""
+    """Methods that averaging tokens before the head sees them stands for."""

@@ -70,4 +70,4 @@ class LinearClassifier(FeatureClassifier):
         *(*FeatureClassifier._predict_steps, FeatureClassifier._check_features),
         *(FeatureClassifier._tokens, FeatureClassifier._prepare, _scores),
     )
-    """What a product with the weights of many heads stands for, as `FeatureClassifier._fit_steps` does."""
+    """Methods that a product with the weights of many heads stands for, as those of `FeatureClassifier._fit_steps`."""

@@ -14,16 +14,9 @@ from frofa.estimators.training.plan import StepBatch, TokenModel
 
 
 class HeadWeights(NamedTuple):
-    """A pretrained head.
+    """A pretrained head of the model `name`, which messages mention.
 
-    Attributes
-    ----------
-    name : str
-        The model that it comes from, for messages.
-    weights : mapping of str to Tensor of float32
-        Named as in `init_map_head`, without the classifier; on the CPU, not to be written to.
-    num_heads : int
-        Attention heads.
+    Weights are float32, named as in `init_map_head`, without the classifier; on the CPU, not to be written to.
     """
 
     name: str
@@ -41,16 +34,9 @@ class HeadSource(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class MapModel(TokenModel):
-    """MAP heads of one shape.
+    """MAP heads of `num_heads` attention heads each, and an MLP of `mlp_ratio` times the channels.
 
-    Attributes
-    ----------
-    num_heads : int
-        Attention heads of each.
-    mlp_ratio : float
-        Width of the MLP in units of the channels.
-    pretrained : mapping of str to Tensor, or None
-        Weights to start from, all but the classifier's, instead of fresh ones.
+    Training starts at the weights that are pretrained, all but the classifier's, or at fresh ones.
     """
 
     num_heads: int
@@ -86,13 +72,7 @@ class MapModel(TokenModel):
 
 
 def map_model(init: "str | HeadSource", channels: int, num_heads: int | None, mlp_ratio: float) -> MapModel:
-    """Decide the shape and the start of a head for tokens of so many channels.
-
-    Raises
-    ------
-    ValueError
-        If the tokens or `num_heads` do not fit.
-    """
+    """Decide the shape and the start of a head for tokens of so many channels; ValueError if anything does not fit."""
     if init == "pretrained":
         raise ValueError("init='pretrained' does not say whose head it is: init=frofa.PretrainedHead('NAME') does.")
     if isinstance(init, str):

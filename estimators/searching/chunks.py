@@ -46,19 +46,11 @@ class ChunkSize:
 def train_together(
     pairs: Sequence[tuple[SearchTask, BatchPlan]], cache: FeatureCache, *, first_chunk: int, on_done: OnDone
 ) -> Iterator[Done]:
-    """Train and score tasks in chunks; yield the results of each chunk.
+    """Train and score tasks in chunks, at first of `first_chunk` fits if memory holds them; yield each chunk's results.
 
-    Fits of the same features are neighbours, fold by fold, as engines have most to share there.
-
-    Parameters
-    ----------
-    pairs : sequence of (SearchTask, BatchPlan)
-    cache : FeatureCache
-        Keeps features of all samples, where there is one kind of these, for the tasks of a later call.
-    first_chunk : int
-        Fits in the first chunk, if memory holds their heads.
-    on_done : callable
-        Called with the number of fits done since the last call.
+    Fits of the same features are neighbours, fold by fold, as engines have most to share there. The cache keeps
+    features of all samples, where there is one kind of these, for the tasks of a later call. `on_done` is called with
+    the number of fits done since the last call.
     """
     pairs = sorted(pairs, key=lambda pair: _order(*pair))
     to_keep = {plan.shared_key for _, plan in pairs}

@@ -24,21 +24,10 @@ Steps = Sequence[tuple[str, Any]]
 class FoldFeatures:
     """Features of one fold.
 
-    Attributes
-    ----------
-    array : array-like
-        What engines train on: the training samples, and possibly others.
-    origin : ndarray of intp
-        The sample of X that each row of `array` comes from.
-    rows : ndarray of intp
-        The rows of `array` to train on.
-    steps : sequence of (str, transformer)
-        The leading steps, fitted.
-    frame : DataFrame or None
-        Training features with names, where they have names.
-    scored : list of array-like
-        Features of the test samples and, where scores on them are asked for, of the training samples; None where they
-        cannot be computed.
+    Engines train on the `rows` of `array`, the training samples and possibly others; `origin` is the sample of X that
+    each row of `array` comes from. `steps` are the leading ones, fitted; `frame` is the training features with names,
+    where they have names. `scored` are the features of the test samples and, where scores on them are asked for, of the
+    training samples; None where they cannot be computed.
     """
 
     array: Any
@@ -50,7 +39,7 @@ class FoldFeatures:
 
 
 class FoldKey(NamedTuple):
-    """What tells the features of two fits apart: steps that learn nothing, averaging, the split, and other steps."""
+    """Distinction of the features of two fits: steps that learn nothing, averaging, the split, and other steps."""
 
     shared: str
     pooled: bool
@@ -71,11 +60,8 @@ class _SharedFeatures:
 class FeatureCache:
     """Cache of features by leading steps and fold, each computed once and kept until `forget`.
 
-    Parameters
-    ----------
-    pool : bool
-        Whether heads that average their tokens may be given the averages: where scorers ask for nothing but
-        predictions.
+    With `pool`, heads that average their tokens may be given the averages: where scorers ask for nothing but
+    predictions.
     """
 
     pool: bool

@@ -1,4 +1,4 @@
-"""How a search decides what it can train together: see `batch_plan`, which decides for one candidate.
+"""The choice of what a search trains together: see `batch_plan`, which decides for one candidate.
 
 The fits of a candidate are trained with those of others if all of this holds:
 
@@ -34,17 +34,9 @@ from frofa.estimators.searching.sklearn_compat import SearchTask, fit_params_by_
 class BatchPlan:
     """How to train a candidate with others: its head, and what samples go through before they reach it.
 
-    Attributes
-    ----------
-    estimator : estimator
-        The whole of it: the head, or a pipeline that ends in it.
-    head : FeatureClassifier
-    shared : sequence of (str, transformer)
-        Leading steps that learn nothing and treat each sample alone: applied to all samples at once.
-    fitted : sequence of (str, transformer)
-        The steps after these, fitted on each fold.
-    sample_weight : array-like or None
-        What `fit` of the head is given, for all samples.
+    The whole estimator is the head, or a pipeline that ends in it. The `shared` steps, which lead it, learn nothing and
+    treat each sample alone: they are applied to all samples at once; `fitted` are the steps after these, fitted on each
+    fold. `sample_weight` is what `fit` of the head is given, for all samples.
     """
 
     estimator: Any

@@ -35,14 +35,8 @@ FIRST_CHUNK_KEPT = 8
 class SearchRun:
     """Stand-in for ``Parallel`` in scikit-learn's search: takes the calls of its fits, returns their results.
 
-    Parameters
-    ----------
-    checkpoint : Checkpoint or None
-        Where finished fits are kept, if they are.
-    progress : bool
-        Whether to show a progress bar over the fits.
-    n_jobs, pre_dispatch : int or None, int or str
-        What scikit-learn gives ``Parallel``; used for the fits that cannot be trained together.
+    Finished fits are kept in the checkpoint, if there is one; `progress` shows a bar over the fits. scikit-learn gives
+    `n_jobs` and `pre_dispatch`, which are used for the fits that cannot be trained together.
     """
 
     checkpoint: Checkpoint | None
@@ -56,7 +50,7 @@ class SearchRun:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        """Nothing is left open: ``Parallel`` is a context, so this has to be one."""
+        """Leave nothing open, as there is nothing: ``Parallel`` is a context, so this has to be one."""
 
     def __call__(self, calls: Iterable[Call]) -> list[FitResult]:
         """Do all fits; results are in the order of the calls."""
