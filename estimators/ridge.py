@@ -138,6 +138,7 @@ class RidgeProbeClassifier(LinearClassifier):
 
     def _fit_sharing(self, support: Support, shared: Shared) -> None:
         """Choose a penalty and a temperature, and solve; decompositions are shared by fits on the same samples."""
+        # Fits that share have the same samples: one decomposition serves all penalties of equal weights.
         alphas, weights = self._check_alphas(), support.weights.tobytes()
         path = once(shared, weights, lambda: self._decompose(support))
         splits = self.cv if self.cv is None or isinstance(self.cv, Integral) else object()  # which may split at random
@@ -185,6 +186,7 @@ class RidgeProbeClassifier(LinearClassifier):
             return lambda alpha: _HeldOut(path.leave_one_out(targets, alpha, part.group_size), targets, part)
         splits = list(check_cv(self.cv, support.codes, classifier=True).split(support.features, support.codes))
         folds = [(self._decompose(support.rows(train)), support.rows(valid).features) for train, valid in splits]
+        # Left-out samples fold by fold, in the order in which `predict` stacks their scores.
         part = support.rows(np.concatenate([valid for _, valid in splits]))
         targets = self._targets(part)
 
@@ -215,9 +217,11 @@ class _HeldOut(NamedTuple):
         Labels are smoothed by one count a class (Laplace's rule), without which the minimum is at zero where every
         prediction is right.
         """
+        # Two classes: (n, 1) to (n, 2), as targets are -1 and +1.
         scores = np.hstack([-self.scores, self.scores]) if self.scores.shape[1] == 1 else self.scores
         total = self.support.weights.sum()
         own = scores[np.arange(len(scores)), self.support.codes]
+        # Of a smoothed label, `total` counts are the label itself and one is each class: scores are mixed alike.
         own = (total * own + scores.sum(1)) / (total + scores.shape[1])
 
         def cross_entropy(log_temperature: float) -> float:

@@ -150,6 +150,7 @@ class TokenClassifier(FeatureClassifier):
         # Seeds are drawn before the split: a head starts at the same weights with early stopping and without.
         random_state = check_random_state(self.random_state)
         first, second, third = (int(seed) for seed in random_state.randint(2**31 - 1, size=3))
+        # Samples without weight are in neither part, so that the split is the same as without them.
         used, held_out = np.flatnonzero(weights), None
         if self.validation_fraction is not None:
             used, held_out = train_test_split(
@@ -157,6 +158,7 @@ class TokenClassifier(FeatureClassifier):
             )
 
         def part(chosen: Indices) -> LabelledRows:
+            # Of mean one in each part, so that the learning rate means the same whatever the weights' scale.
             relative = weights[chosen] / weights[chosen].mean()
             return LabelledRows(rows[chosen], codes[chosen], relative.astype(np.float32))
 

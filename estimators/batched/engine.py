@@ -71,6 +71,7 @@ def _run_in_threads(
         one_thread_each(n_workers),
         ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
+        # Chunks are handed over one a thread: parts of one that failed are then the next to be tried.
         running: set[Future[tuple[int, list[list[int]]]]] = set()
         try:
             while chunks or running:
@@ -136,6 +137,7 @@ class _TrainingQueue:
 
 
 def _train_together(tokens: Tokens, plans: list[HeadPlan], on_step: Callable[[int], object]) -> list[Outcome]:
+    # All plans of a chunk have one shape, so that the first one's model stands for all.
     trained, n_iter = train(
         _initial(tokens, plans),
         plans[0].model,

@@ -59,6 +59,7 @@ def fit_many(
 
 def engine_of(kind: type) -> FitEngine | None:
     """Return the batched engine of a type of estimator, if it has one that stands for its way of fitting."""
+    # The class that defines the engine: a subclass inherits it only if it fits in the same way.
     base: Any = next((base for base in kind.__mro__ if "_fit_many" in vars(base)), None)
     if base is None or not follows(kind, base, base._fit_steps):
         return None
@@ -84,6 +85,7 @@ def _together(
     engine: FitEngine, X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
 ) -> list[Fitted]:
     """Run an engine; should it fail as a whole, fit its jobs one by one, so that only the culprit fails."""
+    # The engine counts jobs as it goes: should it fail, the count is taken back before they are done again.
     done = 0
 
     def count(n: int) -> None:
@@ -121,6 +123,7 @@ def _checked(fitted: Fitted) -> Fitted:
 
 def _all_finite(array: npt.NDArray[Any]) -> bool:
     """Tell whether all elements are finite: of most arrays, the sum of squares says so in a tenth of the time."""
+    # A sum of squares that overflows says nothing: only then are the elements looked at.
     flat = array.ravel()
     with np.errstate(all="ignore"):
         square = flat @ flat

@@ -56,6 +56,7 @@ def check_jobs(
     Jobs on the same rows share the arrays of their support, except for weights; in place of a job that cannot be fitted
     is what was raised.
     """
+    # Checked data by rows, and the estimators whose parameters have been checked, by identity.
     known: Shared = {}
     valid: set[int] = set()
     return (_check(X, y, job, sample_weight, known, valid) for job in jobs)

@@ -48,6 +48,7 @@ class Samples:
 def trials_at_once(samples: Samples, batch_size: int) -> int:
     """Tell how many trials, each of a head for every sample, memory holds."""
     n_samples, image = len(samples.tokens), samples.tokens[0, 0]
+    # The heads of a trial, one for each sample, count as one: they are trained together.
     head_bytes = MapModel(default_num_heads(image.shape[1])).head_bytes(image, batch_size)
     return rows_per_chunk(free_memory(image.device), n_samples * head_bytes)
 

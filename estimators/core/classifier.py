@@ -81,6 +81,8 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         ValueError
             If there is no such parameter, or parameters of the augmentation are set where there is none.
         """
+        # scikit-learn sets nested parameters on what is there: a default that stands for an augmentation has to become
+        # one.
         nested = [name for name in params if name.startswith("augment__")]
         if nested and "augment" in self._get_param_names():
             augment = self._default_of(params.get("augment", self._given("augment")))
@@ -174,6 +176,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
     def _checked_scores(self, X: Any) -> Array:
         """Score samples, (n, n_classes): the mean over the features as they are and `n_views` augmented views."""
         check_is_fitted(self)
+        # Tokens are what is augmented; what they are prepared to, pooled features in most heads, is what is scored.
         tokens = self._tokens(self._check_features(X, reset=False))
         scores = self._scores(self._prepare(tokens))
         n_views = self._given("n_views", 0)
@@ -235,6 +238,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         """Set ``classes_`` and the seed of views; return the weights of samples, those of their classes included."""
         self.classes_ = labels.classes.copy()
         weights = weigh_samples(labels, self._given("class_weight"))
+        # A head that is fitted again, now without augmentation, is not to keep the seed of the fit before.
         if hasattr(self, "augment_seed_"):
             del self.augment_seed_
         if self._given("augment") is not None:

@@ -42,6 +42,7 @@ class Support:
         """Samples and copies, n * m of them, sample by sample; together they weigh what the samples do."""
         if self.copies is None:
             return self
+        # Copies (n, m, C) to rows (n * m, C): a sample's rows stay together, as `group_size` promises.
         m = self.group_size
         features = self.copies.reshape(-1, self.copies.shape[2])
         return Support(features, self.codes.repeat(m), (self.weights / m).repeat(m))

@@ -67,6 +67,7 @@ class MapModel(TokenModel):
         """Estimate the bytes of a head in training: weights, velocity, gradients and what a step keeps."""
         n_tokens, channels = image.shape
         hidden = int(channels * self.mlp_ratio)
+        # Query, keys, values and projection; two layers of the MLP; biases and all that is small.
         parameters = 4 * channels**2 + 2 * channels * hidden + 20 * channels
         return 4 * (5 * parameters + n_batch * (3 * n_tokens * channels + 12 * channels + 3 * hidden))
 
@@ -81,6 +82,7 @@ def map_model(init: "str | HeadSource", channels: int, num_heads: int | None, ml
             raise ValueError(f"num_heads must divide the {channels} channels of a token. Got {heads}.")
         return MapModel(heads, mlp_ratio)
     head = init.load()
+    # Sizes as the weights have them: the latent is (1, 1, C), and the first layer of the MLP (hidden, C).
     width, hidden = head.weights["latent"].shape[-1], len(head.weights["mlp.fc1.bias"])
     if width != channels:
         raise ValueError(
@@ -91,4 +93,5 @@ def map_model(init: "str | HeadSource", channels: int, num_heads: int | None, ml
             f"init is the pooling head of {head.name}, of {head.num_heads} attention heads: num_heads must be that or "
             f"None. Got {num_heads}."
         )
+    # Half a unit more, so that rounding down gives exactly the hidden width again.
     return MapModel(head.num_heads, (hidden + 0.5) / channels, head.weights)

@@ -97,6 +97,7 @@ class SoftMoEModel(TokenModel):
         def zeros(*size: int) -> Tensor:
             return torch.zeros(size, device=device)
 
+        # Draws are in this order for good: seeds of saved results depend on it.
         slots = channels, experts, self.slots_per_expert
         return {
             "mu": torch.randn(slots, generator=generator, device=device) * channels**-0.5,

@@ -52,8 +52,10 @@ class Checkpoint:
         self.begun = True
         header = _line({"frofa search": FORMAT, "search": dict(search)})
         content = self.path.read_bytes()
+        # Lines end with a newline: what comes after the last one was being written when the process was killed.
         whole = content.rfind(b"\n") + 1
         if not whole:
+            # Of a torn first line, what is there must be the beginning of ours: nobody else's file is cut off.
             if not header.startswith(content):
                 raise CheckpointError(f"{self.path} is not a checkpoint of a search; it is left as it is.")
             os.ftruncate(self._descriptor, 0)
@@ -67,6 +69,7 @@ class Checkpoint:
             check_fields(entry, {"fit": str, "result": dict}, _failing(self.path, number))
             _check_result(entry["result"], scores, _failing(self.path, number))
             self.results[entry["fit"]] = entry["result"]
+        # Only when all lines have turned out to be of this search is the torn one removed.
         os.ftruncate(self._descriptor, whole)
 
     def add(self, results: Sequence[tuple[str, FitResult]]) -> None:

@@ -37,6 +37,7 @@ class ChunkSize:
     def learn(self, n: int, seconds: float, n_bytes: int) -> None:
         """Take into account how long `n` fits took, and the memory that their heads take."""
         rate = n / max(seconds, 1e-6)
+        # Chunks cut short by memory or by the end of the tasks say nothing about larger ones.
         if n >= self.size and (seconds < CHUNK_SECONDS or rate > 1.2 * self.rate):
             self.size *= 2
         self.rate = rate
@@ -87,6 +88,7 @@ def _features(pairs: Sequence[tuple[SearchTask, BatchPlan]], cache: FeatureCache
     for pair in pairs:
         fold = cache.get(*pair)
         if isinstance(fold, FoldFeatures):
+            # Arrays that folds share are counted once.
             held.update({id(part): getattr(part, "nbytes", 0) for part in (fold.array, *fold.scored)})
             if features and fold is not features[-1] and sum(held.values()) > FEATURE_BYTES:
                 break
@@ -104,6 +106,7 @@ def _fit(
         if isinstance(fold, Exception):
             on_done(1)
         else:
+            # Engines take one array of features and one of weights: folds of steps that learn nothing share both.
             groups.setdefault((id(fold.array), id(plan.sample_weight)), []).append(i)
     for members in groups.values():
         (task, plan), fold = pairs[members[0]], fitted[members[0]]

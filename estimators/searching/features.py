@@ -96,6 +96,7 @@ class FeatureCache:
 
     def _share(self, task: SearchTask, plan: BatchPlan, pooled: bool) -> _SharedFeatures | None:
         """Return features of all samples; None if a sample spoils them for the others: each fold is then on its own."""
+        # Averages are made from the features that other heads may use as they are, so that steps run once for both.
         key = (plan.shared_key, pooled)
         if key not in self._shared and pooled:
             whole = self._share(task, plan, pooled=False)
@@ -144,6 +145,7 @@ def _averaged(shared: _SharedFeatures) -> _SharedFeatures:
 
 
 def _of_all(task: SearchTask, shared: _SharedFeatures) -> FoldFeatures:
+    # One row of a data frame is enough to tell a head the names of its columns.
     frame = take_rows(shared.features, task.train[:1]) if hasattr(shared.features, "iloc") else None
     scored = [take_rows(shared.features, rows) for rows in _scored_rows(task)]
     # Engines get all samples and the rows to train on: folds share one array, and are trained together.

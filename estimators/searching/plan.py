@@ -76,6 +76,8 @@ def batch_plan(task: SearchTask) -> BatchPlan | str:
     if isinstance(given, str):
         return f"{_name(estimator)}: {given}"
     steps = [(name, step) for name, step in steps if step is not None and step != "passthrough"]
+    # Steps up to the first that learns can be applied to all samples at once; those after it see its output, fold by
+    # fold.
     n_shared = next((i for i, (_, step) in enumerate(steps) if not _learns_nothing(step)), len(steps))
     return BatchPlan(estimator, head, steps[:n_shared], steps[n_shared:], given.get("sample_weight"))
 
@@ -89,6 +91,7 @@ def _fit_params_of_head(estimator: Any, fit_params: dict[str, Any]) -> dict[str,
         except Exception as error:
             return f"fit would raise {type(error).__name__}: {error}"
         name = estimator.steps[-1][0]
+        # Parameters of leading steps would have to be part of the features' key: such candidates are fitted alone.
         if any(any(given.values()) for step, given in routed.items() if step != name):
             return "its leading steps get fit parameters"
         own = routed[name]["fit"] if name in routed else {}

@@ -55,6 +55,7 @@ class SearchRun:
     def __call__(self, calls: Iterable[Call]) -> list[FitResult]:
         """Do all fits; results are in the order of the calls."""
         tasks = [SearchTask.of(call) for call in calls]
+        # Results of earlier runs by the fits' keys: they are not fitted again, but callbacks hear of them.
         keys = dict(zip(tasks, self._keys(tasks), strict=True))
         known = {} if self.checkpoint is None else self.checkpoint.results
         results: dict[SearchTask, FitResult] = {task: dict(known[key]) for task, key in keys.items() if key in known}
@@ -73,6 +74,7 @@ class SearchRun:
         """Return the key that each fit has in the checkpoint."""
         if self.checkpoint is None or not tasks:
             return [""] * len(tasks)
+        # Splits are digested once, and not for each of the fits, of which there may be thousands.
         by_split = {task.split: task for task in tasks}
         splits = {split: digest(task.train, task.test) for split, task in by_split.items()}
         if not self.checkpoint.begun:
@@ -107,6 +109,8 @@ class SearchRun:
             yield from self._one_by_one(ordinary, on_done)
 
     def _one_by_one(self, tasks: Sequence[SearchTask], on_done: OnDone) -> Iterator[Done]:
+        # One call of ``Parallel`` is fastest; but neither a checkpoint nor a progress bar hears of a fit before it
+        # returns.
         at_once = self.checkpoint is None and not self.progress
         chunk = ChunkSize(len(tasks) if at_once else FIRST_CHUNK_KEPT * effective_n_jobs(self.n_jobs))
         with Parallel(n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch) as parallel:

@@ -58,6 +58,7 @@ def blocks(features: LazyFeatures) -> Iterator[Array]:
 
 def check_finite(features: LazyFeatures, estimator: Any, dtype: npt.DTypeLike) -> None:
     """Check lazy features block by block, as arrays are: there are samples, and values are finite and not too large."""
+    # That there is a sample, and its kind, shows in the first; values are checked block by block.
     check_array(np.asarray(features[:1]), allow_nd=True, estimator=estimator, input_name="X")
     for block in blocks(features):
         assert_all_finite(block, estimator_name=type(estimator).__name__, input_name="X")

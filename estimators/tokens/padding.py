@@ -89,6 +89,7 @@ class PaddedTokens:
         shape = (len(rows), length, values.shape[1])
         if buffer is None or buffer.shape != shape or buffer.device.type != "cpu":
             buffer = torch.empty(shape)
+        # Image by image, which converts to float32 on the way, without a copy in between.
         target = buffer.numpy()
         for i, row in enumerate(rows.tolist()):
             start, stop = offsets[row], offsets[row + 1]
@@ -102,6 +103,7 @@ def by_grid(features: RaggedTokens, rows: Indices) -> Iterator[tuple[Indices, Ar
 
     Positions are out of `rows`, in order. A chunk has `CHUNK_ELEMENTS` elements at most, but one image at least.
     """
+    # Grids (n_grids, 2), and for each of the rows which of them it has.
     grids, which = np.unique(features.grids[rows], axis=0, return_inverse=True)
     for i, (height, width) in enumerate(grids.tolist()):
         alike = rows[which.ravel() == i]

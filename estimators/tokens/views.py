@@ -82,6 +82,7 @@ def sum_over_views(
         total: Array = np.sum(scores, axis=0)
         return total
 
+    # Sums (m, n_classes) of each chunk, which come grid by grid where images differ in size.
     batches = _batches(np.arange(len(tokens)), tokens, n_prefix, grid)
     rows, sums = zip(*((chunk, of_chunk(batch)) for chunk, batch in batches), strict=True)
     return check_augmented(_in_order(rows, sums), augment)
