@@ -1,6 +1,6 @@
 """The linear probe of the FroFA and big_vision papers: closed-form ridge regression to one-hot targets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,7 +12,6 @@ from sklearn.model_selection import check_cv
 from sklearn.utils._param_validation import HasMethods, Interval
 
 from frofa.augmentations import Augmentation
-from frofa.estimators.batched.jobs import Fitted, Job
 from frofa.estimators.batched.sharing import Shared, fit_sharing, once
 from frofa.estimators.core.linear import LinearClassifier
 from frofa.estimators.core.support import Array, Support
@@ -153,12 +152,8 @@ class RidgeProbeClassifier(LinearClassifier):
         coef, intercept = path.solve(self.alpha_)
         self.coef_, self.intercept_ = np.ascontiguousarray(coef.T), intercept
 
-    @classmethod
-    def _fit_many(
-        cls, X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
-    ) -> list[Fitted]:
-        """Engine of `fit_many`: one eigendecomposition for all penalties on the same samples."""
-        return fit_sharing(X, y, jobs, sample_weight, on_done)
+    _fit_many = staticmethod(fit_sharing)
+    """Engine of `fit_many`: one eigendecomposition for all penalties on the same samples."""
 
     def _check_alphas(self) -> Array:
         values = DEFAULT_ALPHAS if self.alphas is None else self.alphas
@@ -221,7 +216,7 @@ class _HeldOut(NamedTuple):
         scores = np.hstack([-self.scores, self.scores]) if self.scores.shape[1] == 1 else self.scores
         total = self.support.weights.sum()
         own = scores[np.arange(len(scores)), self.support.codes]
-        # Of a smoothed label, `total` counts are the label itself and one is each class: scores are mixed alike.
+        # Scores (n,) of smoothed labels: `total` counts of a sample's own label, and one of each class.
         own = (total * own + scores.sum(1)) / (total + scores.shape[1])
 
         def cross_entropy(log_temperature: float) -> float:

@@ -1,7 +1,6 @@
 """Heads that are trained on tokens by gradient descent, hundreds at a time: all but the model that each of them is."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
@@ -17,7 +16,6 @@ from frofa.augmentations import Augmentation, Brightness
 from frofa.compute.devices import resolve_device
 from frofa.compute.memory import row_chunks
 from frofa.estimators.batched.engine import Trained, fit_plans
-from frofa.estimators.batched.jobs import Fitted, Job
 from frofa.estimators.batched.token_jobs import fit_token_jobs
 from frofa.estimators.core.classifier import FeatureClassifier
 from frofa.estimators.core.support import Array, Indices, Support
@@ -128,12 +126,8 @@ class TokenClassifier(FeatureClassifier):
             raise outcome
         self._take(plan, outcome)
 
-    @classmethod
-    def _fit_many(
-        cls, X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
-    ) -> list[Fitted]:
-        """Engine of `fit_many`: the heads of all jobs are trained together."""
-        return fit_token_jobs(X, y, jobs, sample_weight, on_done)
+    _fit_many = staticmethod(fit_token_jobs)
+    """Engine of `fit_many`: the heads of all jobs are trained together."""
 
     def _take(self, plan: HeadPlan, trained: Trained) -> FeatureClassifier:
         """Become the head that was trained; returns self."""

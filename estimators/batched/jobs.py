@@ -1,7 +1,7 @@
 """Many fits at once: the contract between searches and the heads' batched engines."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -36,7 +36,7 @@ def fit_many(
 ) -> list[Fitted]:
     """Fit every job's estimator on its rows; what one fit raises is returned in its place and harms no other.
 
-    Jobs of a type of head that has a batched engine, a class method ``_fit_many(X, y, jobs, sample_weight, on_done) ->
+    Jobs of a type of head that has a batched engine, a function ``_fit_many(X, y, jobs, sample_weight, on_done) ->
     list``, are given to it together, the others are fitted one after another. The jobs' own estimators stay unfitted,
     and heads that do not end up with finite weights count as failed. X is (n, C) or (n, N, C), y and sample weights are
     (n,); `on_done` is called with the number of jobs that are done since the last call.
@@ -113,12 +113,18 @@ def _checked(fitted: Fitted) -> Fitted:
     """Turn a head with weights that are not finite into an error."""
     if isinstance(fitted, Exception):
         return fitted
-    for name, value in vars(fitted).items():
-        arrays = value.values() if isinstance(value, dict) else [value]
-        for array in arrays if name.endswith("_") else []:
-            if isinstance(array, np.ndarray) and array.dtype.kind == "f" and not _all_finite(array):
-                return ValueError(f"training diverged: {name} of {fitted!r} is not finite.")
+    for name, array in arrays_of(fitted):
+        if name.endswith("_") and array.dtype.kind == "f" and not _all_finite(array):
+            return ValueError(f"training diverged: {name} of {fitted!r} is not finite.")
     return fitted
+
+
+def arrays_of(fitted: Fitted) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """Yield the arrays that a head holds, each with the name of its attribute, which may be a dictionary of them."""
+    for name, value in vars(fitted).items():
+        for part in value.values() if isinstance(value, dict) else [value]:
+            if isinstance(part, np.ndarray):
+                yield name, part
 
 
 def _all_finite(array: npt.NDArray[Any]) -> bool:

@@ -81,8 +81,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         ValueError
             If there is no such parameter, or parameters of the augmentation are set where there is none.
         """
-        # scikit-learn sets nested parameters on what is there: a default that stands for an augmentation has to become
-        # one.
+        # scikit-learn sets nested parameters on the object that is there: ``"auto"`` has to become one first.
         nested = [name for name in params if name.startswith("augment__")]
         if nested and "augment" in self._get_param_names():
             augment = self._default_of(params.get("augment", self._given("augment")))
@@ -176,7 +175,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
     def _checked_scores(self, X: Any) -> Array:
         """Score samples, (n, n_classes): the mean over the features as they are and `n_views` augmented views."""
         check_is_fitted(self)
-        # Tokens are what is augmented; what they are prepared to, pooled features in most heads, is what is scored.
+        # Views are augmented tokens; what is scored, in either case, is what `_prepare` makes of them.
         tokens = self._tokens(self._check_features(X, reset=False))
         scores = self._scores(self._prepare(tokens))
         n_views = self._given("n_views", 0)

@@ -8,8 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from frofa.compute.memory import rows_per_chunk
-from frofa.estimators.batched.jobs import Job, fit_many
-from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.batched.jobs import Fitted, Job, arrays_of, fit_many
 from frofa.estimators.searching.features import FeatureCache, FoldFeatures
 from frofa.estimators.searching.linear_scores import scores_by_product
 from frofa.estimators.searching.plan import BatchPlan
@@ -72,7 +71,8 @@ def train_together(
             for (task, plan), head, fold, scores in zip(now, fitted, features, known, strict=True)
         ]
         # the size of the next chunk, and memory for its features
-        chunk.learn(len(now), time.time() - start, sum(map(_n_bytes, fitted)))
+        n_bytes = sum(array.nbytes for head in fitted for _, array in arrays_of(head))
+        chunk.learn(len(now), time.time() - start, n_bytes)
         needed = {cache.key(*pair) for pair in pairs}
         cache.forget(needed, to_keep if len(to_keep) == 1 else {key.shared for key in needed})
 
@@ -98,7 +98,7 @@ def _features(pairs: Sequence[tuple[SearchTask, BatchPlan]], cache: FeatureCache
 
 def _fit(
     pairs: Sequence[tuple[SearchTask, BatchPlan]], features: Sequence[FoldFeatures | Exception], on_done: OnDone
-) -> list[FeatureClassifier | Exception]:
+) -> list[Fitted]:
     """Fit heads, those of the same array of features together."""
     fitted: list[Any] = list(features)
     groups: dict[tuple[int, int], list[int]] = {}
@@ -123,10 +123,3 @@ def _first_size(size: int, features: FoldFeatures | Exception) -> int:
     """Reduce a number of heads to what memory holds, each taken for a MAP head, which has 13 C**2 weights."""
     shape = () if isinstance(features, Exception) else getattr(features.array, "shape", ())
     return min(size, rows_per_chunk(CHUNK_BYTES, 14 * 4 * shape[-1] ** 2)) if shape else size
-
-
-def _n_bytes(fitted: FeatureClassifier | Exception) -> int:
-    arrays = [
-        array for value in vars(fitted).values() for array in (value.values() if isinstance(value, dict) else [value])
-    ]
-    return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))

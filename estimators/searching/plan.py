@@ -3,7 +3,7 @@
 The fits of a candidate are trained with those of others if all of this holds:
 
 1. its estimator is one of frofa's heads, or a pipeline that ends in one (and has no ``transform_input``);
-2. the class of the head has a batched engine, the class method ``_fit_many``; a subclass that overrides one of the
+2. the class of the head has a batched engine, the function ``_fit_many``; a subclass that overrides one of the
    methods that the engine stands for, ``_fit_steps``, does not inherit it (`frofa.estimators.batched.jobs.engine_of`);
 3. there are labels;
 4. ``fit`` is given nothing but sample weights, and these for the head alone.
@@ -76,8 +76,7 @@ def batch_plan(task: SearchTask) -> BatchPlan | str:
     if isinstance(given, str):
         return f"{_name(estimator)}: {given}"
     steps = [(name, step) for name, step in steps if step is not None and step != "passthrough"]
-    # Steps up to the first that learns can be applied to all samples at once; those after it see its output, fold by
-    # fold.
+    # Steps before the first that learns can be applied to all samples at once; the others, fold by fold.
     n_shared = next((i for i, (_, step) in enumerate(steps) if not _learns_nothing(step)), len(steps))
     return BatchPlan(estimator, head, steps[:n_shared], steps[n_shared:], given.get("sample_weight"))
 

@@ -55,7 +55,7 @@ class SearchRun:
     def __call__(self, calls: Iterable[Call]) -> list[FitResult]:
         """Do all fits; results are in the order of the calls."""
         tasks = [SearchTask.of(call) for call in calls]
-        # Results of earlier runs by the fits' keys: they are not fitted again, but callbacks hear of them.
+        # Fits of earlier runs, which are known by their keys, are not done again, but callbacks hear of them.
         keys = dict(zip(tasks, self._keys(tasks), strict=True))
         known = {} if self.checkpoint is None else self.checkpoint.results
         results: dict[SearchTask, FitResult] = {task: dict(known[key]) for task, key in keys.items() if key in known}
@@ -109,8 +109,7 @@ class SearchRun:
             yield from self._one_by_one(ordinary, on_done)
 
     def _one_by_one(self, tasks: Sequence[SearchTask], on_done: OnDone) -> Iterator[Done]:
-        # One call of ``Parallel`` is fastest; but neither a checkpoint nor a progress bar hears of a fit before it
-        # returns.
+        # One call of ``Parallel`` is fastest, but checkpoint and progress bar hear of its fits only when it returns.
         at_once = self.checkpoint is None and not self.progress
         chunk = ChunkSize(len(tasks) if at_once else FIRST_CHUNK_KEPT * effective_n_jobs(self.n_jobs))
         with Parallel(n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch) as parallel:

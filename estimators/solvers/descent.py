@@ -195,8 +195,7 @@ class Descent:
 
     def _check(self, stalled: bool) -> bool:
         """Ask float64 where things are, and see to it that they can go on; False where they cannot."""
-        # No nearer with float64 scores either: products have to be in float64, and what was learnt in float32 is
-        # forgotten.
+        # No nearer with scores in float64 either: products have to be, too, and the pairs of steps begin anew.
         if stalled and not self.rough:
             if self.problems.fast.dtype == torch.float64:
                 return False
