@@ -66,6 +66,7 @@ class Augmentation(BaseEstimator, ABC):
         if isinstance(features, TokenBatch):
             return self.apply(features, generator)
         batch = self.apply(TokenBatch.from_tokens(features), generator)
+        # A tensor has no place for the mask, and what is hidden must not be seen.
         if batch.mask is not None:
             raise ValueError(
                 f"{type(self).__name__} drops tokens, which a tensor cannot say: give it a TokenBatch, and the mask of "
@@ -129,6 +130,7 @@ class Augmentation(BaseEstimator, ABC):
             raise ValueError(f"{type(self).__name__} has no level.")
         if not 0 <= level <= 1:
             raise ValueError(f"level must be in [0, 1]. Got {level}.")
+        # A shallow copy: members of compositions are shared, as nothing here changes them.
         name, neutral, strongest = self.strength
         other = copy(self)
         setattr(other, name, neutral + level * (strongest - neutral))

@@ -232,6 +232,7 @@ class Choice(Composition):
         if fusible(batch.patches):
             from frofa.augmentations.ops.triton_choice import fused_choice  # loads Triton
 
+            # None where one of the options has no fused kernel.
             patches = fused_choice(batch, params)
             if patches is not None:
                 return batch.replace(patches=patches)

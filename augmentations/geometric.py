@@ -96,6 +96,7 @@ class Rotate(GeometricAugmentation):
 
     def source(self, y: Tensor, x: Tensor, at: Places, params: Params) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """Rotate the places back by the angle."""
+        # Rows grow downwards: a turn that is counter-clockwise to the eye takes tokens from here.
         angle = torch.deg2rad(params["angle"])
         cos, sin = angle.cos(), angle.sin()
         return cos * y + sin * x, cos * x - sin * y

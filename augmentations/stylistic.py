@@ -49,7 +49,7 @@ class PointwiseAugmentation(StylisticAugmentation):
 
     operation: ClassVar[Operation]
     drawn: ClassVar[str]
-    """What the drawn number is called."""
+    """Name of the drawn number."""
 
     @abstractmethod
     def draw(self, batch: TokenBatch, generator: Generator) -> Tensor:

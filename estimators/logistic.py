@@ -131,6 +131,7 @@ class LogisticProbeClassifier(LinearClassifier):
         alone = [i for i, job in enumerate(jobs) if job.estimator.augment is not None]
         results = dict(zip(alone, fit_each(X, y, [jobs[i] for i in alone], sample_weight, on_done), strict=True))
         others = [i for i in range(len(jobs)) if i not in results]
+        # Heads on the same features with equal weights are one path, whatever their C.
         paths: dict[Any, tuple[Support, dict[int, LogisticProbeClassifier]]] = {}
         for i, found in zip(others, check_jobs(X, y, [jobs[k] for k in others], sample_weight), strict=True):
             if isinstance(found, Exception):
@@ -172,6 +173,7 @@ def _fit_paths(
         where = resolve_device(device)
     except ValueError as error:
         return dict.fromkeys(numbered, error)
+    # Stages in ascending C, as a path goes; heads of equal parameters share one.
     stages = [sorted({head._stage() for head in heads.values()}) for _, heads in paths]
     chains = [
         next(iter(heads.values()))._chain(support, path) for (support, heads), path in zip(paths, stages, strict=True)
@@ -180,6 +182,7 @@ def _fit_paths(
     for (_, heads), path, fits in zip(paths, stages, solve_chains(chains, where, on_done), strict=True):
         for i, head in heads.items():
             try:
+                # Where warnings are errors, one that has not converged is a failed fit, and no more.
                 head._take(fits[path.index(head._stage())])
             except ConvergenceWarning as warning:
                 results[i] = warning

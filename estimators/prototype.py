@@ -1,13 +1,11 @@
 """Nearest class mean."""
 
-from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
-from frofa.estimators.batched.jobs import Fitted, Job
 from frofa.estimators.batched.sharing import Shared, fit_sharing, once
 from frofa.estimators.core.classifier import FeatureClassifier
 from frofa.estimators.core.support import Array, Support
@@ -69,12 +67,8 @@ class PrototypeClassifier(FeatureClassifier):
         """Take the means, or those of a fit on the same samples that normalises in the same way."""
         self.mean_, self.prototypes_ = once(shared, (self.center, self.normalize), lambda: self._means(support))
 
-    @classmethod
-    def _fit_many(
-        cls, X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
-    ) -> list[Fitted]:
-        """Engine of `fit_many`: the data are checked once, and means taken once for all temperatures."""
-        return fit_sharing(X, y, jobs, sample_weight, on_done)
+    _fit_many = staticmethod(fit_sharing)
+    """Engine of `fit_many`: the data are checked once, and means taken once for all temperatures."""
 
     def _means(self, support: Support) -> tuple[Array, Array]:
         support = support.weighted()

@@ -1,6 +1,6 @@
 """The linear probe of the FroFA and big_vision papers: closed-form ridge regression to one-hot targets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,7 +12,6 @@ from sklearn.model_selection import check_cv
 from sklearn.utils._param_validation import HasMethods, Interval
 
 from frofa.augmentations import Augmentation
-from frofa.estimators.batched.jobs import Fitted, Job
 from frofa.estimators.batched.sharing import Shared, fit_sharing, once
 from frofa.estimators.core.linear import LinearClassifier
 from frofa.estimators.core.support import Array, Support
@@ -138,6 +137,7 @@ class RidgeProbeClassifier(LinearClassifier):
 
     def _fit_sharing(self, support: Support, shared: Shared) -> None:
         """Choose a penalty and a temperature, and solve; decompositions are shared by fits on the same samples."""
+        # Fits that share have the same samples: one decomposition serves all penalties of equal weights.
         alphas, weights = self._check_alphas(), support.weights.tobytes()
         path = once(shared, weights, lambda: self._decompose(support))
         splits = self.cv if self.cv is None or isinstance(self.cv, Integral) else object()  # which may split at random
@@ -152,12 +152,8 @@ class RidgeProbeClassifier(LinearClassifier):
         coef, intercept = path.solve(self.alpha_)
         self.coef_, self.intercept_ = np.ascontiguousarray(coef.T), intercept
 
-    @classmethod
-    def _fit_many(
-        cls, X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
-    ) -> list[Fitted]:
-        """Engine of `fit_many`: one eigendecomposition for all penalties on the same samples."""
-        return fit_sharing(X, y, jobs, sample_weight, on_done)
+    _fit_many = staticmethod(fit_sharing)
+    """Engine of `fit_many`: one eigendecomposition for all penalties on the same samples."""
 
     def _check_alphas(self) -> Array:
         values = DEFAULT_ALPHAS if self.alphas is None else self.alphas
@@ -185,6 +181,7 @@ class RidgeProbeClassifier(LinearClassifier):
             return lambda alpha: _HeldOut(path.leave_one_out(targets, alpha, part.group_size), targets, part)
         splits = list(check_cv(self.cv, support.codes, classifier=True).split(support.features, support.codes))
         folds = [(self._decompose(support.rows(train)), support.rows(valid).features) for train, valid in splits]
+        # Left-out samples fold by fold, in the order in which `predict` stacks their scores.
         part = support.rows(np.concatenate([valid for _, valid in splits]))
         targets = self._targets(part)
 
@@ -215,9 +212,11 @@ class _HeldOut(NamedTuple):
         Labels are smoothed by one count a class (Laplace's rule), without which the minimum is at zero where every
         prediction is right.
         """
+        # Two classes: (n, 1) to (n, 2), as targets are -1 and +1.
         scores = np.hstack([-self.scores, self.scores]) if self.scores.shape[1] == 1 else self.scores
         total = self.support.weights.sum()
         own = scores[np.arange(len(scores)), self.support.codes]
+        # Scores (n,) of smoothed labels: `total` counts of a sample's own label, and one of each class.
         own = (total * own + scores.sum(1)) / (total + scores.shape[1])
 
         def cross_entropy(log_temperature: float) -> float:

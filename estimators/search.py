@@ -177,6 +177,7 @@ n_possible_iterations_, n_required_iterations_
         """
         if self.halving:
             self._prepare_halving(X, y, params)
+        # The file stays open and locked for the whole of the search, and is closed whatever happens.
         kept = nullcontext() if self.checkpoint is None else Checkpoint(self.checkpoint)
         with kept as checkpoint:
             search_fit(self, X, y, params, partial(SearchRun, checkpoint, self.progress))

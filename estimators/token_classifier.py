@@ -1,7 +1,6 @@
 """Heads that are trained on tokens by gradient descent, hundreds at a time: all but the model that each of them is."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
@@ -17,7 +16,6 @@ from frofa.augmentations import Augmentation, Brightness
 from frofa.compute.devices import resolve_device
 from frofa.compute.memory import row_chunks
 from frofa.estimators.batched.engine import Trained, fit_plans
-from frofa.estimators.batched.jobs import Fitted, Job
 from frofa.estimators.batched.token_jobs import fit_token_jobs
 from frofa.estimators.core.classifier import FeatureClassifier
 from frofa.estimators.core.support import Array, Indices, Support
@@ -128,12 +126,8 @@ class TokenClassifier(FeatureClassifier):
             raise outcome
         self._take(plan, outcome)
 
-    @classmethod
-    def _fit_many(
-        cls, X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
-    ) -> list[Fitted]:
-        """Engine of `fit_many`: the heads of all jobs are trained together."""
-        return fit_token_jobs(X, y, jobs, sample_weight, on_done)
+    _fit_many = staticmethod(fit_token_jobs)
+    """Engine of `fit_many`: the heads of all jobs are trained together."""
 
     def _take(self, plan: HeadPlan, trained: Trained) -> FeatureClassifier:
         """Become the head that was trained; returns self."""
@@ -143,19 +137,14 @@ class TokenClassifier(FeatureClassifier):
     def _plan(self, rows: Indices, codes: Indices, weights: Array, channels: int) -> HeadPlan:
         """Draw all that training depends on.
 
-        Parameters
-        ----------
-        rows : ndarray of int, shape (n,)
-            Positions in the tokens.
-        codes : ndarray of int, shape (n,)
-        weights : ndarray of float64, shape (n,)
-            Samples without weight are left out.
-        channels : int
+        `rows` (n,) are positions in the tokens, `codes` (n,) the classes of these samples; those without weight are
+        left out.
         """
         model = self._model(channels)
         # Seeds are drawn before the split: a head starts at the same weights with early stopping and without.
         random_state = check_random_state(self.random_state)
         first, second, third = (int(seed) for seed in random_state.randint(2**31 - 1, size=3))
+        # Samples without weight are in neither part, so that the split is the same as without them.
         used, held_out = np.flatnonzero(weights), None
         if self.validation_fraction is not None:
             used, held_out = train_test_split(
@@ -163,6 +152,7 @@ class TokenClassifier(FeatureClassifier):
             )
 
         def part(chosen: Indices) -> LabelledRows:
+            # Of mean one in each part, so that the learning rate means the same whatever the weights' scale.
             relative = weights[chosen] / weights[chosen].mean()
             return LabelledRows(rows[chosen], codes[chosen], relative.astype(np.float32))
 

@@ -25,7 +25,7 @@ BINS = 256
 
 
 class FusedStep(NamedTuple):
-    """What a fused kernel is told of an augmentation.
+    """Orders to a fused kernel: all that it has to know of an augmentation.
 
     Attributes
     ----------

@@ -65,6 +65,7 @@ def feature_range(features: Tensor, /, variant: Variant, mask: Tensor | None = N
     dims = (1,) if variant == "c2" else (1, 2)
     if mask is None:
         return features.amin(dims, keepdim=True), features.amax(dims, keepdim=True)
+    # Hidden tokens (n, N, 1) become infinite, so that they are neither the smallest nor the largest.
     hidden = ~mask.unsqueeze(2)
     low = features.masked_fill(hidden, torch.inf).amin(dims, keepdim=True)
     return low, features.masked_fill(hidden, -torch.inf).amax(dims, keepdim=True)

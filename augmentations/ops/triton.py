@@ -144,6 +144,7 @@ def _range_kernel(
         if tl.load(wanted_ptr + image // share) == 0:
             return
         image = tl.load(images_ptr + image)
+    # Running extremes [BLOCK_N, BLOCK_C], reduced once at the end.
     low = tl.full([BLOCK_N, BLOCK_C], float("inf"), tl.float32)
     high = tl.full([BLOCK_N, BLOCK_C], float("-inf"), tl.float32)
     for start in range(part * BLOCK_N, n_tokens, n_parts * BLOCK_N):

@@ -188,6 +188,7 @@ def _choice_kernel(
         seen = tl.where(fill == 1, n_tokens, 0)  # for the mean
     elif own_range == 0:
         seen = tl.where(code == 1, n_tokens, 0)  # contrast
+    # First pass, where one is asked for: range of each channel, and the sum for its mean, [BLOCK_C].
     for start in range(0, seen, BLOCK_N):
         inside = (start + position < n_tokens)[:, None] & in_channels[None, :]
         x = tl.load(x_ptr + (start + position)[:, None] * x_token, mask=inside, other=0.0).to(tl.float32)
@@ -195,11 +196,13 @@ def _choice_kernel(
             lows = tl.minimum(lows, tl.min(tl.where(inside, x, float("inf")), 0))
             highs = tl.maximum(highs, tl.max(tl.where(inside, x, float("-inf")), 0))
         total += tl.sum(x, 0)
+    # The range of the whole image takes the place of the channels', from the extremes of its parts.
     if KIND != 2 and own_range == 0:
         ranges = image * RANGES + tl.arange(0, RANGES)
         lows = tl.zeros([BLOCK_C], tl.float32) + tl.min(tl.load(low_ptr + ranges), 0)
         highs = tl.zeros([BLOCK_C], tl.float32) + tl.max(tl.load(high_ptr + ranges), 0)
     low, high, mean = lows[None, :], highs[None, :], (total / n_tokens)[None, :]
+    # Second pass: every value of this part of the image, changed and clipped.
     for start in range(tl.program_id(2) * BLOCK_N, n_tokens, tl.num_programs(2) * BLOCK_N):
         at = start + position
         inside = (at < n_tokens)[:, None] & in_channels[None, :]
@@ -226,6 +229,7 @@ def _choice_kernel(
 @triton.jit
 def _smoothed(x_ptr, at, inside, x_token, height, width):
     """Sum the 3 x 3 neighbours, of which the one in the middle weighs 5; at the border, take the token alone."""
+    # Neighbours are whole rows and columns away; at the border, the middle tap alone has weight one.
     row, column = at // width, at % width
     within = (row > 0) & (row < height - 1) & (column > 0) & (column < width - 1)
     y = tl.zeros(inside.shape, tl.float32)
@@ -266,6 +270,7 @@ def _moved(x_ptr, at, inside, x_token, height, width, code, value, fill, mean):
     down, right = source_y - top, source_x - left
     summed = tl.zeros(inside.shape, tl.float32)
     missing = tl.full(at.shape, 1.0, tl.float32)
+    # Four taps around the source; those outside of the grid weigh nothing, and the fill gets their weight.
     for tap in tl.static_range(4):
         row, column = top + tap // 2, left + tap % 2
         weight = (down if tap // 2 == 1 else 1 - down) * (right if tap % 2 == 1 else 1 - right)

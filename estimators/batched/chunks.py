@@ -50,6 +50,7 @@ def split(heads: list[int], size: int) -> list[list[int]]:
 
 def _shape(tokens: Tokens, plan: HeadPlan) -> Hashable:
     """Make a key that is equal for heads that can be trained together."""
+    # On a GPU one augmentation that cannot be recorded would keep all heads of its chunk from being recorded.
     recordable = plan.augment is None or plan.augment.recordable or tokens.device.type == "cpu"
     grid = None if plan.grid is None else tuple(plan.grid)
     shapes = plan.n_batch, plan.n_classes, plan.model.shape(tokens.shape[2]), plan.n_prefix, grid

@@ -42,23 +42,10 @@ def fit_plans(
     on_step: Callable[[int], object] = lambda _: None,
     on_done: Callable[[int], object] = lambda _: None,
 ) -> list[Outcome]:
-    """Train the heads of all plans.
+    """Train the heads of all plans; what a head's training raises is in its place, and harms no other.
 
-    Parameters
-    ----------
-    tokens : Tensor, LazyTokens or PaddedTokens of shape (n, P + N, C)
-        Floating point, on the device to train on; no head holds a copy.
-    plans : sequence of HeadPlan
-        A head's result does not depend on the others.
-    on_step : callable
-        Called after each step with the number of heads that took it.
-    on_done : callable
-        Called with the number of heads that are done.
-
-    Returns
-    -------
-    list of Trained or Exception
-        In the order of the plans; what a head's training raises is in its place.
+    Tokens (n, P + N, C) are floating point, on the device to train on; no head holds a copy. `on_step` is called after
+    each step with the number of heads that took it, `on_done` with the number of heads that are done.
     """
     work = _TrainingQueue(tokens, plans, on_step)
     n_workers = 1
@@ -84,6 +71,7 @@ def _run_in_threads(
         one_thread_each(n_workers),
         ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
+        # Chunks are handed over one a thread: parts of one that failed are then the next to be tried.
         running: set[Future[tuple[int, list[list[int]]]]] = set()
         try:
             while chunks or running:
@@ -149,6 +137,7 @@ class _TrainingQueue:
 
 
 def _train_together(tokens: Tokens, plans: list[HeadPlan], on_step: Callable[[int], object]) -> list[Outcome]:
+    # All plans of a chunk have one shape, so that the first one's model stands for all.
     trained, n_iter = train(
         _initial(tokens, plans),
         plans[0].model,

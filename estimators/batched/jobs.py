@@ -1,7 +1,7 @@
 """Many fits at once: the contract between searches and the heads' batched engines."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -20,15 +20,7 @@ FitEngine: TypeAlias = Callable[..., list[Any]]
 
 @dataclass(frozen=True)
 class Job:
-    """One fit.
-
-    Attributes
-    ----------
-    estimator : FeatureClassifier
-        An unfitted head, with its parameters set.
-    rows : ndarray of intp, shape (n_rows,)
-        Rows of X to train on.
-    """
+    """One fit, of an unfitted head with its parameters set, on the rows (n_rows,) of X."""
 
     estimator: FeatureClassifier
     rows: npt.NDArray[np.intp]
@@ -44,23 +36,10 @@ def fit_many(
 ) -> list[Fitted]:
     """Fit every job's estimator on its rows; what one fit raises is returned in its place and harms no other.
 
-    Jobs of a type of head that has a batched engine, a class method
-    ``_fit_many(X, y, jobs, sample_weight, on_done) -> list``, are given to it together, the others are fitted one after
-    another. Heads that do not end up with finite weights count as failed.
-
-    Parameters
-    ----------
-    X : array-like of shape (n, C) or (n, N, C)
-    y : array-like of shape (n,)
-    jobs : sequence of Job
-    sample_weight : array-like of shape (n,), default=None
-    on_done : callable, default=no-op
-        Called with the number of jobs that are done since the last call.
-
-    Returns
-    -------
-    list of FeatureClassifier or Exception
-        Job by job. The jobs' own estimators stay unfitted.
+    Jobs of a type of head that has a batched engine, a function ``_fit_many(X, y, jobs, sample_weight, on_done) ->
+    list``, are given to it together, the others are fitted one after another. The jobs' own estimators stay unfitted,
+    and heads that do not end up with finite weights count as failed. X is (n, C) or (n, N, C), y and sample weights are
+    (n,); `on_done` is called with the number of jobs that are done since the last call.
     """
     by_type: dict[type, list[int]] = {}
     for i, job in enumerate(jobs):
@@ -80,6 +59,7 @@ def fit_many(
 
 def engine_of(kind: type) -> FitEngine | None:
     """Return the batched engine of a type of estimator, if it has one that stands for its way of fitting."""
+    # The class that defines the engine: a subclass inherits it only if it fits in the same way.
     base: Any = next((base for base in kind.__mro__ if "_fit_many" in vars(base)), None)
     if base is None or not follows(kind, base, base._fit_steps):
         return None
@@ -105,6 +85,7 @@ def _together(
     engine: FitEngine, X: Any, y: Any, jobs: Sequence[Job], sample_weight: Any, on_done: Callable[[int], object]
 ) -> list[Fitted]:
     """Run an engine; should it fail as a whole, fit its jobs one by one, so that only the culprit fails."""
+    # The engine counts jobs as it goes: should it fail, the count is taken back before they are done again.
     done = 0
 
     def count(n: int) -> None:
@@ -132,16 +113,23 @@ def _checked(fitted: Fitted) -> Fitted:
     """Turn a head with weights that are not finite into an error."""
     if isinstance(fitted, Exception):
         return fitted
-    for name, value in vars(fitted).items():
-        arrays = value.values() if isinstance(value, dict) else [value]
-        for array in arrays if name.endswith("_") else []:
-            if isinstance(array, np.ndarray) and array.dtype.kind == "f" and not _all_finite(array):
-                return ValueError(f"training diverged: {name} of {fitted!r} is not finite.")
+    for name, array in arrays_of(fitted):
+        if name.endswith("_") and array.dtype.kind == "f" and not _all_finite(array):
+            return ValueError(f"training diverged: {name} of {fitted!r} is not finite.")
     return fitted
+
+
+def arrays_of(fitted: Fitted) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """Yield the arrays that a head holds, each with the name of its attribute, which may be a dictionary of them."""
+    for name, value in vars(fitted).items():
+        for part in value.values() if isinstance(value, dict) else [value]:
+            if isinstance(part, np.ndarray):
+                yield name, part
 
 
 def _all_finite(array: npt.NDArray[Any]) -> bool:
     """Tell whether all elements are finite: of most arrays, the sum of squares says so in a tenth of the time."""
+    # A sum of squares that overflows says nothing: only then are the elements looked at.
     flat = array.ravel()
     with np.errstate(all="ignore"):
         square = flat @ flat

@@ -53,12 +53,10 @@ def check_jobs(
 ) -> Iterator[tuple[FeatureClassifier, Support] | Exception]:
     """Clone each job's estimator and check its parameters and data, as `FeatureClassifier.fit` does.
 
-    Yields
-    ------
-    (FeatureClassifier, Support) or Exception
-        Jobs on the same rows share the arrays of their support, except for weights; in place of a job that cannot be
-        fitted is what was raised.
+    Jobs on the same rows share the arrays of their support, except for weights; in place of a job that cannot be fitted
+    is what was raised.
     """
+    # Checked data by rows, and the estimators whose parameters have been checked, by identity.
     known: Shared = {}
     valid: set[int] = set()
     return (_check(X, y, job, sample_weight, known, valid) for job in jobs)

@@ -32,18 +32,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Samples:
-    """Support samples of equal size on one device.
+    """Support samples of equal size on one device: tokens (n_samples, n, P + N, C), targets (n_samples, n, n_classes).
 
-    Attributes
-    ----------
-    tokens : Tensor of shape (n_samples, n, P + N, C)
-    targets : Tensor of shape (n_samples, n, n_classes)
-        One-hot labels.
-    seeds : sequence of int
-        One for each sample: of initial weights, batches and augmentation.
-    n_prefix : int
-    grid : (int, int) or None
-        As in `TokenBatch.from_tokens`.
+    Targets are one-hot labels. Each sample has a seed of initial weights, batches and augmentation; prefix and grid are
+    as in `TokenBatch.from_tokens`.
     """
 
     tokens: Tensor
@@ -56,6 +48,7 @@ class Samples:
 def trials_at_once(samples: Samples, batch_size: int) -> int:
     """Tell how many trials, each of a head for every sample, memory holds."""
     n_samples, image = len(samples.tokens), samples.tokens[0, 0]
+    # The heads of a trial, one for each sample, count as one: they are trained together.
     head_bytes = MapModel(default_num_heads(image.shape[1])).head_bytes(image, batch_size)
     return rows_per_chunk(free_memory(image.device), n_samples * head_bytes)
 
@@ -67,15 +60,10 @@ def fit_heads(
     *,
     on_step: Callable[[int], object] = lambda _: None,
 ) -> Params:
-    """Train one head for each trial and sample, all at once.
+    """Train one head for each trial and sample, all at once; parameters come with n_trials * n_samples heads.
 
-    Heads of the same sample start from the same weights and see the same batches, so that trials differ in nothing
-    else; a trial's result does not depend on the others that are trained with it.
-
-    Returns
-    -------
-    dict of str to Tensor
-        Parameters with a leading dimension of n_trials * n_samples, trial by trial.
+    Heads come trial by trial. Those of the same sample start from the same weights and see the same batches, so that
+    trials differ in nothing else; a trial's result does not depend on the others that are trained with it.
     """
     n_samples, n = samples.targets.shape[:2]
     # Samples lie one after another along the first axis of the tokens that are trained on.

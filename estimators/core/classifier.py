@@ -81,6 +81,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         ValueError
             If there is no such parameter, or parameters of the augmentation are set where there is none.
         """
+        # scikit-learn sets nested parameters on the object that is there: ``"auto"`` has to become one first.
         nested = [name for name in params if name.startswith("augment__")]
         if nested and "augment" in self._get_param_names():
             augment = self._default_of(params.get("augment", self._given("augment")))
@@ -174,6 +175,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
     def _checked_scores(self, X: Any) -> Array:
         """Score samples, (n, n_classes): the mean over the features as they are and `n_views` augmented views."""
         check_is_fitted(self)
+        # Views are augmented tokens; what is scored, in either case, is what `_prepare` makes of them.
         tokens = self._tokens(self._check_features(X, reset=False))
         scores = self._scores(self._prepare(tokens))
         n_views = self._given("n_views", 0)
@@ -235,6 +237,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         """Set ``classes_`` and the seed of views; return the weights of samples, those of their classes included."""
         self.classes_ = labels.classes.copy()
         weights = weigh_samples(labels, self._given("class_weight"))
+        # A head that is fitted again, now without augmentation, is not to keep the seed of the fit before.
         if hasattr(self, "augment_seed_"):
             del self.augment_seed_
         if self._given("augment") is not None:
@@ -246,8 +249,8 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         *(fit, _fit, _check_parameters, _check_data, _check_features),
         *(_adopt, _adopt_labels, _tokens, _prepare, _copies),
     )
-    """Of the batched engine."""
+    """Methods that the batched engine stands for."""
     _predict_steps: ClassVar[Methods] = (predict, predict_proba, decision_function, score, _checked_scores)
-    """Of predictions from scores that are known."""
+    """Methods that predictions from known scores stand for."""
     _pool_steps: ClassVar[Methods] = (_tokens, _prepare)
-    """Of tokens that are averaged before the head sees them."""
+    """Methods that averaging tokens before the head sees them stands for."""

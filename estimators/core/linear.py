@@ -37,6 +37,7 @@ class LinearClassifier(FeatureClassifier):
     def _completed(self, products: Array) -> Array:
         """Complete products (n, n_scores) with the weights to the scores of all classes."""
         scores: Array = products + self.intercept_
+        # Two classes: from (n, 1), that of ``classes_[1]``, to (n, 2).
         return np.hstack([self._opposite * scores, scores]) if scores.shape[1] == 1 else scores
 
     def _check_augment(self) -> Augmentation:
@@ -70,4 +71,4 @@ class LinearClassifier(FeatureClassifier):
         *(*FeatureClassifier._predict_steps, FeatureClassifier._check_features),
         *(FeatureClassifier._tokens, FeatureClassifier._prepare, _scores),
     )
-    """What a product with the weights of many heads stands for, as `FeatureClassifier._fit_steps` does."""
+    """Methods that a product with the weights of many heads stands for, as those of `FeatureClassifier._fit_steps`."""

@@ -14,16 +14,9 @@ Indices = npt.NDArray[np.intp]
 class Support:
     """Checked training data.
 
-    Attributes
-    ----------
-    features : ndarray of shape (n, N, C) or (n, C)
-        Features, or tokens for heads that work on them, which may be lazy or ragged.
-    codes : ndarray of int, shape (n,)
-        Index of each label in ``classes_``.
-    weights : ndarray of float64, shape (n,)
-        Sample weights times class weights.
-    copies : ndarray of float64, shape (n, m, C), or None
-        Each sample and its m - 1 augmented copies; None where there are none.
+    Features are (n, N, C) or (n, C), lazy or ragged for heads that work on tokens; `codes` (n,) are indices into
+    ``classes_``; `weights` (n,) are those of samples times those of classes. `copies` (n, m, C), in float64, are each
+    sample and its m - 1 augmented copies; None where there are none.
     """
 
     features: Array
@@ -49,6 +42,7 @@ class Support:
         """Samples and copies, n * m of them, sample by sample; together they weigh what the samples do."""
         if self.copies is None:
             return self
+        # Copies (n, m, C) to rows (n * m, C): a sample's rows stay together, as `group_size` promises.
         m = self.group_size
         features = self.copies.reshape(-1, self.copies.shape[2])
         return Support(features, self.codes.repeat(m), (self.weights / m).repeat(m))
@@ -66,16 +60,8 @@ class Labels(NamedTuple):
 class CheckedData(NamedTuple):
     """Training data that were checked for a head, whatever its parameters.
 
-    Attributes
-    ----------
-    tokens : ndarray of shape (n, N, C) or (n, C)
-        What is augmented.
-    features : ndarray of shape (n, N, C) or (n, C)
-        What the head works on.
-    labels : Labels
-    n_features : int
-    feature_names : ndarray of str, or None
-        Columns of a data frame.
+    `tokens` are augmented, and the head works on `features`: (n, N, C) or (n, C) either of them. `feature_names` are
+    the columns of a data frame.
     """
 
     tokens: Array

@@ -62,6 +62,7 @@ def check_labels(X: Any, y: Any, sample_weight: Any, name: str) -> Labels:
     assert_all_finite(y, input_name="y")
     check_consistent_length(X, y)
     check_classification_targets(y)
+    # Classes in sorted order, and the position (n,) of each label among them.
     classes, codes = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"{name} needs samples of at least 2 classes. Got one class only: {classes[0]}.")

@@ -57,27 +57,11 @@ def init_map_head(channels: int, n_classes: int, mlp_ratio: float, generator: Ge
 
 
 def map_pool(params: Mapping[str, Tensor], tokens: Tensor, num_heads: int, mask: Tensor | None = None) -> Tensor:
-    """Attention-pool tokens with many heads at once.
+    """Attention-pool tokens with many heads at once, to (H, n, C); dimensions as in `TokenModel.logits`.
 
-    With a single query, the key projection folds into the query and the value projection moves behind the weighted
-    sum: N * C * num_heads multiplications an image instead of 2 * N * C * C, and the same numbers. The key bias adds
-    the same to every token's logit, and so cancels in the softmax.
-
-    Parameters
-    ----------
-    params : mapping of str to Tensor
-        With a leading dimension H, that of the heads, each of which has num_heads attention heads.
-    tokens : Tensor of shape (S, n, N, C), or (n, N, C)
-        Tokens of S streams, a divisor of H: the first H / S heads see the first stream, and so on; or tokens that all
-        heads share.
-    num_heads : int
-        Attention heads of each head.
-    mask : Tensor of bool, shape (S, n, N) or (n, N), default=None
-        True where a token is seen, of which every image needs one.
-
-    Returns
-    -------
-    Tensor of shape (H, n, C)
+    Each of the H heads has `num_heads` attention heads. With a single query, the key projection folds into the query
+    and the value projection moves behind the weighted sum: N * C * num_heads multiplications an image instead of 2 * N
+    * C * C, and the same numbers. The key bias adds the same to every token's logit, and so cancels in the softmax.
     """
     if tokens.ndim == 3:
         tokens, mask = tokens.unsqueeze(0), None if mask is None else mask.unsqueeze(0)

@@ -14,16 +14,9 @@ from frofa.estimators.training.plan import StepBatch, TokenModel
 
 
 class HeadWeights(NamedTuple):
-    """A pretrained head.
+    """A pretrained head of the model `name`, which messages mention.
 
-    Attributes
-    ----------
-    name : str
-        The model that it comes from, for messages.
-    weights : mapping of str to Tensor of float32
-        Named as in `init_map_head`, without the classifier; on the CPU, not to be written to.
-    num_heads : int
-        Attention heads.
+    Weights are float32, named as in `init_map_head`, without the classifier; on the CPU, not to be written to.
     """
 
     name: str
@@ -41,16 +34,9 @@ class HeadSource(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class MapModel(TokenModel):
-    """MAP heads of one shape.
+    """MAP heads of `num_heads` attention heads each, and an MLP of `mlp_ratio` times the channels.
 
-    Attributes
-    ----------
-    num_heads : int
-        Attention heads of each.
-    mlp_ratio : float
-        Width of the MLP in units of the channels.
-    pretrained : mapping of str to Tensor, or None
-        Weights to start from, all but the classifier's, instead of fresh ones.
+    Training starts at the weights that are pretrained, all but the classifier's, or at fresh ones.
     """
 
     num_heads: int
@@ -81,18 +67,13 @@ class MapModel(TokenModel):
         """Estimate the bytes of a head in training: weights, velocity, gradients and what a step keeps."""
         n_tokens, channels = image.shape
         hidden = int(channels * self.mlp_ratio)
+        # Query, keys, values and projection; two layers of the MLP; biases and all that is small.
         parameters = 4 * channels**2 + 2 * channels * hidden + 20 * channels
         return 4 * (5 * parameters + n_batch * (3 * n_tokens * channels + 12 * channels + 3 * hidden))
 
 
 def map_model(init: "str | HeadSource", channels: int, num_heads: int | None, mlp_ratio: float) -> MapModel:
-    """Decide the shape and the start of a head for tokens of so many channels.
-
-    Raises
-    ------
-    ValueError
-        If the tokens or `num_heads` do not fit.
-    """
+    """Decide the shape and the start of a head for tokens of so many channels; ValueError if anything does not fit."""
     if init == "pretrained":
         raise ValueError("init='pretrained' does not say whose head it is: init=frofa.PretrainedHead('NAME') does.")
     if isinstance(init, str):
@@ -101,6 +82,7 @@ def map_model(init: "str | HeadSource", channels: int, num_heads: int | None, ml
             raise ValueError(f"num_heads must divide the {channels} channels of a token. Got {heads}.")
         return MapModel(heads, mlp_ratio)
     head = init.load()
+    # Sizes as the weights have them: the latent is (1, 1, C), and the first layer of the MLP (hidden, C).
     width, hidden = head.weights["latent"].shape[-1], len(head.weights["mlp.fc1.bias"])
     if width != channels:
         raise ValueError(
@@ -111,4 +93,5 @@ def map_model(init: "str | HeadSource", channels: int, num_heads: int | None, ml
             f"init is the pooling head of {head.name}, of {head.num_heads} attention heads: num_heads must be that or "
             f"None. Got {num_heads}."
         )
+    # Half a unit more, so that rounding down gives exactly the hidden width again.
     return MapModel(head.num_heads, (hidden + 0.5) / channels, head.weights)

@@ -19,21 +19,9 @@ from frofa.estimators.training.plan import TokenModel
 
 
 def soft_moe_pool(params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Average the outputs of the layer of experts over the tokens, for many heads at once.
+    """Average the outputs of the layer of experts over the tokens, for many heads at once, to (H, n, C).
 
-    Parameters
-    ----------
-    params : mapping of str to Tensor
-        With a leading dimension H, that of the heads.
-    tokens : Tensor of shape (S, n, N, C), or (n, N, C)
-        Tokens of S streams, a divisor of H: the first H / S heads see the first stream, and so on; or tokens that all
-        heads share.
-    mask : Tensor of bool, shape (S, n, N) or (n, N), default=None
-        True where a token is seen, of which every image needs one.
-
-    Returns
-    -------
-    Tensor of shape (H, n, C)
+    Dimensions are those of `TokenModel.logits`.
     """
     if tokens.ndim == 3:
         tokens, mask = tokens.unsqueeze(0), None if mask is None else mask.unsqueeze(0)
@@ -86,14 +74,8 @@ def _mean_over(values: Tensor, shown: Tensor | None) -> Tensor:
 class SoftMoEModel(TokenModel):
     """Soft-MoE heads of one shape.
 
-    Attributes
-    ----------
-    num_experts : int
-    slots_per_expert : int
-    mlp_ratio : float
-        Width of each expert's MLP in units of the channels.
-    router_scale : float
-        Initial factor of the cosines of tokens and slot parameters.
+    `mlp_ratio` is the width of each expert's MLP in units of the channels, `router_scale` the initial factor of the
+    cosines of tokens and slot parameters.
     """
 
     num_experts: int
@@ -115,6 +97,7 @@ class SoftMoEModel(TokenModel):
         def zeros(*size: int) -> Tensor:
             return torch.zeros(size, device=device)
 
+        # Draws are in this order for good: seeds of saved results depend on it.
         slots = channels, experts, self.slots_per_expert
         return {
             "mu": torch.randn(slots, generator=generator, device=device) * channels**-0.5,

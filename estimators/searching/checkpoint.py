@@ -21,13 +21,8 @@ LENGTH = len(SUM[0]) + 16 + len(SUM[1])
 class Checkpoint:
     """File whose first line says what is searched, and each other line what came out of one fit.
 
-    What `add` was given is on disk when it returns. A process that is killed at any moment leaves whole lines and at
-    most one torn line at the end, which the next one cuts off.
-
-    Parameters
-    ----------
-    path : path
-        Created if absent; its directory must exist.
+    It is created if absent, in a directory that exists. What `add` was given is on disk when it returns. A process that
+    is killed at any moment leaves whole lines and at most one torn line at the end, which the next one cuts off.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -49,25 +44,18 @@ class Checkpoint:
         os.close(self._descriptor)
 
     def begin(self, search: Mapping[str, str], scores: Mapping[str, Sequence[str] | None]) -> None:
-        """Read what is there of this search, or start the file.
+        """Read what is there of this search, or start the file; CheckpointError if the file is of anything else.
 
-        Parameters
-        ----------
-        search : dict of str to str
-            A digest of each thing that makes the search what it is, under its name.
-        scores : dict of str to list of str, or None
-            The fields of scores that each result has, and the names of the scores in them; None is a single number.
-
-        Raises
-        ------
-        CheckpointError
-            If the file is of another search, is damaged or is no checkpoint.
+        `search` has a digest of each thing that makes the search what it is, by name; `scores` the fields of scores
+        that each result has, and the names of the scores in them, None for a single number.
         """
         self.begun = True
         header = _line({"frofa search": FORMAT, "search": dict(search)})
         content = self.path.read_bytes()
+        # Lines end with a newline: what comes after the last one was being written when the process was killed.
         whole = content.rfind(b"\n") + 1
         if not whole:
+            # Of a torn first line, what is there must be the beginning of ours: nobody else's file is cut off.
             if not header.startswith(content):
                 raise CheckpointError(f"{self.path} is not a checkpoint of a search; it is left as it is.")
             os.ftruncate(self._descriptor, 0)
@@ -81,6 +69,7 @@ class Checkpoint:
             check_fields(entry, {"fit": str, "result": dict}, _failing(self.path, number))
             _check_result(entry["result"], scores, _failing(self.path, number))
             self.results[entry["fit"]] = entry["result"]
+        # Only when all lines have turned out to be of this search is the torn one removed.
         os.ftruncate(self._descriptor, whole)
 
     def add(self, results: Sequence[tuple[str, FitResult]]) -> None:

@@ -8,8 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from frofa.compute.memory import rows_per_chunk
-from frofa.estimators.batched.jobs import Job, fit_many
-from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.batched.jobs import Fitted, Job, arrays_of, fit_many
 from frofa.estimators.searching.features import FeatureCache, FoldFeatures
 from frofa.estimators.searching.linear_scores import scores_by_product
 from frofa.estimators.searching.plan import BatchPlan
@@ -37,6 +36,7 @@ class ChunkSize:
     def learn(self, n: int, seconds: float, n_bytes: int) -> None:
         """Take into account how long `n` fits took, and the memory that their heads take."""
         rate = n / max(seconds, 1e-6)
+        # Chunks cut short by memory or by the end of the tasks say nothing about larger ones.
         if n >= self.size and (seconds < CHUNK_SECONDS or rate > 1.2 * self.rate):
             self.size *= 2
         self.rate = rate
@@ -46,19 +46,11 @@ class ChunkSize:
 def train_together(
     pairs: Sequence[tuple[SearchTask, BatchPlan]], cache: FeatureCache, *, first_chunk: int, on_done: OnDone
 ) -> Iterator[Done]:
-    """Train and score tasks in chunks; yield the results of each chunk.
+    """Train and score tasks in chunks, at first of `first_chunk` fits if memory holds them; yield each chunk's results.
 
-    Fits of the same features are neighbours, fold by fold, as engines have most to share there.
-
-    Parameters
-    ----------
-    pairs : sequence of (SearchTask, BatchPlan)
-    cache : FeatureCache
-        Keeps features of all samples, where there is one kind of these, for the tasks of a later call.
-    first_chunk : int
-        Fits in the first chunk, if memory holds their heads.
-    on_done : callable
-        Called with the number of fits done since the last call.
+    Fits of the same features are neighbours, fold by fold, as engines have most to share there. The cache keeps
+    features of all samples, where there is one kind of these, for the tasks of a later call. `on_done` is called with
+    the number of fits done since the last call.
     """
     pairs = sorted(pairs, key=lambda pair: _order(*pair))
     to_keep = {plan.shared_key for _, plan in pairs}
@@ -79,7 +71,8 @@ def train_together(
             for (task, plan), head, fold, scores in zip(now, fitted, features, known, strict=True)
         ]
         # the size of the next chunk, and memory for its features
-        chunk.learn(len(now), time.time() - start, sum(map(_n_bytes, fitted)))
+        n_bytes = sum(array.nbytes for head in fitted for _, array in arrays_of(head))
+        chunk.learn(len(now), time.time() - start, n_bytes)
         needed = {cache.key(*pair) for pair in pairs}
         cache.forget(needed, to_keep if len(to_keep) == 1 else {key.shared for key in needed})
 
@@ -95,6 +88,7 @@ def _features(pairs: Sequence[tuple[SearchTask, BatchPlan]], cache: FeatureCache
     for pair in pairs:
         fold = cache.get(*pair)
         if isinstance(fold, FoldFeatures):
+            # Arrays that folds share are counted once.
             held.update({id(part): getattr(part, "nbytes", 0) for part in (fold.array, *fold.scored)})
             if features and fold is not features[-1] and sum(held.values()) > FEATURE_BYTES:
                 break
@@ -104,7 +98,7 @@ def _features(pairs: Sequence[tuple[SearchTask, BatchPlan]], cache: FeatureCache
 
 def _fit(
     pairs: Sequence[tuple[SearchTask, BatchPlan]], features: Sequence[FoldFeatures | Exception], on_done: OnDone
-) -> list[FeatureClassifier | Exception]:
+) -> list[Fitted]:
     """Fit heads, those of the same array of features together."""
     fitted: list[Any] = list(features)
     groups: dict[tuple[int, int], list[int]] = {}
@@ -112,6 +106,7 @@ def _fit(
         if isinstance(fold, Exception):
             on_done(1)
         else:
+            # Engines take one array of features and one of weights: folds of steps that learn nothing share both.
             groups.setdefault((id(fold.array), id(plan.sample_weight)), []).append(i)
     for members in groups.values():
         (task, plan), fold = pairs[members[0]], fitted[members[0]]
@@ -128,10 +123,3 @@ def _first_size(size: int, features: FoldFeatures | Exception) -> int:
     """Reduce a number of heads to what memory holds, each taken for a MAP head, which has 13 C**2 weights."""
     shape = () if isinstance(features, Exception) else getattr(features.array, "shape", ())
     return min(size, rows_per_chunk(CHUNK_BYTES, 14 * 4 * shape[-1] ** 2)) if shape else size
-
-
-def _n_bytes(fitted: FeatureClassifier | Exception) -> int:
-    arrays = [
-        array for value in vars(fitted).values() for array in (value.values() if isinstance(value, dict) else [value])
-    ]
-    return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))

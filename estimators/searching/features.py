@@ -24,21 +24,10 @@ Steps = Sequence[tuple[str, Any]]
 class FoldFeatures:
     """Features of one fold.
 
-    Attributes
-    ----------
-    array : array-like
-        What engines train on: the training samples, and possibly others.
-    origin : ndarray of intp
-        The sample of X that each row of `array` comes from.
-    rows : ndarray of intp
-        The rows of `array` to train on.
-    steps : sequence of (str, transformer)
-        The leading steps, fitted.
-    frame : DataFrame or None
-        Training features with names, where they have names.
-    scored : list of array-like
-        Features of the test samples and, where scores on them are asked for, of the training samples; None where they
-        cannot be computed.
+    Engines train on the `rows` of `array`, the training samples and possibly others; `origin` is the sample of X that
+    each row of `array` comes from. `steps` are the leading ones, fitted; `frame` is the training features with names,
+    where they have names. `scored` are the features of the test samples and, where scores on them are asked for, of the
+    training samples; None where they cannot be computed.
     """
 
     array: Any
@@ -50,7 +39,7 @@ class FoldFeatures:
 
 
 class FoldKey(NamedTuple):
-    """What tells the features of two fits apart: steps that learn nothing, averaging, the split, and other steps."""
+    """Distinction of the features of two fits: steps that learn nothing, averaging, the split, and other steps."""
 
     shared: str
     pooled: bool
@@ -71,11 +60,8 @@ class _SharedFeatures:
 class FeatureCache:
     """Cache of features by leading steps and fold, each computed once and kept until `forget`.
 
-    Parameters
-    ----------
-    pool : bool
-        Whether heads that average their tokens may be given the averages: where scorers ask for nothing but
-        predictions.
+    With `pool`, heads that average their tokens may be given the averages: where scorers ask for nothing but
+    predictions.
     """
 
     pool: bool
@@ -110,6 +96,7 @@ class FeatureCache:
 
     def _share(self, task: SearchTask, plan: BatchPlan, pooled: bool) -> _SharedFeatures | None:
         """Return features of all samples; None if a sample spoils them for the others: each fold is then on its own."""
+        # Averages are made from the features that other heads may use as they are, so that steps run once for both.
         key = (plan.shared_key, pooled)
         if key not in self._shared and pooled:
             whole = self._share(task, plan, pooled=False)
@@ -158,6 +145,7 @@ def _averaged(shared: _SharedFeatures) -> _SharedFeatures:
 
 
 def _of_all(task: SearchTask, shared: _SharedFeatures) -> FoldFeatures:
+    # One row of a data frame is enough to tell a head the names of its columns.
     frame = take_rows(shared.features, task.train[:1]) if hasattr(shared.features, "iloc") else None
     scored = [take_rows(shared.features, rows) for rows in _scored_rows(task)]
     # Engines get all samples and the rows to train on: folds share one array, and are trained together.

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from frofa.compute.memory import row_chunks
-from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.batched.jobs import Fitted
 from frofa.estimators.core.linear import LinearClassifier
 from frofa.estimators.core.shortcuts import follows
 from frofa.estimators.core.support import Array
@@ -16,7 +16,6 @@ from frofa.estimators.searching.features import FoldFeatures
 PRODUCT_BYTES = 2**25
 """Limit of the weights and scores of a product: on the features of ``benchmarks/search.py``, larger ones are no faster,
 and those of an eighth take 7 % longer."""
-Fitted: TypeAlias = FeatureClassifier | Exception
 
 
 def scores_by_product(heads: Sequence[Fitted], folds: Sequence[FoldFeatures | Exception]) -> Iterator[Array | None]:

@@ -1,9 +1,9 @@
-"""How a search decides what it can train together: see `batch_plan`, which decides for one candidate.
+"""The choice of what a search trains together: see `batch_plan`, which decides for one candidate.
 
 The fits of a candidate are trained with those of others if all of this holds:
 
 1. its estimator is one of frofa's heads, or a pipeline that ends in one (and has no ``transform_input``);
-2. the class of the head has a batched engine, the class method ``_fit_many``; a subclass that overrides one of the
+2. the class of the head has a batched engine, the function ``_fit_many``; a subclass that overrides one of the
    methods that the engine stands for, ``_fit_steps``, does not inherit it (`frofa.estimators.batched.jobs.engine_of`);
 3. there are labels;
 4. ``fit`` is given nothing but sample weights, and these for the head alone.
@@ -34,17 +34,9 @@ from frofa.estimators.searching.sklearn_compat import SearchTask, fit_params_by_
 class BatchPlan:
     """How to train a candidate with others: its head, and what samples go through before they reach it.
 
-    Attributes
-    ----------
-    estimator : estimator
-        The whole of it: the head, or a pipeline that ends in it.
-    head : FeatureClassifier
-    shared : sequence of (str, transformer)
-        Leading steps that learn nothing and treat each sample alone: applied to all samples at once.
-    fitted : sequence of (str, transformer)
-        The steps after these, fitted on each fold.
-    sample_weight : array-like or None
-        What `fit` of the head is given, for all samples.
+    The whole estimator is the head, or a pipeline that ends in it. The `shared` steps, which lead it, learn nothing and
+    treat each sample alone: they are applied to all samples at once; `fitted` are the steps after these, fitted on each
+    fold. `sample_weight` is what `fit` of the head is given, for all samples.
     """
 
     estimator: Any
@@ -84,6 +76,7 @@ def batch_plan(task: SearchTask) -> BatchPlan | str:
     if isinstance(given, str):
         return f"{_name(estimator)}: {given}"
     steps = [(name, step) for name, step in steps if step is not None and step != "passthrough"]
+    # Steps before the first that learns can be applied to all samples at once; the others, fold by fold.
     n_shared = next((i for i, (_, step) in enumerate(steps) if not _learns_nothing(step)), len(steps))
     return BatchPlan(estimator, head, steps[:n_shared], steps[n_shared:], given.get("sample_weight"))
 
@@ -97,6 +90,7 @@ def _fit_params_of_head(estimator: Any, fit_params: dict[str, Any]) -> dict[str,
         except Exception as error:
             return f"fit would raise {type(error).__name__}: {error}"
         name = estimator.steps[-1][0]
+        # Parameters of leading steps would have to be part of the features' key: such candidates are fitted alone.
         if any(any(given.values()) for step, given in routed.items() if step != name):
             return "its leading steps get fit parameters"
         own = routed[name]["fit"] if name in routed else {}

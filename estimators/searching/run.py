@@ -35,14 +35,8 @@ FIRST_CHUNK_KEPT = 8
 class SearchRun:
     """Stand-in for ``Parallel`` in scikit-learn's search: takes the calls of its fits, returns their results.
 
-    Parameters
-    ----------
-    checkpoint : Checkpoint or None
-        Where finished fits are kept, if they are.
-    progress : bool
-        Whether to show a progress bar over the fits.
-    n_jobs, pre_dispatch : int or None, int or str
-        What scikit-learn gives ``Parallel``; used for the fits that cannot be trained together.
+    Finished fits are kept in the checkpoint, if there is one; `progress` shows a bar over the fits. scikit-learn gives
+    `n_jobs` and `pre_dispatch`, which are used for the fits that cannot be trained together.
     """
 
     checkpoint: Checkpoint | None
@@ -56,11 +50,12 @@ class SearchRun:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        """Nothing is left open: ``Parallel`` is a context, so this has to be one."""
+        """Leave nothing open, as there is nothing: ``Parallel`` is a context, so this has to be one."""
 
     def __call__(self, calls: Iterable[Call]) -> list[FitResult]:
         """Do all fits; results are in the order of the calls."""
         tasks = [SearchTask.of(call) for call in calls]
+        # Fits of earlier runs, which are known by their keys, are not done again, but callbacks hear of them.
         keys = dict(zip(tasks, self._keys(tasks), strict=True))
         known = {} if self.checkpoint is None else self.checkpoint.results
         results: dict[SearchTask, FitResult] = {task: dict(known[key]) for task, key in keys.items() if key in known}
@@ -79,6 +74,7 @@ class SearchRun:
         """Return the key that each fit has in the checkpoint."""
         if self.checkpoint is None or not tasks:
             return [""] * len(tasks)
+        # Splits are digested once, and not for each of the fits, of which there may be thousands.
         by_split = {task.split: task for task in tasks}
         splits = {split: digest(task.train, task.test) for split, task in by_split.items()}
         if not self.checkpoint.begun:
@@ -113,6 +109,7 @@ class SearchRun:
             yield from self._one_by_one(ordinary, on_done)
 
     def _one_by_one(self, tasks: Sequence[SearchTask], on_done: OnDone) -> Iterator[Done]:
+        # One call of ``Parallel`` is fastest, but checkpoint and progress bar hear of its fits only when it returns.
         at_once = self.checkpoint is None and not self.progress
         chunk = ChunkSize(len(tasks) if at_once else FIRST_CHUNK_KEPT * effective_n_jobs(self.n_jobs))
         with Parallel(n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch) as parallel:

@@ -114,6 +114,7 @@ def _assembled(plan: BatchPlan, head: FeatureClassifier, features: FoldFeatures)
     """Return the whole estimator, fitted."""
     if plan.estimator is plan.head:
         return head
+    # Leading steps that were fitted for several candidates are put in as they are, without a copy.
     pipeline = clone(plan.estimator)
     fitted = {**dict(features.steps), plan.estimator.steps[-1][0]: head}
     pipeline.steps = [(name, fitted.get(name, step)) for name, step in pipeline.steps]

@@ -74,6 +74,7 @@ class SearchTask:
     def of(cls, call: Call) -> "SearchTask":
         """Read a call, which may also be made as it stands, to do the fit in the ordinary way."""
         _, data, options = call
+        # Options that are not used here, or that a later version adds, stay in the call.
         known = {name: value for name, value in options.items() if name in cls.__dataclass_fields__}
         try:
             known |= {name: _row_indices(known[name]) for name in ("train", "test")}
@@ -116,6 +117,7 @@ def search_fit(search: BaseSearchCV, X: Any, y: Any, params: dict[str, Any], par
     body: FunctionType = BaseSearchCV.fit.__wrapped__
     if "Parallel" not in body.__code__.co_names:
         raise _unknown_version("BaseSearchCV.fit does not use Parallel")
+    # The function as scikit-learn compiled it, with one global replaced: nobody else's ``Parallel`` changes.
     names = {**body.__globals__, "Parallel": parallel}
     FunctionType(body.__code__, names, body.__name__, body.__defaults__, body.__closure__)(search, X, y, **params)
 

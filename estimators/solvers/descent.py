@@ -163,13 +163,14 @@ class Descent:
         self.best, self.done, self.nearest = self.state, self.n_iter < 0, math.inf
 
     def run(self) -> tuple[State, Solution]:
-        """Go there, or as near as `max_iter` steps and rounding allow."""
+        """Approach the minimum, as near as `max_iter` steps and rounding allow."""
         for _ in range(2 * self.stage.max_iter + 4):
             direction, slope = self.memory.direction(self._fast(self.gradient), self.precondition)
             distance = self._distance(slope)
             worst = float(distance.max())
             if not math.isfinite(worst):
                 break
+            # Only a state that can be trusted: checked in float64, near one that was, or of a rough stage.
             if self.checked and worst <= self.nearest:
                 self.best, self.done, self.nearest = self.state, distance <= 1, worst
             stalled = self.watch.stalled(worst, ROUGH_PATIENCE if self.rough else PATIENCE)
@@ -191,6 +192,7 @@ class Descent:
         """Return the best that was found, or where it all began, if steps that rounding misled have led uphill."""
         if not self.done.all():
             found, start = (state.check(self.problems, exact=False) for state in (self.best, self.start))
+            # Objectives (B,) of the end and of the start, both from the weights in float64.
             values = [self.problems.objective(state.scores, state.coef, self.penalty) for state in (found, start)]
             uphill = (values[0] > values[1])[:, None, None]
             self.best = State(*(torch.where(uphill, *pair) for pair in zip(start, found, strict=True)))
@@ -198,6 +200,7 @@ class Descent:
 
     def _check(self, stalled: bool) -> bool:
         """Ask float64 where things are, and see to it that they can go on; False where they cannot."""
+        # No nearer with scores in float64 either: products have to be, too, and the pairs of steps begin anew.
         if stalled and not self.rough:
             if self.problems.fast.dtype == torch.float64:
                 return False

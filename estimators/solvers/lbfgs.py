@@ -16,14 +16,8 @@ class Memory:
 
     The recursion's inner products are those of the triangular matrix ``step_i . gain_j``, i <= j. Kept is its inverse,
     in the order of the places: without the oldest pair, it is what is left of the inverse without the row and column of
-    that pair.
-
-    Parameters
-    ----------
-    like : Tensor, shape (B, n_scores, D)
-        Of the shape and format of the weights.
-    fixed : bool, default=False
-        Whether all places take part from the start, with pairs of zeros, so that every step is the same operations.
+    that pair. `like` has shape (B, n_scores, D) and format of the weights. If `fixed`, all places take part from the
+    start, with pairs of zeros, so that every step is the same operations.
     """
 
     def __init__(self, like: Tensor, *, fixed: bool = False):

@@ -50,20 +50,10 @@ class Fit(NamedTuple):
 
 @dataclass(frozen=True)
 class Chain:
-    """Problems on the same samples, which differ in C.
+    """Problems on the same samples, which differ in C: one for each stage, C in ascending order.
 
-    Attributes
-    ----------
-    features : ndarray of float64, shape (n, channels)
-        As given: neither centred nor scaled.
-    codes : ndarray of int, shape (n,)
-        Class of each sample, from 0 to n_classes - 1.
-    weights : ndarray of float64, shape (n,)
-        Positive weight of each sample.
-    n_classes : int
-        Number of classes, at least two.
-    stages : tuple of Stage
-        The problems, C in ascending order.
+    Features (n, channels) are float64, as given: neither centred nor scaled. Classes `codes` (n,) are from 0 to
+    `n_classes` - 1, and weights (n,) positive.
     """
 
     features: Array
@@ -81,24 +71,11 @@ class Chain:
 def solve_chains(
     chains: Sequence[Chain], device: torch.device, on_done: Callable[[int], object] = lambda _: None
 ) -> list[list[Fit]]:
-    """Solve all problems of all chains.
+    """Solve all problems of all chains, on one device: a list a chain, one Fit a stage.
 
     Chains of equal shape and stages go side by side, in batches that the memory of a GPU has room for; on a CPU, only
-    small ones do, and threads share the batches. What is found depends on that within the tolerance only.
-
-    Parameters
-    ----------
-    chains : sequence of Chain
-        Each is a path of its own, along its stages.
-    device : torch.device
-        Where all is computed.
-    on_done : callable
-        Called with the number of problems that are solved since the last call.
-
-    Returns
-    -------
-    list of list of Fit
-        A list a chain, one Fit a stage.
+    small ones do, and threads share the batches. What is found depends on that within the tolerance only. `on_done` is
+    called with the number of problems that are solved since the last call.
     """
     results: list[list[Fit]] = [[] for _ in chains]
     batches = _group(chains, device)
@@ -119,6 +96,7 @@ def solve_chains(
             for numbers in batches:
                 deque(run(numbers), maxlen=0)
         return results
+    # Threads work on different batches: within one operation they would wait for each other.
     runs = deque(run(numbers) for numbers in batches)
     with one_thread_each(len(batches)) as n_workers, ThreadPoolExecutor(n_workers) as pool:
         for worker in [pool.submit(_work, runs) for _ in range(n_workers)]:
@@ -170,6 +148,7 @@ def _width(chain: Chain) -> int:
 def _solve_batch(chains: Sequence[Chain], device: torch.device) -> Iterator[list[Fit]]:
     """Yield the fits of all chains, stage by stage."""
     problems, spans = _stack(chains, device)
+    # Weighted squares of all features that are penalised: the loss of no problem has a larger Hessian.
     curvature = float((problems.scales[:, :, :-1].sum((1, 2)) * problems.total * problems.squared_units).max())
     path = _steps_to(chains[0].stages, curvature, problems.n_scores)
     largest, least = problems.penalty(path[0].C).max(), problems.penalty(path[-1].C)[:, :, 0].min()
@@ -213,6 +192,7 @@ def _steps_to(stages: Sequence[Stage], curvature: float, n_scores: int) -> list[
     """
     path: list[Stage] = []
     C = STRIDE * (n_scores + 1) / curvature if curvature > 0 else stages[0].C
+    # Beyond this C, what is left of the penalty is rounding: no stage is added on the way there.
     most = C * FREE
     for stage in stages:
         while min(stage.C * 0.999, most) > C * STRIDE:
@@ -224,7 +204,7 @@ def _steps_to(stages: Sequence[Stage], curvature: float, n_scores: int) -> list[
 
 
 class _Span(NamedTuple):
-    """How features were centred, divided by `unit`, and rotated into the span of the samples where those are fewer.
+    """Change that made features a problem: centred, divided by `unit`, and rotated into the span of few samples.
 
     The mean is (channels,); the basis of the span, (channels, width), is None where it is all channels.
     """

@@ -17,18 +17,7 @@ def solve_path(problems: Problems, path: Sequence[Stage]) -> Iterator[Solution]:
 
     A problem is solved where the largest element of the gradient of the objective, divided by ``C * sum(weights)``, is
     at most the tolerance, and the objective's distance from its minimum, as estimated and relative to it, at most a
-    hundredth of that.
-
-    Parameters
-    ----------
-    problems : Problems
-    path : sequence of Stage
-        C in ascending order.
-
-    Yields
-    ------
-    Solution
-        One a stage, as soon as it is solved.
+    hundredth of that. Each stage's solution is yielded as soon as it is there.
     """
     precondition, state = preconditioner_of(problems), State.start(problems)
     latest: list[State] = []

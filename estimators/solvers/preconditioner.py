@@ -15,7 +15,7 @@ DENSE = 512
 DENSE_SAMPLES = 2**14
 """Most samples of a problem whose Hessian is inverted: all of them go into each."""
 RIDGES = (1e-9, 1e-7, 1e-5, 1e-3)
-"""What is added to the unit diagonal of a Hessian, one after another, until it has a Cholesky factor, which collinear
+"""Additions to the unit diagonal of a Hessian, one after another, until it has a Cholesky factor, which collinear
 channels can take more than the first for (`test_collinear_constant_and_single_channels_and_duplicates`)."""
 
 
@@ -182,6 +182,7 @@ def _own_rows(problems: Problems) -> tuple[Tensor, Tensor]:
     codes, n_classes = problems.codes[:, :, 0], problems.n_classes
     member = problems.share[:, :, 0] > 0
     belongs = (codes.unsqueeze(1) == torch.arange(n_classes, device=codes.device)[:, None]) & member.unsqueeze(1)
+    # At most m rows a class, so that one large class does not set the shape for all.
     most = int(belongs.sum(2).max())
     m = min(most, max(8, 2 * codes.shape[1] // n_classes), OWN)
     present, rows = belongs.byte().topk(m, 2)

@@ -14,28 +14,13 @@ class Problems:
     """B problems of one shape: ``sum_i share_i * cross_entropy_i + penalty * |coef|^2 / 2`` each.
 
     Two classes have a single score, that of class 1 against 0, as in scikit-learn; more have one each. Products with
-    the features are in float32 until `use_float64`.
+    the features are in float32 until `use_float64`: `exact` are the features in float64, `fast` in the precision of
+    products. A descent may have its scores and weights in float32 as well, at first, if `starts_in_float32`.
 
-    Parameters
-    ----------
-    features : Tensor of float64, shape (B, n, D)
-        The last channel is the constant one, whose weight, the intercept, is not penalised.
-    codes : Tensor of int64, shape (B, n)
-        Class of each sample, from 0 to n_classes - 1.
-    weights : Tensor of float64, shape (B, n)
-        Weight of each sample; zero for rows that only fill up the shape.
-    n_classes : int
-        The same for all problems.
-    units : Tensor of float64, shape (B,), default=None
-        What features were divided by, which were too large or too small for float32: weights are as many times those
-        that are penalised, and all is in float64. None is 1.
-
-    Attributes
-    ----------
-    exact, fast : Tensor, shape (B, n, D)
-        Features in float64, and in the precision that products with them are in now.
-    starts_in_float32 : bool
-        Whether a descent may have its scores and weights in float32 as well, at first.
+    The last channel of the features (B, n, D) is the constant one, whose weight, the intercept, is not penalised. Codes
+    (B, n) are classes from 0 to `n_classes` - 1; weights (B, n), in float64, are zero for rows that only fill up the
+    shape. Features that were too large or too small for float32 were divided by `units` (B,): weights are as many times
+    those that are penalised, and all is in float64. None is 1.
     """
 
     def __init__(self, features: Tensor, codes: Tensor, weights: Tensor, n_classes: int, units: Tensor | None = None):
@@ -82,6 +67,7 @@ class Problems:
         least = LEAST / self.squared_units.clamp(min=1)
         penalty = torch.maximum(1 / (C * self.total * self.squared_units), least).clamp(max=MOST)
         penalty = penalty[:, None, None].repeat(1, 1, self.exact.shape[2])
+        # The last channel is the constant one: intercepts go free.
         penalty[:, :, -1] = 0
         return penalty
 
@@ -124,6 +110,7 @@ class Problems:
         """
         if self.n_scores == 1:
             return torch.where(self.codes > 0, -torch.sigmoid(-scores), probabilities)
+        # Zero at the sample's class, then minus the sum of the others there.
         errors = probabilities.scatter(2, self.codes, 0)
         return errors.scatter_(2, self.codes, -errors.sum(2, keepdim=True))
 

@@ -102,6 +102,7 @@ class _Shelf:
 
     def keep(self, replayed: "_Replayed") -> None:
         """Keep recordings for the next problems of their shape, and drop the oldest others."""
+        # Insertion order is order of use, as what is taken is removed: the first one is the oldest.
         self.kept[_shapes(replayed.blocks)] = replayed
         while len(self.kept) > MOST_KEPT or (len(self.kept) > 1 and self.nbytes > self.room):
             del self.kept[next(iter(self.kept))]
@@ -118,7 +119,7 @@ def _shapes(blocks: ClassBlocks) -> tuple[Any, ...]:
 
 
 class _Replayed:
-    """Where all problems are, and what the next step needs, in tensors that stay where they are.
+    """State of all problems, and what the next step needs, in tensors that stay where they are.
 
     The first direction of a stage, from the third on, is that from the last solution but one to the last. A step is
     taken, then the next direction and a length along it are found; the host only learns how far from its solution the
@@ -167,6 +168,7 @@ class _Replayed:
             if again:
                 self._settle()
             self.replay(self._advance)
+            # The preconditioner of the start has become stale by now; a second one serves the rest.
             if step == RENEWED:
                 self.replay(self._renew)
             worst, again = self.report.tolist()
@@ -202,7 +204,7 @@ class _Replayed:
         return Line.along(self.state, self.penalty, coef, scores, torch.float64)
 
     def _go_on(self) -> None:
-        """Go there, and look from there."""
+        """Take the step of that line, and look from its end."""
         self._move()
         self.n_iter.zero_()
         self._renew()

@@ -12,7 +12,7 @@ BIAS = 100.0
 """Value of the constant feature, as in big_vision's ``fewshot_lsr.py``: the intercept is penalised, but 10^4 times
 less than a weight."""
 EPSILON = 1e-5
-"""What is added to standard deviations, as there."""
+"""Addition to standard deviations, as in big_vision."""
 NOTHING = 1e-12
 """The least that is left of a sample, where a penalty near zero lets a fit go through all samples."""
 
@@ -47,20 +47,10 @@ class RidgePath:
         return coef, self._constant(alpha) - self.mean @ coef
 
     def leave_one_out(self, targets: Array, alpha: float, group_size: int = 1) -> Array:
-        """Predict each sample without it and its copies, with the mean and deviation of all.
+        """Predict each sample (n, n_targets) without it and its copies, with the mean and deviation of all.
 
-        Parameters
-        ----------
-        targets : ndarray of shape (n, n_targets)
-            Targets of the samples, one row for all copies of a sample.
-        alpha : float
-            The penalty.
-        group_size : int, default=1
-            Rows of a sample, which follow one another: itself, which is predicted, and its copies.
-
-        Returns
-        -------
-        ndarray of shape (n, n_targets)
+        Targets (n, n_targets) have one row for all copies of a sample. The `group_size` rows of a sample follow one
+        another: itself, which is predicted, and its copies.
         """
         root = self.root_weights[:, None]
         fitted = self.projected @ (self.rhs / (self.eigenvalues + alpha)[:, None]) / root + self._constant(alpha)

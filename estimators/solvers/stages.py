@@ -60,7 +60,7 @@ class Goal(NamedTuple):
 
 
 class State(NamedTuple):
-    """Where all problems are.
+    """State of all problems.
 
     Weights and the gradient of the mean cross-entropy alone are (B, n_scores, D); scores, probabilities and errors in
     probability are (B, n, n_scores).

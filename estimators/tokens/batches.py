@@ -11,15 +11,7 @@ from frofa.estimators.tokens.padding import PaddedTokens
 
 
 class DenseBatches:
-    """Batches of tokens (n, P + N, C).
-
-    Parameters
-    ----------
-    tokens : Tensor or LazyTokens
-    n_prefix : int
-    grid : (int, int) or None
-        As in `TokenBatch.from_tokens`, which checks them.
-    """
+    """Batches of tokens (n, P + N, C), with prefix and grid as in `TokenBatch.from_tokens`, which checks them."""
 
     def __init__(self, tokens: Tensor | LazyTokens, n_prefix: int, grid: tuple[int, int] | None):
         few = TokenBatch.from_tokens(tokens[:1], n_prefix=n_prefix, grid=grid)
@@ -41,14 +33,7 @@ class DenseBatches:
 
 
 class PaddedBatches:
-    """Batches of images of different sizes, all padded to the largest of those that are trained on.
-
-    Parameters
-    ----------
-    tokens : PaddedTokens
-    rows : ndarray of int
-        Positions of the images that are trained on.
-    """
+    """Batches of images of different sizes, all padded to the largest of `rows`, those that are trained on."""
 
     def __init__(self, tokens: PaddedTokens, rows: npt.NDArray[np.intp]):
         self.tokens, self.shape = tokens, tokens.shape_of(rows)

@@ -28,11 +28,7 @@ SMALL = 2**24
 class LazyFeatures(Protocol):
     """Features (n, ...) that are not in memory, or not on the device, until they are asked for.
 
-    Attributes
-    ----------
-    shape : tuple of int
-    dtype : dtype
-        The dtype of ``np.asarray(features)``.
+    `dtype` is that of ``np.asarray(features)``.
     """
 
     shape: tuple[int, ...]
@@ -50,13 +46,7 @@ class LazyFeatures(Protocol):
         """Read all rows into a tensor on the CPU, of the dtype that they are stored in."""
 
     def to_device(self, device: torch.device) -> Tensor:
-        """Move all rows to a device, in any floating point dtype; kept there for the next who asks.
-
-        Raises
-        ------
-        MemoryError
-            If they do not fit.
-        """
+        """Move all rows to a device, in any floating point dtype, for all who ask; MemoryError if they do not fit."""
 
 
 def blocks(features: LazyFeatures) -> Iterator[Array]:
@@ -67,13 +57,8 @@ def blocks(features: LazyFeatures) -> Iterator[Array]:
 
 
 def check_finite(features: LazyFeatures, estimator: Any, dtype: npt.DTypeLike) -> None:
-    """Check lazy features as arrays are checked, block by block.
-
-    Raises
-    ------
-    ValueError
-        If there is no sample, or a value is not finite, or too large to compute with in a dtype.
-    """
+    """Check lazy features block by block, as arrays are: there are samples, and values are finite and not too large."""
+    # That there is a sample, and its kind, shows in the first; values are checked block by block.
     check_array(np.asarray(features[:1]), allow_nd=True, estimator=estimator, input_name="X")
     for block in blocks(features):
         assert_all_finite(block, estimator_name=type(estimator).__name__, input_name="X")

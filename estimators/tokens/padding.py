@@ -23,14 +23,8 @@ CHUNK_ELEMENTS = 2**22
 class BatchShape(NamedTuple):
     """The shape of batches of some images.
 
-    Attributes
-    ----------
-    length : int
-        Tokens that each image is padded to: the number of the largest.
-    grid : (int, int) or None
-        The grid of all images, if they have the same.
-    padded : bool
-        Whether any image is smaller than `length`.
+    `length` is the number of tokens of the largest, to which all are padded, if any is smaller: `padded`. `grid` is
+    that of all images, if they have the same.
     """
 
     length: int
@@ -66,21 +60,10 @@ class PaddedTokens:
         return BatchShape(length, (int(grids[0, 0]), int(grids[0, 1])) if alike else None, bool((sizes < length).any()))
 
     def batch(self, rows: Tensor, shape: BatchShape, buffer: Tensor | None = None) -> TokenBatch:
-        """Put images together, padded with zeros that the mask hides.
+        """Put images together, padded with zeros that the mask hides; with one grid if all have it, else each image's.
 
-        Parameters
-        ----------
-        rows : Tensor of int, shape (m,)
-            Positions of the images, on the device.
-        shape : BatchShape
-            The shape of these images, or of more, as `shape_of` tells it.
-        buffer : Tensor of shape (m, shape.length, C), default=None
-            The memory of an earlier batch, to be overwritten.
-
-        Returns
-        -------
-        TokenBatch
-            With one grid, if all images have it, else with that of each image, on the device.
+        Rows (m,) are the positions of the images, on the device; `shape` is that of these images, or of more, as
+        `shape_of` tells it. The buffer, (m, shape.length, C), is the memory of an earlier batch, to be overwritten.
         """
         # Tokens that are padding, (m, length): those beyond the number that an image has.
         sizes = self._sizes[rows]
@@ -106,6 +89,7 @@ class PaddedTokens:
         shape = (len(rows), length, values.shape[1])
         if buffer is None or buffer.shape != shape or buffer.device.type != "cpu":
             buffer = torch.empty(shape)
+        # Image by image, which converts to float32 on the way, without a copy in between.
         target = buffer.numpy()
         for i, row in enumerate(rows.tolist()):
             start, stop = offsets[row], offsets[row + 1]
@@ -115,16 +99,11 @@ class PaddedTokens:
 
 
 def by_grid(features: RaggedTokens, rows: Indices) -> Iterator[tuple[Indices, Array, tuple[int, int]]]:
-    """Images of the same grid together, as arrays.
+    """Yield images of the same grid together: their positions (m,), tokens (m, N, C) and the grid.
 
-    Yields
-    ------
-    rows : ndarray of int, shape (m,)
-        Positions, out of `rows`, of images that have the grid, in order; a chunk has `CHUNK_ELEMENTS` elements at most,
-        but one image at least.
-    tokens : ndarray of shape (m, N, C)
-    grid : (int, int)
+    Positions are out of `rows`, in order. A chunk has `CHUNK_ELEMENTS` elements at most, but one image at least.
     """
+    # Grids (n_grids, 2), and for each of the rows which of them it has.
     grids, which = np.unique(features.grids[rows], axis=0, return_inverse=True)
     for i, (height, width) in enumerate(grids.tolist()):
         alike = rows[which.ravel() == i]
@@ -142,13 +121,7 @@ def mean_over_images(features: RaggedTokens) -> Array:
 
 
 def check_ragged(features: RaggedTokens, estimator: Any, dtype: npt.DTypeLike) -> None:
-    """Check ragged tokens as arrays are checked, block by block.
-
-    Raises
-    ------
-    ValueError
-        If there is no image, or a value is not finite, or too large to compute with in a dtype.
-    """
+    """Check ragged tokens block by block, as arrays are: there are images, and values are finite and not too large."""
     name = type(estimator).__name__
     if not len(features):
         raise ValueError(f"Found RaggedTokens with 0 sample(s) while a minimum of 1 is required by {name}.")

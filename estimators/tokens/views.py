@@ -41,30 +41,12 @@ def with_copies(
     n_prefix: int,
     grid: tuple[int, int] | None,
 ) -> Array:
-    """Put augmented copies beside each sample's features.
+    """Put augmented copies beside each sample: float64, (n, 1 + n_copies, C), averaged over the tokens that are seen.
 
-    Parameters
-    ----------
-    tokens : ndarray of shape (n, P + N, C) or (n, C), or RaggedTokens
-        What is augmented, in float32; pooled features as a single token without positions. Of RaggedTokens, images of
-        the same grid are augmented together.
-    features : ndarray of shape (n, C)
-        The samples as they are, averaged.
-    rows : ndarray of int
-        The samples that are augmented; the copies of the others are equal to them.
-    augment : Augmentation
-    n_copies : int
-    seed : int
-        Determines the copies, together with the shape of `tokens` and the number of `rows`.
-    n_prefix : int
-        P, the number of tokens that come first and are not augmented.
-    grid : (int, int) or None
-        Height and width of the others.
-
-    Returns
-    -------
-    ndarray of float64, shape (n, 1 + n_copies, C)
-        Each sample, then its copies; tokens are averaged over those that are seen.
+    Tokens (n, P + N, C), of which the first `n_prefix` = P are not augmented and the others lie on `grid`, are
+    augmented in float32; pooled features (n, C) as a single token without positions, and RaggedTokens with those of the
+    same grid. `features` (n, C) are the averaged samples, which the copies of samples other than `rows` are equal to.
+    The seed determines the copies, together with the shape of `tokens` and the number of `rows`.
     """
     # Copies (n, 1 + n_copies, C) start as the samples themselves, which they stay where rows are not augmented.
     copies = np.repeat(features[:, None], 1 + n_copies, axis=1)
@@ -86,21 +68,10 @@ def sum_over_views(
     n_prefix: int,
     grid: tuple[int, int] | None,
 ) -> Array:
-    """Add up the scores of augmented views.
+    """Add up the scores (n, n_classes) of augmented views; parameters as in `with_copies`.
 
-    A view is drawn once and treats all images alike, so that an image's scores do not depend on the others.
-
-    Parameters
-    ----------
-    score : callable
-        Gives the scores (n, n_classes) of tokens, shape (n, any number of tokens, C).
-    tokens, augment, seed, n_prefix, grid
-        As in `with_copies`.
-    n_views : int
-
-    Returns
-    -------
-    ndarray of shape (n, n_classes)
+    A view is drawn once and treats all images alike, so that an image's scores do not depend on the others. `score` is
+    called with tokens (n, any number, C).
     """
 
     def of_chunk(batch: TokenBatch) -> Array:
@@ -111,6 +82,7 @@ def sum_over_views(
         total: Array = np.sum(scores, axis=0)
         return total
 
+    # Sums (m, n_classes) of each chunk, which come grid by grid where images differ in size.
     batches = _batches(np.arange(len(tokens)), tokens, n_prefix, grid)
     rows, sums = zip(*((chunk, of_chunk(batch)) for chunk, batch in batches), strict=True)
     return check_augmented(_in_order(rows, sums), augment)

@@ -13,17 +13,10 @@ View = Callable[[Tensor], Tensor]
 
 
 class Factors(NamedTuple):
-    """The gradient of kernels, ``upstream.mT @ inputs``.
+    """The gradient of the kernels that `view` finds in a parameter: ``upstream.mT @ inputs``.
 
-    Attributes
-    ----------
-    name : str
-        Name of the parameter.
-    view : callable
-        Takes the parameter, returns the kernels (H, ..., outputs, inputs) in it.
-    upstream : Tensor of shape (H, ..., n, outputs)
-    inputs : Tensor of shape (H, ..., n, inputs)
-        Both contiguous.
+    Kernels are (H, ..., outputs, inputs), upstream (H, ..., n, outputs) and inputs (H, ..., n, inputs), both
+    contiguous.
     """
 
     name: str
@@ -40,15 +33,7 @@ class Factors(NamedTuple):
 
 
 class Gradient(Heads):
-    """Gradients of heads.
-
-    Attributes
-    ----------
-    dtype : torch.dtype or None
-        The dtype of factors, where gradients of kernels are kept as such; None writes them out.
-    factors : list of Factors
-        The kernels' gradients that are not written out.
-    """
+    """Gradients of heads; those of kernels are left as factors of a dtype, or written out where it is None."""
 
     def __init__(self, layout: ParameterLayout, flat: Tensor, dtype: torch.dtype | None = None):
         super().__init__(layout, flat)
@@ -76,6 +61,7 @@ class Gradient(Heads):
         tail = (slice(end, None), False)
         if not self.factors:
             return [(slice(0, end), True), tail]
+        # Decayed parameters that are not left as factors, one by one; all that does not decay is one part at the end.
         kept = {factors.name for factors in self.factors}
         rest = [place for name, place in self.layout.places.items() if name not in kept and place[0] < end]
         return [*((slice(offset, offset + prod(shape)), True) for offset, shape in rest), tail]

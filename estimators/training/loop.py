@@ -27,19 +27,10 @@ EVALUATIONS = 50
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Samples that a head is validated on, on one device.
+    """Samples that a head is validated on, on one device, as classes and weights (n,) are.
 
-    Attributes
-    ----------
-    features : Tensor of shape (m, ...)
-    classes : Tensor of int, shape (n,)
-        Class indices.
-    weights : Tensor of shape (n,)
-        Sample weights.
-    rows : Tensor of int, shape (n,), or None
-        Positions in `features`; None is all, in order.
-    mask : Tensor of bool, shape (n, N), or None
-        Where images differ in size: True where there is a token.
+    `rows` (n,) are their positions in the features (m, ...); None is all, in order. The mask (n, N) is True where there
+    is a token, if images differ in size.
     """
 
     features: Tensor
@@ -68,30 +59,22 @@ def train(
 ) -> tuple[Params, list[int]]:
     """Minimise each head's mean cross-entropy; return trained parameters and the number of steps that led to them.
 
-    Parameters
-    ----------
-    params : dict of str to Tensor
-        Initial ones, with a leading dimension for the heads; they are not modified.
-    model : TokenModel
-        One for all heads.
-    streams : Streams
-        The heads' batches. Steps on a GPU are recorded once and replayed, if possible: the host launches one thing a
-        step instead of hundreds.
-    schedules : sequence of Schedule
-        One for each head. A head that is done retires, and the others go on without it.
-    validation : sequence of ValidationSet, default=None
-        One for each head: the head's parameters of the best of about 50 evaluations on it (accuracy, then
-        cross-entropy) are returned. It is never augmented. Heads of the same one are evaluated together.
-    patience : sequence of int, default=None
-        One for each head: evaluations without improvement after which a head stops.
-    on_step : callable
-        Called after each step, with the number of heads that took it.
+    All heads have one model, and each its parameters along the leading dimension, which are not modified, a schedule,
+    and, where there is one, a validation set and its patience. A head that is done retires, and the others go on
+    without it. Steps on a GPU are recorded once and replayed, if possible: the host launches one thing a step instead
+    of hundreds.
+
+    With validation, a head's parameters of the best of about 50 evaluations (accuracy, then cross-entropy) are
+    returned; it stops after `patience` evaluations without improvement. Validation samples are never augmented, and
+    heads that have the same ones are evaluated together. `on_step` is called after each step, with the number of heads
+    that took it.
     """
     layout = ParameterLayout.of(params)
     training = _Training(Heads(layout, layout.pack(params)), model, streams, schedules)
     best = (
         None if validation is None else _Best(training.values, validation, patience or [EVALUATIONS] * len(schedules))
     )
+    # Rows (n_heads, size) are filled as heads retire.
     results, n_iter = torch.empty_like(training.values.flat), [plan.n_steps for plan in schedules]
     for step in range(max(n_iter)):
         training.take(step)

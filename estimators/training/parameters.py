@@ -15,14 +15,8 @@ ALIGNED = 16
 class ParameterLayout:
     """The places of parameters in the vector of a head: kernels, which decay, come first.
 
-    Attributes
-    ----------
-    places : dict of str to (int, tuple of int)
-        Offset and shape of each, by name.
-    n_decayed : int
-        Elements of the part that decays.
-    size : int
-        Elements of the vector; those between parameters stay zero.
+    `places` are offset and shape by name; `n_decayed` elements decay, out of `size`. Those between parameters stay
+    zero.
     """
 
     places: Mapping[str, tuple[int, tuple[int, ...]]]
@@ -60,15 +54,7 @@ class ParameterLayout:
 
 
 class Heads:
-    """Parameters of heads, or their gradients or velocity, as one tensor and as views of it.
-
-    Attributes
-    ----------
-    layout : ParameterLayout
-    flat : Tensor of shape (n_heads, size)
-    params : dict of str to Tensor
-        Views, with a leading dimension n_heads.
-    """
+    """Parameters of heads, or their gradients or velocity, as one tensor (n_heads, size) and as views by name."""
 
     def __init__(self, layout: ParameterLayout, flat: Tensor):
         self.layout, self.flat, self.params = layout, flat, layout.views(flat)

@@ -20,16 +20,9 @@ Indices = npt.NDArray[np.intp]
 
 
 class StepBatch(NamedTuple):
-    """The batches of a step.
+    """The batches of a step: tokens (S, n, N, C), mask (S, n, N) and targets (S, n, n_classes) of S streams.
 
-    Attributes
-    ----------
-    tokens : Tensor of shape (S, n, N, C)
-        A batch of n images for each of S streams.
-    mask : Tensor of bool, shape (S, n, N), or None
-    targets : Tensor of shape (S, n, n_classes)
-    blocks : sequence of (int, int)
-        Numbers of streams in a row that have so many heads each; heads come in the order of their streams.
+    `blocks` are numbers of streams in a row that have so many heads each; heads come in the order of their streams.
     """
 
     tokens: Tensor
@@ -76,17 +69,11 @@ class TokenModel(ABC):
 
     @abstractmethod
     def logits(self, params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Compute class logits (H, n, n_classes) of H heads.
+        """Compute class logits (H, n, n_classes) of H heads, which are the leading dimension of parameters.
 
-        Parameters
-        ----------
-        params : mapping of str to Tensor
-            With a leading dimension H, that of the heads.
-        tokens : Tensor of shape (S, n, N, C), or (n, N, C)
-            Tokens of S streams, a divisor of H: the first H / S heads see the first stream, and so on; or tokens that
-            all heads share.
-        mask : Tensor of bool, shape (S, n, N) or (n, N), default=None
-            True where a token is seen, of which every image needs one.
+        Tokens (S, n, N, C) are of S streams, a divisor of H: the first H / S heads see the first stream, and so on;
+        tokens (n, N, C) are shared by all heads. The mask, (S, n, N) or (n, N), is True where a token is seen, of which
+        every image needs one.
         """
 
     def gradients(self, heads: Heads, step: StepBatch, out: Gradient) -> None:
@@ -94,6 +81,7 @@ class TokenModel(ABC):
         with torch.enable_grad():
             params = {name: value.detach().requires_grad_() for name, value in heads.params.items()}
             logits = self.logits(params, step.tokens, step.mask)
+            # Targets of each head (H, n, n_classes), from those of its stream.
             targets = step.targets.repeat_interleave(len(logits) // len(step.targets), 0)
             loss = -(logits.log_softmax(2) * targets).sum() / step.n_batch  # heads do not meet: the sum of their losses
             gradients = torch.autograd.grad(loss, list(params.values()))
@@ -107,17 +95,7 @@ class TokenModel(ABC):
 
 @dataclass(frozen=True, eq=False)
 class LabelledRows:
-    """Labelled samples among the tokens that all heads share.
-
-    Attributes
-    ----------
-    rows : ndarray of int, shape (n,)
-        Positions in the tokens.
-    codes : ndarray of int, shape (n,)
-        Class indices.
-    weights : ndarray of float32, shape (n,)
-        Sample weights, of mean one.
-    """
+    """Labelled samples: positions in the tokens that heads share, class indices, weights of mean one, (n,) each."""
 
     rows: Indices
     codes: Indices
@@ -132,22 +110,8 @@ class LabelledRows:
 class HeadPlan:
     """All that decides what a head becomes, besides the tokens.
 
-    Attributes
-    ----------
-    model : TokenModel
-    train : LabelledRows
-    n_classes : int
-    seeds : (int, int, int)
-        For the initial weights, the batches and the augmentation.
-    schedule : Schedule
-    augment : Augmentation or None
-    validation : LabelledRows or None
-        The samples that decide when to stop.
-    n_prefix : int
-    grid : (int, int) or None
-        As in `TokenBatch.from_tokens`.
-    patience : int
-        Evaluations without improvement after which training stops.
+    Seeds are for the initial weights, the batches and the augmentation. The validation samples decide when to stop,
+    after `patience` evaluations without improvement. Prefix and grid are as in `TokenBatch.from_tokens`.
     """
 
     model: TokenModel
@@ -180,6 +144,7 @@ class HeadPlan:
 def signature(value: Any) -> Hashable:
     """Make a key that is equal for augmentations of the same type and parameters."""
     if isinstance(value, Augmentation):
+        # Nested augmentations are told apart by their own parameters, not by identity.
         params = value.get_params(deep=False)
         return type(value), tuple((name, signature(params[name])) for name in sorted(params))
     if isinstance(value, (list, tuple)):

@@ -20,13 +20,8 @@ class Recorded:
     run. A replay reads from fixed places, to which each batch is copied. A step that cannot be recorded goes on as it
     is.
 
-    Parameters
-    ----------
-    step : callable
-        Takes a batch and a rule, of which only the learning rates change from step to step; it must neither wait for
-        the device nor draw numbers on the host.
-    generators : sequence of Generator
-        The generators that the step draws from.
+    The step takes a batch and a rule, of which only the learning rates change from step to step; it must neither wait
+    for the device nor draw numbers on the host, and draws from the generators only.
     """
 
     WARM_UP = 3  # PyTorch's advice: libraries allocate their workspaces in the first calls

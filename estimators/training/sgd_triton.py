@@ -33,14 +33,10 @@ def _sgd_kernel(
 def fused_sgd(
     value: Tensor, velocity: Tensor, gradient: Tensor, *, scale: Tensor, decay: Tensor, rate: Tensor, momentum: Tensor
 ) -> None:
-    """Update parameters and their velocity in place.
+    """Update parameters and their velocity (n_heads, size) in place: float32, of the same strides, rows contiguous.
 
-    Parameters
-    ----------
-    value, velocity, gradient : Tensor of float32, shape (n_heads, size)
-        All of the same strides, rows contiguous.
-    scale, decay, rate, momentum : Tensor of float32, shape (n_heads,)
-        Factor of the gradient, weight decay, learning rate, factor of the velocity.
+    `scale` is the factor of the gradient, `decay` the weight decay, `rate` the learning rate and `momentum` the factor
+    of the velocity, (n_heads,) each.
     """
     n_heads, size = value.shape
     with torch.cuda.device_of(value):
@@ -96,16 +92,11 @@ def fused_product_sgd(
 ) -> None:
     """Update kernels and their velocity in place, by the gradient ``upstream.mT @ inputs``, which is never written.
 
-    Parameters
-    ----------
-    value, velocity : Tensor of float32, shape (n_heads, outputs, inputs) or (n_heads, m, outputs, inputs)
-        The last two dimensions are contiguous.
-    upstream : Tensor of bfloat16, shape (n_heads, n, outputs) or (n_heads, m, n, outputs)
-    inputs : Tensor of bfloat16, shape (n_heads, n, inputs) or (n_heads, m, n, inputs)
-        Both contiguous; sums of products are float32.
-    scale, decay, rate, momentum : Tensor of float32, shape (n_heads,)
-        As in `fused_sgd`.
+    Kernels are float32, (n_heads, outputs, inputs) or (n_heads, m, outputs, inputs), the last two dimensions
+    contiguous. Upstream (n_heads, n, outputs) and inputs (n_heads, n, inputs), or with m as well, are contiguous
+    bfloat16, and sums of products float32. Numbers (n_heads,) are as in `fused_sgd`.
     """
+    # With an axis of kernels in any case: (n_heads, m, ...).
     tensors = [x.unsqueeze(1) if x.ndim == 3 else x for x in (value, velocity, upstream, inputs)]
     n_heads, inner, n_outputs, n_inputs = tensors[0].shape
     strides = [number for x in tensors[:2] for number in x.stride()[:2]]

@@ -56,12 +56,7 @@ class AugmentedStream:
 class Streams:
     """The batches of many heads of the same shapes; heads of equal source and augmentation are given in a row.
 
-    Parameters
-    ----------
-    tokens : Tensor, LazyTokens or PaddedTokens of shape (n, P + N, C)
-        Floating point; batches are float32.
-    plans : sequence of HeadPlan
-        One a head.
+    Tokens (n, P + N, C) are floating point, and batches float32; each head has a plan.
     """
 
     generators: Sequence[Generator] | None
@@ -73,6 +68,7 @@ class Streams:
         sources: dict[Hashable, BatchSource] = {}
         for _, group in groupby(plans, key=lambda plan: plan.stream):
             plan, *others = group
+            # Heads that differ in their augmentation alone still share the gathering of their batches.
             if plan.source not in sources:
                 sources[plan.source] = BatchSource(plan, device)
             self.heads += [AugmentedStream(plan, sources[plan.source], device)] * (1 + len(others))

@@ -18,18 +18,13 @@ def column_names(frame: Any) -> list[Any]:
     return list(frame.column_names if hasattr(frame, "to_pydict") else frame.columns)
 
 
-def column(frame: Any, name: object) -> list[Any]:
-    """List the values of a column whose name is the only one of its kind."""
-    return values_of(frame[name])
-
-
 def only_column(frame: Any, what: str) -> list[Any]:
     """List the values of a frame's one column; a ValueError says what was expected if there are others."""
     names = column_names(frame)
     if len(names) != 1:
         listed = ", ".join(repr(str(name)) for name in names) or "none"
         raise ValueError(f"expected one column of {what}. Got {len(names)} columns, {listed}: pass one, frame[NAME].")
-    return column(frame, names[0])
+    return values_of(frame[names[0]])
 
 
 def values_of(values: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from frofa.images.columns import LABEL, PATH, PATHS, ColumnsAsked, choose_columns, has_column
-from frofa.images.frames import column, column_names
+from frofa.images.frames import column_names, values_of
 from frofa.images.image_set import ImageSet, as_image_list, image_set
 from frofa.images.listing import count, is_image_name
 from frofa.utils.text import in_utf8
@@ -124,5 +124,5 @@ def load_frame(frame: Any, asked: ColumnsAsked) -> ImageSet:
     if len(names) == 1 and asked.path is None and asked.label is None:
         return image_set(as_image_list(frame))
     path, label, notes = choose_columns(f"the {type(frame).__name__}", names, asked)
-    labels = None if label is None else column(frame, label)
-    return image_set(as_image_list(column(frame, path)), labels, notes)
+    labels = None if label is None else values_of(frame[label])
+    return image_set(as_image_list(values_of(frame[path])), labels, notes)

@@ -1,7 +1,7 @@
 """Adding features to a store, some shards at a time."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -98,20 +98,17 @@ class ShardWriter:
         # Let go before they are written: what could not be written is not tried again together with what comes later.
         batches, self._batches, self._bytes = self._batches, [], 0
         table = np.concatenate([row_table(keys, features) for keys, features in batches])
+        row = batches[0][1].shape[1:], self._spec.stored_dtype
         # Each attempt makes the directory anew, if it is not there.
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                self._write(table, [features for _, features in batches])
+                write_shard(self._store.create(self._spec), self._spec, table, row, (part for _, part in batches))
                 break
             except FileNotFoundError:  # another process deletes the features of this spec
                 if attempt == ATTEMPTS:
                     raise
         if self._on_commit is not None:
             self._on_commit(len(table))
-
-    def _write(self, table: Array, features: Sequence[Array]) -> None:
-        directory = self._store.create(self._spec)
-        write_shard(directory, self._spec, table, (features[0].shape[1:], self._spec.stored_dtype), features)
 
     def __enter__(self) -> "ShardWriter":
         return self

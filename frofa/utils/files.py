@@ -4,6 +4,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -98,8 +99,10 @@ def make_directory(path: Path) -> None:
         try:
             path.mkdir()
         except FileExistsError:
-            if path.exists() and not path.is_dir():  # else another process made it, and may have removed it since
-                raise
+            # Another process made it, and may have removed it since: looked at once, it is a directory, a file or gone.
+            with suppress(FileNotFoundError):
+                if not stat.S_ISDIR(path.stat().st_mode):
+                    raise
         sync_directory(path.parent)  # also if it was there: whoever made it may not have come to this yet
 
 
@@ -123,8 +126,8 @@ def remove_stale(directory: Path) -> int:
     for entry in directory.glob(f"{TEMPORARY}*"):
         # As old as its newest part: a writer may be busy in it for long.
         stats = [*_stats([entry]), *_stats(_files_below(entry))]
-        if stats and max(stat.st_mtime for stat in stats) < time.time() - STALE_AFTER:
-            freed += sum(stat.st_size for stat in stats)
+        if stats and max(status.st_mtime for status in stats) < time.time() - STALE_AFTER:
+            freed += sum(status.st_size for status in stats)
             if entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
             else:
@@ -150,7 +153,7 @@ def clock_behind(directory: Path) -> tuple[int, float]:
 
 def disk_usage(path: Path) -> int:
     """Add up the bytes of all files below a directory."""
-    return sum(stat.st_size for stat in _stats(_files_below(path)))
+    return sum(status.st_size for status in _stats(_files_below(path)))
 
 
 def sync_directory(directory: Path) -> None:
