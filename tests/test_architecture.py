@@ -56,7 +56,6 @@ LATE: Mapping[str | tuple[str, str], str] = {
     "pandas": "optional",
     "resource": "not on Windows",
     "safetensors": "slow to import",
-    "sklearn": "slow to import",
     "timm": "slow to import",
     "torch": "not in all versions",
     "torchvision": "slow to import",
