@@ -90,8 +90,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         bench-backbone`` shows, and gives no speed: products are dense, since PyTorch's kernels for 2:4 weights run at
         0.4 to 0.6 times their speed on an H100 (``benchmarks/low_precision.py``).
     dtype : {"float32", "float16", "bfloat16", "float64"}, default="float32"
-        Number format of the features that are stored and returned; half precision takes half of the space. NumPy has
-        no bfloat16, and gets it as float32.
+        Number format of stored and returned features; halves take half the space. NumPy gets bfloat16 as float32.
     n_jobs : int, default=None
         Threads or processes that decode images: None is one a core, 32 at most, and -1 is one a core. Decoding that is
         faster than the forward pass waits, so that more of them than needed cost little.
@@ -297,6 +296,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _backbone(self, *, check_weights: bool = True) -> Backbone:
         size = tuple(self.image_size) if isinstance(self.image_size, list) else self.image_size
+        # Combinations that no backbone takes come first, since loading one takes seconds.
         if self.max_tokens is not None and (self.sparsity is not None or self.precision == "int8"):
             raise ValueError(
                 f"max_tokens takes sparsity=None and other precisions than 'int8'. Got sparsity={self.sparsity!r}, "
@@ -306,7 +306,6 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             raise ValueError(
                 f"image_size and max_tokens exclude each other. Got image_size={size!r}, max_tokens={self.max_tokens}."
             )
-        # Combinations that no backbone takes come first, since loading one takes seconds.
         encoder = self._encoder()
         backbone = (
             CustomBackbone(encoder) if encoder else load_backbone(str(self.model), size, self.device, self.sparsity)
