@@ -2,7 +2,8 @@
 
 A model returns prefix tokens (class token, registers), then patch tokens. The class token is removed here:
 `Layout.split` cuts the prefix off the last layer, timm's `forward_intermediates` that of inner ones, and of what was
-cut off `select_output` returns the class token alone, for ``output="cls"``.
+cut off `select_output` returns the class token alone, for ``output="cls"``. Images of their own size have a pass of
+their own, which removes it in `frofa.backbones.navit.model`.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """Keys: which image a feature is of. The other half of what tells features apart is the spec (`frofa.store.spec`).
 
 A key is a digest of 20 bytes, of a file's bytes or, for images in memory, of size and pixels; `frofa.images.reading`
-makes it. So copies and renamed files have the same key, and an image that was saved anew has another. Keys are text of
-40 hexadecimal digits each, or rows of an array of bytes.
+makes it, for custom encoders `frofa.encoders.samples`. So copies and renamed files have the same key, and an image that
+was saved anew has another. Keys are text of 40 hexadecimal digits each, or rows of an array of bytes.
 """
 
 import re

@@ -39,9 +39,10 @@ class FeatureSpec:
     Attributes
     ----------
     weights, architecture : str
-        Digests of the backbone's weights, and of what computes with them.
+        Digests of the backbone's weights, after pruning by `sparsity`, and of what computes with them.
     preprocessing : str
-        The checkpoint's own preprocessing as JSON: size, interpolation, crop, mean and standard deviation.
+        The preprocessing as JSON: size (the checkpoint's, `image_size`, or `max_tokens` and `enlarge`), interpolation,
+        crop, mean and standard deviation.
     decoder : str
         Name and version of the library that decodes images, number of the rules by which they become RGB, and the
         background of transparent ones.
@@ -52,7 +53,7 @@ class FeatureSpec:
     norm : bool
         Whether the final norm is applied.
     precision : str
-        What the forward pass computes in, and what else changes its last bits.
+        What the forward pass computes in, and what else changes its last bits: channels last, `compile`.
     dtype : str
         What features are stored in.
     """
