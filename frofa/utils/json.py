@@ -77,4 +77,6 @@ def _is_deep(content: object) -> bool:
     for _ in range(MAX_DEPTH + 1):
         inside = (inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer))
         level = [inner for inner in inside if isinstance(inner, (dict, list))]
-    return bool(level)
+        if not level:
+            return False
+    return True
