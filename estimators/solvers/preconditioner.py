@@ -1,5 +1,6 @@
 """Preconditioners of logistic regression: the inverse Hessian of small problems, and what comes near it elsewhere."""
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
@@ -19,7 +20,7 @@ RIDGES = (1e-9, 1e-7, 1e-5, 1e-3)
 channels can take more than the first for (`test_collinear_constant_and_single_channels_and_duplicates`)."""
 
 
-class Preconditioner:
+class Preconditioner(ABC):
     """Approximation of the inverse Hessian, applied to vectors (B, n_scores, D) in the precision of `problems.fast`.
 
     It serves `refresh` steps before it is to be updated, or all of a descent where that is None.
@@ -31,9 +32,9 @@ class Preconditioner:
     def __init__(self, problems: Problems):
         self.problems = problems
 
+    @abstractmethod
     def update(self, probabilities: Tensor, penalty: Tensor) -> None:
         """Approximate the Hessian where the problems are now, in the precision that is theirs now."""
-        raise NotImplementedError
 
     def __call__(self, v: Tensor) -> Tensor:
         """Return the product with v."""
@@ -48,8 +49,9 @@ class Preconditioner:
             v[:, :, -1] -= v[:, :, -1].mean(1, keepdim=True)
         return v
 
+    @abstractmethod
     def _apply(self, v: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Return the product with v, whose intercepts may have any mean."""
 
 
 def is_small(problems: Problems) -> bool:
