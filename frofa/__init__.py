@@ -11,6 +11,7 @@ from frofa.utils.threads import prepare_threads
 
 if TYPE_CHECKING:
     from frofa import augmentations, estimators
+    from frofa.blocks import FeatureBlocks
     from frofa.doctor import check_extractor
     from frofa.encoders.onnx import OnnxEncoder
     from frofa.encoders.protocol import Encoder
@@ -29,6 +30,7 @@ prepare_threads()
 
 _HOME = {
     "Encoder": "frofa.encoders.protocol",
+    "FeatureBlocks": "frofa.blocks",
     "FeatureStore": "frofa.store",
     "FrozenFeatureExtractor": "frofa.extraction.extractor",
     "FunctionEncoder": "frofa.encoders.ready",
@@ -50,6 +52,7 @@ _HOME = {
 
 __all__ = [
     "Encoder",
+    "FeatureBlocks",
     "FeatureStore",
     "FrozenFeatureExtractor",
     "FunctionEncoder",

@@ -108,7 +108,7 @@ class RaggedTokens:
         elif isinstance(rows, Integral):
             i = range(len(self))[int(rows)]  # raises what a sequence raises
             return self.values[self.offsets[i] : self.offsets[i + 1]].reshape(*self.grids[i], -1)
-        rows = _positions(rows, len(self))
+        rows = image_positions(rows, len(self))
         return RaggedTokens(self.values[_spans(self.offsets[rows], self.sizes[rows])], self.grids[rows])
 
     def padded(self, length: int | None = None) -> tuple[Array, npt.NDArray[np.int64]]:
@@ -193,7 +193,7 @@ def _chosen_images(item: Any) -> Any:
     return rows
 
 
-def _positions(rows: Any, n: int) -> npt.NDArray[np.intp]:
+def image_positions(rows: Any, n: int) -> npt.NDArray[np.intp]:
     """Turn positions, which may count from the end, or a mask of n images into positions from 0 on."""
     chosen = np.asarray(rows)
     if chosen.ndim != 1 or (chosen.size and chosen.dtype.kind not in "biu"):

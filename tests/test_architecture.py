@@ -18,6 +18,7 @@ ORDER = (
     ("frofa.utils",),
     ("frofa.compute",),
     ("frofa.ragged", "frofa.evaluation"),
+    ("frofa.blocks",),
     ("frofa.augmentations.batch",),
     ("frofa.augmentations.ops",),
     ("frofa.augmentations",),

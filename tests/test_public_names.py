@@ -9,6 +9,7 @@ import pytest
 PACKAGES = {
     "frofa": [
         "Encoder",
+        "FeatureBlocks",
         "FeatureStore",
         "FrozenFeatureExtractor",
         "FunctionEncoder",
