@@ -113,6 +113,13 @@ class FeatureBlocks:
         """Name the columns of ``np.asarray(self)``: block and channel, such as ``"mean_0"``."""
         return [f"{name}_{channel}" for name, width in self.widths.items() for channel in range(width)]
 
+    def _digested(self) -> dict[str, list[Any]]:
+        """Parts that a digest is made of: views as they are, lazy ones by what they say of themselves."""
+        return {
+            name: [view._digested() if hasattr(view, "_digested") else view for view in views]
+            for name, views in self._views.items()
+        }
+
     def __len__(self) -> int:
         return len(self._views[self.names[0]][0])
 
@@ -126,11 +133,9 @@ class FeatureBlocks:
             raise ValueError("FeatureBlocks are put together in a new array: copy=False is not possible.")
         if not self.vectors:
             return np.asarray(self._views[self.names[0]][0], dtype)
-        # Side by side, (n, sum of C); views are averaged in float64, since there may be many halves.
+        # Side by side, (n, sum of C).
         wanted = self.dtype if dtype is None else dtype
-        parts = [self.block(name) for name in self.vectors]
-        means = [part[:, 0] if self.n_views == 1 else part.mean(1, dtype=np.float64) for part in parts]
-        return np.concatenate(means, axis=1).astype(wanted, copy=False)
+        return np.concatenate([_average(self._views[name]) for name in self.vectors], axis=1).astype(wanted, copy=False)
 
     def __getitem__(self, item: Any) -> Any:
         rows, *others = item if isinstance(item, tuple) else (item,)
@@ -163,6 +168,16 @@ def _check(blocks: Mapping[str, tuple[Any, ...]]) -> None:
     if len(counts) > 1 or len({n_views for _, n_views in sizes.values()}) > 1:
         listed = ", ".join(f"{name} {n} x {n_views}" for name, (n, n_views) in sizes.items())
         raise ValueError(f"blocks need the same images and views. Got images x views: {listed}.")
+
+
+def _average(views: Sequence[Any]) -> Array:
+    """Average views (n, C), of which there may be many halves, in float64; lazy ones are read one after another."""
+    if len(views) == 1:
+        return np.asarray(views[0])
+    total = np.array(views[0], np.float64)
+    for view in views[1:]:
+        total += np.asarray(view)
+    return total / len(views)
 
 
 def _described(view: Any) -> str:

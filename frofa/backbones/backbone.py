@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections.abc import Callable, Sequence
 from copy import copy
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from frofa.backbones.layout import UNCHECKED, Layout, check_block, has_cls_token, probing_images
 from frofa.backbones.outputs import Output, Request, number_of_blocks, run_blocks, run_requests
+from frofa.backbones.pooling import Pooling, read_pooling
 from frofa.backbones.precision import Int8Linear, Sparsity, linear_layers, with_linear_layers
 from frofa.backbones.preprocessing import Preprocessing
 from frofa.images.reading import DECODER
@@ -77,6 +79,11 @@ class Backbone:
         """Whether the model has a class token, and returns it."""
         return self.layout.n_prefix > 0 and has_cls_token(self.module)
 
+    @cached_property
+    def pooling(self) -> Pooling:
+        """The kind of the pooled vector; a pass over two images finds it out when it is first asked for."""
+        return read_pooling(self.module, self.layout, self._probing_images())
+
     def width(self, output: Output) -> int:
         """Channels of an output."""
         return self.layout.widths["pooled" if output == "pooled" else "tokens"]
@@ -140,7 +147,7 @@ class Backbone:
             )
 
     def _fault_of_block(self, index: int, norm: bool) -> str | None:
-        images = probing_images(*self.data_config["input_size"]).to(self.device)
+        images = self._probing_images()
         request = Request("tokens", index, norm)
         try:
             with torch.inference_mode():
@@ -150,6 +157,9 @@ class Backbone:
         except Exception as error:  # of any model's own code
             return f"forward_intermediates fails: {one_line(error)}"
         return check_block(self.layout, *tokens[index, norm])
+
+    def _probing_images(self) -> Tensor:
+        return probing_images(*self.data_config["input_size"]).to(self.device)
 
     def extract(
         self, images: Tensor, requests: Sequence[Request], precision: str, compiled: bool = False

@@ -7,7 +7,7 @@ their own, which removes it in `frofa.backbones.navit.model`.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy.typing as npt
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from frofa.backbones.layout import Layout
 
 Output: TypeAlias = Literal["tokens", "cls", "mean", "pooled"]
+OUTPUTS: tuple[Output, ...] = get_args(Output)
 
 Computed: TypeAlias = npt.NDArray[Any] | Tensor
 """Features on the host: an array, or a tensor of bfloat16, which NumPy does not have."""

@@ -1,7 +1,7 @@
 """A checkpoint's preprocessing in two parts: geometry where images are decoded, arithmetic where the model is."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from frofa.decoding.geometry import CenterCrop, Geometry, GeometryStep, Resize, ResizeKeepRatio, Trim
+from frofa.decoding.views import Box, Making
 
 
 @dataclass(frozen=True)
@@ -16,13 +17,25 @@ class Preprocessing:
     """From an upright RGB image to what the model takes.
 
     `whole` is timm's own transform, image to float32 (3, H, W). Where its form is known, `geometry` is its geometric
-    part, and `normalise` the rest, by `mean` and `std` (3, 1, 1) of pixels between 0 and 1.
+    part, and `normalise` the rest, by `mean` and `std` (3, 1, 1) of pixels between 0 and 1. `crop` is for forms that
+    are not known: from a box of the image to what the model takes.
     """
 
     whole: Callable[[Image.Image], Tensor]
     geometry: Geometry | None = None
     mean: Tensor | None = None
     std: Tensor | None = None
+    crop: Callable[[Image.Image, Box], Tensor] | None = None
+
+    @property
+    def has_views(self) -> bool:
+        """Whether other views of an image can be made than the plain one."""
+        return self.geometry is not None or self.crop is not None
+
+    @property
+    def views(self) -> Making:
+        """Steps from an upright RGB image to what the model takes, float32 (3, H, W), for each of its views."""
+        return Making(self.whole, self.crop or _no_crop, lambda values: values.flip(-1))
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Normalise uint8 (n, H, W, 3) to float32 (n, 3, H, W), on its device and with the bits of timm's transform."""
@@ -40,8 +53,36 @@ def of_config(data_config: Mapping[str, Any]) -> Preprocessing:
 
     transform = create_transform(**data_config, is_training=False)
     if data_config["input_size"][0] == 1:  # grey, by Pillow's mode L before all else, as in timm
-        return Preprocessing(lambda image: transform(image.convert("L")))
-    return split(transform)
+        found = Preprocessing(lambda image: transform(image.convert("L")))
+    else:
+        found = split(transform)
+    return found if found.geometry is not None else replace(found, crop=_crop_of(transform, data_config))
+
+
+def _crop_of(transform: Any, data_config: Mapping[str, Any]) -> Callable[[Image.Image, Box], Tensor] | None:
+    """Make the step from a box of an image to what the model takes; None where the transform's end is not known."""
+    from timm.data.transforms import MaybeToTensor, str_to_interp_mode
+    from torchvision import transforms
+
+    # What comes after the geometric steps: to a tensor, and normalisation.
+    steps: Sequence[Any] = getattr(transform, "transforms", ())
+    begins = [i for i, step in enumerate(steps) if type(step) in (MaybeToTensor, transforms.ToTensor)]
+    if not begins:
+        return None
+    arithmetic = transforms.Compose(list(steps[begins[0] :]))
+    n_channels, height, width = data_config["input_size"]
+    interpolation = Image.Resampling(_of_pillow(str_to_interp_mode(data_config["interpolation"])))
+
+    def crop(image: Image.Image, box: Box) -> Tensor:
+        image = image.convert("L") if n_channels == 1 else image
+        values: Tensor = arithmetic(image.resize((width, height), interpolation, box))
+        return values
+
+    return crop
+
+
+def _no_crop(*_: object) -> Tensor:
+    raise TypeError("this preprocessing makes the plain view alone")
 
 
 def split(transform: Any) -> Preprocessing:

@@ -69,7 +69,7 @@ def as_features(X: Any) -> Any:
     if X is None or isinstance(X, (str, bytes, dict, set, Iterator)):
         raise TypeError(
             "expected features of shape (n, C) or tokens of shape (n, N, C): an array, a tensor, a data frame, a list "
-            f"of samples or RaggedTokens. Got {type(X).__name__}."
+            f"of samples, RaggedTokens or FeatureBlocks. Got {type(X).__name__}."
         )
     if hasattr(X, "to_numpy") and not hasattr(X, "columns"):  # a column of a data frame, which may hold arrays
         X = list(X)

@@ -41,6 +41,14 @@ FORMER_ATTRIBUTES = {
     ("FeatureSource", "inner"): "steps",
     ("FrozenFeatureExtractor", "sparsity"): "weights",
 }
+LATER_PARAMETERS = {
+    ("FrozenFeatureExtractor", "n_views"): 1,
+    ("FrozenFeatureExtractor", "view_area"): (0.5, 1.0),
+    ("FrozenFeatureExtractor", "mirror"): True,
+    ("PretrainedHead", "query"): None,
+}
+"""Parameters that classes of frofa's did not have when the first checkpoints were written, with values that change
+nothing: with these, a digest leaves them out."""
 _FORMER_MODULE = {name: module for module, names in FORMER_MODULES.items() for name in names}
 
 
@@ -56,7 +64,12 @@ def digest(*values: Any) -> str:
 
 
 def digest_data(X: Any) -> str:
-    """Digest of the samples of a search; of images that are given as paths, that of the files' content."""
+    """Digest of the samples of a search; of images that are given as paths, that of the files' content.
+
+    Features of a store have one that does not depend on what was read of them, and where they lie.
+    """
+    if hasattr(X, "_digested"):
+        return digest(X._digested())
     if isinstance(X, np.ndarray) and X.dtype.kind not in "OUT":
         return digest(X)
     items = X.to_numpy().ravel().tolist() if hasattr(X, "iloc") else X
@@ -64,6 +77,11 @@ def digest_data(X: Any) -> str:
     if not isinstance(items, list) or not all(isinstance(item, (str, os.PathLike)) for item in items):
         return digest(X)
     return digest(X, [_file(item) for item in items])
+
+
+def former_digest_of_data(X: Any) -> str | None:
+    """Digest that samples have in checkpoints of earlier versions; None where it is that of today."""
+    return digest(X) if hasattr(X, "_digested") else None
 
 
 def is_encoder(value: object) -> bool:
@@ -160,6 +178,8 @@ def _parts_of_object(value: Any) -> Iterable[str | bytes | np.ndarray[Any, Any]]
     kind = f"{_module_of(type(value))}.{FORMER_CLASSES.get(name, name)}"
     if is_encoder(value):
         return kind, _digest(value.spec)
+    if hasattr(value, "feature_names") and hasattr(value, "_digested"):  # FeatureBlocks
+        return kind, _digest(value._digested())
     if isinstance(value, np.random.RandomState):
         return kind, _digest(value.get_state(legacy=False))
     if isinstance(value, np.random.Generator):
@@ -195,10 +215,15 @@ def _module_of(kind: type) -> str:
 
 
 def _with_former_names(value: object, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Name attributes, or parameters, as they were named when the first checkpoints were written."""
+    """Name attributes, or parameters, as they were named when the first checkpoints were written, and no later ones."""
     kinds = [kind.__qualname__ for kind in type(value).__mro__ if kind.__module__.startswith("frofa.")]
     former = {new: old for (kind, new), old in FORMER_ATTRIBUTES.items() if kind in kinds}
-    renamed = {former.get(name, name): item for name, item in attributes.items()}
+    added = {name: default for (kind, name), default in LATER_PARAMETERS.items() if kind in kinds}
+    renamed = {
+        former.get(name, name): item
+        for name, item in attributes.items()
+        if name not in added or isinstance(item, np.ndarray) or item != added[name]
+    }
     if "sparsity" in former and renamed["weights"] is None:
         renamed["weights"] = "dense"
     return renamed

@@ -9,6 +9,8 @@ from typing import TypeAlias
 
 from PIL import Image, ImageOps
 
+from frofa.decoding.views import Box, Making, flip
+
 Size: TypeAlias = "tuple[int, int]"
 """Height and width, in pixels."""
 HUGE = 2**25
@@ -120,6 +122,22 @@ class Geometry:
             else:
                 image = step(image)
         return image
+
+    @property
+    def views(self) -> Making:
+        """Steps from an upright RGB image to images of its views, of the fixed size."""
+        return Making(self, self.crop, flip)
+
+    def crop(self, image: Image.Image, box: Box) -> Image.Image:
+        """Resize a box of an upright RGB image to the fixed size, with no other step between."""
+        height, width, _ = self.shape
+        # The filter of the last step that resizes.
+        filters = [step.interpolation for step in self.steps if isinstance(step, (Resize, ResizeKeepRatio))]
+        return image.resize((width, height), Image.Resampling((filters or [Image.Resampling.BICUBIC])[-1]), box)
+
+    def row(self, image: Image.Image) -> bytes:
+        """Give the bytes of an image of the fixed size: H * W * 3."""
+        return image.tobytes()
 
 
 def _resize_centre(image: Image.Image, resize: Resize | ResizeKeepRatio, crop: CenterCrop) -> Image.Image:

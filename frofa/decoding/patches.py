@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from frofa.decoding.views import Box, Making, flip
+
 Pixels = npt.NDArray[np.uint8]
 MOST_ENLARGED = 100.0
 """No image is enlarged more than so many times."""
@@ -80,10 +82,28 @@ class NativeGeometry:
 
     def __call__(self, image: Image.Image) -> Pixels:
         """Resize, cut into patches, and write the grid before them."""
+        return self._cut(self._resized(image))
+
+    @property
+    def views(self) -> Making:
+        """Steps from an upright RGB image to images of its views, whose sides are multiples of the patch's."""
+        return Making(self._resized, self.crop, flip)
+
+    def crop(self, image: Image.Image, box: Box) -> Image.Image:
+        """Cut a box out of an upright RGB image, and resize it as an image of its own."""
+        return self._resized(image.crop(box))
+
+    def row(self, image: Image.Image) -> bytes:
+        """Give the bytes of the row of a resized image."""
+        return self._cut(image).tobytes()
+
+    def _resized(self, image: Image.Image) -> Image.Image:
         grid = native_grid(image.height, image.width, self.patch_size, self.max_tokens, enlarge=self.enlarge)
-        height, width = grid[0] * self.patch_size[0], grid[1] * self.patch_size[1]
-        if image.size != (width, height):
-            image = image.resize((width, height), Image.Resampling(self.interpolation))
+        size = grid[1] * self.patch_size[1], grid[0] * self.patch_size[0]
+        return image if image.size == size else image.resize(size, Image.Resampling(self.interpolation))
+
+    def _cut(self, image: Image.Image) -> Pixels:
+        grid = image.height // self.patch_size[0], image.width // self.patch_size[1]
         # (1 + max_tokens, bytes of a patch): the grid first, then patches, then zeros.
         row = np.zeros(self.shape, np.uint8)
         row[0, :HEADER] = np.array(grid, "<i4").view(np.uint8)

@@ -9,6 +9,7 @@ from math import prod
 from typing import Any, NamedTuple, TypeVar
 
 from frofa.decoding.geometry import Geometry
+from frofa.decoding.views import PLAIN, View
 from frofa.exceptions import ImageReadError
 from frofa.images.items import ImageItem
 from frofa.images.pixels.budget import hold
@@ -20,16 +21,18 @@ T = TypeVar("T")
 
 
 class DecodeTask(NamedTuple):
-    """One image to decode: its position in the input, the row its pixels go to, the colour where it is transparent.
+    """One image to decode: its position in the input, the colour where it is transparent, the views to make of it.
 
-    `expected` is the digest that its content had when it was looked up in a store.
+    `expected` is the digest that its content had when it was looked up in a store; `rows` has one row for the pixels of
+    each view.
     """
 
     position: int
     item: ImageItem
     expected: str | None = None
-    row: int = -1
+    rows: tuple[int, ...] = ()
     background: Colour = SILVER
+    views: tuple[View, ...] = (PLAIN,)
 
 
 class ContentDigest(NamedTuple):
@@ -39,8 +42,8 @@ class ContentDigest(NamedTuple):
     sample: bytes | None
 
 
-def upright(task: DecodeTask) -> Any:
-    """Read and decode an image to upright RGB.
+def upright(task: DecodeTask) -> tuple[Any, str]:
+    """Read and decode an image to upright RGB; return it with the digest of its content.
 
     What the operating system and the decoders raise is raised as it is.
     """
@@ -48,15 +51,19 @@ def upright(task: DecodeTask) -> Any:
         image, digest = content(task.item)
         if task.expected is not None and digest != task.expected:
             raise OSError("the file changed while it was being read")
-        return decode(image, task.background)
+        return decode(image, task.background), digest
 
 
 def decode_into(rows: memoryview, geometry: Geometry, tasks: Sequence[DecodeTask]) -> list[ImageReadError | None]:
-    """Write the pixels of each image to its row of `rows`, n * H * W * 3 bytes; return what could not be read."""
+    """Write the pixels of each image's views to its rows of `rows`, n * H * W * 3 bytes; return what could not be read.
+
+    An image is read and decoded once for all of its views.
+    """
     size = prod(geometry.shape)
 
     def decode_one(task: DecodeTask) -> None:
-        rows[task.row * size : (task.row + 1) * size] = geometry(upright(task)).tobytes()
+        for row, view in zip(task.rows, geometry.views(*upright(task), task.views), strict=True):
+            rows[row * size : (row + 1) * size] = geometry.row(view)
 
     return [attempt(decode_one, task) for task in tasks]
 

@@ -37,6 +37,7 @@ CHECKS: dict[str, Check] = {
     "tokens and grid": outputs.check_tokens,
     "pooling": outputs.check_pooling,
     "pooled vector": pooled.check_pooled,
+    "automatic output": pooled.check_automatic,
     "batch size": sensitivity.check_batch,
     "precision": sensitivity.check_precision,
     "throughput": cost.check_throughput,

@@ -82,7 +82,7 @@ def _measure(
     supports: Sequence[npt.NDArray[np.intp]],
 ) -> Side:
     precision, sparsity = SIDES[name]
-    extractor = clone(extractor).set_params(precision=precision, sparsity=sparsity, output="pooled")
+    extractor = clone(extractor).set_params(precision=precision, sparsity=sparsity, output="pooled", n_views=1)
     backbone = extractor._backbone()
     pixels = pixels_of(backbone, some(paths))
     rate = forward_rate(backbone, pixels, backbone.resolve_precision(precision), compiled=extractor.compile)

@@ -3,7 +3,6 @@
 import inspect
 import os
 from collections.abc import Sequence
-from copy import copy
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
@@ -16,22 +15,25 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from frofa.backbones.backbone import Backbone
 from frofa.backbones.loading import ImageSize, load_backbone
-from frofa.backbones.navit.backbone import NativeBackbone, native_backbone
-from frofa.backbones.outputs import Output, Request
+from frofa.backbones.navit.backbone import native_backbone
+from frofa.backbones.outputs import OUTPUTS
 from frofa.backbones.precision import Sparsity
+from frofa.backbones.wanted import Wanted, listed, requests_of, widths_of
+from frofa.blocks import FeatureBlocks
+from frofa.decoding.views import AREA, checked_area
 from frofa.encoders.backbone import CustomBackbone
 from frofa.encoders.protocol import Encoder
+from frofa.encoders.sharing import SharesModel
 from frofa.exceptions import WeightsChangedError
-from frofa.extraction.request import ExtractionRequest, Target, checked_input, encoder_of, settings_of
+from frofa.extraction.joining import joined
+from frofa.extraction.request import ExtractionRequest, checked_input, encoder_of, settings_of, targets_of
 from frofa.extraction.run import Extraction, extract_together
 from frofa.images.items import Images
 from frofa.images.pixels.colour import parse_colour
-from frofa.store import FeatureArray, FeatureSpec, FeatureStore
-
-Features = npt.NDArray[Any]
+from frofa.store import FeatureArray, FeatureStore
 
 
-class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class FrozenFeatureExtractor(SharesModel, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Frozen features of a pretrained backbone.
 
     The model is loaded at first use, once a process, in eval mode; preprocessing is the checkpoint's own. `clone` and
@@ -47,15 +49,28 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         anything else (`frofa.Encoder`), which decides by itself what it returns and where it computes: `output`,
         `layer`, `norm`, `image_size`, `device`, `precision` and `compile` stay at their defaults then, and it is called
         with up to `batch_size` items of equal shape, also on a CPU. `clone` shares it, and pickles hold it.
-    output : {"tokens", "cls", "mean", "pooled"}, default="tokens"
+    output : {"tokens", "cls", "mean", "pooled", "auto"} or list, default="tokens"
         What is taken of the model: ``"tokens"``, all N patch tokens of C channels, without class and register tokens,
         shape (n, N, C); ``"cls"``, the class token, (n, C); ``"mean"``, the mean of the patch tokens, (n, C);
         ``"pooled"``, the model's own pooling (SigLIP's attention-pooling head where it has one), (n, C). A
-        convolutional model's grid counts as tokens.
+        convolutional model's grid counts as tokens. A list takes several from one forward pass, as `FeatureBlocks`;
+        ``("mean", 9)`` in it is that of layer 9, a block called ``"mean@9"``. ``"auto"`` is the vector that the
+        pre-training loss was applied to, and the mean of the patch tokens, unless the former is such a mean already;
+        ``frofa doctor MODEL`` says what it takes and why.
     layer : int, default=None
-        Index of the transformer block whose output is taken, from 0, or from -1 for the last; None is the last.
+        Index of the transformer block whose output is taken, from 0, or from -1 for the last; None is the last. Of
+        several outputs, it is that of all that have none of their own.
     norm : bool, default=True
         Apply the model's final normalisation, also to an earlier layer (the paper does not say; big_vision does).
+    n_views : int, default=1
+        Views of each image: itself, its mirror image, and from the third on random crops of it, always the same ones of
+        the same image. Features are FeatureBlocks then. Each view takes a forward pass, and has its own place in the
+        store; more of them add to those that are there.
+    view_area : (float, float), default=(0.5, 1.0)
+        Least and largest part of the image's area that a crop shows.
+    mirror : bool, default=True
+        Mirror the second view, and every other crop by chance; without, they are all crops as the image is, which
+        suits pictures in which left and right have a meaning, such as letters.
     image_size : int or (int, int), default=None
         Side, or height and width, in pixels that images are resized to, with interpolated position embeddings; None is
         the checkpoint's own size.
@@ -132,13 +147,18 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     >>> images = np.zeros((2, 48, 48, 3), np.uint8)
     >>> FrozenFeatureExtractor(output="tokens").fit_transform(images).shape
     (2, 64, 192)
+    >>> FrozenFeatureExtractor(output="auto").fit_transform(images)
+    FeatureBlocks(2 images, 1 view, pooled: 192 channels, mean: 192 channels)
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "model": [str, callable],
-        "output": [StrOptions({"tokens", "cls", "mean", "pooled"})],
+        "output": [StrOptions({*OUTPUTS, "auto"}), list, tuple],
         "layer": [Integral, None],
         "norm": ["boolean"],
+        "n_views": [Interval(Integral, 1, None, closed="left")],
+        "view_area": [tuple, list],
+        "mirror": ["boolean"],
         "image_size": [Interval(Integral, 1, None, closed="left"), tuple, list, None],
         "max_tokens": [Interval(Integral, 1, None, closed="left"), None],
         "enlarge": ["boolean"],
@@ -161,9 +181,12 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self,
         model: str | Encoder = "frofa/vit_tiny_tin200",
         *,
-        output: Output = "tokens",
+        output: Wanted = "tokens",
         layer: int | None = None,
         norm: bool = True,
+        n_views: int = 1,
+        view_area: tuple[float, float] = AREA,
+        mirror: bool = True,
         image_size: ImageSize = None,
         max_tokens: int | None = None,
         enlarge: bool = True,
@@ -185,6 +208,9 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.output = output
         self.layer = layer
         self.norm = norm
+        self.n_views = n_views
+        self.view_area = view_area
+        self.mirror = mirror
         self.image_size = image_size
         self.max_tokens = max_tokens
         self.enlarge = enlarge
@@ -216,7 +242,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.weights_digest_ = self._backbone(check_weights=False).weights_digest
         return self
 
-    def transform(self, X: Images) -> Features:
+    def transform(self, X: Images) -> Any:
         """Extract features.
 
         Parameters
@@ -228,9 +254,10 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
         Returns
         -------
-        ndarray of shape (n, N, C) or (n, C), or RaggedTokens
-            Of `dtype`; ragged for ``output="tokens"`` with `max_tokens`. With ``on_error="skip"``, without the rows of
-            images that could not be read.
+        ndarray of shape (n, N, C) or (n, C), RaggedTokens or FeatureBlocks
+            Of `dtype`; ragged for ``output="tokens"`` with `max_tokens`; blocks for ``output="auto"``, a list of
+            outputs, or several views, lazy ones with a store. With ``on_error="skip"``, without the rows of images that
+            could not be read. As a data frame (`set_output`), blocks of vectors side by side.
 
         Raises
         ------
@@ -238,12 +265,15 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             If an image cannot be read and ``on_error="raise"``.
         """
         extraction = self.extract(X)
+        features: Any = extraction.features
+        if isinstance(features, FeatureBlocks):
+            if self._container() == "default":
+                return features
+            features = np.asarray(features)
         if extraction.skipped and hasattr(X, "iloc") and self._container() == "pandas":
             import pandas as pd  # scikit-learn would give these rows the index of all of X
 
-            frame: Features = pd.DataFrame(np.asarray(extraction.features), index=X.index[extraction.kept])
-            return frame
-        features = extraction.features
+            return pd.DataFrame(np.asarray(features), index=X.index[extraction.kept])
         if features.ndim == 3:
             self._refuse_tokens_in_frames()
         # What a map shows cannot be written to, which those who transform in place would do.
@@ -263,7 +293,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         -------
         Extraction
             Features, labels, the kept positions, and what was skipped and why. With a store, the features are a lazy
-            array: memory does not grow with them until they are used.
+            array, or FeatureBlocks of these: memory does not grow with them until they are used.
 
         Examples
         --------
@@ -277,10 +307,26 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             self._feature_shape = tuple(extraction.features.shape[1:])
         return extraction
 
-    def feature_spec(self) -> FeatureSpec:
-        """Everything but the image that determines a feature of this extractor: what a store keeps it under."""
+    def feature_spec(self) -> Any:
+        """Everything but the image that determines a feature of this extractor: what a store keeps it under.
+
+        Returns
+        -------
+        FeatureSpec, or dict of str to list of FeatureSpec
+            Where `transform` returns FeatureBlocks, by the name of each block, a spec for each of its views.
+        """
         self._validate_params()
-        return self._target(self._backbone()).spec
+        targets = targets_of(self.get_params(deep=False), self._backbone())
+        specs = {name: [target.spec for target in views] for name, views in targets.items()}
+        return specs if self._gives_blocks() else next(iter(specs.values()))[0]
+
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
+        """Names of the columns of features (n, C), and of blocks of vectors side by side (``"mean_0"``, ...)."""
+        if not self._gives_blocks():
+            names: npt.NDArray[np.object_] = super().get_feature_names_out(input_features)
+            return names
+        widths = self._widths()
+        return np.array([f"{name}_{channel}" for name, width in widths.items() for channel in range(width)], object)
 
     @property
     def _n_features_out(self) -> int:  # read by get_feature_names_out
@@ -288,11 +334,22 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             if len(getattr(self, "_feature_shape", ())) == 1:
                 return int(self._feature_shape[0])
             raise ValueError("a custom encoder has feature names once transform has returned features (n, C).")
-        if self.output == "tokens":
+        return sum(self._widths().values())
+
+    def _gives_blocks(self) -> bool:
+        """Whether features are FeatureBlocks: for all but one output of one view."""
+        return not isinstance(self.output, str) or self.output == "auto" or self.n_views > 1
+
+    def _widths(self) -> dict[str, int]:
+        """Channels of each block of vectors; a ValueError says that there is none."""
+        self._validate_params()
+        backbone = self._backbone()
+        widths = widths_of(backbone, requests_of(backbone, self.output, self.layer, bool(self.norm)))
+        if not widths:
             raise ValueError(
                 "output='tokens' has three dimensions and no feature names: choose 'cls', 'mean', 'pooled'."
             )
-        return self._backbone().width(self.output)
+        return widths
 
     def _backbone(self, *, check_weights: bool = True) -> Backbone:
         size = tuple(self.image_size) if isinstance(self.image_size, list) else self.image_size
@@ -312,7 +369,7 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         )
         if self.max_tokens is not None and encoder is None:
             backbone = native_backbone(backbone, int(self.max_tokens), bool(self.enlarge))
-        backbone.resolve_layer(self.output, self.layer, self.norm)
+        requests_of(backbone, self.output, self.layer, bool(self.norm))  # refuses what the model does not have
         backbone.precision_key(self.precision, compiled=self.compile)  # refuses what the model cannot run in
         fitted = getattr(self, "weights_digest_", None)
         if check_weights and fitted is not None and fitted != backbone.weights_digest:
@@ -326,27 +383,10 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def _encoder(self) -> Encoder | None:
         return encoder_of(self.get_params(deep=False), inspect.signature(type(self)))
 
-    def _target(self, backbone: Backbone) -> Target:
-        layer = backbone.resolve_layer(self.output, self.layer, self.norm)
-        decoder = backbone.decoder
-        if not backbone.is_custom:  # what shows through transparent images is part of a store's key
-            decoder += ", on #{:02x}{:02x}{:02x}".format(*parse_colour(self.background))
-        spec = FeatureSpec(
-            weights=backbone.weights_digest,
-            architecture=backbone.architecture_digest,
-            preprocessing=backbone.preprocessing_key,
-            decoder=decoder,
-            output=self.output,
-            layer=layer,
-            norm=bool(self.norm),
-            precision=backbone.precision_key(self.precision, compiled=self.compile),
-            dtype=self.dtype,
-        )
-        is_ragged = self.output == "tokens" and isinstance(backbone, NativeBackbone)
-        return Target(Request(self.output, layer, bool(self.norm)), spec, is_ragged)
-
     def _validate_params(self) -> None:
         super()._validate_params()
+        listed(self.output)
+        checked_area(self.view_area)
         parse_colour(self.background)
 
     def _container(self) -> str:
@@ -360,16 +400,6 @@ class FrozenFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 f"output='tokens' has three dimensions, which set_output(transform={container!r}) cannot hold: choose "
                 "output 'cls', 'mean' or 'pooled', or set_output(transform='default')."
             )
-
-    def __sklearn_clone__(self) -> "FrozenFeatureExtractor":
-        if isinstance(self.model, str) or hasattr(self.model, "get_params"):
-            return super().__sklearn_clone__()  # type: ignore[no-any-return]
-        # scikit-learn would copy the encoder deeply: it is left out of the copying, and put back.
-        rest = copy(self)
-        rest.model = ""
-        cloned: FrozenFeatureExtractor = super(FrozenFeatureExtractor, rest).__sklearn_clone__()
-        cloned.model = self.model  # an encoder does not change, and may be large
-        return cloned
 
     def __sklearn_is_fitted__(self) -> bool:
         return True  # transform needs no fit
@@ -388,13 +418,20 @@ def extract_all(extractors: Sequence[FrozenFeatureExtractor], X: Images, y: Any)
     """Extract the features of several extractors, which differ in what they ask of one forward pass alone."""
     for extractor in extractors:
         extractor._validate_params()
-        if extractor.output == "tokens" and extractor._encoder() is None:
+        if extractor._encoder() is None and any(entry.output == "tokens" for entry in listed(extractor.output)):
             extractor._refuse_tokens_in_frames()
     # They share images, model and settings of the run, for which the first one speaks.
     first = extractors[0]
     items, labels = checked_input(X, y, first._encoder())
     backbone = first._backbone()
-    targets = [extractor._target(extractor._backbone()) for extractor in extractors]
+    wanted = [targets_of(extractor.get_params(deep=False), extractor._backbone()) for extractor in extractors]
     settings = settings_of(first.get_params(deep=False), backbone, len(items))
     store = FeatureStore(first.store) if isinstance(first.store, (str, os.PathLike)) else first.store
-    return extract_together(ExtractionRequest(items, labels, backbone, targets, settings, store))
+    # All outputs and views of all extractors are targets of one run; what it finds is dealt out in the same order.
+    targets = [target for blocks in wanted for views in blocks.values() for target in views]
+    found = iter(extract_together(ExtractionRequest(items, labels, backbone, targets, settings, store)))
+    parts = [{name: [next(found) for _ in views] for name, views in blocks.items()} for blocks in wanted]
+    return [
+        joined(blocks) if extractor._gives_blocks() else next(iter(blocks.values()))[0]
+        for extractor, blocks in zip(extractors, parts, strict=True)
+    ]

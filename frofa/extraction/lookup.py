@@ -1,17 +1,22 @@
-"""Digests of the images of a run, of which files that a store has seen before are not read again."""
+"""Digests of the images of a run, of files that a store has seen before without reading, and features that it lacks."""
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy.typing as npt
 
 from frofa.decoding.decoders import Decoders, run_ahead
 from frofa.decoding.task import DecodeTask
+from frofa.decoding.views import View
 from frofa.exceptions import ImageReadError
-from frofa.extraction.request import ExtractionRequest
+from frofa.extraction.request import ExtractionRequest, Target
 from frofa.images.items import ImageItem
 from frofa.store import MANIFEST, FeatureStore
 from frofa.store.file_digests import SeenFile
+from frofa.store.ragged import RaggedStore
 from frofa.utils.files import warn_not_written
 from frofa.utils.progress import progress_bar
 
@@ -70,6 +75,20 @@ class Contents:
         return len(self.digests) - len(self.first)
 
 
+@dataclass
+class StoredTarget:
+    """A target of a run with a store: where its features are kept, and the keys that were lacking when the run began.
+
+    Where the store cannot be written, `not_kept` takes the computed features, by key.
+    """
+
+    target: Target
+    store: FeatureStore | RaggedStore
+    lacking: dict[str, None]
+    n_computed: int = 0
+    not_kept: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+
 def look_up(
     request: ExtractionRequest, decoders: Decoders, known: Mapping[int, str], fail: Callable[[ImageReadError], None]
 ) -> Contents:
@@ -101,3 +120,22 @@ def look_up(
                     samples[task.position] = digest.sample
             bar.update(len(tasks))
     return Contents(dict(sorted(digests.items())), samples)
+
+
+def stored(target: Target, store: FeatureStore, keys: Sequence[str]) -> StoredTarget:
+    """Look up which of these images a store has the target's features of."""
+    where = RaggedStore(store) if target.is_ragged else store
+    return StoredTarget(target, where, dict.fromkeys(where.missing(target.spec, keys)))
+
+
+def lacking_views(digests: Iterable[str], parts: Sequence[StoredTarget]) -> Iterator[tuple[str, tuple[View, ...]]]:
+    """Yield each digest that some target lacks, with the views that are to be computed, in the order of the targets."""
+    lacking: dict[View, list[dict[str, None]]] = {}
+    for part in parts:
+        lacking.setdefault(part.target.view, []).append(part.lacking)
+    # One tuple for all images that lack the same views: there are few of them, and many images.
+    known: dict[tuple[View, ...], tuple[View, ...]] = {}
+    for digest in digests:
+        views = tuple(view for view, keys in lacking.items() if any(digest in those for those in keys))
+        if views:
+            yield digest, known.setdefault(views, views)

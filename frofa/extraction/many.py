@@ -7,17 +7,18 @@ from frofa.extraction.extractor import FrozenFeatureExtractor, extract_all
 from frofa.extraction.run import Extraction
 from frofa.images.items import Images
 
-OWN = ("output", "layer", "norm", "dtype")
+OWN = ("output", "layer", "norm", "n_views", "view_area", "mirror", "dtype")
 """Parameters in which the extractors may differ."""
 
 
 def extract_many(extractors: Mapping[str, FrozenFeatureExtractor], X: Images, y: Any = None) -> dict[str, Extraction]:
-    """Extract several outputs of one backbone, with one forward pass an image for all of them.
+    """Extract several outputs of one backbone, with one forward pass for all of them, of each image and view.
 
     Parameters
     ----------
     extractors : mapping of str to FrozenFeatureExtractor
-        They share everything but `output`, `layer`, `norm` and `dtype`.
+        They share everything but `output`, `layer`, `norm`, `dtype`, and the views (`n_views`, `view_area`, `mirror`).
+        One extractor with a list of outputs does the same where they share `norm` and `dtype`.
     X : images
         As in `FrozenFeatureExtractor.transform`.
     y : array-like of shape (n,), default=None

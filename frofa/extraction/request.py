@@ -11,8 +11,11 @@ import numpy.typing as npt
 from joblib import effective_n_jobs
 
 from frofa.backbones.backbone import Backbone
+from frofa.backbones.navit.backbone import NativeBackbone
 from frofa.backbones.outputs import Request
+from frofa.backbones.wanted import requests_of
 from frofa.decoding.process import can_start
+from frofa.decoding.views import PLAIN, View, make_views, preprocessing_with
 from frofa.encoders.protocol import Encoder, check_encoder, describe
 from frofa.encoders.registered import registered_encoder
 from frofa.encoders.samples import as_samples
@@ -29,7 +32,7 @@ FEW_IMAGES = 256
 """Fewer images than that are decoded by threads in the time that processes take to start, see the runs over few files
 of ``benchmarks/extraction.py``."""
 OF_BACKBONES = (
-    *("output", "layer", "norm", "image_size", "max_tokens", "background"),
+    *("output", "layer", "norm", "n_views", "view_area", "mirror", "image_size", "max_tokens", "background"),
     *("device", "precision", "sparsity", "compile"),
 )
 """Parameters that say what to do with images and timm's models: a custom encoder decides by itself."""
@@ -39,12 +42,13 @@ OF_BACKBONES = (
 class Target:
     """One of the features that a run computes: what the backbone is asked for, and under which spec it is kept.
 
-    It is ragged where it is tokens of images that keep their aspect ratio.
+    It is ragged where it is tokens of images that keep their aspect ratio. The spec's preprocessing names the view.
     """
 
     request: Request
     spec: FeatureSpec
     is_ragged: bool = False
+    view: View = PLAIN
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,35 @@ class ExtractionRequest:
     targets: Sequence[Target]
     settings: Settings
     store: FeatureStore | None
+
+
+def targets_of(parameters: Mapping[str, Any], backbone: Backbone) -> dict[str, list[Target]]:
+    """Say what a run computes for an extractor: by block, a target for each view, the plain image first.
+
+    A ValueError says which output or layer the model does not have.
+    """
+    requests = requests_of(backbone, parameters["output"], parameters["layer"], bool(parameters["norm"]))
+    decoder = backbone.decoder
+    if not backbone.is_custom:  # what shows through transparent images is part of a store's key
+        decoder += ", on #{:02x}{:02x}{:02x}".format(*parse_colour(parameters["background"]))
+    precision = backbone.precision_key(parameters["precision"], compiled=parameters["compile"])
+
+    def target(request: Request, view: View) -> Target:
+        spec = FeatureSpec(
+            weights=backbone.weights_digest,
+            architecture=backbone.architecture_digest,
+            preprocessing=preprocessing_with(backbone.preprocessing_key, view),
+            decoder=decoder,
+            output=request.output,
+            layer=request.layer,
+            norm=request.norm,
+            precision=precision,
+            dtype=parameters["dtype"],
+        )
+        return Target(request, spec, request.output == "tokens" and isinstance(backbone, NativeBackbone), view)
+
+    views = make_views(parameters["n_views"], area=parameters["view_area"], mirror=bool(parameters["mirror"]))
+    return {name: [target(request, view) for view in views] for name, request in requests.items()}
 
 
 def encoder_of(parameters: Mapping[str, Any], signature: inspect.Signature) -> Encoder | None:

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,15 @@ import numpy.typing as npt
 
 from frofa.decoding.decoders import Decoders
 from frofa.decoding.task import DecodeTask
-from frofa.exceptions import ImageReadError, SkippedImagesWarning, StoreError, StoreNotWrittenWarning
+from frofa.decoding.views import PLAIN, ImageView
+from frofa.exceptions import EncoderError, ImageReadError, SkippedImagesWarning, StoreError, StoreNotWrittenWarning
 from frofa.extraction.engine import ForwardEngine
-from frofa.extraction.lookup import Contents, KnownFiles, look_up
+from frofa.extraction.lookup import Contents, KnownFiles, StoredTarget, lacking_views, look_up, stored
 from frofa.extraction.pipeline import run_pipeline
-from frofa.extraction.request import ExtractionRequest, Target
-from frofa.extraction.sinks import MemorySink, MemoryWriter, Sink, StoreSink, Writer, gather
+from frofa.extraction.request import ExtractionRequest
+from frofa.extraction.sinks import Lack, MemorySink, MemoryWriter, Sink, StoreSink, Writer, gather, shared
 from frofa.images.items import describe
 from frofa.store import MANIFEST, FeatureStore
-from frofa.store.ragged import RaggedStore
 from frofa.utils.progress import progress_bar
 
 Positions = npt.NDArray[np.intp]
@@ -31,9 +31,9 @@ class Extraction:
 
     Attributes
     ----------
-    features : ndarray or FeatureArray of shape (n_kept, ...), or RaggedTokens
+    features : ndarray or FeatureArray of shape (n_kept, ...), RaggedTokens or FeatureBlocks
         One row for each image that could be read; with a store, a lazy array of what lies there. RaggedTokens are
-        tokens of images of different sizes, in memory.
+        tokens of images of different sizes, in memory; FeatureBlocks hold several outputs or views.
     y : ndarray of shape (n_kept,) or None
         The labels of these rows, where labels were given.
     kept : ndarray of int, shape (n_kept,)
@@ -41,7 +41,8 @@ class Extraction:
     skipped : list of ImageReadError
         The images left out, with position, name and reason.
     n_computed : int
-        How many images went through the backbone; the others came from the store, or repeat one that did.
+        How many images went through the backbone, in the view that these are features of; the others came from the
+        store, or repeat one that did.
     n_from_store : int
         How many different images the store had already.
     n_duplicates : int
@@ -86,22 +87,13 @@ class Failures:
         return kept
 
 
-@dataclass
-class StoredTarget:
-    """A target of a run with a store: where its features are kept, and the keys that were lacking when the run began.
-
-    Where the store cannot be written, `not_kept` takes the computed features, by key.
-    """
-
-    target: Target
-    store: FeatureStore | RaggedStore
-    lacking: dict[str, None]
-    n_computed: int = 0
-    not_kept: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
-
-
 def extract_together(request: ExtractionRequest) -> list[Extraction]:
-    """Extract the features of each target, all from the same forward passes."""
+    """Extract the features of each target, of an output and a view, all from the same forward passes.
+
+    Each image is read and decoded once, and each view that any target needs is one row of these passes, for all of its
+    targets. An EncoderError or a ValueError says that other views than the plain one cannot be made.
+    """
+    _check_views(request)
     failures = Failures(skip=request.settings.skip)
     store = request.store
     found = _in_memory(request, failures) if store is None else _through_store(request, store, failures)
@@ -117,12 +109,15 @@ def extract_together(request: ExtractionRequest) -> list[Extraction]:
 
 def _in_memory(request: ExtractionRequest, failures: Failures) -> list[Extraction]:
     """Compute the features of all images, and return them in memory."""
-    background = request.settings.background
-    tasks = [DecodeTask(position, item, background=background) for position, item in enumerate(request.items)]
-    # Without a store, no image is digested, and copies are computed like all others.
-    sink = MemorySink(len(tasks))
+    background, views = request.settings.background, tuple(dict.fromkeys(target.view for target in request.targets))
+    tasks = [
+        DecodeTask(position, item, background=background, views=views) for position, item in enumerate(request.items)
+    ]
+    # Without a store, images are digested as they are decoded, and copies are computed like all others.
+    computed, shares = shared(request.targets)
+    sink = MemorySink(len(tasks), shares)
     with closing(_decoders(request)) as decoders:
-        _compute(request, tasks, decoders, sink, failures, {})
+        _compute(replace(request, targets=computed), tasks, decoders, sink, failures, {})
     kept = failures.kept(range(len(tasks)))
     return [Extraction(features, None, kept, [], len(kept)) for features in sink.features(kept)]
 
@@ -139,7 +134,7 @@ def _through_store(request: ExtractionRequest, store: FeatureStore, failures: Fa
         # The content of each image, and which features of it the store lacks.
         known = None if rehash else KnownFiles(store, request.items)
         contents = look_up(request, decoders, known.digests if known else {}, failures)
-        parts = [_stored(target, store, list(contents.first)) for target in request.targets]
+        parts = [stored(target, store, list(contents.first)) for target in request.targets]
         _fill(request, store, parts, contents, decoders, failures)
     # Files that were decoded, too, are known by the next run.
     digests = contents.digests
@@ -169,12 +164,6 @@ def _through_store(request: ExtractionRequest, store: FeatureStore, failures: Fa
     ]
 
 
-def _stored(target: Target, store: FeatureStore, keys: Sequence[str]) -> StoredTarget:
-    """Look up which of these images a store has the target's features of."""
-    where = RaggedStore(store) if target.is_ragged else store
-    return StoredTarget(target, where, dict.fromkeys(where.missing(target.spec, keys)))
-
-
 def _fill(
     request: ExtractionRequest,
     store: FeatureStore,
@@ -193,19 +182,34 @@ def _fill(
     # One image of each content that some target lacks; its file must not have changed since it was looked up.
     background = request.settings.background
     tasks = [
-        DecodeTask(position, request.items[position], digest, background=background)
-        for digest, position in contents.first.items()
-        if any(digest in part.lacking for part in parts)
+        DecodeTask(contents.first[digest], request.items[contents.first[digest]], digest, (), background, views)
+        for digest, views in lacking_views(contents.first, parts)
     ]
+    computed, shares = shared([part.target for part in parts])
     with ExitStack() as stack:
         writers = _writers(store, parts, len(tasks))
         for writer in writers:
             stack.enter_context(writer)
         lacking = [part.lacking for part in parts]
-        sink = StoreSink(contents.digests, list(zip(lacking, writers, strict=True)))
-        _compute(replace(request, targets=[part.target for part in parts]), tasks, decoders, sink, failures, counts)
+        sink = StoreSink(contents.digests, list(map(Lack, shares, lacking, writers)))
+        _compute(replace(request, targets=computed), tasks, decoders, sink, failures, counts)
     for part, n_added in zip(parts, sink.n_added, strict=True):
         part.n_computed = n_added
+
+
+def _check_views(request: ExtractionRequest) -> None:
+    """Refuse views of what is no image, or what nothing but the plain view can be made of."""
+    views = {target.view for target in request.targets} - {PLAIN}
+    if views and request.backbone.is_custom:
+        raise EncoderError(
+            f"{request.backbone.name} is a custom encoder, whose items need not be images, and so have one view. Got "
+            f"{len(views)} more: choose n_views=1."
+        )
+    if views and not request.backbone.preprocessing.has_views:
+        raise ValueError(
+            f"{request.backbone.name} has a preprocessing that is not one of timm's, of which only the plain view can "
+            f"be made. Got {len(views)} more: choose n_views=1."
+        )
 
 
 def _writers(store: FeatureStore, parts: Sequence[StoredTarget], n_images: int) -> list[Writer]:
@@ -231,16 +235,17 @@ def _compute(
 ) -> None:
     """Run images through the backbone into a sink, and show how far it is; `counts` are shown beside the bar."""
     decoders.start(len(tasks))
-    # No bar flashes up where there is nothing to compute.
-    shown = request.settings.progress and bool(tasks)
-    with progress_bar(total=len(tasks), unit=request.backbone.unit, desc="extract", shown=shown) as bar:
+    # No bar flashes up where there is nothing to compute. It counts what takes the time: of several views, each.
+    shown, n_rows = request.settings.progress and bool(tasks), sum(len(task.views) for task in tasks)
+    unit = request.backbone.unit if n_rows == len(tasks) else "view"
+    with progress_bar(total=n_rows, unit=unit, desc="extract", shown=shown) as bar:
 
         def show_counts() -> None:
             shown_counts = {**counts, "skipped": len(failures.by_position)}
             bar.set_postfix_str(", ".join(f"{n} {name}" for name, n in shown_counts.items() if n), refresh=False)
 
-        def take(positions: list[int], features: list[Any]) -> None:
-            n_done = sink(positions, features)
+        def take(views: list[ImageView], features: list[Any]) -> None:
+            n_done = sink(views, features)
             show_counts()
             bar.update(n_done)  # what is in the store counts as done
 
@@ -248,7 +253,7 @@ def _compute(
         run_pipeline(tasks, decoders, engine, take, failures)
         sink.commit()
         show_counts()
-        bar.update(len(tasks) - bar.n)
+        bar.update(n_rows - bar.n)
 
 
 def _decoders(request: ExtractionRequest) -> Decoders:

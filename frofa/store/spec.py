@@ -42,7 +42,7 @@ class FeatureSpec:
         Digests of the backbone's weights, after pruning by `sparsity`, and of what computes with them.
     preprocessing : str
         The preprocessing as JSON: size (the checkpoint's, `image_size`, or `max_tokens` and `enlarge`), interpolation,
-        crop, mean and standard deviation.
+        crop, mean and standard deviation; of other views of an image than the plain one, the view.
     decoder : str
         Name and version of the library that decodes images, number of the rules by which they become RGB, and the
         background of transparent ones.

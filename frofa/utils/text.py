@@ -2,6 +2,7 @@
 
 import codecs
 import unicodedata
+from collections.abc import Iterable
 
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
@@ -10,6 +11,12 @@ def one_line(error: object, longest: int = 300) -> str:
     """Put the text of an error in one line, without its last full stop, cut where it is long."""
     text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return text if len(text) <= longest else f"{text[:longest]}..."
+
+
+def shorten(labels: Iterable[object]) -> str:
+    """List labels by name, in order, ten at most."""
+    names = sorted(str(label) for label in labels)
+    return ", ".join(names[:10]) + (f", ... ({len(names) - 10} more)" if len(names) > 10 else "")
 
 
 def class_name(text: str) -> str:

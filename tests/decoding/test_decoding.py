@@ -203,20 +203,21 @@ def test_no_process_outlives_an_interrupted_run(
 def test_rows_that_follow_each_other_are_not_copied() -> None:
     pixels = torch.arange(8 * 2 * 2 * 3, dtype=torch.uint8).view(8, 2, 2, 3)
     rows = PixelRows(pixels)
-    assert rows.take(3, wait=True) == [0, 1, 2]
-    assert rows.take(9, wait=False) == [3, 4, 5, 6, 7]
-    assert rows.take(1, wait=False) == []
+    assert rows.take([1, 2], wait=True) == [(0,), (1, 2)]
+    assert rows.take([2, 3, 1], wait=False) == [(3, 4), (5, 6, 7)]
+    assert rows.take([1], wait=False) == []
     assert rows.batch([2, 3, 4]).data_ptr() == pixels[2].data_ptr()
     assert torch.equal(rows.batch([5, 2, 3]), pixels[[5, 2, 3]])
     rows.give_back([6, 1])
-    assert rows.take(2, wait=True) == [1, 6]
+    assert rows.take([3], wait=False) == []  # all rows of an image, or none
+    assert rows.take([2], wait=True) == [(1, 6)]
 
 
 def test_batches_that_are_given_back_in_turn_stay_whole() -> None:
     rows = PixelRows(torch.zeros(12, 1, 1, 3, dtype=torch.uint8))
     begun, waiting = [], []
     for turn in range(30):
-        begun += rows.take(3, wait=True)  # as many at a time as do not make up a batch
+        begun += [row for (row,) in rows.take([1, 1, 1], wait=True)]  # as many at a time as do not make up a batch
         if len(begun) >= 4:
             waiting.append([begun.pop(0) for _ in range(4)])
         if len(waiting) > 1:
@@ -234,7 +235,7 @@ def test_processes_are_started_before_there_is_work(image_paths: list[str]) -> N
         assert decoders._processes is not None
         assert len(decoders._processes._all) <= 2
         decoders.allocate(8, GEOMETRY)
-        tasks = [DecodeTask(0, image_paths[0], None, row) for row in range(8)]
+        tasks = [DecodeTask(0, image_paths[0], None, (row,)) for row in range(8)]
         assert [future.result() for future in [decoders.decode([task]) for task in tasks]] == [[None]] * 8
     with closing(Decoders(2)) as threads:
         threads.start(2)  # there are none
@@ -243,10 +244,10 @@ def test_processes_are_started_before_there_is_work(image_paths: list[str]) -> N
 def test_a_pool_that_is_closed_takes_nothing(image_paths: list[str]) -> None:
     decoders = Decoders(1, processes=True)
     decoders.allocate(4, GEOMETRY)
-    assert decoders.decode([DecodeTask(0, image_paths[0], None, 2)]).result() == [None]
+    assert decoders.decode([DecodeTask(0, image_paths[0], None, (2,))]).result() == [None]
     decoders.close()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         decoders.close()
     with pytest.raises(RuntimeError, match="after shutdown"):
-        decoders.decode([DecodeTask(0, image_paths[0], None, 2)])
+        decoders.decode([DecodeTask(0, image_paths[0], None, (2,))])

@@ -20,6 +20,7 @@ from frofa.backbones.loading import load_backbone
 from frofa.backbones.outputs import Request
 from frofa.backbones.preprocessing import split
 from frofa.compute.memory import is_out_of_memory
+from frofa.decoding.views import ImageView
 from frofa.extraction.batch_size import automatic_batch_size, largest_power_of_two
 from frofa.extraction.engine import ForwardEngine
 from frofa.extraction.pipeline import IN_FLIGHT
@@ -123,8 +124,7 @@ def test_the_last_batch_of_a_compiled_run_is_filled_up(
 
 
 def test_compiled_features_have_keys_of_their_own(small_vit: str) -> None:
-    backbone = load_backbone(small_vit, None, "cpu")
-    specs = [FrozenFeatureExtractor(small_vit, compile=c)._target(backbone).spec for c in (False, True)]
+    specs = [FrozenFeatureExtractor(small_vit, device="cpu", compile=c).feature_spec() for c in (False, True)]
     assert [spec.precision for spec in specs] == ["float32", "float32 compiled"]
 
 
@@ -236,10 +236,10 @@ def test_decoding_and_writing_are_bounded(small_vit: str, tmp_path: Path, monkey
         launched[0] += 1
         return original(self, pixels)
 
-    def slow(self: StoreSink, positions: list[int], features: Any) -> None:
+    def slow(self: StoreSink, views: list[ImageView], features: Any) -> None:
         threading.Event().wait(0.05)
         ahead.append(launched[0] - len(ahead))
-        add(self, positions, features)
+        add(self, views, features)
 
     monkeypatch.setattr(ForwardEngine, "launch", launch)
     monkeypatch.setattr(StoreSink, "__call__", slow)

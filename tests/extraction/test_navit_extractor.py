@@ -107,7 +107,7 @@ def test_small_images_keep_their_size_without_enlarging(images: list[Image.Image
     tokens: Any = FrozenFeatureExtractor(max_tokens=BUDGET, enlarge=False).transform(images)
     assert tokens.grids[6].tolist() == [1, 1]
     assert tokens.grids[1].tolist() == [5, 12]
-    assert FrozenFeatureExtractor(max_tokens=BUDGET).fit().transform(images).grids[6].tolist() == [8, 8]  # type: ignore[attr-defined]
+    assert FrozenFeatureExtractor(max_tokens=BUDGET).fit().transform(images).grids[6].tolist() == [8, 8]
 
 
 @pytest.mark.parametrize(("size", "budget", "grid"), [((300, 200), 1, (1, 1)), ((8, 512), 64, (1, 64))])

@@ -31,7 +31,8 @@ CHANGES = {
 
 
 def spec_of(model: str, **parameters: Any) -> FeatureSpec:
-    return FrozenFeatureExtractor(model, device="cpu", **parameters).feature_spec()
+    spec: FeatureSpec = FrozenFeatureExtractor(model, device="cpu", **parameters).feature_spec()
+    return spec
 
 
 def test_a_spec_names_all_that_its_digest_depends_on() -> None:

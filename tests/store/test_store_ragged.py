@@ -15,8 +15,9 @@ from store_helpers import SPEC, STEP, Child, Faults, forks, full_once, keys, kil
 
 from frofa import FeatureStore, RaggedTokens
 from frofa.cli import main
+from frofa.decoding.views import PLAIN, ImageView
 from frofa.exceptions import StoreError
-from frofa.extraction.sinks import StoreSink
+from frofa.extraction.sinks import Lack, Share, StoreSink
 from frofa.images.reading import content
 from frofa.store import FeatureSpec
 from frofa.store.ragged import PAGE, RaggedStore, grid_spec, page_spec
@@ -245,18 +246,22 @@ def test_a_lost_page_is_an_error_that_says_so_and_is_extracted_again(tmp_path: P
     assert_holds(path, range(N))
 
 
+def plain(positions: list[int]) -> list[ImageView]:
+    return [ImageView(position, PLAIN) for position in positions]
+
+
 def test_an_extraction_s_sink_writes_what_is_lacking(tmp_path: Path) -> None:
     path = tmp_path / "store"
     write(path, numbers=range(3))
     store = RaggedStore(FeatureStore(path))
     lacking = dict.fromkeys(store.missing(SPEC, keys(range(N))))
     with store.writer(SPEC, automatic=False) as writer:
-        sink = StoreSink(dict(enumerate(keys(range(N)))), [(lacking, writer)])
-        n_done = sink([2, 5, 1, 7], [tokens([2, 5, 1, 7])])
-        n_done += sink([3, 4], [tokens([3, 4])])
-        n_done += sink([0, 6, 8, 9], [tokens([0, 6, 8, 9])])
+        sink = StoreSink(dict(enumerate(keys(range(N)))), [Lack(Share(0), lacking, writer)])
+        n_done = sink(plain([2, 5, 1, 7]), [tokens([2, 5, 1, 7])])
+        n_done += sink(plain([3, 4]), [tokens([3, 4])])
+        n_done += sink(plain([0, 6, 8, 9]), [tokens([0, 6, 8, 9])])
         with pytest.raises(ValueError, match="different shapes"):
-            sink([0], [RaggedTokens(np.zeros((1, 7), np.float32), np.array([[1, 1]]))])
+            sink(plain([0]), [RaggedTokens(np.zeros((1, 7), np.float32), np.array([[1, 1]]))])
         n_done += sink.commit()
     assert n_done == N
     assert sink.n_added == [7]

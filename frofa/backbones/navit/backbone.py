@@ -15,6 +15,7 @@ from frofa.backbones.layout import patch_size
 from frofa.backbones.navit.model import PackedModel, check_pooling, check_supported
 from frofa.backbones.navit.packing import first_fit_decreasing
 from frofa.backbones.outputs import Output, Request
+from frofa.backbones.pooling import Pooling
 from frofa.backbones.preprocessing import Preprocessing
 from frofa.decoding.patches import NativeGeometry, grids_of
 
@@ -53,7 +54,7 @@ class NativeBackbone(Backbone):
             Preprocessing(self._whole, cast(Any, geometry), mean.view(-1, 1, 1), std.view(-1, 1, 1)),
             layout=backbone.layout,
         )
-        self.max_tokens, self.enlarge = max_tokens, enlarge
+        self.max_tokens, self.enlarge, self._fixed = max_tokens, enlarge, backbone
         self._model = PackedModel(module, max_tokens)
         # Of a patch's values, channels last: (P * P * 3,).
         self._scaling = [part.repeat(geometry.shape[1] // 3).to(self.device) for part in (mean, std)]
@@ -63,6 +64,11 @@ class NativeBackbone(Backbone):
         if output == "pooled":
             check_pooling(self.module)
         return super().resolve_layer(output, layer, norm)
+
+    @property
+    def pooling(self) -> Pooling:
+        """The kind of the pooled vector, which is that at the model's own image size."""
+        return self._fixed.pooling
 
     def _check_block(self, output: Output, index: int, norm: bool) -> None:
         """Accept every block: `PackedModel` runs them one by one."""

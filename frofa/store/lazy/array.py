@@ -108,6 +108,10 @@ class FeatureArray:
         self._source.read(self._at, out, self._inner)
         return out
 
+    def _digested(self) -> tuple[Any, ...]:
+        """Parts that a digest is made of, the same wherever features lie: spec, keys, and what is taken of each."""
+        return self.spec.digest, self.keys, (*self._source.inner, *self._inner)
+
     def tensor(self) -> torch.Tensor:
         """Read into a tensor on the CPU, of the stored dtype.
 
