@@ -54,7 +54,9 @@ def _shape(tokens: Tokens, plan: HeadPlan) -> Hashable:
     recordable = plan.augment is None or plan.augment.recordable or tokens.device.type == "cpu"
     grid = None if plan.grid is None else tuple(plan.grid)
     shapes = plan.n_batch, plan.n_classes, plan.model.shape(tokens.shape[2]), plan.n_prefix, grid
-    padding = tokens.shape_of(plan.train.rows) if isinstance(tokens, PaddedTokens) else None
+    padding = None
+    if isinstance(tokens, PaddedTokens):
+        padding = tokens.shape_of(plan.all_views(plan.train, len(tokens)).rows)
     return *shapes, plan.validation is None, recordable, padding
 
 

@@ -176,7 +176,7 @@ def _initial(tokens: Tokens, plans: list[HeadPlan]) -> Params:
 
 def _validation(tokens: Tokens, plans: list[HeadPlan]) -> list[ValidationSet] | None:
     """Validation samples of each head, equal ones once; None where heads have none, as all or none of them have."""
-    parts = [plan.validation for plan in plans if plan.validation is not None]
+    parts = [plan.all_views(plan.validation, len(tokens)) for plan in plans if plan.validation is not None]
     made = {key: _labelled(tokens, part) for key, part in {part.key(): part for part in parts}.items()}
     return [made[part.key()] for part in parts] or None
 

@@ -114,7 +114,8 @@ def _checked(fitted: Fitted) -> Fitted:
     if isinstance(fitted, Exception):
         return fitted
     for name, array in arrays_of(fitted):
-        if name.endswith("_") and array.dtype.kind == "f" and not _all_finite(array):
+        known = name.endswith("_") and name not in fitted._partly_unknown and array.dtype.kind == "f"
+        if known and not _all_finite(array):
             return ValueError(f"training diverged: {name} of {fitted!r} is not finite.")
     return fitted
 

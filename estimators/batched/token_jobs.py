@@ -9,12 +9,14 @@ from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 from torch import Tensor
 
+from frofa.blocks import FeatureBlocks
 from frofa.compute.devices import as_tensor, resolve_device
 from frofa.estimators.batched.engine import fit_plans
 from frofa.estimators.batched.jobs import Fitted, Job, fit_each
 from frofa.estimators.core.support import Array
 from frofa.estimators.core.validation import check_labels, require_labels
-from frofa.estimators.tokens.lazy import LazyFeatures, Tokens, tokens_on
+from frofa.estimators.tokens.image_views import views_in, views_on
+from frofa.estimators.tokens.lazy import LazyFeatures, Tokens
 from frofa.estimators.training.plan import HeadPlan
 from frofa.ragged import RaggedTokens
 
@@ -68,14 +70,22 @@ def _plan_job(place: int, job: Job, features: Array, seen: dict[str, Any], y: An
     labels = check_labels(rows, _safe_indexing(y, rows), sample_weight, type(head).__name__)
     codes, weights = labels.codes, head._adopt_labels(labels)
     tokens = head._tokens(features)
-    return Planned(place, head, tokens, head._plan(rows, codes, weights, tokens.shape[2]))
+    return Planned(place, head, tokens, head._plan(rows, codes, weights, tokens))
 
 
-def _on_device(tokens: Array | LazyFeatures | RaggedTokens, X: Any, device: torch.device) -> Tokens:
+def _on_device(tokens: Any, X: Any, device: torch.device) -> Tokens:
     """Move tokens to a device in float32, or to a GPU in the half precision that X has."""
-    if isinstance(tokens, (LazyFeatures, RaggedTokens)):
-        return tokens_on(tokens, device)
-    dtype = X.dtype if isinstance(X, Tensor) else torch.float16 if getattr(X, "dtype", None) == np.float16 else None
-    if device.type == "cpu" or dtype not in (torch.float16, torch.bfloat16):
-        return as_tensor(tokens, device)
-    return as_tensor(tokens, torch.device("cpu")).to(dtype).to(device)
+    views, half = views_in(tokens), _half_of(X)
+    if device.type == "cpu" or half is None or isinstance(views[0], (LazyFeatures, RaggedTokens)):
+        return views_on(tokens, device)
+    # View by view, (V * n, N, C).
+    return torch.cat([as_tensor(view, torch.device("cpu")).to(half).to(device) for view in views])
+
+
+def _half_of(X: Any) -> torch.dtype | None:
+    """Give the half precision that features are in, if they are."""
+    if isinstance(X, FeatureBlocks) and X.tokens:
+        X = X.views(X.tokens[0])[0]
+    if isinstance(X, Tensor):
+        return X.dtype if X.dtype in (torch.float16, torch.bfloat16) else None
+    return torch.float16 if getattr(X, "dtype", None) == np.float16 else None

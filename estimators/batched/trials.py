@@ -1,6 +1,6 @@
 """MAP heads of a study: one for each support sample and each setting, trained together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -96,8 +96,19 @@ def fit_heads(
 @torch.inference_mode()
 def predict_heads(params: Params, tokens: Tensor) -> Tensor:
     """Predicted class (n_heads, n) of tokens (n, N, C) on the device of the parameters, by every head."""
+    return torch.cat([logits.argmax(2) for logits in _logits(params, tokens)], 1)
+
+
+@torch.inference_mode()
+def head_logits(params: Params, tokens: Tensor) -> Tensor:
+    """Logits (n_heads, n, n_classes) of tokens (n, N, C), in any precision, by every head."""
+    return torch.cat(list(_logits(params, tokens)), 1)
+
+
+def _logits(params: Params, tokens: Tensor) -> Iterator[Tensor]:
     n_heads, channels = len(params["latent"]), tokens.shape[2]
     num_heads = default_num_heads(channels)
     # The largest tensor is that of the attention, of the sums that it weighs, or of the MLP's hidden layer.
     size = rows_per_chunk(PASS_ELEMENTS, n_heads * max(num_heads * max(channels, tokens.shape[1]), 4 * channels))
-    return torch.cat([map_logits(params, part, num_heads=num_heads).argmax(2) for part in tokens.split(size)], 1)
+    for part in tokens.split(size):
+        yield map_logits(params, part.float(), num_heads=num_heads)

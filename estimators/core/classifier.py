@@ -23,16 +23,14 @@ from frofa.estimators.core.validation import (
     require_labels,
     weigh_samples,
 )
-from frofa.estimators.tokens.lazy import LazyFeatures, mean_over_tokens
-from frofa.estimators.tokens.padding import mean_over_images
+from frofa.estimators.tokens.lazy import average_tokens
 from frofa.estimators.tokens.views import sum_over_views
-from frofa.ragged import RaggedTokens
 
 Methods: TypeAlias = tuple[Callable[..., Any], ...]
 
 
 class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
-    """Base of the heads, which take features (n, C) or tokens (n, N, C) of any kind, or RaggedTokens.
+    """Base of the heads, which take features (n, C) or tokens (n, N, C) of any kind, RaggedTokens or FeatureBlocks.
 
     Tokens may be lazy (`frofa.estimators.tokens.lazy`), as those of a `FeatureStore` are: they are read in parts, first
     to be checked, then by whoever works on them.
@@ -45,6 +43,10 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
     _dtype: type[np.floating[Any]] = np.float64
     _fit_many: ClassVar[Callable[..., list["FeatureClassifier | Exception"]] | None] = None
     """The batched engine, where there is one: see `frofa.estimators.batched.jobs`."""
+    _unsaved: ClassVar[tuple[str, ...]] = ()
+    """Parameters that files do not keep: a loaded head has None."""
+    _partly_unknown: ClassVar[tuple[str, ...]] = ()
+    """Fitted attributes that may be NaN: all others of a good fit are finite."""
 
     @classmethod
     @cache
@@ -58,8 +60,9 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
 
         Parameters
         ----------
-        X : array-like of shape (n, C) or (n, N, C), or RaggedTokens
-            Features, or tokens, which the probes average over the tokens.
+        X : array-like of shape (n, C) or (n, N, C), RaggedTokens or FeatureBlocks
+            Features, or tokens, which the probes average over the tokens. Of FeatureBlocks, most probes take vectors,
+            side by side and averaged over views, and heads on tokens the block of tokens, with all of its views.
         y : array-like of shape (n,)
             Labels, of at least two classes.
         sample_weight : array-like of shape (n,), default=None
@@ -117,11 +120,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     def _prepare(self, tokens: Array) -> Array:
         """Average tokens (n, N, C) over the tokens, in float64."""
-        if isinstance(tokens, RaggedTokens):
-            return mean_over_images(tokens)
-        if isinstance(tokens, LazyFeatures):
-            return mean_over_tokens(tokens)
-        return tokens.mean(1, dtype=np.float64) if tokens.ndim == 3 else tokens
+        return average_tokens(tokens) if tokens.ndim == 3 else tokens
 
     def _draw_seed(self, random_state: np.random.RandomState) -> int:
         """Draw the seed of the views from a copy, so that the head itself draws the same with and without it."""
@@ -136,7 +135,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
 
         Parameters
         ----------
-        X : array-like of shape (n, C) or (n, N, C), or RaggedTokens
+        X : array-like of shape (n, C) or (n, N, C), RaggedTokens or FeatureBlocks
 
         Returns
         -------
@@ -146,15 +145,15 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         return self._decisions_of(self._checked_scores(X))
 
     def predict(self, X: Any) -> Array:
-        """Predict the class of samples (n, C), (n, N, C) or RaggedTokens; returns labels, shape (n,)."""
+        """Predict the class of samples, of the kinds that `fit` takes; returns labels, shape (n,)."""
         return self._labels_of(self._checked_scores(X))
 
     def predict_proba(self, X: Any) -> Array:
-        """Predict the probability of each class for samples (n, C), (n, N, C) or RaggedTokens; shape (n, n_classes)."""
+        """Predict the probability of each class of samples, of the kinds that `fit` takes; shape (n, n_classes)."""
         return self._probabilities_of(self._checked_scores(X))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy on samples (n, C), (n, N, C) or RaggedTokens and their labels (n,), which may be weighted."""
+        """Accuracy on samples, of the kinds that `fit` takes, and their labels (n,), which may be weighted."""
         return float(super().score(X, as_labels(y), sample_weight))
 
     def _decisions_of(self, scores: Array) -> Array:
@@ -252,5 +251,5 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
     """Methods that the batched engine stands for."""
     _predict_steps: ClassVar[Methods] = (predict, predict_proba, decision_function, score, _checked_scores)
     """Methods that predictions from known scores stand for."""
-    _pool_steps: ClassVar[Methods] = (_tokens, _prepare)
+    _pool_steps: ClassVar[Methods] = (_check_features, _tokens, _prepare)
     """Methods that averaging tokens before the head sees them stands for."""

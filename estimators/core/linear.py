@@ -7,6 +7,7 @@ import numpy as np
 from frofa.augmentations import Augmentation
 from frofa.estimators.core.classifier import FeatureClassifier, Methods
 from frofa.estimators.core.support import Array
+from frofa.estimators.core.validation import refuse_mixing
 from frofa.estimators.tokens.views import with_copies
 
 
@@ -42,11 +43,7 @@ class LinearClassifier(FeatureClassifier):
 
     def _check_augment(self) -> Augmentation:
         augment = super()._check_augment()
-        if augment.mixes_labels:
-            raise ValueError(
-                f"{type(self).__name__} needs an augmentation that leaves labels as they are; MAPClassifier takes any. "
-                f"Got {augment!r}."
-            )
+        refuse_mixing(augment, type(self).__name__)
         return augment
 
     def _draw_seed(self, random_state: np.random.RandomState) -> int:

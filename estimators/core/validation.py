@@ -12,6 +12,7 @@ from sklearn.utils.validation import _check_sample_weight, column_or_1d, validat
 from frofa.augmentations import Augmentation
 from frofa.compute.arrays import as_features, as_labels, check_magnitude, check_not_empty, check_weights
 from frofa.estimators.core.support import Array, Labels
+from frofa.estimators.tokens.blocks import plain_features
 from frofa.estimators.tokens.lazy import LazyFeatures, check_finite
 from frofa.estimators.tokens.padding import check_ragged
 from frofa.estimators.tokens.views import check_grid
@@ -21,9 +22,10 @@ from frofa.ragged import RaggedTokens
 def check_features(head: Any, X: Any, dtype: type[np.floating[Any]], *, reset: bool) -> Array:
     """Check features (n, C) or tokens (n, N, C), of whatever kind, and that they have as many features as those fitted.
 
+    Of FeatureBlocks, it is the vectors side by side, averaged over views; where there are none, the tokens as they are.
     With `reset`, ``n_features_in_`` and, of a data frame, ``feature_names_in_`` of the head are set instead.
     """
-    X, name = as_features(X), type(head).__name__
+    X, name = plain_features(as_features(X)), type(head).__name__
     if getattr(X, "ndim", 2) != 3:
         with np.errstate(over="ignore"):  # what becomes infinite is an error
             features: Array = validate_data(head, X, reset=reset, dtype=dtype)
@@ -64,10 +66,21 @@ def check_labels(X: Any, y: Any, sample_weight: Any, name: str) -> Labels:
     check_classification_targets(y)
     # Classes in sorted order, and the position (n,) of each label among them.
     classes, codes = np.unique(y, return_inverse=True)
-    if len(classes) < 2:
-        raise ValueError(f"{name} needs samples of at least 2 classes. Got one class only: {classes[0]}.")
+    _require_two(classes, name)
     weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     return Labels(y, classes, codes, weights)
+
+
+def choose_labels(labels: Labels, rows: Any, name: str) -> Labels:
+    """Choose some of the samples that were checked; classes are those that they have."""
+    present, codes = np.unique(labels.codes[rows], return_inverse=True)
+    _require_two(labels.classes[present], name)
+    return Labels(labels.y[rows], labels.classes[present], codes, labels.weights[rows])
+
+
+def _require_two(classes: Array, name: str) -> None:
+    if len(classes) < 2:
+        raise ValueError(f"{name} needs samples of at least 2 classes. Got one class only: {classes[0]}.")
 
 
 def require_labels(y: Any, name: str) -> None:
@@ -96,3 +109,11 @@ def check_augmentation(augment: Augmentation | None, n_views: int, grid: Any, na
             f"n_views={n_views} needs an augmentation of single images, and this one mixes them: {augment!r}."
         )
     return augment
+
+
+def refuse_mixing(augment: Augmentation, name: str) -> None:
+    """Raise a ValueError in the name of a head that cannot train on mixed labels, if an augmentation mixes them."""
+    if augment.mixes_labels:
+        raise ValueError(
+            f"{name} needs an augmentation that leaves labels as they are; MAPClassifier takes any. Got {augment!r}."
+        )

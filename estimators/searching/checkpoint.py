@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 from frofa.estimators.searching.sklearn_compat import FitResult
@@ -43,11 +43,17 @@ class Checkpoint:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         os.close(self._descriptor)
 
-    def begin(self, search: Mapping[str, str], scores: Mapping[str, Sequence[str] | None]) -> None:
+    def begin(
+        self,
+        search: Mapping[str, str],
+        scores: Mapping[str, Sequence[str] | None],
+        former: Mapping[str, str | None] = MappingProxyType({}),
+    ) -> None:
         """Read what is there of this search, or start the file; CheckpointError if the file is of anything else.
 
         `search` has a digest of each thing that makes the search what it is, by name; `scores` the fields of scores
-        that each result has, and the names of the scores in them, None for a single number.
+        that each result has, and the names of the scores in them, None for a single number; `former` the digests that
+        files of earlier versions may have instead.
         """
         self.begun = True
         header = _line({"frofa search": FORMAT, "search": dict(search)})
@@ -63,7 +69,7 @@ class Checkpoint:
             sync_directory(self.path.parent)
             return
         lines = content[:whole].splitlines()
-        self._check_header(_read(lines[0], self.path, 1), search)
+        self._check_header(_read(lines[0], self.path, 1), search, former)
         for number, line in enumerate(lines[1:], 2):
             entry = _read(line, self.path, number)
             check_fields(entry, {"fit": str, "result": dict}, _failing(self.path, number))
@@ -82,13 +88,16 @@ class Checkpoint:
             data = data[os.write(self._descriptor, data) :]
         os.fsync(self._descriptor)
 
-    def _check_header(self, header: dict[str, Any], search: Mapping[str, str]) -> None:
+    def _check_header(
+        self, header: dict[str, Any], search: Mapping[str, str], former: Mapping[str, str | None]
+    ) -> None:
         if header.get("frofa search") != FORMAT:
             raise CheckpointError(
                 f"{self.path} is not a checkpoint of a search of format {FORMAT}; it is left as it is."
             )
         before = check_fields(header, {"search": dict}, _failing(self.path, 1))["search"]
-        if changed := [name for name in search if before.get(name) != search[name]]:
+        accepted = {name: {digest, former.get(name) or digest} for name, digest in search.items()}
+        if changed := [name for name, digests in accepted.items() if str(before.get(name)) not in digests]:
             raise CheckpointError(
                 f"{self.path} is the checkpoint of another search, which differs in: {', '.join(changed)}. Give "
                 "another path, or remove the file. (What is drawn anew in every process, such as splits "

@@ -11,11 +11,10 @@ from sklearn.pipeline import Pipeline
 from frofa.compute.arrays import as_features
 from frofa.estimators.core.classifier import FeatureClassifier
 from frofa.estimators.core.shortcuts import follows
-from frofa.estimators.core.support import Array
 from frofa.estimators.searching.plan import BatchPlan
 from frofa.estimators.searching.sklearn_compat import RowIndices, SearchTask, count_samples, take_rows
-from frofa.estimators.tokens.padding import mean_over_images
-from frofa.ragged import RaggedTokens
+from frofa.estimators.tokens.blocks import plain_features
+from frofa.estimators.tokens.lazy import average_tokens
 
 Steps = Sequence[tuple[str, Any]]
 
@@ -136,12 +135,10 @@ def _apply(task: SearchTask, steps: Steps) -> _SharedFeatures | None:
 
 
 def _averaged(shared: _SharedFeatures) -> _SharedFeatures:
-    array = shared.array
-    if getattr(array, "ndim", 2) != 3 or getattr(array, "dtype", None) not in (np.float16, np.float32, np.float64):
-        return shared
-    # tokens (n, N, C) to averages (n, C), in float64, as heads average them
-    average: Array = mean_over_images(array) if isinstance(array, RaggedTokens) else array.mean(1, dtype=np.float64)
-    return _SharedFeatures(average, average, shared.steps)
+    array = plain_features(shared.array)
+    if getattr(array, "ndim", 2) == 3 and getattr(array, "dtype", None) in (np.float16, np.float32, np.float64):
+        array = average_tokens(array)
+    return shared if array is shared.array else _SharedFeatures(array, array, shared.steps)
 
 
 def _of_all(task: SearchTask, shared: _SharedFeatures) -> FoldFeatures:

@@ -10,7 +10,7 @@ from typing import Any
 from joblib import effective_n_jobs
 from sklearn.utils.parallel import Parallel
 
-from frofa.compute.digests import digest, digest_data
+from frofa.compute.digests import digest, digest_data, former_digest_of_data
 from frofa.estimators.searching.checkpoint import Checkpoint
 from frofa.estimators.searching.chunks import ChunkSize, Done, OnDone, train_together
 from frofa.estimators.searching.features import FeatureCache
@@ -78,7 +78,8 @@ class SearchRun:
         by_split = {task.split: task for task in tasks}
         splits = {split: digest(task.train, task.test) for split, task in by_split.items()}
         if not self.checkpoint.begun:
-            self.checkpoint.begin(_identity(tasks, splits), _scores_of(tasks[0]))
+            former = {"X": former_digest_of_data(tasks[0].X)}
+            self.checkpoint.begin(_identity(tasks, splits), _scores_of(tasks[0]), former)
         return [digest(task.parameters, splits[task.split]) for task in tasks]
 
     def _fits(self, tasks: Sequence[SearchTask], on_done: OnDone) -> Iterator[Done]:

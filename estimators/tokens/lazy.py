@@ -16,7 +16,7 @@ from torch import Tensor
 from frofa.compute.arrays import check_magnitude
 from frofa.compute.devices import as_tensor
 from frofa.compute.memory import row_chunks
-from frofa.estimators.tokens.padding import CHUNK_ELEMENTS, PaddedTokens
+from frofa.estimators.tokens.padding import CHUNK_ELEMENTS, PaddedTokens, mean_over_images
 from frofa.ragged import RaggedTokens
 
 Array = npt.NDArray[Any]
@@ -68,6 +68,16 @@ def check_finite(features: LazyFeatures, estimator: Any, dtype: npt.DTypeLike) -
 def mean_over_tokens(features: LazyFeatures) -> Array:
     """Average tokens (n, N, C) over the tokens, in float64."""
     return np.concatenate([block.mean(1, dtype=np.float64) for block in blocks(features)])
+
+
+def average_tokens(features: Array | LazyFeatures | RaggedTokens) -> Array:
+    """Average tokens (n, N, C) of any kind over the tokens, in float64."""
+    if isinstance(features, RaggedTokens):
+        return mean_over_images(features)
+    if isinstance(features, LazyFeatures):
+        return mean_over_tokens(features)
+    average: Array = features.mean(1, dtype=np.float64)
+    return average
 
 
 class LazyTokens:

@@ -15,8 +15,10 @@ import pytest
 from search_helpers import FEATURES, LABELS, assert_same_results
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
+from store_helpers import SPEC, features, keys
 
 import frofa
+from frofa import FeatureStore
 from frofa.augmentations import Brightness
 from frofa.estimators import (
     BatchedSearchCV,
@@ -149,6 +151,23 @@ def test_the_checkpoint_of_other_data_is_refused(named: str, tmp_path: Path) -> 
     given: dict[str, Any] = {"sample_weight": np.ones(36)} if named == "fit parameters" else {}
     with pytest.raises(CheckpointError, match=f"which differs in: {named}"):
         search(path).fit(X, y, **given)
+
+
+def test_features_of_a_store_are_the_same_whatever_was_read_of_them(tmp_path: Path) -> None:
+    from frofa.compute.digests import digest_data
+
+    store, other = FeatureStore(tmp_path / "store"), FeatureStore(tmp_path / "other")
+    for place in (store, other):
+        place.put(SPEC, keys(range(12)), features(range(12)))
+    lazy = store.features(SPEC, keys(range(12)))
+    before = digest_data(lazy)
+    np.asarray(lazy[3:5]), np.asarray(lazy)
+    assert before == digest_data(lazy) == digest_data(other.features(SPEC, keys(range(12))))
+    for changed in (lazy[:, :1], lazy[:, 1:], lazy[1:], lazy[::-1]):
+        assert digest_data(changed) != before
+    search = BatchedSearchCV(PrototypeClassifier(), {"temperature": [0.1]}, cv=2, checkpoint=tmp_path / "search.jsonl")
+    for _ in range(2):
+        search.fit(lazy, ["a", "b", "c"] * 4)
 
 
 def test_images_are_told_apart_by_their_content(image_paths: list[str]) -> None:

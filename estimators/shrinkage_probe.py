@@ -1,0 +1,291 @@
+"""Averaged shrinkage discriminants: a linear probe that needs no tuning."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from frofa.augmentations import Augmentation
+from frofa.blocks import FeatureBlocks
+from frofa.compute.arrays import as_features
+from frofa.compute.devices import resolve_device
+from frofa.estimators.batched.shrinkage_jobs import fit_shrinkage_jobs, views_of
+from frofa.estimators.core.blocks import check_blocks, check_sizes, cut
+from frofa.estimators.core.kept import GrowingClassifier
+from frofa.estimators.core.support import Array, CheckedData, Indices, Support
+from frofa.estimators.core.validation import refuse_mixing
+from frofa.estimators.solvers.shrinkage.averaging import member_names
+from frofa.estimators.solvers.shrinkage.priors import log_priors
+from frofa.estimators.solvers.shrinkage.selection import shares_of
+from frofa.estimators.solvers.shrinkage.sets import Fitted, SupportSet, fit_sets
+from frofa.estimators.solvers.shrinkage.spaces import Stage, spaces_of
+from frofa.estimators.tokens.block_copies import copies_of_blocks, token_blocks
+from frofa.estimators.tokens.views import CONSTRAINTS
+
+
+class ShrinkageProbeClassifier(GrowingClassifier):
+    """Linear discriminants from nearest class mean to little shrinkage, averaged by leave-one-out likelihood.
+
+    There is nothing to tune: every shrinkage is tried on the training samples, each left out in turn, in closed form,
+    and each counts by what it makes of them. Probabilities are calibrated on the same samples. Blocks of features are
+    given equal parts, whatever their scales, and the scatter of views within images is a prior of that within classes.
+
+    Parameters
+    ----------
+    class_prior : "uniform", "empirical", array-like of shape (n_classes,) or dict, default="uniform"
+        Probability of each class before an image is seen: equal; that of the training samples, weighted; or as given,
+        in the order of ``classes_`` or by label.
+    class_weight : dict or "balanced", default=None
+        Weight of each class, by label, or inversely proportional to its number of samples, as in scikit-learn; None is
+        1 for all. Weights by label multiply the priors, too; balanced ones make empirical priors equal.
+    block_sizes : sequence of int, default=None
+        Widths of the blocks that plain features (n, C) are cut into, in order, which add up to C; None is one block.
+        `frofa.FeatureBlocks` bring their own.
+    background : FeatureBlocks or array-like of shape (m, C) or (m, N, C), default=None
+        Images without labels of the same kind, such as those that are to be predicted: features are centred, and
+        channels divided by their deviations, as these and the samples have them together. That is worth half a point
+        at one and two samples a class, and nothing from ten on. Saved heads have it in ``support_`` alone.
+    keep_support : bool, default=True
+        Keep the samples in ``support_``, as `partial_fit`, `add_class` and `drop_class` need them: n times views times
+        channels, in the dtype that they have. A saved head has them, too.
+    block_weights : "equal", "auto", array-like of shape (n_blocks,) or dict, default="equal"
+        Share of each block in the square of what they are side by side: equal; chosen by leave-one-out; or as given, in
+        the order of the blocks or by name. ``"auto"`` is for layers that may be of use or not: from five samples a
+        class on it loses nothing to the last layer, and gains up to a point; at two, layers cost one or two.
+    device : str, default="auto"
+        Device that fits: a torch device, or ``"auto"``, which is the GPU where there is one. What is fitted is on the
+        CPU, and predictions are computed there.
+    augment : Augmentation, default=None
+        Augmentation of `frofa.augmentations`, as ``augment`` and ``augment__level`` in a search: the scatter of
+        augmented copies about their sample is added to that of views, so that one shot and one view have a prior, too.
+        It gained nothing in accuracy on the images where it was measured (docs/method.md). Class means and predictions
+        are of features as they are. Tokens are augmented as tokens and averaged, vectors block by block, as single
+        tokens without positions. Augmentations that mix labels are refused. `partial_fit` and the like draw copies
+        anew, and are `fit` where `random_state` is an int; tokens are refused there.
+    n_augmented : int, default=10
+        Number of copies of each view of each sample, which a fit holds in float64, with `augment` only.
+    n_prefix : int, default=0
+        Number of class and register tokens, which come first and are not augmented; of use with tokens only.
+    grid : (int, int), default=None
+        Height and width of the grid that the other tokens lie on, row by row; None takes it to be a square.
+    random_state : int, RandomState or None, default=None
+        Seed that copies are drawn from; None draws others at each fit.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    members_ : tuple of str
+        Discriminants that were averaged: their space, shrinkage relative to what is usual, and the part of the squares
+        of class means that is taken off.
+    weights_ : ndarray of shape (n_members,)
+        Weights of the members in the average, of sum 1.
+    temperatures_ : ndarray of shape (n_members,)
+        Divisor of each member's scores.
+    coef_ : ndarray of shape (2, n_classes, C)
+        Weights of the average for the features of each space; calibrated, so that scores are logits.
+    intercept_ : ndarray of shape (n_classes,)
+    shifts_, scales_ : ndarray of shape (2, C)
+        What features are shifted and divided by on the way to each space.
+    loo_proba_ : ndarray of shape (n_samples, n_classes)
+        Probabilities of each training sample without it; NaN where its class has no other sample, or it has no weight.
+    loo_accuracy_, loo_log_loss_ : float
+        Weighted accuracy and mean negative log-likelihood of these; NaN where there are none.
+    support_ : dict
+        The samples, with `keep_support`: ``"features"``, block by block (n, n_views, C), ``"labels"`` and
+        ``"weights"``, and the same of the ``"background"``, where there is one; none of tokens with `augment`.
+    augment_seed_ : int
+        The seed that copies were drawn from, with `augment` only.
+    blocks_ : dict of str to int
+        Name and width of each block.
+    block_weights_ : dict of str to float
+        Share of each block, of sum 1.
+    n_features_in_ : int
+        Sum of the widths.
+
+    Notes
+    -----
+    With class means ``mu_c``, scatter ``S`` within classes and views, and ``P = penalty * (S + penalty * I)^-1``, the
+    scores of a member are ``x' P mu_c - bias / 2 * (mu_c' P mu_c - noise / n_c)``. Without a sample of residual d,
+    ``P`` is ``P + k (P d)(P d)'``: leave-one-out is exact for all penalties from one eigendecomposition. Means, scatter
+    and counts of classes are refitted without the sample; normalisation, penalties, temperatures and weights are those
+    of all samples. docs/method.md has all formulas, and how the constants were chosen.
+
+    Weights of samples are relative: multiplied by a number they are the same.
+
+    References
+    ----------
+    Wang et al., "A hard-to-beat baseline for training-free CLIP-based adaptation", ICLR 2024; Wang et al.,
+    "SimpleShot", 2019; Yao et al., "Using stacking to average Bayesian predictive distributions", 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from frofa.estimators import ShrinkageProbeClassifier
+    >>> features = np.random.default_rng(0).normal(size=(20, 8)) + np.repeat([[0], [3]], 10, axis=0)
+    >>> head = ShrinkageProbeClassifier().fit(features, np.repeat(["cat", "dog"], 10))
+    >>> head.predict(features[[0, 19]]).tolist(), round(head.loo_accuracy_, 2)
+    (['cat', 'dog'], 1.0)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "class_prior": [str, dict, "array-like"],
+        "class_weight": [dict, str, None],
+        "block_sizes": ["array-like", None],
+        "block_weights": [str, dict, "array-like"],
+        "keep_support": ["boolean"],
+        "device": [str],
+        **{name: CONSTRAINTS[name] for name in ("augment", "n_augmented", "n_prefix", "grid", "random_state")},
+    }
+    _partly_unknown = ("loo_proba_",)
+    _unsaved = ("background",)
+
+    def __init__(
+        self,
+        *,
+        class_prior: str | npt.ArrayLike | Mapping[Any, float] = "uniform",
+        class_weight: dict[Any, float] | str | None = None,
+        block_sizes: Sequence[int] | None = None,
+        block_weights: str | npt.ArrayLike | Mapping[str, float] = "equal",
+        background: Any = None,
+        keep_support: bool = True,
+        device: str = "auto",
+        augment: Augmentation | None = None,
+        n_augmented: int = 10,
+        n_prefix: int = 0,
+        grid: tuple[int, int] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ):
+        self.class_prior = class_prior
+        self.class_weight = class_weight
+        self.block_sizes = block_sizes
+        self.block_weights = block_weights
+        self.background = background
+        self.keep_support = keep_support
+        self.device = device
+        self.augment = augment
+        self.n_augmented = n_augmented
+        self.n_prefix = n_prefix
+        self.grid = grid
+        self.random_state = random_state
+
+    def _check_augment(self) -> Augmentation:
+        augment = super()._check_augment()
+        refuse_mixing(augment, type(self).__name__)
+        return augment
+
+    def _draw_seed(self, random_state: np.random.RandomState) -> int:
+        """Draw the seed of copies, which is all that is drawn."""
+        return int(random_state.randint(2**31 - 1))
+
+    def _check_features(self, X: Any, *, reset: bool) -> FeatureBlocks:  # type: ignore[override]
+        X = as_features(X)
+        if not reset:
+            return check_blocks(self, X, widths=self.blocks_, reset=False)
+        blocks = check_blocks(self, X, widths=None, reset=True)
+        if not isinstance(X, FeatureBlocks) and self.block_sizes is not None:
+            sizes = check_sizes(self.block_sizes, self.n_features_in_, type(self).__name__)
+            blocks = cut(np.asarray(blocks), sizes)
+        self.blocks_ = blocks.widths
+        return blocks
+
+    def _check_data(self, X: Any, y: Any, sample_weight: Any) -> CheckedData:
+        data = super()._check_data(X, y, sample_weight)
+        tokens: Any = token_blocks(as_features(X)) if self.augment is not None and self.n_augmented else None
+        return data if tokens is None else data._replace(tokens=tokens)
+
+    def _copies(self, tokens: Any, features: Any, weights: Array) -> Array | None:
+        if self.augment is None or not self.n_augmented:
+            return None
+        blocks, rows = views_of(tokens) if tokens is features else tokens, np.flatnonzero(weights)
+        return copies_of_blocks(
+            blocks, rows, self.augment, self.n_augmented, self.augment_seed_, n_prefix=self.n_prefix, grid=self.grid
+        )
+
+    def _check_can_grow(self, X: Any) -> None:
+        if self.augment is not None and self.n_augmented and token_blocks(as_features(X)) is not None:
+            raise ValueError(
+                f"{type(self).__name__} keeps means of tokens, of which copies cannot be drawn anew: with augment, fit "
+                "to all tokens at once, or give features (n, C). Got tokens."
+            )
+
+    def _kept(self) -> tuple[FeatureBlocks, Array, Array]:
+        if self.augment is not None and self.keep_support and not hasattr(self, "support_"):
+            raise ValueError(
+                f"{type(self).__name__} was fitted to tokens with augment, and keeps no samples: copies cannot be "
+                "drawn anew from means of tokens. Fit to all samples at once."
+            )
+        return super()._kept()
+
+    def _prepare(self, tokens: Any) -> Any:
+        """Blocks are averaged where they are normalised."""
+        return tokens
+
+    def _fit(self, support: Support) -> None:
+        blocks: Any = support.features
+        samples = self._support_set(np.arange(len(blocks)), support.codes, support.weights)
+        background = self._check_background()
+        views = () if background is None else views_of(background)
+        shares = shares_of(self.block_weights, blocks.names)
+        device = resolve_device(self.device)
+        fitted = fit_sets(views_of(blocks), [samples], device, background=views, shares=shares, copies=support.copies)
+        self._take(fitted[0], samples)
+
+    def _check_background(self) -> FeatureBlocks | None:
+        """Check images without labels: those given, or those that a loaded head was fitted with."""
+        if self.background is not None:
+            return check_blocks(self, as_features(self.background), widths=self.blocks_, reset=False)
+        kept = getattr(self, "support_", {}).get("background")
+        if kept is None:
+            return None
+        return FeatureBlocks({name: list(views.swapaxes(0, 1)) for name, views in kept.items()})
+
+    def _also_kept(self) -> dict[str, Any]:
+        background = self._check_background()
+        return {} if background is None else {"background": {n: background.block(n) for n in background.names}}
+
+    _fit_many = staticmethod(fit_shrinkage_jobs)
+    """Engine of `fit_many`: heads on the same features are fitted side by side."""
+
+    def _support_set(self, rows: Indices, codes: Indices, weights: Array) -> SupportSet:
+        priors = log_priors(self.class_prior, self.class_weight, self.classes_)
+        return SupportSet(rows, codes, weights, len(self.classes_), priors)
+
+    def _take(self, fitted: Fitted, samples: SupportSet) -> None:
+        """Set what was fitted, and what the left-out samples say of it."""
+        self.coef_, self.intercept_ = fitted.coef, fitted.intercept
+        self.shifts_, self.scales_ = fitted.shifts, fitted.scales
+        self.block_weights_ = dict(zip(self.blocks_, fitted.shares.tolist(), strict=True))
+        self.members_, self.weights_ = member_names(), fitted.weights.ravel()
+        self.temperatures_ = 1 / fitted.temperatures.ravel()
+        # Left-out samples: their logits (n, K) are NaN where they cannot be had.
+        left_out = fitted.left_out
+        shifted = left_out - left_out.max(1, keepdims=True)
+        odds = np.exp(shifted)
+        totals = odds.sum(1)
+        self.loo_proba_ = odds / totals[:, None]
+        self.loo_accuracy_ = self.loo_log_loss_ = float("nan")
+        known = np.flatnonzero(np.isfinite(totals))
+        if len(known):
+            weights, codes = samples.weights[known], samples.codes[known]
+            own = shifted[known, codes] - np.log(totals[known])
+            self.loo_accuracy_ = float(np.average(left_out[known].argmax(1) == codes, weights=weights))
+            self.loo_log_loss_ = float(-np.average(own, weights=weights))
+
+    def _scores(self, features: Any) -> Array:
+        stages = [
+            Stage(_tensor(shift), _tensor(scale)) for shift, scale in zip(self.shifts_, self.scales_, strict=True)
+        ]
+        blocks = [[_tensor(view) for view in views] for views in views_of(features.select(self.blocks_))]
+        shares = _tensor(np.array([self.block_weights_[name] for name in self.blocks_]))
+        spaces = spaces_of(blocks, shares, stages)
+        parts = [rows[0].numpy() @ coef.T for rows, coef in zip(spaces, self.coef_, strict=True)]
+        scores: Array = np.sum(parts, axis=0) + self.intercept_
+        return scores
+
+
+def _tensor(array: Array) -> Tensor:
+    """Make an array one problem of a batch of one, in float64."""
+    return torch.as_tensor(np.require(array, np.float64, "W"))[None]
