@@ -26,9 +26,10 @@ class MAPClassifier(TokenClassifier):
     ----------
     augment : Augmentation, "auto" or None, default="auto"
         An augmentation of `frofa.augmentations`, applied to the tokens of each training step and reachable in a search
-        as ``augment`` and ``augment__level``. ``"auto"`` is ``Brightness(level=0.3, variant="c2")``, chosen on held-out
-        training images of several sets and two backbones (``docs/results/README.md``). It does not change features of a
-        single token. None is no augmentation.
+        as ``augment`` and ``augment__level``. ``"auto"`` is ``Brightness(level=0.1, variant="c2")`` where there is
+        one view of each image, and nothing where there are several: what gains most depends on the images, and this
+        loses on none that we know (``docs/method.md``). A search, or ``FewShotClassifier(effort="high")``, chooses by
+        the images. Brightness does not change features of a single token. None is no augmentation.
     lr : float, default=0.03
         Peak learning rate.
     n_steps : int, default=300
@@ -51,7 +52,7 @@ class MAPClassifier(TokenClassifier):
     mlp_ratio : float, default=4.0
         Width of the MLP in units of the channels.
     init : "random" or PretrainedHead, default="random"
-        Where training starts: at fresh weights; or at a backbone's own pooling head,
+        Where training starts: at fresh weights; or at a backbone's own attention pool or last block,
         ``frofa.PretrainedHead("vit_base_patch16_siglip_224.webli")``, on the tokens of that backbone. The head then has
         the backbone's attention heads and MLP; `num_heads` must agree or be None, and `mlp_ratio` has no effect. The
         classifier starts at zero in either case.

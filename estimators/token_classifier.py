@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -13,13 +13,15 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
 from frofa.augmentations import Augmentation, Brightness
+from frofa.blocks import FeatureBlocks
 from frofa.compute.devices import resolve_device
 from frofa.compute.memory import row_chunks
 from frofa.estimators.batched.engine import Trained, fit_plans
 from frofa.estimators.batched.token_jobs import fit_token_jobs
 from frofa.estimators.core.classifier import FeatureClassifier
 from frofa.estimators.core.support import Array, Indices, Support
-from frofa.estimators.tokens.lazy import batch_on, tokens_on
+from frofa.estimators.tokens.image_views import ImageViews, token_views, views_in, views_on
+from frofa.estimators.tokens.lazy import batch_on
 from frofa.estimators.tokens.padding import PaddedTokens, refuse_prefix
 from frofa.estimators.training.plan import HeadPlan, LabelledRows, TokenModel
 from frofa.estimators.training.schedule import Schedule
@@ -28,8 +30,8 @@ from frofa.utils.progress import progress_bar
 
 PREDICT_BATCH = 1024
 """Images that are scored at once."""
-AUTO = Brightness(0.3, "c2")
-"""The augmentation of ``augment="auto"``, chosen by the studies of ``docs/results/README.md``."""
+AUTO = Brightness(0.1, "c2")
+"""The augmentation of ``augment="auto"`` where images have one view (docs/method.md, "Which augmentation is safe")."""
 MAX_CHANNELS = 8192
 """Channels of a token, up to which rows are one token each unless told otherwise: a MAP head of so many has 872 million
 weights."""
@@ -118,8 +120,8 @@ class TokenClassifier(FeatureClassifier):
 
     def _fit(self, support: Support) -> None:
         device = resolve_device(self.device)
-        tokens = tokens_on(support.features, device)
-        plan = self._plan(np.arange(len(tokens)), support.codes, support.weights, tokens.shape[2])
+        tokens = views_on(support.features, device)
+        plan = self._plan(np.arange(len(support.codes)), support.codes, support.weights, support.features)
         with progress_bar(total=self.n_steps, unit="step", desc="train", leave=False, shown=self.verbose) as bar:
             [outcome] = fit_plans(tokens, [plan], on_step=bar.update)
         if isinstance(outcome, Exception):
@@ -134,13 +136,13 @@ class TokenClassifier(FeatureClassifier):
         self.augment_, (self.weights_, self.n_iter_) = plan.augment, trained
         return self
 
-    def _plan(self, rows: Indices, codes: Indices, weights: Array, channels: int) -> HeadPlan:
+    def _plan(self, rows: Indices, codes: Indices, weights: Array, tokens: Any) -> HeadPlan:
         """Draw all that training depends on.
 
-        `rows` (n,) are positions in the tokens, `codes` (n,) the classes of these samples; those without weight are
-        left out.
+        `rows` (n,) are the images' positions in the tokens, which are of any kind, `codes` (n,) the classes of these
+        samples; those without weight are left out.
         """
-        model = self._model(channels)
+        model = self._model(tokens.shape[2])
         # Seeds are drawn before the split: a head starts at the same weights with early stopping and without.
         random_state = check_random_state(self.random_state)
         first, second, third = (int(seed) for seed in random_state.randint(2**31 - 1, size=3))
@@ -162,16 +164,21 @@ class TokenClassifier(FeatureClassifier):
             len(self.classes_),
             (first, second, third),
             self._schedule(),
-            self._augmentation(),
+            self._augmentation_for(len(views_in(tokens))),
             validation=None if held_out is None else part(held_out),
             n_prefix=self.n_prefix,
             grid=self.grid,
             patience=self.patience,
+            n_views=len(views_in(tokens)),
         )
 
     def _augmentation(self) -> Augmentation | None:
         """Return the augmentation, ``"auto"`` resolved."""
         return AUTO if isinstance(self.augment, str) else self.augment
+
+    def _augmentation_for(self, n_views: int) -> Augmentation | None:
+        """Return the augmentation for images of so many views: ``"auto"`` adds none to several."""
+        return None if isinstance(self.augment, str) and n_views > 1 else self._augmentation()
 
     def _default_of(self, augment: Any) -> Any:
         return clone(AUTO) if isinstance(augment, str) and augment == "auto" else augment
@@ -192,9 +199,18 @@ class TokenClassifier(FeatureClassifier):
         """Leave tokens as they are, which is what the head works on."""
         return features
 
+    def _check_features(self, X: Any, *, reset: bool) -> Array:
+        """Check features, and all views of the tokens among blocks; blocks of vectors alone are rows, side by side."""
+        if not isinstance(X, FeatureBlocks) or not X.tokens:
+            plain: Array = super()._check_features(X, reset=reset)
+            return plain
+        views_of = token_views(X, type(self).__name__)
+        views = [super(TokenClassifier, self)._check_features(view, reset=reset) for view in views_of]
+        return cast(Array, views[0] if len(views) == 1 else ImageViews(views))
+
     def _tokens(self, features: Array) -> Array:
         """Cut rows into tokens (n, N, C)."""
-        if isinstance(features, RaggedTokens):
+        if any(isinstance(view, RaggedTokens) for view in views_in(features)):
             refuse_prefix(self.n_prefix, self.grid)
         if features.ndim == 3:
             return features
@@ -208,11 +224,27 @@ class TokenClassifier(FeatureClassifier):
             raise ValueError(f"n_tokens must divide the {features.shape[1]} columns of X. Got {n_tokens}.")
         return features.reshape(len(features), n_tokens, -1)
 
-    @torch.inference_mode()
     def _scores(self, features: Array) -> Array:
-        device, model = resolve_device(self.device), self._fitted_model(features.shape[2])
+        """Score images, by the mean over their views, which is that of the log-probabilities up to a constant."""
+        device = resolve_device(self.device)
         # A leading dimension of one head.
         weights = {name: torch.as_tensor(value, device=device).unsqueeze(0) for name, value in self.weights_.items()}
+        scores: Array = np.mean([self._scores_of_view(view, weights, device) for view in views_in(features)], axis=0)
+        return scores
+
+    def _sum_over_views(self, tokens: Array, n_views: int) -> Array:
+        if isinstance(self.augment, str) and self.augment_ is None:
+            raise ValueError(
+                f"augment='auto' is no augmentation where images have several views, and n_views={n_views} needs one: "
+                "give it."
+            )
+        views = [super(TokenClassifier, self)._sum_over_views(view, n_views) for view in views_in(tokens)]
+        sums: Array = np.mean(views, axis=0)
+        return sums
+
+    @torch.inference_mode()
+    def _scores_of_view(self, features: Array, weights: dict[str, Tensor], device: torch.device) -> Array:
+        model = self._fitted_model(features.shape[2])
         # Images of about the same size next to each other, which takes less padding.
         order: Any = slice(None)
         if isinstance(features, RaggedTokens):

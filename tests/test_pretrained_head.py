@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+import torch.nn.functional as F
 from map_helpers import head, same
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
@@ -17,9 +18,13 @@ from tower_helpers import SMALL, relative_error, save, siglip
 import frofa
 from frofa import FrozenFeatureExtractor, PretrainedHead
 from frofa.backbones.loading import load_backbone
+from frofa.compute.digests import digest
 from frofa.estimators import BatchedSearchCV, MAPClassifier
 from frofa.estimators.models.map_head import map_pool
 from frofa.estimators.models.map_model import map_model
+from frofa.pretrained import start_of
+
+VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +59,29 @@ def test_it_starts_at_the_models_own_pooling(activation: str, tmp_path: Path) ->
     ]
     error = relative_error(pooled, module.attn_pool(tokens))
     assert error < (1e-5 if activation == "gelu" else 3e-3)  # ours is the exact GELU
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", [{"init_values": 0.5}, {"qkv_bias": False}])
+@pytest.mark.parametrize("query", [None, np.linspace(-2, 3, 16)])
+def test_the_last_block_of_a_class_token_stands_in(
+    options: dict[str, Any], query: Any, save_backbone: Callable[..., str]
+) -> None:
+    name = save_backbone("vit_tiny_patch16_224", **VIT, **options)
+    backbone = load_backbone(name, None, "cpu")
+    block: Any = backbone.module.blocks[-1]  # type: ignore[index]
+    tokens = torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(0))
+    # By the block's own layers: attention to the tokens with the query of a class token, or its bias, and the MLP.
+    token = torch.zeros(16) if query is None else torch.tensor(query, dtype=torch.float32)
+    asked = block.attn.qkv(token.expand(3, 1, 16))[..., :16].unflatten(2, (2, 8)).transpose(1, 2)
+    key, value = block.attn.qkv(tokens)[..., 16:].unflatten(2, (2, 2, 8)).permute(2, 0, 3, 1, 4)
+    attended = F.scaled_dot_product_attention(asked, key, value).transpose(1, 2).flatten(2)
+    expected = block.ls1(block.attn.proj(attended))
+    expected = (expected + block.ls2(block.mlp(block.norm2(expected))))[:, 0]
+    start = map_model(PretrainedHead(name, query), 16, None, 4.0)
+    assert start.pretrained is not None
+    weights = {key: value.unsqueeze(0) for key, value in start.pretrained.items()}
+    assert relative_error(map_pool(weights, tokens, start.num_heads)[0], expected) < 1e-5
 
 
 def test_training_starts_there(tower: str, tokens: Any) -> None:
@@ -111,11 +139,11 @@ def test_searches_choose_where_to_start(tower: str, tokens: Any) -> None:
     assert sorted(set(pretrained)) == [False, True]
 
 
-def test_models_without_such_a_head_are_named(
-    tokens: Any, small_vit: str, save_backbone: Callable[..., str], tmp_path: Path
-) -> None:
+def test_models_without_such_a_head_are_named(tokens: Any, save_backbone: Callable[..., str], tmp_path: Path) -> None:
+    normed = save_backbone("vit_tiny_patch16_224", **VIT, qk_norm=True)
     gap = save(siglip(**SMALL, image_size=32, patch_size=8, vision_use_head=False), tmp_path, 32)
-    for name, pooling in ((small_vit, "token"), (gap, "avg"), (save_backbone("resnet10t", stem_width=8), "otherwise")):
+    resnet = save_backbone("resnet10t", stem_width=8)
+    for name, pooling in ((normed, "token"), (gap, "avg"), (resnet, "otherwise")):
         with pytest.raises(ValueError, match=rf"has no attention-pooling head \(it pools .*{pooling}"):
             head(init=PretrainedHead(name)).fit(*tokens)
 
@@ -132,3 +160,32 @@ def test_what_does_not_fit_is_named(tower: str, tokens: Any) -> None:
         head(init="pretrained").fit(X, y)
     with pytest.raises(frofa.exceptions.ModelNotFoundError, match="absent"):
         head(init=PretrainedHead("local-dir:absent")).fit(X, y)
+
+
+def test_backbones_without_such_a_head_start_at_fresh_weights(
+    tower: str, small_vit: str, save_backbone: Callable[..., str]
+) -> None:
+    for name in (tower, small_vit):
+        start = start_of(name)
+        assert isinstance(start, PretrainedHead)
+        assert start.model == name
+    assert start_of(save_backbone("resnet10t", stem_width=8)) == "random"
+    assert start_of(lambda images: images) == "random"
+    with pytest.raises(frofa.exceptions.ModelNotFoundError, match="absent"):
+        start_of("local-dir:absent")
+
+
+def test_the_query_is_one_class_token(small_vit: str, tower: str, tmp_path: Path) -> None:
+    X, y = np.random.default_rng(0).normal(size=(12, 16, 16)), np.arange(12) % 2
+    fitted = head(init=PretrainedHead(small_vit, np.ones(16)), n_steps=3).fit(X, y)
+    assert not same(fitted, head(init=PretrainedHead(small_vit), n_steps=3).fit(X, y))
+    assert same(fitted, clone(fitted).fit(X, y))
+    frofa.save(fitted, tmp_path / "head.frofa")
+    np.testing.assert_array_equal(frofa.load(tmp_path / "head.frofa").init.query, np.ones(16))
+    for wrong in (np.ones(15), np.full(16, np.nan), np.ones((1, 16))):
+        with pytest.raises(ValueError, match=r"query must be a class token of .*, 16 finite numbers. Got shape \("):
+            PretrainedHead(small_vit, wrong).load()
+    digests = {digest(PretrainedHead(small_vit, query)) for query in (None, np.ones(16), np.zeros(16))}
+    assert len(digests) == 3
+    pools = [PretrainedHead(tower, query).load().weights for query in (None, np.ones(3))]
+    assert all(torch.equal(pools[0][name], pools[1][name]) for name in pools[0])

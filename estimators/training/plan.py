@@ -111,7 +111,9 @@ class HeadPlan:
     """All that decides what a head becomes, besides the tokens.
 
     Seeds are for the initial weights, the batches and the augmentation. The validation samples decide when to stop,
-    after `patience` evaluations without improvement. Prefix and grid are as in `TokenBatch.from_tokens`.
+    after `patience` evaluations without improvement. Prefix and grid are as in `TokenBatch.from_tokens`. With
+    `n_views`, the tokens have so many views of each image, one view of all images after another: samples are images,
+    whose rows are those of their first view.
     """
 
     model: TokenModel
@@ -124,6 +126,7 @@ class HeadPlan:
     n_prefix: int = 0
     grid: tuple[int, int] | None = None
     patience: int = 10
+    n_views: int = 1
 
     @cached_property
     def source(self) -> Hashable:
@@ -139,6 +142,15 @@ class HeadPlan:
     def n_batch(self) -> int:
         """Samples a step."""
         return min(len(self.train.rows), self.schedule.batch_size)
+
+    def all_views(self, part: LabelledRows, n_rows: int) -> LabelledRows:
+        """Give every view of some samples a row of its own, out of so many rows of the tokens."""
+        if self.n_views == 1:
+            return part
+        # Rows (V * n,), view by view; a sample's views share its weight.
+        first_rows = np.arange(self.n_views, dtype=np.intp)[:, None] * (n_rows // self.n_views)
+        codes, weights = np.tile(part.codes, self.n_views), np.tile(part.weights, self.n_views)
+        return LabelledRows((first_rows + part.rows).ravel(), codes, weights)
 
 
 def signature(value: Any) -> Hashable:

@@ -23,22 +23,30 @@ def batches(n: int, batch_size: int, generator: Generator) -> Iterator[Tensor | 
 
 
 class BatchSource:
-    """Batches of one sample in the order of one seed, which several heads may see."""
+    """Batches of one sample in the order of one seed, which several heads may see.
 
-    def __init__(self, plan: HeadPlan, device: torch.device):
+    Of images with several views, each is seen by one of them, drawn anew for each batch: `n_rows` are those of all.
+    """
+
+    def __init__(self, plan: HeadPlan, device: torch.device, n_rows: int):
         part = plan.train
         self.rows = torch.as_tensor(part.rows, device=device)
         classes, weights = torch.as_tensor(part.codes, device=device), torch.as_tensor(part.weights, device=device)
         # Targets (n, n_classes): labels one-hot, times the sample weights.
         self.targets = torch.nn.functional.one_hot(classes, plan.n_classes) * weights[:, None]
-        generator = Generator(device).manual_seed(plan.seeds[1])
-        self.order = batches(len(part.rows), plan.schedule.batch_size, generator)
-        self.whole = len(part.rows) <= plan.schedule.batch_size
+        self.generator = Generator(device).manual_seed(plan.seeds[1])
+        self.order = batches(len(part.rows), plan.schedule.batch_size, self.generator)
+        self.n_views, self.n_images = plan.n_views, n_rows // plan.n_views
+        self.whole = len(part.rows) <= plan.schedule.batch_size and plan.n_views == 1
 
     def next(self) -> tuple[Tensor, Tensor]:
         """Rows and targets of the next batch."""
         chosen = next(self.order)
-        return self.rows[chosen], self.targets[chosen]
+        rows = self.rows[chosen]
+        if self.n_views > 1:
+            view = torch.randint(self.n_views, rows.shape, generator=self.generator, device=rows.device)
+            rows = rows + view * self.n_images
+        return rows, self.targets[chosen]
 
 
 class AugmentedStream:
@@ -70,10 +78,10 @@ class Streams:
             plan, *others = group
             # Heads that differ in their augmentation alone still share the gathering of their batches.
             if plan.source not in sources:
-                sources[plan.source] = BatchSource(plan, device)
+                sources[plan.source] = BatchSource(plan, device, len(tokens))
             self.heads += [AugmentedStream(plan, sources[plan.source], device)] * (1 + len(others))
         self.batches = (
-            PaddedBatches(tokens, first.train.rows)
+            PaddedBatches(tokens, first.all_views(first.train, len(tokens)).rows)
             if isinstance(tokens, PaddedTokens)
             else DenseBatches(tokens, first.n_prefix, first.grid)
         )

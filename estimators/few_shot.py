@@ -1,0 +1,251 @@
+"""A few-shot classifier that needs no tuning: a probe, and token heads where they pay."""
+
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Any, ClassVar, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import log_softmax
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+
+from frofa.blocks import FeatureBlocks
+from frofa.compute.arrays import as_features
+from frofa.estimators.blending.folds import fit_heads, scores_in_order
+from frofa.estimators.blending.joining import Data, Joined, Steps, joining
+from frofa.estimators.blending.left_out import LEAST, LeftOut
+from frofa.estimators.blending.members import PROBE, Effort, Settings, member, token_heads, tokens_of
+from frofa.estimators.blending.together import drive, fit_together
+from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.core.support import Array, Support
+from frofa.estimators.models.map_model import HeadSource
+from frofa.estimators.shrinkage_probe import ShrinkageProbeClassifier
+from frofa.estimators.solvers.shrinkage.priors import log_priors
+from frofa.estimators.token_classifier import TokenClassifier
+from frofa.utils.progress import progress_bar
+
+
+class FewShotClassifier(FeatureClassifier):
+    """The classifier to start with: an averaged probe, blended with augmented token heads where these pay.
+
+    With ``effort="fast"`` it is a `ShrinkageProbeClassifier` on the vector blocks, averaged over their views: no
+    iterations, and calibrated probabilities. With ``effort="high"`` it also trains a few heads on the tokens of all
+    views, MAP and soft-MoE, with and without feature augmentation, on folds of the images. What they make of images
+    that they have not seen decides what they count in the blend, often nothing. Nothing is to be tuned.
+
+    Parameters
+    ----------
+    effort : {"fast", "high"}, default="fast"
+        ``"high"`` takes token heads into account, which is seconds on a GPU and minutes on a CPU. Features without
+        tokens, and samples of which no two are of the same class, are left to the probe.
+    n_folds : int, default=5
+        Folds of the images, stratified: as many heads of each kind are trained, and one more of those that are kept.
+        Views of an image are never in different folds.
+    n_steps : int, default=1000
+        Training steps of token heads with augmentation: with the tokens of six views, 300 are too few. The head
+        without takes 3/10 of them, and loses by more (``docs/results/token_heads.md``).
+    init : "random" or PretrainedHead, default="random"
+        Where the MAP heads among the token heads start: at fresh weights; or at those of the backbone that made the
+        tokens, ``frofa.PretrainedHead(NAME)``, which is better where the backbone has an attention pool or a class
+        token.
+    n_prefix : int, default=0
+        Class and register tokens, which come first among the tokens: heads see them, and they are not augmented.
+    grid : (int, int), default=None
+        Height and width of the grid that the other tokens lie on; None takes it to be a square.
+    class_prior : "uniform", "empirical", array-like of shape (n_classes,) or dict, default="uniform"
+        Probability of each class before an image is seen, as in `ShrinkageProbeClassifier`.
+    class_weight : dict or "balanced", default=None
+        Weights of the classes, as in scikit-learn; they multiply sample weights.
+    device : str, default="auto"
+        Where token heads are trained: ``"auto"`` takes the GPU where there is one; or a torch device.
+    random_state : int, RandomState or None, default=None
+        Seed of the folds and of the token heads.
+    verbose : bool, default=False
+        Show a progress bar.
+
+    Attributes
+    ----------
+    members_ : dict of str to Bunch
+        What was tried, by name, the probe first: ``estimator`` (None where it is not kept), ``weight``, ``scale`` (the
+        inverse temperature of its scores), ``out_of_fold_accuracy``, ``out_of_fold_log_loss``, and ``reason``: why it
+        was left out, empty where it was not.
+    weights_ : ndarray of shape (n_members,)
+        What each member counts in the blend, of sum 1.
+    out_of_fold_proba_ : ndarray of shape (n_samples, n_classes)
+        Probabilities of each training sample by members that were fitted without it; NaN where its class has no other
+        sample. The weights of the blend are chosen on them.
+    out_of_fold_accuracy_, out_of_fold_log_loss_ : float
+        Weighted accuracy and mean negative log-likelihood of these; NaN where there are none.
+    scale_ : float
+        Inverse temperature of the blend.
+    offsets_ : ndarray of shape (n_classes,)
+        What is added to the calibrated scores of token heads, which learn how frequent classes are, for `class_prior`.
+    classes_ : ndarray of shape (n_classes,)
+    n_features_in_ : int
+        Channels of the vector blocks together, or of a token.
+
+    See Also
+    --------
+    ShrinkageProbeClassifier : The probe by itself.
+    MAPClassifier : A single token head.
+
+    Notes
+    -----
+    Logits of the blend are the weighted mean of its members' log-probabilities, each calibrated by a temperature. Of
+    the probe, these are leave-one-out; of the heads, out-of-fold, so that heads, whose folds have fewer samples, are
+    rather under- than overrated. Weights maximise the likelihood less a price, for each unit of weight of a head, of
+    its standard error (``docs/method.md``).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from frofa import FeatureBlocks
+    >>> from frofa.estimators import FewShotClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> tokens = rng.normal(size=(20, 16, 64)) + np.repeat([0, 1], 10)[:, None, None]
+    >>> blocks = FeatureBlocks({"mean": [tokens.mean(1)], "tokens": [tokens]})
+    >>> head = FewShotClassifier(effort="high", n_steps=20, random_state=0).fit(blocks, np.repeat(["cat", "dog"], 10))
+    >>> head.predict(blocks[[0, 19]]).tolist()
+    ['cat', 'dog']
+    >>> list(head.members_)
+    ['probe', 'map', 'map brightness 0.1', 'map brightness 0.3', 'soft_moe brightness 0.3']
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "effort": [StrOptions({"fast", "high"})],
+        "n_folds": [Interval(Integral, 2, None, closed="left")],
+        "n_steps": [Interval(Integral, 1, None, closed="left")],
+        "init": [StrOptions({"random"}), HasMethods("load")],
+        "n_prefix": [Interval(Integral, 0, None, closed="left")],
+        "grid": [tuple, list, None],
+        "class_prior": [str, dict, "array-like"],
+        "class_weight": [dict, str, None],
+        "device": [str],
+        "random_state": ["random_state"],
+        "verbose": ["boolean"],
+    }
+    _partly_unknown = ("out_of_fold_proba_",)
+
+    def __init__(
+        self,
+        effort: Effort = "fast",
+        *,
+        n_folds: int = 5,
+        n_steps: int = 1000,
+        init: "Literal['random'] | HeadSource" = "random",
+        n_prefix: int = 0,
+        grid: tuple[int, int] | None = None,
+        class_prior: str | npt.ArrayLike | Mapping[Any, float] = "uniform",
+        class_weight: dict[Any, float] | str | None = None,
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ):
+        self.effort = effort
+        self.n_folds = n_folds
+        self.n_steps = n_steps
+        self.init = init
+        self.n_prefix = n_prefix
+        self.grid = grid
+        self.class_prior = class_prior
+        self.class_weight = class_weight
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _check_features(self, X: Any, *, reset: bool) -> Array:
+        """Check plain features; members check blocks, each those that it takes."""
+        X = as_features(X)
+        if not isinstance(X, FeatureBlocks):
+            plain: Array = super()._check_features(X, reset=reset)
+            return plain
+        if reset:
+            self.n_features_in_ = X.shape[-1]
+            if hasattr(self, "feature_names_in_"):
+                del self.feature_names_in_
+        return cast(Array, X)
+
+    def _prepare(self, tokens: Array) -> Array:
+        """Members average tokens, or do not."""
+        return tokens
+
+    def _fit(self, support: Support) -> None:
+        y, weights = self.classes_[support.codes], support.weights
+        tokens = tokens_of(support.features, type(self).__name__) if self.effort == "high" else None
+        n_fits = 0 if tokens is None else len(self._token_heads(0)) * (self.n_folds + 1)
+        with progress_bar(total=n_fits, unit="fit", desc="token heads", leave=False, shown=self.verbose) as bar:
+            drive(
+                self._fitting(support),
+                lambda wanted: fit_heads(tokens, y, wanted.heads, wanted.parts, weights, bar.update),
+            )
+
+    _fit_many = staticmethod(fit_together)
+    """Engine of `fit_many`: token heads of all jobs are trained together."""
+
+    def _fitting(self, support: Support) -> Steps[None]:
+        """Fit to checked data, with token heads that others train."""
+        prior = log_priors(self.class_prior, self.class_weight, self.classes_)
+        probe = self._fit_probe(support, prior)
+        joined = yield from self._joining(support, probe, prior)
+        self.members_ = joined.members
+        self.members_[PROBE].update(
+            estimator=probe, out_of_fold_accuracy=probe.loo_accuracy_, out_of_fold_log_loss=probe.loo_log_loss_
+        )
+        self.weights_ = np.array([one.weight for one in self.members_.values()])
+        self.scale_, self.offsets_ = joined.scale, joined.offsets
+        self.out_of_fold_proba_ = np.exp(joined.log_probs)
+        known = np.isfinite(joined.log_probs).all(1) & (support.weights > 0)
+        self.out_of_fold_accuracy_ = self.out_of_fold_log_loss_ = float("nan")
+        if known.any():
+            seen = LeftOut(support.codes[known], support.weights[known], self.offsets_)
+            self.out_of_fold_accuracy_ = seen.accuracy(joined.log_probs[known])
+            self.out_of_fold_log_loss_ = seen.log_loss(joined.log_probs[known])
+
+    def _fit_probe(self, support: Support, prior: Array | None) -> ShrinkageProbeClassifier:
+        # Weights of samples have those of classes in them already, and so does the prior.
+        given = "empirical" if prior is None else np.exp(prior - prior.max())
+        probe = ShrinkageProbeClassifier(class_prior=given, keep_support=False, device=self.device)
+        probe.fit(support.features, self.classes_[support.codes], sample_weight=support.weights)
+        return probe
+
+    def _joining(self, support: Support, probe: ShrinkageProbeClassifier, prior: Array | None) -> Steps[Joined]:
+        """Let token heads join the probe, if they are asked for and there are tokens."""
+        log_probs = np.log(np.maximum(probe.loo_proba_, LEAST))
+        tokens = tokens_of(support.features, type(self).__name__) if self.effort == "high" else None
+        # Without token heads, nothing is random.
+        random_state = check_random_state(self.random_state if tokens is not None else 0)
+        seed = int(random_state.randint(2**31 - 1))
+        heads = self._token_heads(seed)
+        if tokens is None:
+            reason = "X has no tokens" if self.effort == "high" else "effort is fast"
+            members = {PROBE: member(weight=1), **{name: member(reason=reason) for name in heads}}
+            return Joined(members, log_probs, 1.0, np.zeros(len(self.classes_)))
+        data = Data(tokens, support, self.classes_, prior)
+        return (yield from joining(data, heads, log_probs, self.n_folds, random_state))
+
+    def _token_heads(self, seed: int) -> dict[str, TokenClassifier]:
+        return token_heads(Settings(self.n_steps, self.n_prefix, self.grid, self.device, seed), self.init)
+
+    def _scores(self, features: Array) -> Array:
+        """Blend the log-probabilities (n, n_classes) of the members that count."""
+        kept = {name: one for name, one in self.members_.items() if one.weight > 0}
+        tokens = tokens_of(features, type(self).__name__) if set(kept) - {PROBE} else None
+        if tokens is None and set(kept) - {PROBE}:
+            raise ValueError(
+                f"{type(self).__name__} was fitted with token heads, and needs features with tokens. Got "
+                f"{_kind(features)}."
+            )
+        total = 0
+        for name, one in kept.items():
+            if name == PROBE:
+                scores = scores_in_order(one.estimator, features, self.classes_)
+            else:
+                scores = one.scale * scores_in_order(one.estimator, tokens, self.classes_) + self.offsets_
+            total = total + one.weight * log_softmax(scores, axis=1)
+        blended: Array = log_softmax(self.scale_ * total, axis=1)
+        return blended
+
+
+def _kind(features: Any) -> str:
+    return repr(features) if isinstance(features, FeatureBlocks) else f"an array of shape {tuple(features.shape)}"
