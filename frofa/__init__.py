@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from frofa.evaluation import disjoint_shots, mean_interval, sample_shots
     from frofa.extraction.extractor import FrozenFeatureExtractor
     from frofa.extraction.many import extract_many
+    from frofa.image_classifier import ImageClassifier
     from frofa.images.folders import list_images, load_image_folder
     from frofa.images.sources import load_images
     from frofa.persistence.saving import load, save
@@ -34,6 +35,7 @@ _HOME = {
     "FeatureStore": "frofa.store",
     "FrozenFeatureExtractor": "frofa.extraction.extractor",
     "FunctionEncoder": "frofa.encoders.ready",
+    "ImageClassifier": "frofa.image_classifier",
     "OnnxEncoder": "frofa.encoders.onnx",
     "PretrainedHead": "frofa.pretrained",
     "RaggedTokens": "frofa.estimators",
@@ -56,6 +58,7 @@ __all__ = [
     "FeatureStore",
     "FrozenFeatureExtractor",
     "FunctionEncoder",
+    "ImageClassifier",
     "OnnxEncoder",
     "PretrainedHead",
     "RaggedTokens",

@@ -37,13 +37,16 @@ class FewShotDisplay:
     def __init__(self, accuracies: Mapping[int, Mapping[str, Sequence[float]]]):
         self.accuracies = accuracies
 
-    def plot(self, ax: Any = None) -> "FewShotDisplay":
+    def plot(self, ax: Any = None, *, against: str | None = None) -> "FewShotDisplay":
         """Draw means and 95 % intervals, one colour a head.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             Where to draw; None makes a figure of its own.
+        against : str, default=None
+            A head. Drawn is then, of each of the others, the difference to it, paired by seed: what the seeds have in
+            common falls out, and intervals are narrower than those of the accuracies.
 
         Returns
         -------
@@ -53,18 +56,23 @@ class FewShotDisplay:
         ------
         ImportError
             If matplotlib is not installed.
+        ValueError
+            If there is no head of the name `against`.
         """
         if ax is None:
             ax = new_figure(7, 4.2).add_subplot()
         self.ax_, self.figure_ = ax, ax.figure
         shots = sorted(self.accuracies)
         names = list(self.accuracies[shots[0]])
+        if against is not None and against not in names:
+            raise ValueError(f"expected one of the heads {', '.join(names)}. Got {against!r}.")
         for index, name in enumerate(names):
-            intervals = [mean_interval(self.accuracies[k][name]) for k in shots]
+            # Drawn empty where it would be compared with itself, so that all keep their colours and places.
+            intervals = [] if name == against else [mean_interval(self._values(k, name, against)) for k in shots]
             # Heads stand side by side around each number of shots, so that their intervals can be told apart.
             offset = (index - (len(names) - 1) / 2) * 0.12
             ax.errorbar(
-                np.arange(len(shots)) + offset,
+                np.arange(len(intervals)) + offset,
                 [interval.mean for interval in intervals],
                 yerr=[np.nan_to_num(interval.half_width, posinf=0) for interval in intervals],
                 fmt="o",
@@ -72,8 +80,16 @@ class FewShotDisplay:
                 label=name,
             )
         ax.set_xticks(np.arange(len(shots)), [str(k) for k in shots])
-        ax.set(xlabel="shots (labelled images a class)", ylabel="top-1 accuracy, % (95 % interval over seeds)")
+        quantity = "top-1 accuracy, %" if against is None else f"difference to {against}, points"
+        ax.set(xlabel="shots (labelled images a class); bars are 95 % intervals over seeds", ylabel=quantity)
         ax.margins(x=0.1)
         ax.grid(axis="y", alpha=0.3)
+        if against is not None:
+            ax.axhline(0, color="black", linewidth=0.8)
         ax.legend()
         return self
+
+    def _values(self, shots: int, name: str, against: str | None) -> Any:
+        """Accuracies of a head, or its differences to another, one a seed."""
+        found = self.accuracies[shots]
+        return found[name] if against is None else np.subtract(found[name], found[against])

@@ -202,7 +202,9 @@ def proportion_interval(n_hits: int, n: int, confidence: float = 0.95) -> Interv
     share = n_hits / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * float(np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)))
-    return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
+    # Rounding would leave a share of 0 or 1 just outside of its own interval.
+    low = 0.0 if n_hits == 0 else max(0.0, centre - half)
+    return Interval(share, low, 1.0 if n_hits == n else min(1.0, centre + half))
 
 
 def label_positions(labels: npt.ArrayLike, classes: npt.ArrayLike) -> npt.NDArray[np.intp]:

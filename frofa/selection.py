@@ -1,6 +1,6 @@
-"""Choosing a head, its augmentation and its hyperparameters by cross-validation on the support samples."""
+"""Single heads whose augmentation and hyperparameters are chosen by cross-validation, for ``frofa fit --head``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +29,7 @@ AUGMENTATIONS: tuple[Augmentation, ...] = (
     Brightness(0.1, "c"),
     Brightness(0.2, "c"),
 )
-"""The paper's strongest augmentation, at levels that were best on one of our image sets (docs/results/README.md)."""
+"""The paper's strongest augmentation, at levels that were best on one image set (docs/results/augmentations)."""
 
 
 @dataclass(frozen=True)
@@ -51,33 +51,27 @@ class HeadChoice:
     grid: Mapping[str, list[Any]] = field(default_factory=dict)
 
 
-def head_choices(
-    seed: int = 0, *, n_steps: int = 300, augmentations: Sequence[Augmentation] = AUGMENTATIONS, verbose: bool = False
-) -> dict[str, HeadChoice]:
-    """The heads that ``frofa fit`` chooses among; ``frofa demo`` compares some of them.
+def head_choices(seed: int = 0, *, verbose: bool = False) -> dict[str, HeadChoice]:
+    """The heads that ``frofa fit --head`` offers.
 
     Parameters
     ----------
     seed : int, default=0
         ``random_state`` of the heads on tokens.
-    n_steps : int, default=300
-        Training steps of the heads on tokens.
-    augmentations : sequence of Augmentation
-        Candidates of ``"map+frofa"``; the first where nothing can be cross-validated.
     verbose : bool, default=False
         Show a progress bar for each training of a head on tokens.
     """
     logistic = make_pipeline(StandardScaler(), LogisticProbeClassifier(C=0.01))
-    attention = MAPClassifier(augment=None, n_steps=n_steps, random_state=seed, verbose=verbose)
-    experts = SoftMoEClassifier(augment=None, n_steps=n_steps, random_state=seed, verbose=verbose)
-    augmented = clone(attention).set_params(augment=augmentations[0])
+    attention = MAPClassifier(augment=None, random_state=seed, verbose=verbose)
+    experts = SoftMoEClassifier(augment=None, random_state=seed, verbose=verbose)
+    augmented = clone(attention).set_params(augment=AUGMENTATIONS[0])
     return {
         "ridge": HeadChoice("pooled", RidgeProbeClassifier()),
         "logistic": HeadChoice("pooled", logistic, {"logisticprobeclassifier__C": [0.001, 0.01, 0.1, 1.0]}),
         "prototype": HeadChoice("pooled", PrototypeClassifier()),
         "soft-moe": HeadChoice("tokens", experts),
         "map": HeadChoice("tokens", attention),
-        "map+frofa": HeadChoice("tokens", augmented, {"augment": list(augmentations)}),
+        "map+frofa": HeadChoice("tokens", augmented, {"augment": list(AUGMENTATIONS)}),
     }
 
 
@@ -100,8 +94,8 @@ class Chosen:
     score: float
 
 
-def fit_head(choice: HeadChoice, features: Any, y: Any, *, cv: int = 5, seed: int = 0, always: bool = False) -> Chosen:
-    """Cross-validate the searched parameters, and fit the best on all samples.
+def fit_head(choice: HeadChoice, features: Any, y: Any, *, cv: int = 5, seed: int = 0) -> Chosen:
+    """Cross-validate the searched parameters, also where there are none, and fit the best on all samples.
 
     Parameters
     ----------
@@ -113,12 +107,9 @@ def fit_head(choice: HeadChoice, features: Any, y: Any, *, cv: int = 5, seed: in
         be cross-validated, and the head is fitted as it is.
     seed : int, default=0
         Seed of the folds.
-    always : bool, default=False
-        Cross-validate also where nothing is searched, for the score.
     """
-    # One fit means that nothing is searched, or nothing can be cross-validated: the head as it is.
     folds = n_folds(y, cv)
-    if n_fits(choice, folds, always=always) == 1:
+    if folds < 2:
         return Chosen(clone(choice.estimator).fit(features, y), {}, float("nan"))
     # A candidate that fails is an error: scored as NaN, it would be left out in silence.
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
@@ -126,10 +117,9 @@ def fit_head(choice: HeadChoice, features: Any, y: Any, *, cv: int = 5, seed: in
     return Chosen(search.best_estimator_, search.best_params_, float(search.best_score_))
 
 
-def n_fits(choice: HeadChoice, folds: int, *, always: bool = False) -> int:
+def n_fits(choice: HeadChoice, folds: int) -> int:
     """Number of fits in `fit_head`: one, or one for each candidate and fold and one more."""
-    searched = folds > 1 and (choice.grid or always)
-    return 1 + folds * len(ParameterGrid(dict(choice.grid))) if searched else 1
+    return 1 + folds * len(ParameterGrid(dict(choice.grid))) if folds > 1 else 1
 
 
 def n_folds(y: npt.ArrayLike, most: int) -> int:

@@ -36,6 +36,7 @@ ORDER = (
     ("frofa.extraction",),
     ("frofa.pretrained", "frofa.selection", "frofa.display"),
     ("frofa.persistence", "frofa.augmentation_display"),
+    ("frofa.image_classifier",),
     ("frofa.doctor", "frofa.study", "frofa.demo"),
     ("frofa.cli",),
     ("frofa.__main__",),

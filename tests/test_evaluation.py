@@ -202,3 +202,8 @@ def test_shots_of_odd_labels_and_numbers(labels: Any, shots: Any, kind: type[Exc
 def test_shots_of_labels_in_a_tensor() -> None:
     labels = torch.tensor([0, 1] * 5)
     np.testing.assert_array_equal(sample_shots(labels, 2, 0), sample_shots(labels.numpy(), 2, 0))
+
+
+def test_interval_of_all_or_none_ends_at_the_share() -> None:
+    assert proportion_interval(10, 10).high == 1.0
+    assert proportion_interval(0, 10).low == 0.0

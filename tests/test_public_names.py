@@ -13,6 +13,7 @@ PACKAGES = {
         "FeatureStore",
         "FrozenFeatureExtractor",
         "FunctionEncoder",
+        "ImageClassifier",
         "OnnxEncoder",
         "PretrainedHead",
         "RaggedTokens",
@@ -76,12 +77,14 @@ PACKAGES = {
         "BatchFallbackWarning",
         "BatchedSearchCV",
         "CheckpointError",
+        "FewShotClassifier",
         "LogisticProbeClassifier",
         "MAPClassifier",
         "PrototypeClassifier",
         "RaggedTokens",
         "RecordingWarning",
         "RidgeProbeClassifier",
+        "ShrinkageProbeClassifier",
         "SoftMoEClassifier",
     ],
     "frofa.store": [
@@ -151,6 +154,10 @@ MODULES = {
         "StoreError",
         "StoreNotWrittenWarning",
         "WeightsChangedError",
+    ],
+    "frofa.image_classifier": [
+        "EvaluationReport",
+        "ImageClassifier",
     ],
     "frofa.images": [
         "LazyImage",

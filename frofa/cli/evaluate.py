@@ -2,19 +2,21 @@
 
 import argparse
 import json
-from collections import Counter
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from frofa._version import __version__
 from frofa.cli.console import emit, note, say, warn
-from frofa.cli.evaluation import evaluation_lines, evaluation_of
-from frofa.cli.model import Predictions, add_model_options, check_model, load_model, predict
-from frofa.cli.options import EPILOG, EXIT_SKIPPED, Commands, add_shared, check_out, shorten
-from frofa.cli.sources import LabelledImages, load_labelled_sources, report_skipped
+from frofa.cli.model import SavedModel, add_model_options, check_model, load_model, predict
+from frofa.cli.options import EPILOG, EXIT_SKIPPED, Commands, add_shared, check_out
+from frofa.cli.sources import load_labelled_sources, report_skipped
 from frofa.utils.files import write_atomically
+from frofa.utils.text import shorten
+
+if TYPE_CHECKING:
+    from frofa.image_classifier.report import EvaluationReport
 
 
 def add(commands: Commands) -> None:
@@ -38,20 +40,19 @@ def _run(args: argparse.Namespace) -> int:
     check_out(args.out, suffix=".json")
     check_out(args.skipped, "--skipped", suffix=".csv")
     images = load_labelled_sources(args)
+    from frofa.image_classifier.report import evaluation_report
+
     model = load_model(args)
-    if not hasattr(model, "predict_proba"):
-        raise ValueError(f"the head of {args.model}, a {type(model[-1]).__name__}, has no probabilities to evaluate.")
+    if not model.has_probabilities:
+        raise ValueError(f"the head of {args.model}, a {model.name}, has no probabilities to evaluate.")
     found = predict(model, images.items, fail_fast=args.fail_fast)
     report_skipped(found.skipped, len(images.items), args.skipped)
     if not found.kept:
         raise ValueError(f"none of the {len(images.items)} images could be read.")
-    # `kept` are positions among the images, `known` a mask over those: both narrow labels and predictions alike.
-    known, unknown = _known(images, found, model.classes_)
-    evaluation = evaluation_of(images.labels[found.kept][known], found.table()[known], model.classes_)
-    evaluation |= {
-        "n_skipped": len(found.skipped),
+    report = evaluation_report(images.labels[found.kept], found.table(), model.classes, found.skipped)
+    _note_classes(report)
+    evaluation = report.to_dict() | {
         "n_unlabelled": images.n_unlabelled,
-        "unknown_labels": unknown,
         "sources": args.sources,
         "model": _identity(args.model, model),
         "versions": _versions(),
@@ -60,44 +61,33 @@ def _run(args: argparse.Namespace) -> int:
     if args.out is not None:
         data = json.dumps(evaluation, indent=1, allow_nan=False).encode()
         write_atomically(args.out, lambda file: file.write(data + b"\n"))
-    emit("\n".join(evaluation_lines(evaluation)))
+    emit(str(report))
     if args.out is not None:
         say(f"all of it: {args.out}")
     return EXIT_SKIPPED if found.skipped else 0
 
 
-def _known(images: LabelledImages, found: Predictions, classes: Any) -> tuple[Any, dict[str, int]]:
-    """Tell the predictions with a label that the model knows, and count the images of each label that it does not."""
-    from frofa.evaluation import label_positions
+def _note_classes(report: "EvaluationReport") -> None:
+    """Say which labels the model does not know, and which classes have no image."""
     from frofa.images.listing import count
 
-    labels = images.labels[found.kept]
-    known = label_positions(labels, classes) >= 0
-    unknown = dict(Counter(str(label) for label in labels[~known].tolist()))
-    if not known.any():
-        raise ValueError(
-            f"no image has a label that the model knows. It knows {shorten(set(classes.tolist()))}. "
-            f"Got {shorten(set(unknown))}."
-        )
-    if unknown:
+    if unknown := report.unknown_labels:
         left_out = f"{count(sum(unknown.values()), 'image')} of {count(len(unknown), 'label')}"
         warn(f"{left_out} that the model does not know left out: {shorten(set(unknown))}")
-    if absent := set(classes.tolist()) - set(classes[label_positions(labels[known], classes)].tolist()):
+    if absent := {label for label, share in report.class_accuracies.items() if share is None}:
         note(f"no image of {count(len(absent), 'class')} that the model knows: {shorten(absent)}")
-    return known, unknown
 
 
-def _identity(path: Path, model: Any) -> dict[str, Any]:
+def _identity(path: Path, model: SavedModel) -> dict[str, Any]:
     """Identify the model that was evaluated: its file by digest, and the backbone by that of its weights."""
     from frofa.encoders.protocol import describe
 
-    extractor = model[0]
     return {
         "file": str(path),
         "sha256": sha256(path.read_bytes()).hexdigest(),
-        "backbone": extractor.model if isinstance(extractor.model, str) else describe(extractor.model),
-        "weights_digest": getattr(extractor, "weights_digest_", None),
-        "head": type(model[-1]).__name__,
+        "backbone": model.backbone if isinstance(model.backbone, str) else describe(model.backbone),
+        "weights_digest": model.weights_digest,
+        "head": model.name,
     }
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from frofa.cli.console import fail, say
 from frofa.cli.features import extract, make_extractor
@@ -16,18 +16,21 @@ from frofa.cli.options import (
     add_shared,
     check_out,
     finish,
-    shorten,
+    positive,
     sparsity,
 )
 from frofa.cli.sources import add_source_options, load_sources, report_skipped
 from frofa.utils.files import write_atomically
+from frofa.utils.text import shorten
 
 if TYPE_CHECKING:
     from frofa.extraction.extractor import FrozenFeatureExtractor
     from frofa.extraction.run import Extraction
     from frofa.images.image_set import ImageSet
 
-OUTPUTS = ("tokens", "cls", "mean", "pooled")
+OUTPUTS = ("tokens", "cls", "mean", "pooled", "auto")
+Views: TypeAlias = "dict[str, tuple[Any, ...]]"
+"""Features of each view of the images, by the name of the array that has them."""
 
 
 def add(commands: Commands) -> None:
@@ -46,8 +49,8 @@ def add(commands: Commands) -> None:
         nargs="+",
         default=["pooled"],
         choices=OUTPUTS,
-        help="one vector an image (cls, mean, pooled), or its patch tokens; of several, the arrays are called "
-        "features_NAME (default: pooled)",
+        help="one vector an image (cls, mean, pooled), or its patch tokens; or auto, what the model was trained by and "
+        "the mean (see 'frofa doctor'); of several, the arrays are called features_NAME (default: pooled)",
     )
     parser.add_argument(
         "--layer",
@@ -56,6 +59,22 @@ def add(commands: Commands) -> None:
         default=[None],
         help="transformer blocks, from 0, or from -1 for the last (default: last)",
     )
+    parser.add_argument(
+        "--views",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="views of each image: itself, mirrored, and random crops, which arrays have as a second axis (default: 1)",
+    )
+    parser.add_argument(
+        "--view-area",
+        type=float,
+        nargs=2,
+        default=[0.5, 1.0],
+        metavar=("LEAST", "MOST"),
+        help="part of an image's area that a crop shows (default: 0.5 1)",
+    )
+    parser.add_argument("--no-mirror", dest="mirror", action="store_false", help="mirror no view")
     parser.add_argument("--no-norm", dest="norm", action="store_false", help="leave out the model's final norm")
     parser.add_argument(
         "--dtype", default="float32", choices=["float32", "float16", "bfloat16"], help="(default: %(default)s)"
@@ -84,12 +103,13 @@ def _run(args: argparse.Namespace) -> int:
     extractors = _make_extractors(args)
     # One pass over the images for all extractors: labels, skipped images and duplicates are the same in each of them.
     extractions = extract(extractors, images.items, images.labels, fail_fast=args.fail_fast)
-    first = next(iter(extractions.values()))
+    first, found = next(iter(extractions.values())), _views(extractions, extractors)
     if args.out is not None:
-        _write(args.out, images, extractions)
-    for name, extraction in extractions.items():
-        shape = " x ".join(str(size) for size in extraction.features.shape)
-        say(f"{args.out or args.store}: {name} {shape} {extraction.features.dtype}")
+        _write(args.out, images, first, found)
+    for name, views in found.items():
+        n, *sizes = views[0].shape
+        shape = " x ".join(str(size) for size in (n, *([len(views)] if args.views > 1 else []), *sizes))
+        say(f"{args.out or args.store}: {name} {shape} {views[0].dtype}")
     _say_labels(first.y)
     n_computed = max(extraction.n_computed for extraction in extractions.values())
     say(
@@ -109,6 +129,7 @@ def _make_extractors(args: argparse.Namespace) -> "dict[str, FrozenFeatureExtrac
     """A fitted extractor for each output and layer, by the name of its array: a wrong one is known before the work."""
     outputs, layers = dict.fromkeys(args.output), dict.fromkeys(args.layer)
     options = {"norm": args.norm, "dtype": args.dtype, "precision": args.precision, "sparsity": args.sparsity}
+    options |= {"n_views": args.views, "view_area": tuple(args.view_area), "mirror": args.mirror}
     # Names of arrays say what differs between them, and no more.
     made = {}
     for output in outputs:
@@ -120,11 +141,29 @@ def _make_extractors(args: argparse.Namespace) -> "dict[str, FrozenFeatureExtrac
     return made
 
 
-def _write(out: Path, images: "ImageSet", extractions: "dict[str, Extraction]") -> None:
+def _views(extractions: "dict[str, Extraction]", extractors: "dict[str, FrozenFeatureExtractor]") -> Views:
+    """The features of each array, view by view; what ``auto`` stands for has arrays of its own."""
+    from frofa.blocks import FeatureBlocks
+
+    found: Views = {}
+    for name, extraction in extractions.items():
+        features = extraction.features
+        if not isinstance(features, FeatureBlocks):
+            found[name] = (features,)
+            continue
+        is_auto = extractors[name].output == "auto"
+        found |= {f"features_{block}" if is_auto else name: features.views(block) for block in features.names}
+    return found
+
+
+def _write(out: Path, images: "ImageSet", first: "Extraction", found: Views) -> None:
     import numpy as np
 
-    first = next(iter(extractions.values()))
-    arrays: dict[str, Any] = {name: np.asarray(extraction.features) for name, extraction in extractions.items()}
+    # Of one view, arrays are (n, ...); of several, (n, n_views, ...).
+    arrays: dict[str, Any] = {
+        name: np.asarray(views[0]) if len(views) == 1 else np.stack([np.asarray(view) for view in views], axis=1)
+        for name, views in found.items()
+    }
     arrays["paths"] = np.array(images.names)[first.kept]
     if first.y is not None:
         arrays["labels"] = first.y

@@ -33,26 +33,30 @@ def extract(
 
 def make_extractor(args: argparse.Namespace, output: Any, **options: Any) -> "FrozenFeatureExtractor":
     """The extractor that the options ask for; a model that cannot be had is an error before anything is imported."""
+    parameters = extraction_parameters(args)
+    from frofa.extraction.extractor import FrozenFeatureExtractor
+
+    return FrozenFeatureExtractor(**parameters, output=output, **options)
+
+
+def extraction_parameters(args: argparse.Namespace) -> dict[str, Any]:
+    """Parameters of an extractor, or of a classifier with one, that the options of `EXTRACTION` give."""
     from frofa.encoders.registered import refuse_unavailable
 
     model = args.model
     refuse_unavailable(model)
-    from frofa.extraction.extractor import FrozenFeatureExtractor
-
     kind, _, path = model.partition(":")
     if kind in ("local-dir", "hf-dir"):  # a saved model is used from other directories, too
         model = f"{kind}:{Path(expand_home(path)).absolute()}"
-    return FrozenFeatureExtractor(
-        model,
-        output=output,
-        image_size=args.image_size,
-        background=args.background,
-        batch_size=args.batch_size,
-        device=args.device,
-        n_jobs=args.n_jobs,
-        store=args.store,
-        rehash=args.rehash,
-        on_error="raise" if args.fail_fast else "skip",
-        verbose=True,
-        **options,
-    )
+    return {
+        "model": model,
+        "image_size": args.image_size,
+        "background": args.background,
+        "batch_size": args.batch_size,
+        "device": args.device,
+        "n_jobs": args.n_jobs,
+        "store": args.store,
+        "rehash": args.rehash,
+        "on_error": "raise" if args.fail_fast else "skip",
+        "verbose": True,
+    }

@@ -2,13 +2,13 @@
 
 import argparse
 import warnings
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frofa.cli.console import note, say, warn
-from frofa.cli.features import extract, make_extractor
+from frofa.cli.features import extraction_parameters
+from frofa.cli.heads import HEADS, fit_one_head, no_estimate
 from frofa.cli.options import (
     EPILOG,
     EXIT_SKIPPED,
@@ -19,33 +19,55 @@ from frofa.cli.options import (
     finish,
     positive,
     seed,
-    shorten,
     whole,
 )
 from frofa.cli.sources import LabelledImages, add_source_options, load_labelled_sources, report_skipped
-from frofa.exceptions import ImageReadError
+from frofa.exceptions import ImageReadError, SkippedImagesWarning
+from frofa.utils.text import shorten
 
 if TYPE_CHECKING:
-    from frofa.extraction.extractor import FrozenFeatureExtractor
-    from frofa.selection import Chosen, HeadChoice
+    import numpy.typing as npt
+
+    from frofa.image_classifier import ImageClassifier
 
 
 def add(commands: Commands) -> None:
     """Add the sub-command."""
-    from_choices = ["auto", "ridge", "logistic", "prototype", "soft-moe", "map", "map+frofa"]
     parser = commands.add_parser(
         "fit",
         help="train a classifier on labelled images",
-        description="Train a head on the frozen features of labelled images, and estimate its accuracy by "
-        "cross-validation. With 'auto', the head is chosen so, and so are hyperparameters and augmentation.",
+        description="Train a classifier on labelled images, with nothing to tune, and estimate its accuracy by leaving "
+        "each image out in turn. It takes seconds for a hundred images, and is for 'frofa predict', 'frofa evaluate' "
+        "and frofa.load.",
         epilog=EPILOG,
     )
     add_source_options(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="model to write, such as flowers.frofa")
-    parser.add_argument("--head", default="auto", choices=from_choices, help="(default: %(default)s)")
+    parser.add_argument(
+        "--effort",
+        choices=["fast", "high"],
+        default="fast",
+        help="fast: linear heads; high: attention heads with feature augmentation too, which takes minutes on a CPU "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--views", type=positive, default=6, metavar="N", help="views of each image (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--no-mirror",
+        dest="mirror",
+        action="store_false",
+        help="take no mirror images as views: for images in which left and right have a meaning, such as letters",
+    )
     parser.add_argument("--shots", type=positive, help="use only so many images a class, chosen at random")
-    parser.add_argument("--cv", type=whole(2), default=5, help="folds at most, 2 or more (default: %(default)s)")
-    parser.add_argument("--seed", type=seed, default=0, help="of the choice of shots, folds and head (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the choice of shots, folds and heads (default: 0)")
+    parser.add_argument(
+        "--head",
+        choices=HEADS,
+        help="train this head alone, on one kind of features of the plain images, and cross-validate its "
+        "hyperparameters; --effort and --views are not used",
+    )
+    parser.add_argument("--cv", type=whole(2), default=5, help="folds at most for --head (default: %(default)s)")
     parser.add_argument(
         "--allow-part-names",
         action="store_true",
@@ -66,27 +88,8 @@ def _run(args: argparse.Namespace) -> int:
     unreadable: list[ImageReadError] = []
     if args.shots is not None:
         images, unreadable = _sample_readable(images, args)
-    choices = _choices(args, images.labels)
-    # One extractor for each kind of features that some head reads, and one pass over the images for all of them.
-    extractors: dict[str, FrozenFeatureExtractor] = {
-        choice.output: make_extractor(args, choice.output).fit() for choice in choices.values()
-    }
-    extractions = extract(extractors, images.items, images.labels, fail_fast=args.fail_fast)
-    first = next(iter(extractions.values()))
-    y = images.labels[first.kept]
-    if lost := set(images.labels.tolist()) - set(y.tolist()):
-        raise ValueError(f"no image could be read of: {shorten(lost)}.")
-    # Rows of the features from here on, which lack the images that were skipped, and now the copies.
-    rows = _without_copies(y, first.keys or [])
-    if lost := set(y.tolist()) - set(y[rows].tolist()):
-        raise ValueError(f"each image of these classes is also one of another: {shorten(lost)}.")
-    y = y[rows]
-    fitted = _fit(args, choices, {name: found.features[rows] for name, found in extractions.items()}, y)
-    # A score that was not cross-validated is NaN, which equals nothing, itself included, and ranks below all others.
-    best = max(fitted, key=lambda name: (fitted[name].score == fitted[name].score, fitted[name].score))
-    _save(args.out, extractors[choices[best].output], fitted[best].estimator)
-    say(f"{args.out}: {best} on {args.model}, {len(y)} images, {len(set(y))} classes: {shorten(set(y.tolist()))}")
-    skipped = [*unreadable, *first.skipped]
+    fit = fit_one_head if args.head else _fit
+    skipped = [*unreadable, *fit(args, images)]
     report_skipped(skipped, len(images.items) + len(unreadable), args.skipped)
     return EXIT_SKIPPED if skipped else 0
 
@@ -110,65 +113,59 @@ def _load(args: argparse.Namespace) -> LabelledImages:
     return images
 
 
-def _choices(args: argparse.Namespace, labels: Any) -> "dict[str, HeadChoice]":
-    from frofa.selection import head_choices, n_folds
+def _fit(args: argparse.Namespace, images: LabelledImages) -> Sequence[ImageReadError]:
+    """Fit and save the classifier, say how good it is, and return the images that were skipped."""
+    from frofa.image_classifier import ImageClassifier
 
-    choices = head_choices(args.seed, verbose=True)
-    if args.head != "auto":
-        return {args.head: choices[args.head]}
-    if n_folds(labels, args.cv) < 2:
-        raise ValueError("--head auto cross-validates, which takes 2 images of every class at least: choose a --head.")
-    return choices
-
-
-def _fit(
-    args: argparse.Namespace, choices: "dict[str, HeadChoice]", features: dict[str, Any], y: Any
-) -> "dict[str, Chosen]":
-    """Fit each head, and say how good it is."""
-    from frofa.selection import fit_head, n_fits, n_folds
-
-    folds = n_folds(y, args.cv)
-    if folds < 2:
-        rarest = min(Counter(y.tolist()).items(), key=lambda item: (item[1], item[0]))[0]
-        note(f"no estimate of accuracy: it takes 2 images of every class, and {rarest} has one")
-    fitted = {}
-    for name, choice in choices.items():
-        note(f"training {name}, fits: {n_fits(choice, folds, always=True)}")
-        fitted[name] = fit_head(choice, features[choice.output], y, cv=args.cv, seed=args.seed, always=True)
-        found = [f"{key.split('__')[-1]}={value}" for key, value in fitted[name].params.items()]
-        score = fitted[name].score
-        known = "not cross-validated" if score != score else f"accuracy {100 * score:.1f} % over {folds} folds"
-        say(f"{name:<10} {'; '.join([known, ', '.join(found)] if found else [known])}")
-    return fitted
+    model = ImageClassifier(
+        **extraction_parameters(args),
+        n_views=args.views,
+        mirror=args.mirror,
+        effort=args.effort,
+        random_state=args.seed,
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "skipped ", SkippedImagesWarning)  # the summary says more
+            model.fit(images.items, images.labels)
+    except ImageReadError as error:
+        if args.fail_fast:
+            raise
+        raise ValueError(f"none of the {len(images.items)} images could be read; the first: {error}") from error
+    # Progress bars are for this run: a saved model shows none unless it is asked to.
+    model.head_.set_params(verbose=False)
+    model.set_params(verbose=False, rehash=False).save(args.out)
+    _describe(args, model, images.labels[model.kept_])
+    return model.skipped_
 
 
-def _without_copies(labels: Any, keys: "Sequence[str]") -> list[int]:
-    """Rows of different images: copies on both sides of a split would make its accuracy too good to be true."""
+def _describe(args: argparse.Namespace, model: "ImageClassifier", y: "npt.NDArray[Any]") -> None:
     from frofa.images.listing import count
 
-    labels_of: dict[str, set[Any]] = {}
-    for key, label in zip(keys, labels.tolist(), strict=True):
-        labels_of.setdefault(key, set()).add(label)
-    # Of images with equal content, the first one stays; where their labels differ, none does.
-    disputed = {key for key, found in labels_of.items() if len(found) > 1}
-    first = {key: row for row, key in reversed(list(enumerate(keys))) if key not in disputed}
-    if n_copies := len(keys) - len(first) - sum(key in disputed for key in keys):
-        note(f"left out, as they repeat others: {count(n_copies, 'image')}")
-    if disputed:
-        some = shorten(labels_of[min(disputed)])
-        warn(f"left out, as they have several labels: {count(len(disputed), 'image')}, such as one of {some}")
-    return sorted(first.values())
+    if model.n_copies_:
+        note(f"taken together with what they repeat: {count(model.n_copies_, 'image')}")
+    low, high = model.out_of_fold_interval_
+    if low == low:
+        accuracy = f"{100 * model.out_of_fold_accuracy_:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+        say(f"out-of-fold accuracy {accuracy}, log-loss {model.out_of_fold_log_loss_:.3f}")
+    else:
+        note(no_estimate(y))
+    if args.effort == "high":
+        _describe_members(model.head_.members_)
+    views = count(args.views, "view")
+    say(
+        f"{args.out}: effort {args.effort}, {views} on {args.model}, {count(len(y), 'image')}, "
+        f"{count(len(model.classes_), 'class')}: {shorten(model.classes_.tolist())}"
+    )
 
 
-def _save(path: Path, extractor: "FrozenFeatureExtractor", head: Any) -> None:
-    from sklearn.pipeline import Pipeline
-
-    from frofa.persistence.saving import save
-
-    # Progress bars are for this run: a saved model shows none unless it is asked to.
-    model = Pipeline([("extract", extractor), ("head", head)])
-    model.set_params(**{name: False for name in model.get_params() if name.endswith("__verbose")})
-    save(model, path)
+def _describe_members(members: "Mapping[str, Any]") -> None:
+    """Say of each member what it counts, how good it is alone, and why it was left out."""
+    for name, one in members.items():
+        accuracy = one.out_of_fold_accuracy  # NaN, which equals nothing, of a member that was not tried
+        alone = f", alone {100 * accuracy:.1f} %" if accuracy == accuracy else ""
+        why = f" ({one.reason})" if one.reason else ""
+        say(f"{name:<24} weight {one.weight:.2f}{alone}{why}")
 
 
 def _sample_readable(images: LabelledImages, args: argparse.Namespace) -> tuple[LabelledImages, list[ImageReadError]]:

@@ -177,9 +177,3 @@ def no_images(given: Sequence[object]) -> ValueError:
 
     places = ", ".join("standard input" if place == "-" else str(place) for place in given)
     return ValueError(f"found no image in {places}. Known endings: {', '.join(EXTENSIONS)}.")
-
-
-def shorten(classes: set[Any]) -> str:
-    """Names of classes, ten at most."""
-    names = sorted(str(name) for name in classes)
-    return ", ".join(names[:10]) + (f", ... ({len(names) - 10} more)" if len(names) > 10 else "")

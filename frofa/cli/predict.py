@@ -36,10 +36,10 @@ def _run(args: argparse.Namespace) -> int:
     check_out(args.out)
     images = load_sources(args)
     model = load_model(args)
-    if args.probabilities and not hasattr(model, "predict_proba"):
-        raise ValueError(f"the head of {args.model}, a {type(model[-1]).__name__}, has no probabilities.")
+    if args.probabilities and not model.has_probabilities:
+        raise ValueError(f"the head of {args.model}, a {model.name}, has no probabilities.")
     found = predict(model, images.items, fail_fast=args.fail_fast)
-    data = _table(images, found, model.classes_, all_classes=args.probabilities)
+    data = _table(images, found, model.classes, all_classes=args.probabilities)
     if args.out is not None:
         write_atomically(args.out, lambda file: file.write(data))
         say(f"{args.out}: {len(images.items)} images")
@@ -50,7 +50,7 @@ def _run(args: argparse.Namespace) -> int:
     if not found.kept:
         raise ValueError(f"none of the {len(images.items)} images could be read.")
     if images.labels is not None:
-        complain(_accuracy(found, images.labels, model.classes_))
+        complain(_accuracy(found, images.labels, model.classes))
     return EXIT_SKIPPED if found.skipped else 0
 
 

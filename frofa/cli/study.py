@@ -1,4 +1,4 @@
-"""``frofa study``: compare augmentations and heads."""
+"""``frofa study``: compare heads, or augmentations."""
 
 import argparse
 import shlex
@@ -13,26 +13,35 @@ def add(commands: Commands) -> None:
     """Add the sub-command."""
     parser = commands.add_parser(
         "study",
-        help="compare all augmentations and heads on your images, with a report",
-        description="The protocol of the FroFA paper on image sets of your own: MAP heads with every augmentation at "
-        "several levels, baselines and probes; disjoint support samples, a validation part of the training images that "
-        "chooses, test images for the report only. Writes results.csv, report.md and figures. A killed study goes on "
-        "where it stopped.",
+        help="compare heads, or augmentations, on your images, with a report",
+        description="Heads that need no tuning beside today's defaults, beside probes tuned on validation images, and "
+        "beside the best that could have been chosen on the test images; or, with --heads map probes, MAP heads and "
+        "probes with every augmentation of the FroFA paper at several levels. Disjoint support samples; a validation "
+        "part of the training images chooses, test images are for the report only. Writes results.csv, report.md and "
+        "figures. A killed study goes on where it stopped.",
     )
     parser.add_argument(
         "images", type=Path, nargs="+", metavar="DIRECTORY", help="with train/CLASS and test/CLASS, or CLASS alone"
     )
     parser.add_argument("--backbone", nargs="+", default=["frofa/vit_tiny_tin200"], help="(default: %(default)s)")
-    parser.add_argument("--shots", type=positive, nargs="+", default=[1, 5, 10, 25], help="(default: 1 5 10 25)")
+    parser.add_argument("--shots", type=positive, nargs="+", default=[1, 2, 5, 10, 25], help="(default: 1 2 5 10 25)")
     parser.add_argument(
         "--seeds",
         type=positive,
-        default=5,
-        help="support samples for each number of shots, disjoint if there are images enough (default: 5)",
+        default=10,
+        help="support samples for each number of shots, disjoint if there are images enough (default: 10)",
     )
-    parser.add_argument("--quick", action="store_true", help="few levels of each augmentation: minutes, not hours")
     parser.add_argument(
-        "--heads", nargs="+", default=["map", "probes"], choices=["map", "probes"], help="(default: both)"
+        "--quick",
+        action="store_true",
+        help="no heads on tokens, or few levels of each augmentation: minutes, not hours",
+    )
+    parser.add_argument(
+        "--heads",
+        nargs="+",
+        default=["few-shot"],
+        choices=["few-shot", "map", "probes"],
+        help="what to compare: few-shot heads, or augmentations of MAP heads and of probes (default: few-shot)",
     )
     parser.add_argument(
         "--augmentations", nargs="+", metavar="NAME", help="those to study, as a result file names them (default: all)"

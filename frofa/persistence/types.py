@@ -6,6 +6,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 from sklearn import feature_selection
 from sklearn.utils import Bunch
 
@@ -15,6 +16,9 @@ from frofa.extraction.extractor import FrozenFeatureExtractor
 from frofa.pretrained import PretrainedHead
 
 SKLEARN = "sklearn."
+IMAGE_CLASSIFIER = "frofa.ImageClassifier"
+_NOT_KEPT = {IMAGE_CLASSIFIER: ("skipped_",)}
+"""Fitted attributes of our own types that tell of one run, and no file has."""
 TRANSFORMED = "_sklearn_output_config"
 """Attribute that holds the choice of `set_output`; any scikit-learn transformer may have it."""
 
@@ -27,7 +31,7 @@ class SavedType:
     params: tuple[str, ...] | None = None  # of its constructor, and attributes too; None: those of get_params
     private: tuple[str, ...] = ()  # fitted attributes that do not end in an underscore
     derived: tuple[str, ...] = ()  # fitted attributes that no file has, as `finish` makes them anew
-    local: tuple[str, ...] = ()  # parameters that only this machine has a use for: None in files
+    local: tuple[str, ...] = ()  # parameters that only this machine or process has a use for: None in files
     finish: Callable[[Any], object] | None = None  # checks each loaded object, or makes what is derived
     numeric: bool = False  # takes any numbers (n, n_features_in_), and holds an array of that width
 
@@ -59,7 +63,12 @@ def saved_type(name: str) -> SavedType | None:
     """The type of this name in files, imported now if it was not; None if there is none."""
     if name in _own_types():
         kind = _own_types()[name]
-        return SavedType(kind, numeric=_is_head(kind))
+        # Its members are tried out themselves: it may need tokens, of which a row of numbers has none.
+        if kind is estimators.FewShotClassifier:
+            return SavedType(kind, finish=_describe_members)
+        return SavedType(
+            kind, numeric=_is_head(kind), local=getattr(kind, "_unsaved", ()), derived=_NOT_KEPT.get(name, ())
+        )
     module, row = _rows().get(name, (None, {}))
     found = getattr(import_module(f"sklearn.{module}"), name.removeprefix(SKLEARN), None) if module else None
     return None if found is None else SavedType(found, **row)  # not all are in every version
@@ -97,7 +106,9 @@ def saved_functions() -> Mapping[str, Callable[..., Any]]:
 def _own_types() -> dict[str, type]:
     abstract = {"Augmentation", "FeatureImage", "TokenBatch", "Variant"}
     heads = {name: getattr(estimators, name) for name in estimators.__all__}
+    # By name, as scikit-learn's: it stands above this package, which it saves itself by.
     types: dict[str, type] = {
+        IMAGE_CLASSIFIER: import_module("frofa.image_classifier").ImageClassifier,
         "frofa.FrozenFeatureExtractor": FrozenFeatureExtractor,
         "frofa.PretrainedHead": PretrainedHead,
     }
@@ -119,6 +130,18 @@ def _name_members(ensemble: Any) -> None:
         return
     kept = [name for name, estimator in ensemble.estimators if not isinstance(estimator, str)]
     ensemble.named_estimators_ = Bunch(**dict(zip(kept, ensemble.estimators_, strict=True)))
+
+
+def _describe_members(classifier: Any) -> None:
+    """Make the descriptions of the members of a fitted few-shot classifier what they were, and check that all count."""
+    if hasattr(classifier, "members_"):
+        classifier.members_ = {name: Bunch(**one) for name, one in classifier.members_.items()}
+        weights = [one.weight for one in classifier.members_.values()]
+        if not np.array_equal(weights, classifier.weights_):
+            raise ValueError("the weights of the members differ from weights_")
+        counting = [one.estimator for one in classifier.members_.values() if one.weight > 0]
+        if not all(isinstance(estimator, FeatureClassifier) for estimator in counting):
+            raise ValueError("a member that counts is missing")
 
 
 def _interpolate(regression: Any) -> None:

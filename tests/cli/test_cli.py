@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.pipeline import make_pipeline
 
 import frofa
 from frofa.cli import build_parser, main
+from frofa.estimators import RidgeProbeClassifier
 
 
 @pytest.fixture
@@ -50,6 +52,18 @@ def test_extract_writes_aligned_arrays(flowers: Path, capsys: pytest.CaptureFixt
         assert arrays["features"].dtype == np.float16
 
 
+def test_a_model_of_several_outputs_and_views_predicts(flowers: Path) -> None:
+    paths, labels = frofa.load_image_folder(flowers)
+    extractor = frofa.FrozenFeatureExtractor(output="auto", n_views=3)
+    model = make_pipeline(extractor, RidgeProbeClassifier()).fit(paths, labels)
+    frofa.save(model, "m.frofa")
+    assert run("predict", "m.frofa", flowers, "--out", "p.csv", "--store", "kept") == 0
+    with Path("p.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == model.predict([row["path"] for row in rows]).tolist()
+    assert len(frofa.FeatureStore("kept").specs()) == 6  # two outputs of three views
+
+
 def test_unreadable_images_are_skipped_and_reported(flowers: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (flowers / "rose" / "bad.png").write_text("no image")
     with warnings.catch_warnings():
@@ -79,19 +93,33 @@ def test_fit_and_predict(head: str, flowers: Path, capsys: pytest.CaptureFixture
     assert len(Path("p.csv").read_text().splitlines()) == 13
 
 
-def test_auto_compares_all_heads(flowers: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("fit", flowers, "--out", "m.frofa", "--cv", 2, "--shots", 2) == 0
-    lines = capsys.readouterr().out.splitlines()
-    heads = ["ridge", "logistic", "prototype", "soft-moe", "map", "map+frofa"]
-    assert [line.split()[0] for line in lines[:-1]] == heads
-    assert all("% over 2 folds" in line for line in lines[:-1])
-    assert "augment=Brightness" in lines[-2]
+def test_the_default_is_an_image_classifier(flowers: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", flowers, "--out", "m.frofa", "--views", 2, "--no-mirror") == 0
+    first, last = capsys.readouterr().out.splitlines()
+    model = frofa.ImageClassifier.load("m.frofa")
+    assert (model.n_views, model.mirror, model.effort, model.verbose) == (2, False, "fast", False)
+    low, high = (100 * end for end in model.out_of_fold_interval_)
+    share = f"{100 * model.out_of_fold_accuracy_:.1f} % ({low:.1f} to {high:.1f})"
+    assert first == f"out-of-fold accuracy {share}, log-loss {model.out_of_fold_log_loss_:.3f}"
+    assert last == ("m.frofa: effort fast, 2 views on frofa/vit_tiny_tin200, 12 images, 2 classes: daisy, rose")
+    assert run("predict", "m.frofa", flowers / "rose", "--probabilities") == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    expected = model.predict_proba([str(path) for path in sorted((flowers / "rose").iterdir())])
+    found = [[float(row["probability_daisy"]), float(row["probability_rose"])] for row in rows]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_one_shot_needs_a_head(flowers: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("fit", flowers, "--out", "m.frofa", "--shots", 1) == 1
-    assert "choose a --head" in capsys.readouterr().err
-    assert run("fit", flowers, "--out", "m.frofa", "--shots", 1, "--head", "prototype") == 0
+def test_cross_validated_heads_say_what_was_chosen(flowers: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", flowers, "--out", "m.frofa", "--head", "logistic", "--cv", 2) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert re.fullmatch(r"logistic   accuracy [\d.]+ % over 2 folds; C=[\d.]+", first)
+
+
+def test_one_shot_has_no_estimate_of_accuracy(flowers: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", flowers, "--out", "m.frofa", "--shots", 1, "--views", 2) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("m.frofa: ")
+    assert "no estimate of accuracy: it takes 2 images of every class, and daisy has one" in captured.err
 
 
 @pytest.mark.parametrize(
@@ -243,14 +271,31 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     from frofa import demo
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(demo, "SHOTS", (2, 3))
+    monkeypatch.setattr(demo, "SHOTS", (3, 4))
     every_eighth = lambda path: tuple(part[::8] for part in frofa.load_image_folder(path))  # noqa: E731
     monkeypatch.setattr(demo, "load_image_folder", every_eighth)
-    monkeypatch.setattr(demo, "DEMO_STEPS", 5)
+    monkeypatch.setattr(demo, "N_STEPS", 5)
+    monkeypatch.setattr(demo, "N_VIEWS", 2)
     assert run("demo", "--seeds", 2, "--plot", "plot.png") == 0
     out = capsys.readouterr().out
-    for title in demo.TITLES.values():
+    assert "over 2 support samples" in out
+    for title in demo.HEADS:
         [line] = [line for line in out.splitlines() if line.startswith(f"{title}  ")]
-        assert line.count("±") == 2
+        assert line.count("±") == (2 if title == demo.FIRST else 4)
     with Image.open("plot.png") as plot:
-        assert plot.size == (840, 504)
+        assert plot.size == (1320, 504)
+
+
+def test_the_table_of_the_demo_has_paired_differences() -> None:
+    from frofa import demo
+
+    found = {title: [60.0 + number, 64.0 + number] for number, title in enumerate(demo.HEADS)}
+    found[demo.FROFA] = [70.0, 76.0]
+    lines = demo.report_lines({5: found})
+    assert "over 2 support samples" in lines[0]
+    [probe] = [line for line in lines if line.startswith("ridge probe")]
+    assert probe.split()[2:] == ["63.0", "±", "25.4", "+1.0", "±", "0.0"]
+    gain = frofa.mean_interval([70.0 - found[demo.MAP][0], 76.0 - found[demo.MAP][1]])
+    assert lines[-1].split()[-3:] == f"{gain:+.1f}".split()
+    one = {title: values[:1] for title, values in found.items()}
+    assert demo.report_lines({1: one})[0].endswith("over 1 support sample, and")

@@ -118,6 +118,34 @@ def test_several_outputs_and_layers(images: Path, model: list[str], capsys: pyte
         assert set(arrays) == {"features_mean", "features_pooled", "paths", "labels"}
 
 
+def test_outputs_that_auto_stands_for(images: Path, model: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("extract", images, "--output", "auto", "tokens", "--out", "f.npz", *model) == 0
+    assert "f.npz: features_mean 12 x 16 float32" in capsys.readouterr().out
+    paths, _ = load_image_folder(images)
+    with np.load("f.npz") as arrays:
+        assert set(arrays) == {"features_pooled", "features_mean", "features_tokens", "paths", "labels"}
+        for output in ("pooled", "mean", "tokens"):
+            one = FrozenFeatureExtractor(model[1], output=output, device="cpu").transform(paths)
+            np.testing.assert_array_equal(arrays[f"features_{output}"], one)
+
+
+def test_views_are_an_axis(images: Path, model: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--views", 3, "--view-area", 0.25, 0.5, "--no-mirror", "--output", "mean"]
+    assert run("extract", images, *options, "--out", "f.npz", *model) == 0
+    out = capsys.readouterr().out
+    assert "f.npz: features 12 x 3 x 16 float32" in out
+    assert "12 in all: 12 images computed now" in out
+    paths, _ = load_image_folder(images)
+    settings = {"n_views": 3, "view_area": (0.25, 0.5), "mirror": False}
+    blocks = FrozenFeatureExtractor(model[1], output="mean", device="cpu", **settings).transform(paths)  # type: ignore[arg-type]
+    with np.load("f.npz") as arrays:
+        np.testing.assert_array_equal(arrays["features"], blocks.block("mean"))
+    assert run("extract", images, *options, "cls", "--out", "f.npz", *model) == 0
+    assert "12 images computed now, 0 from the store" in capsys.readouterr().out
+    with np.load("f.npz") as arrays:
+        assert arrays["features_cls"].shape == arrays["features_mean"].shape == (12, 3, 16)
+
+
 def test_without_a_file_the_store_is_filled(images: Path, model: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("extract", images, "--store", "kept", *model) == 0
     out = capsys.readouterr().out
@@ -173,6 +201,8 @@ def test_what_is_left_out_is_said(images: Path, model: list[str], capsys: pytest
         (["images", "--skipped", "absent/skipped.csv"], "there is no directory absent"),
         (["images", "--output", "pooled", "--layer", "0"], "output='pooled' is the model's own pooling"),
         (["images", "--output", "cls", "--layer", "7"], "Got layer=7"),
+        (["images", "--output", "auto", "--layer", "0"], "output='auto' chooses among outputs of the last layer"),
+        (["images", "--views", "3", "--view-area", "0.5", "2"], "range of areas, above 0 and up to 1"),
         (["labels.txt"], "cannot read images from labels.txt"),
     ],
 )

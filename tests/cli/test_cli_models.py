@@ -49,6 +49,14 @@ def model(images: Path, small_vit: str, capsys: pytest.CaptureFixture[str]) -> s
     return "m.frofa"
 
 
+@pytest.fixture(params=[["--head", "ridge"], ["--views", 2]], ids=["ridge", "default"])
+def either(images: Path, small_vit: str, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> str:
+    """A ridge probe, or what is fitted by default, of the three classes of `images`."""
+    assert run("fit", images, *request.param, "--out", "m.frofa", "--model", small_vit) == 0
+    capsys.readouterr()
+    return "m.frofa"
+
+
 def rows(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
@@ -129,10 +137,10 @@ def test_images_without_labels_are_refused(
     assert not Path("n.frofa").exists()
 
 
-def test_all_probabilities(images: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("predict", model, images / "red", RED, "--probabilities") == 0
+def test_all_probabilities(images: Path, either: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("predict", either, images / "red", RED, "--probabilities") == 0
     captured = capsys.readouterr()
-    loaded = frofa.load(model)
+    loaded = frofa.load(either)
     paths = [str(path) for path in sorted((images / "red").iterdir())]
     expected = loaded.predict_proba([*paths, RED])
     assert captured.err == ""
@@ -169,11 +177,11 @@ def test_where_no_image_can_be_read_each_has_a_row(model: str, capsys: pytest.Ca
     assert not Path("q.csv").exists()
 
 
-def test_evaluation(images: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluation(images: Path, either: str, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(images / "red", images / "purple")
     (images / "red" / "2.jpg").write_text("no image")
     shutil.rmtree(images / "green")
-    assert run("evaluate", model, images, "--out", "e.json", "--skipped", "s.csv") == 3
+    assert run("evaluate", either, images, "--out", "e.json", "--skipped", "s.csv") == 3
     captured = capsys.readouterr()
     assert "skipped 1 of 12 images: images/red/2.jpg: not an image" in captured.err
     assert "frofa: warning: 4 images of 1 label that the model does not know left out: purple" in captured.err
@@ -194,7 +202,9 @@ def test_evaluation(images: Path, model: str, capsys: pytest.CaptureFixture[str]
         "low": None,
         "high": None,
     }
-    assert found["model"]["weights_digest"] == frofa.load(model)[0].weights_digest_
+    loaded = frofa.load(either)
+    extractor = loaded if isinstance(loaded, frofa.ImageClassifier) else loaded[0]
+    assert found["model"]["weights_digest"] == extractor.weights_digest_
     assert found["versions"]["frofa"] == frofa.__version__
     assert f"accuracy           {100 * n_correct / 7:.1f} % (" in captured.out
     assert f"log-loss           {found['log_loss']:.4f}" in captured.out
@@ -212,17 +222,6 @@ def test_evaluation_of_one_class_and_of_none(images: Path, model: str, capsys: p
     message = "no image has a label that the model knows. It knows blue, green, red. Got rouge."
     assert message in capsys.readouterr().err
     assert not Path("e.json").exists()
-
-
-def test_many_classes_have_their_most_common_confusions() -> None:
-    from frofa.cli.evaluation import evaluation_lines, evaluation_of
-
-    classes = np.array([f"class {number:02d}" for number in range(30)])
-    y = np.repeat(classes, 3)
-    probabilities = np.eye(30)[np.repeat(np.arange(30), 3)]
-    assert evaluation_lines(evaluation_of(y, probabilities, classes))[-1] == "no confusions"
-    probabilities[:2] = np.eye(30)[7]
-    assert evaluation_lines(evaluation_of(y, probabilities, classes))[-1] == "2 x class 00 taken for class 07"
 
 
 @pytest.mark.parametrize("command", ["folder", "table"])
@@ -312,12 +311,21 @@ def test_what_is_written_outlives_closed_standard_output(images: Path, model: st
     assert to_pipe.stderr.splitlines() == [b"frofa: error: cannot write to standard output: Broken pipe"]
 
 
-def test_copies_are_no_support_of_their_own(images: Path, small_vit: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("options", "said_of_copies"),
+    [
+        (["--head", "ridge"], "left out, as they repeat others: 1 image"),
+        (["--views", 2], "taken together with what they repeat: 1 image"),
+    ],
+)
+def test_copies_are_no_support_of_their_own(
+    options: list[object], said_of_copies: str, images: Path, small_vit: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Copies would be on both sides of a split; of an image with two labels, nobody knows which is right."""
     shutil.copy(images / "red/0.jpg", images / "red/again.jpg")
     shutil.copy(images / "blue/0.jpg", images / "red/blue.jpg")
-    assert fit(images, model=small_vit) == 0
+    assert run("fit", images, *options, "--out", "m.frofa", "--model", small_vit) == 0
     said = capsys.readouterr()
-    assert "frofa: left out, as they repeat others: 1 image\n" in said.err
+    assert f"frofa: {said_of_copies}\n" in said.err
     assert "warning: left out, as they have several labels: 1 image, such as one of blue, red\n" in said.err
     assert "11 images, 3 classes" in said.out
