@@ -6,7 +6,7 @@ choice takes validation accuracy alone: among the candidates that were run every
 within a tenth of a point of the best; among these, the one whose change is best where it is worst. Test accuracy is
 printed for those, and looked at for nothing. A set that was run for some of the shots only takes no part in the choice.
 
-Usage: python benchmarks/choose_default.py docs/results/results.csv
+Usage: python benchmarks/choose_default.py docs/results/augmentations/results.csv
 """
 
 import argparse

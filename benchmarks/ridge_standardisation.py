@@ -1,4 +1,4 @@
-"""Why augmented copies help ridge with EfficientNet-Lite0 (docs/results): is it the penalty or the standardisation.
+"""Why augmented copies help ridge with EfficientNet-Lite0 (docs/results/augmentations): penalty or standardisation.
 
 Ridge divides each channel by its deviation over what it is fitted to: the images, or the images and their copies. On
 pooled features at 1, 5 and 10 shots, with the copies of the study (brightness c, four a sample):

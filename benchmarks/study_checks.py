@@ -1,4 +1,4 @@
-"""Why the study of docs/results differs from the paper: each suspected reason, tested.
+"""Why the study of docs/results/augmentations differs from the paper: each suspected reason, tested.
 
 1. Geometric augmentations neither help nor hurt. Suspected: a MAP head has no positions, so that moving tokens changes
    nothing; only what is interpolated or filled in does. Test: scores of trained heads on shuffled tokens.

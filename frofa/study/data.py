@@ -3,11 +3,11 @@
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,15 @@ from sklearn.model_selection import train_test_split
 
 from frofa.backbones.loading import load_backbone
 from frofa.backbones.outputs import Output
+from frofa.backbones.wanted import automatic_outputs
+from frofa.blocks import FeatureBlocks
 from frofa.compute.devices import resolve_device
 from frofa.evaluation import disjoint_shots, sample_shots
 from frofa.extraction.extractor import FrozenFeatureExtractor
 from frofa.extraction.many import extract_many
+from frofa.extraction.run import Extraction
 from frofa.images.folders import load_image_folder
+from frofa.pretrained import PretrainedHead, start_of
 
 VALIDATION = 1 / 6
 """Share of the training images of each class that choices are made by; they are in no support sample."""
@@ -32,6 +36,9 @@ class StudyData:
     Features are ``"tokens"`` (n, N, C), ``"pooled"`` (n, C), and ``"cls"`` (n, C) where there is a class token; `y` is
     (n,). Support samples are drawn from the rows of `pool`, choices made by those of `validation`, accuracies reported
     on those of `test`. All results depend on the fingerprint: that of the files, the split and the backbone's weights.
+
+    For a comparison of heads, `blocks` has several views of ``"pooled"``, ``"tokens"`` and the blocks that
+    ``output="auto"`` takes, which `automatic` names; heads on tokens may start at `start`.
     """
 
     dataset: str
@@ -43,6 +50,9 @@ class StudyData:
     test: npt.NDArray[np.intp]
     n_skipped: int
     fingerprint: str
+    blocks: FeatureBlocks | None = None
+    automatic: tuple[str, ...] = ()
+    start: PretrainedHead | Literal["random"] = "random"
 
     def support(self, shots: int, n_seeds: int) -> tuple[list[npt.NDArray[np.intp]], bool]:
         """Rows of each support sample, and whether they are disjoint, which takes enough images."""
@@ -79,10 +89,12 @@ def load_study_data(
     device: str,
     n_jobs: int,
     outputs: Sequence[Output] | None = None,
+    n_views: int = 0,
 ) -> StudyData:
     """Extract the features that a study needs, or some of them; `shots` is the largest number that has to be there.
 
-    A class with too few images is a ValueError, which comes before anything is extracted if all images can be read.
+    With `n_views`, these are blocks of so many views, for a comparison of heads. A class with too few images is a
+    ValueError, which comes before anything is extracted if all images can be read.
     """
     # Split by labels alone, before anything is read, so that images that cannot be read move no other image.
     paths, labels, is_test = split_images(directory)
@@ -94,14 +106,24 @@ def load_study_data(
     pool, validation = train_test_split(training, test_size=n_validation, stratify=labels[training], random_state=0)
     _check_shots(labels[pool], shots, directory)
     model = load_backbone(backbone, None, str(resolve_device(device)))
-    if outputs is None:
-        outputs = ["tokens", "pooled", "cls"] if model.has_cls_token else ["tokens", "pooled"]
+    automatic = automatic_outputs(model).outputs
     options: dict[str, Any] = {"store": store, "device": device, "n_jobs": n_jobs, "on_error": "skip", "verbose": True}
-    extractors: dict[str, FrozenFeatureExtractor] = {
-        name: FrozenFeatureExtractor(backbone, output=name, **options).fit() for name in outputs
-    }
-    extractions = extract_many(extractors, paths, labels)
-    features = {name: np.array(extraction.features) for name, extraction in extractions.items()}
+    features, blocks = dict[str, Any](), None
+    if n_views:
+        vectors = list(dict.fromkeys([*automatic, "pooled"]))
+        # Tokens of all views are most of the memory, and as good for heads in half of it.
+        wanted: dict[str, dict[str, Any]] = {
+            "vectors": {"output": vectors},
+            "tokens": {"output": ["tokens"], "dtype": "float16"},
+        }
+        extractions = _extract(backbone, wanted, paths, labels, {**options, "n_views": n_views})
+        found = {name: part.views(name) for part in _features(extractions).values() for name in part.names}
+        blocks = FeatureBlocks({name: [np.asarray(view) for view in views] for name, views in found.items()})
+    else:
+        if outputs is None:
+            outputs = ["tokens", "pooled", "cls"] if model.has_cls_token else ["tokens", "pooled"]
+        extractions = _extract(backbone, {name: {"output": name} for name in outputs}, paths, labels, options)
+        features = {name: np.array(found) for name, found in _features(extractions).items()}
     kept = next(iter(extractions.values())).kept
     _check_shots(labels[np.intersect1d(pool, kept)], shots, directory)
     # Positions in the input become rows of the features, which lack the images that were skipped.
@@ -119,7 +141,22 @@ def load_study_data(
         test=places[2],
         n_skipped=len(paths) - len(kept),
         fingerprint=blake2b(identity.encode(), digest_size=12).hexdigest(),
+        blocks=blocks,
+        automatic=tuple(automatic),
+        start=start_of(backbone) if n_views else "random",
     )
+
+
+def _extract(
+    backbone: str, wanted: Mapping[str, dict[str, Any]], paths: Any, labels: Any, options: dict[str, Any]
+) -> dict[str, Extraction]:
+    """Extract what extractors of some names want, each by parameters of its own, from one pass over the images."""
+    extractors = {name: FrozenFeatureExtractor(backbone, **own, **options).fit() for name, own in wanted.items()}
+    return extract_many(extractors, paths, labels)
+
+
+def _features(extractions: Mapping[str, Extraction]) -> dict[str, Any]:
+    return {name: extraction.features for name, extraction in extractions.items()}
 
 
 def _check_shots(labels: npt.NDArray[Any], shots: int, directory: Path) -> None:

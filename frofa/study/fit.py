@@ -1,12 +1,11 @@
 """The fits of a study: MAP heads, as many at once as memory holds, and probes; results are appended to a file."""
 
-import contextlib
 import itertools
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,41 +15,19 @@ from frofa.estimators.batched.trials import Samples, Trial, fit_heads, predict_h
 from frofa.estimators.training.schedule import Schedule
 from frofa.study.data import StudyData
 from frofa.study.plan import COARSE, FINE, N_STEPS, NAMES, MapPlan, map_plans, probe_plans
-from frofa.study.results import NONE, WITH_CLS, Candidate, StudyResult, read_results, write_rows
+from frofa.study.results import NONE, WITH_CLS, Append, Candidate, StudyResult, appending
 from frofa.study.study import Study
 from frofa.utils.progress import progress_bar
 
 BATCH_SIZE = 64
 """Samples a training step, as by default in `MAPClassifier`."""
-Append: TypeAlias = Callable[[Iterable[StudyResult]], None]
-
-
-@contextlib.contextmanager
-def _results(study: Study) -> Iterator[tuple[set[Any], Append]]:
-    """Keys of the fits in the results file, and a function that appends to it; a line cut off by a kill is removed."""
-    path, done = study.results_file, []
-    if path.exists():
-        done = read_results(path)
-        # A killed run may have left half a row, which the next one would be joined to.
-        content = path.read_bytes()
-        if not content.endswith(b"\n"):
-            path.write_bytes(content[: content.rfind(b"\n") + 1])
-    with path.open("a", encoding="utf-8", newline="") as file:
-        if file.tell() == 0:
-            write_rows(file, [], header=True)
-
-        def append(results: Iterable[StudyResult]) -> None:
-            write_rows(file, results, header=False)
-            file.flush()
-
-        yield {(r.dataset, r.backbone, r.shots, r.seed, r.candidate) for r in done}, append
 
 
 def fit_maps(study: Study, data: StudyData, say: Callable[[str], None]) -> None:
     """Fit the MAP heads that have no result yet."""
     grid = COARSE if study.quick else FINE
     plans = map_plans(grid, with_cls="cls" in data.features, augmentations=study.augmentations)
-    with _results(study) as (done, append):
+    with appending(study.results_file) as (done, append):
         # A plan is fitted to all seeds together, so that one lacking seed repeats the others.
         left: dict[int, list[MapPlan]] = {}
         for shots in study.shots:
@@ -168,7 +145,7 @@ def _result(
 def fit_probes(study: Study, data: StudyData, say: Callable[[str], None]) -> None:
     """Fit the probes that have no result yet."""
     names = {NONE, *(study.augmentations or NAMES)}
-    with _results(study) as (done, append):
+    with appending(study.results_file) as (done, append):
         # Estimators hold no features, so that making them all costs nothing.
         todo = [
             (shots, seed, candidate, estimator)

@@ -12,6 +12,9 @@ from frofa._version import __version__
 from frofa.compute.devices import resolve_device
 from frofa.study.data import StudyData, load_study_data
 from frofa.study.fit import fit_maps, fit_probes
+from frofa.study.heads.fit import fit_heads_of
+from frofa.study.heads.inputs import VIEWS
+from frofa.study.heads.seconds import TIMED, seconds_of_fit
 from frofa.study.reporting.plots import write_figures
 from frofa.study.reporting.report import write_report
 from frofa.study.reporting.summary import MIN_PAIRS
@@ -27,15 +30,39 @@ def run_study(study: Study, say: Callable[[str], None] = print) -> list[StudyRes
         say(f"{study.n_seeds} seeds are too few for intervals that say something: take 5 or more for a result")
     for directory in study.directories:
         for backbone in study.backbones:
-            data = load_study_data(
-                directory, backbone, study.out / "features", max(study.shots), device=study.device, n_jobs=study.n_jobs
-            )
-            say(_take_note(study, data))
-            if "map" in study.heads:
-                fit_maps(study, data, say)
-            if "probes" in study.heads:
-                fit_probes(study, data, say)
+            if "few-shot" in study.heads:
+                data = _load(study, directory, backbone, n_views=VIEWS)
+                say(_take_note(study, data))
+                fit_heads_of(study, data, say)
+            if {"map", "probes"} & set(study.heads):
+                data = _load(study, directory, backbone)
+                say(_take_note(study, data))
+                if "map" in study.heads:
+                    fit_maps(study, data, say)
+                if "probes" in study.heads:
+                    fit_probes(study, data, say)
+    if "few-shot" in study.heads:
+        _note_seconds(study, say)
     return read_results(study.results_file)
+
+
+def _load(study: Study, directory: Path, backbone: str, n_views: int = 0) -> StudyData:
+    store, shots = study.out / "features", max(study.shots)
+    return load_study_data(directory, backbone, store, shots, device=study.device, n_jobs=study.n_jobs, n_views=n_views)
+
+
+def _note_seconds(study: Study, say: Callable[[str], None]) -> None:
+    """Keep how long the head that needs no tuning takes, once for each machine."""
+    notes = _read_notes(study)
+    machine = versions("cpu")
+    if machine not in notes.setdefault("seconds", {}):
+        notes["seconds"][machine] = seconds_of_fit()
+        say(f"one fit of {TIMED}: {notes['seconds'][machine]:.2f} s")
+        _write_notes(study, notes)
+
+
+def _write_notes(study: Study, notes: dict[str, Any]) -> None:
+    write_atomically(study.notes_file, lambda file: file.write(json.dumps(notes, indent=1).encode()))
 
 
 def n_skipped(study: Study) -> int:
@@ -49,7 +76,15 @@ def report_study(study: Study) -> Path:
     notes = _read_notes(study)
     figures = write_figures(results, study.out)
     command, versions = ("\n".join(notes[name]) for name in ("commands", "versions"))
-    return write_report(results, study.out, command=command, versions=versions, notes=notes["sets"], figures=figures)
+    return write_report(
+        results,
+        study.out,
+        command=command,
+        versions=versions,
+        notes=notes["sets"],
+        figures=figures,
+        seconds=notes.get("seconds", {}),
+    )
 
 
 def _read_notes(study: Study) -> dict[str, Any]:
@@ -64,16 +99,19 @@ def _take_note(study: Study, data: StudyData) -> str:
     """
     # Names of sets and backbones are all that rows of the results hold: other content under one of them would mix.
     overlapping = [shots for shots in study.shots if not data.support(shots, study.n_seeds)[1]]
-    n_tokens, channels = data.features["tokens"].shape[1:]
+    tokens = data.features["tokens"] if data.blocks is None else data.blocks.views("tokens")[0]
+    n_tokens, channels = tokens.shape[1:]
     parts = f"{len(data.pool)} training, {len(data.validation)} validation and {len(data.test)} test images"
     facts = [f"{parts}, {len(set(data.y))} classes, tokens {n_tokens} x {channels}"]
+    if data.blocks is not None:
+        facts.append(f"output='auto' is {' and '.join(data.automatic)}, {data.blocks.n_views} views")
     if overlapping:
         facts.append(f"too few images for disjoint support samples at {', '.join(map(str, overlapping))} shots")
     if data.n_skipped:
         facts.append(f"{data.n_skipped} images could not be read")
     name = f"{data.dataset}, {data.backbone}"
     fresh: dict[str, Any] = {"commands": [], "versions": [], "sets": {}, "fingerprints": {}, "skipped": {}}
-    notes = _read_notes(study) if study.notes_file.exists() else fresh
+    notes = {**fresh, **(_read_notes(study) if study.notes_file.exists() else {})}
     if notes["fingerprints"].setdefault(name, data.fingerprint) != data.fingerprint:
         raise ValueError(
             f"{study.out} holds results of {name} with other images, another split or other weights: choose another "
@@ -83,7 +121,7 @@ def _take_note(study: Study, data: StudyData) -> str:
     for part, value in (("commands", study.command), ("versions", versions(study.device))):
         notes[part] = list(dict.fromkeys([*notes[part], value]))
     notes["sets"][name], notes["skipped"][name] = "; ".join(facts), data.n_skipped
-    write_atomically(study.notes_file, lambda file: file.write(json.dumps(notes, indent=1).encode()))
+    _write_notes(study, notes)
     return f"{name}: {'; '.join(facts)}"
 
 

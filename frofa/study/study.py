@@ -20,18 +20,19 @@ class Study:
         Models, as in `FrozenFeatureExtractor`.
     out : Path
         Directory of the results; features are kept in its ``features``.
-    shots : sequence of int, default=(1, 5, 10, 25)
+    shots : sequence of int, default=(1, 2, 5, 10, 25)
         Numbers of images a class, each compared separately.
-    n_seeds : int, default=5
+    n_seeds : int, default=10
         Support samples for each number of shots, disjoint where there are enough images.
     quick : bool, default=False
-        Few levels of each augmentation instead of many.
-    heads : sequence of str, default=("map", "probes")
-        Kinds of heads to fit: ``"map"``, ``"probes"``, or both.
+        No heads on tokens in the comparison of heads; few levels of each augmentation in that of augmentations.
+    heads : sequence of str, default=("few-shot",)
+        What to compare: ``"few-shot"``, heads that need no tuning with today's defaults and with tuned probes;
+        ``"map"`` and ``"probes"``, augmentations of MAP heads and of probes.
     augmentations : sequence of str, default=None
         Augmentations to study, as named in the results; None is all.
     device : str, default="auto"
-        Where features are extracted and MAP heads trained, as in `FrozenFeatureExtractor`.
+        Where features are extracted and heads trained, as in `FrozenFeatureExtractor`.
     n_jobs : int, default=-1
         Threads that decode images, as in `FrozenFeatureExtractor`.
     command : str, default="run_study(...)"
@@ -46,10 +47,10 @@ class Study:
     directories: Sequence[Path]
     backbones: Sequence[str]
     out: Path
-    shots: Sequence[int] = (1, 5, 10, 25)
-    n_seeds: int = 5
+    shots: Sequence[int] = (1, 2, 5, 10, 25)
+    n_seeds: int = 10
     quick: bool = False
-    heads: Sequence[str] = ("map", "probes")
+    heads: Sequence[str] = ("few-shot",)
     augmentations: Sequence[str] | None = None
     device: str = "auto"
     n_jobs: int = -1

@@ -1,6 +1,7 @@
 """Studies whose truth is known."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from math import log2
 
 import numpy as np
@@ -69,8 +70,11 @@ def study(
     places = [(d, b, k, s, rng.normal(50, 3)) for d in datasets for b in backbones for k in shots for s in range(seeds)]
     return [
         StudyResult(
-            *(c.head, c.augmentation, c.variant, c.level, c.setting),
-            *(dataset, backbone, k, seed),
+            **asdict(c),
+            dataset=dataset,
+            backbone=backbone,
+            shots=k,
+            seed=seed,
             validation=base + 10 + effect(c, k) + noise * rng.normal(),
             test=base + effect(c, k) + noise * rng.normal(),
         )

@@ -38,7 +38,7 @@ def images(tmp_path: Path) -> Path:
 
 def small(images: Path, backbone: str, **changes: Any) -> Study:
     options: dict[str, Any] = {"shots": (1, 3), "n_seeds": 2, "quick": True, "device": "cpu", "n_jobs": 1}
-    options["augmentations"] = ("brightness", "crop", "trivialaugment")
+    options |= {"heads": ("map", "probes"), "augmentations": ("brightness", "crop", "trivialaugment")}
     return Study([images], [backbone], images.parent / "out", **{**options, **changes})
 
 
@@ -197,7 +197,8 @@ def test_command_line(images: Path, small_vit: str, capsys: pytest.CaptureFixtur
     images = images.rename(os.fsdecode(bytes(images.parent) + b"/caf\xe9"))
     out = images.parent / "study"
     options = ["--backbone", small_vit, "--shots", "1", "--seeds", "2", "--quick", "--augmentations", "brightness"]
-    arguments = ["study", str(images), *options, "--out", str(out), "--device", "cpu", "--n-jobs", "1"]
+    machine = ["--device", "cpu", "--n-jobs", "1"]
+    arguments = ["study", str(images), "--heads", "map", "probes", *options, "--out", str(out), *machine]
     assert frofa(*arguments) == 0
     captured = capsys.readouterr()
     assert f"report: {out / 'report.md'}" in captured.out

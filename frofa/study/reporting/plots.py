@@ -11,6 +11,7 @@ from PIL import Image
 from frofa.display import new_figure
 from frofa.images.reading import open_image
 from frofa.study.reporting.answers import in_shots
+from frofa.study.reporting.heads.plots import HeadsDisplay
 from frofa.study.reporting.levels import pooled_levels
 from frofa.study.reporting.summary import (
     METHODS,
@@ -36,7 +37,7 @@ class StudyDisplay:
     """
 
     def __init__(self, results: Iterable[StudyResult]):
-        self.backbones = by_backbone(by_cell(results))
+        self.backbones = by_backbone(by_cell(row for row in results if not row.features))
         self.figure_: Any = None
 
     def plot_changes(self) -> "StudyDisplay":
@@ -111,12 +112,16 @@ class StudyDisplay:
 
 
 def write_figures(results: Iterable[StudyResult], directory: Path) -> list[Path]:
-    """Write ``changes.png``, ``brightness.png`` and ``gains.png``, as far as the study has results for them.
+    """Write the figures that the study has results for.
 
-    Returns the paths of those that were written; raises ImportError if matplotlib is not installed.
+    Of heads, these are ``accuracy.png`` and ``oracle.png``; of augmentations, ``changes.png``, ``brightness.png`` and
+    ``gains.png``. Returns the paths of those that were written; raises ImportError if matplotlib is not installed.
     """
-    display = StudyDisplay(results)
-    plots: dict[str, Callable[[], StudyDisplay]] = {
+    results = list(results)
+    display, heads = StudyDisplay(results), HeadsDisplay(results)
+    plots: dict[str, Callable[[], StudyDisplay | HeadsDisplay]] = {
+        "accuracy": heads.plot_accuracy,
+        "oracle": heads.plot_oracle,
         "changes": display.plot_changes,
         "brightness": display.plot_brightness,
         "gains": display.plot_gains,

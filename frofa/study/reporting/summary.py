@@ -1,7 +1,7 @@
 """Choices by validation accuracy, and paired changes with intervals, from the rows of a study."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf, isfinite, sqrt
 from typing import Literal, NamedTuple
 
@@ -39,17 +39,27 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Scores:
-    """Accuracies of one candidate in one cell, in percent, by seed."""
+    """Accuracies of one candidate in one cell, in percent, by seed; and all else of its rows."""
 
     candidate: Candidate
     validation: dict[int, float]
     test: dict[int, float]
+    rows: dict[int, StudyResult] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def mean_validation(self) -> float:
         """Mean over seeds, by which choices are made; minus infinity if one is not a number."""
         mean = sum(self.validation.values()) / len(self.validation)
         return round(mean, 6) if isfinite(mean) else -inf
+
+    @property
+    def mean_test(self) -> float:
+        """Mean over seeds of test accuracy, by which no choice is made but an oracle's."""
+        return sum(self.test.values()) / len(self.test)
+
+    def column(self, name: str) -> dict[int, float]:
+        """Another column of the results by seed."""
+        return {seed: getattr(row, name) for seed, row in self.rows.items()}
 
 
 Sets = dict[str, list[Scores]]
@@ -86,7 +96,7 @@ def by_cell(results: Iterable[StudyResult]) -> dict[Cell, list[Scores]]:
         candidate = row.candidate
         cell = cells.setdefault(Cell(row.dataset, row.backbone, row.shots), {})
         scores = cell.setdefault(candidate, Scores(candidate, {}, {}))
-        scores.validation[row.seed], scores.test[row.seed] = row.validation, row.test
+        scores.validation[row.seed], scores.test[row.seed], scores.rows[row.seed] = row.validation, row.test, row
     return {cell: list(cells[cell].values()) for cell in sorted(cells)}
 
 

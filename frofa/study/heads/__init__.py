@@ -1,0 +1,1 @@
+"""The comparison of heads: what needs no tuning against today's defaults and against tuned probes."""
