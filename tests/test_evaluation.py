@@ -11,11 +11,14 @@ from sklearn import metrics
 from frofa import mean_interval, sample_shots
 from frofa.evaluation import (
     Interval,
+    brier_score,
     calibration_error,
+    calibration_floor,
     confusion_matrix,
     label_positions,
     log_loss,
     proportion_interval,
+    reliability,
 )
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(["ant", "bee", "cat"], [12, 20, 40]))
@@ -152,6 +155,92 @@ def test_calibrated_probabilities_have_little_error() -> None:
     probabilities = np.stack([first, 1 - first], 1)
     assert calibration_error(y, probabilities, [0, 1]) < 0.01
     assert calibration_error(1 - y, probabilities, [0, 1]) > 0.4
+
+
+def test_brier_score_is_that_of_scikit_learn() -> None:
+    y, probabilities, classes = predictions()
+    expected = metrics.brier_score_loss(y, probabilities, labels=classes, scale_by_half=False)
+    assert brier_score(y, probabilities, classes) == pytest.approx(expected)
+
+
+def drawn(n: int, seed: int, n_classes: int = 3) -> tuple[Any, Any]:
+    """Perfect probabilities, and labels drawn from them."""
+    rng = np.random.default_rng(seed)
+    table = rng.dirichlet(np.full(n_classes, 0.7), n)
+    return (rng.uniform(size=(n, 1)) > table.cumsum(1)).sum(1).clip(0, n_classes - 1), table
+
+
+@pytest.mark.parametrize("kind", ["top", "class-wise"])
+def test_floor_is_the_error_of_perfect_probabilities(kind: Any) -> None:
+    errors, floors = [], []
+    for seed in range(40):
+        y, table = drawn(400, seed)
+        errors.append(calibration_error(y, table, range(3), kind=kind))
+        floors.append(calibration_floor(table, kind=kind))
+    assert np.mean(errors) == pytest.approx(np.mean(floors), rel=0.1)
+
+
+def test_class_wise_error_is_the_mean_over_the_classes() -> None:
+    y, table = drawn(300, 0)
+    bins = [reliability(y, table, range(3), 10, label=c) for c in range(3)]
+    gaps = [np.nansum(one.counts * np.abs(one.accuracy - one.confidence)) / 300 for one in bins]
+    assert calibration_error(y, table, range(3), 10, kind="class-wise") == pytest.approx(np.mean(gaps))
+
+
+def test_reliability_has_counts_shares_and_intervals() -> None:
+    y, table = drawn(300, 1)
+    bins = reliability(y, table, range(3), 5)
+    right = table.argmax(1) == y
+    for i in range(5):
+        within = (table.max(1) > i / 5) & (table.max(1) <= (i + 1) / 5)
+        assert bins.counts[i] == within.sum()
+        if within.any():
+            assert bins.confidence[i] == pytest.approx(table.max(1)[within].mean())
+            expected = proportion_interval(int(right[within].sum()), int(within.sum()))
+            assert (bins.accuracy[i], bins.low[i], bins.high[i]) == expected
+    assert bins.counts[0] == 0
+    assert np.isnan(bins.confidence[0])
+    assert bins.to_dict()["confidence"][0] is None
+
+
+@pytest.mark.parametrize("measure", [log_loss, brier_score])
+def test_intervals_of_means_cover_the_truth(measure: Any) -> None:
+    truth = measure(*drawn(100_000, 99), range(3))
+    intervals = [measure(*drawn(200, seed), range(3), 0.9) for seed in range(200)]
+    covered = np.mean([one.low <= truth <= one.high for one in intervals])
+    assert 0.83 <= covered <= 0.96
+
+
+def test_interval_of_the_calibration_error_takes_chance_off() -> None:
+    rng = np.random.default_rng(0)
+    inside = []
+    for seed in range(20):
+        y, table = drawn(500, seed)
+        # Labels of another class in a fifth of the cases: the top probability is too high by a known part.
+        wrong = rng.uniform(size=500) < 0.2
+        y = np.where(wrong, (y + 1 + rng.integers(0, 2, 500)) % 3, y)
+        top = table.max(1)
+        truth = np.abs(top - (0.8 * top + 0.1 * (1 - top))).mean()
+        found = calibration_error(y, table, range(3), confidence=0.95, random_state=seed)
+        inside.append(found.low <= truth <= found.high)
+        assert found.mean == calibration_error(y, table, range(3))
+    assert np.mean(inside) >= 0.8
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"kind": "bottom"}, "kind must be 'top' or 'class-wise'. Got 'bottom'"),
+        ({"n_bins": 0}, "n_bins must be at least 1. Got 0"),
+        ({"confidence": 1.0}, "confidence must be between 0 and 1. Got 1.0"),
+    ],
+)
+def test_wrong_settings_of_the_calibration_error_are_refused(given: dict[str, Any], message: str) -> None:
+    y, table = drawn(20, 0)
+    with pytest.raises(ValueError, match=message):
+        calibration_error(y, table, range(3), **given)
+    with pytest.raises(ValueError, match=r"label must be one of the classes\. Got 7"):
+        reliability(y, table, range(3), label=7)
 
 
 def test_labels_are_found_as_numbers_and_in_other_normalisations() -> None:

@@ -12,6 +12,7 @@ from sklearn.utils import _safe_indexing
 
 from frofa.estimators.core.classifier import FeatureClassifier
 from frofa.estimators.core.shortcuts import follows
+from frofa.estimators.core.unlabelled import labelled_rows
 from frofa.exceptions import BatchFallbackWarning
 
 Fitted: TypeAlias = FeatureClassifier | Exception
@@ -47,7 +48,8 @@ def fit_many(
     fitted: dict[int, Fitted] = {}
     for kind, positions in by_type.items():
         part = [jobs[i] for i in positions]
-        engine = engine_of(kind)
+        # Samples without labels are each job's own: its rows decide what features are centred by.
+        engine = None if any(_has_unlabelled(y, job.estimator) for job in part) else engine_of(kind)
         results = (
             fit_each(X, y, part, sample_weight, on_done)
             if engine is None
@@ -55,6 +57,10 @@ def fit_many(
         )
         fitted.update(zip(positions, map(_checked, results), strict=True))
     return [fitted[i] for i in range(len(jobs))]
+
+
+def _has_unlabelled(y: Any, estimator: Any) -> bool:
+    return labelled_rows(y, estimator._given("unlabeled"), warn=False) is not None
 
 
 def engine_of(kind: type) -> FitEngine | None:

@@ -41,7 +41,8 @@ def fit_sharing(
 
 def _fit(estimator: Any, support: Support, shared: Shared) -> Fitted:
     try:
-        estimator._fit_sharing(support, shared if support.copies is None else {})
+        left_out = estimator._fit_sharing(support, shared if support.copies is None else {})
+        estimator._finish(support, left_out)
     except Exception as error:
         return error
     head: FeatureClassifier = estimator

@@ -12,7 +12,7 @@ from frofa.blocks import FeatureBlocks
 from frofa.compute.devices import resolve_device
 from frofa.estimators.batched.jobs import Fitted, Job, fit_each
 from frofa.estimators.batched.sharing import Shared, once
-from frofa.estimators.core.support import Labels
+from frofa.estimators.core.support import Labels, Support
 from frofa.estimators.core.validation import check_labels, choose_labels, require_labels
 from frofa.estimators.solvers.shrinkage.selection import shares_of
 from frofa.estimators.solvers.shrinkage.sets import SupportSet, fit_sets
@@ -86,9 +86,11 @@ def fit_shrinkage_jobs(
         shares = shares_of(group[0].head.block_weights, group[0].source.blocks.names)
         found = fit_sets(group[0].source.views, [one.rows for one in group], device, on_done, others, shares)
         for one, fitted in zip(group, found, strict=True):
-            one.head._take(fitted, one.rows)
+            left_out = one.head._take(fitted)
+            blocks = one.source.blocks[one.rows.rows]
             if one.head.keep_support:
-                one.head._keep(one.source.blocks[one.rows.rows], one.labels)
+                one.head._keep(blocks, one.labels)
+            one.head._finish(Support(blocks, one.rows.codes, one.rows.weights), left_out)
             results[one.place] = one.head
     return results
 

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from frofa.blocks import FeatureBlocks
 from frofa.compute.devices import as_tensor, resolve_device
-from frofa.estimators.batched.engine import fit_plans
+from frofa.estimators.batched.engine import Outcome, fit_plans
 from frofa.estimators.batched.jobs import Fitted, Job, fit_each
-from frofa.estimators.core.support import Array
+from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.core.support import Array, Indices, Support
 from frofa.estimators.core.validation import check_labels, require_labels
 from frofa.estimators.tokens.image_views import views_in, views_on
 from frofa.estimators.tokens.lazy import LazyFeatures, Tokens
@@ -22,12 +23,30 @@ from frofa.ragged import RaggedTokens
 
 
 class Planned(NamedTuple):
-    """A job that can be trained: its place, its head, the tokens that the head cuts X into, and the head's plan."""
+    """A job that can be trained: its place, its head, the tokens that the head cuts X into, and its samples.
+
+    Plans are the head's, then those of heads that calibrate it.
+    """
 
     place: int
     head: Any
     tokens: Array
-    plan: HeadPlan
+    plans: list[HeadPlan]
+    rows: Indices
+    codes: Indices
+    weights: Array
+
+    def fitted(self, outcomes: list[Outcome]) -> Fitted:
+        """Let the head become what was trained."""
+        # All rows as they are: a copy of the tokens would be large.
+        every = np.array_equal(self.rows, np.arange(len(self.tokens)))
+        support = Support(self.tokens if every else self.tokens[self.rows], self.codes, self.weights)
+        head: FeatureClassifier = self.head
+        try:
+            head._finish(support, self.head._become(self.plans, outcomes, support))
+        except Exception as error:
+            return error
+        return head
 
 
 def fit_token_jobs(
@@ -55,8 +74,11 @@ def fit_token_jobs(
             groups.setdefault(key, []).append(planned)
     for (device, _), group in groups.items():
         tokens = _on_device(group[0].tokens, X, device)
-        for one, outcome in zip(group, fit_plans(tokens, [one.plan for one in group], on_done=on_done), strict=True):
-            results[one.place] = outcome if isinstance(outcome, Exception) else one.head._take(one.plan, outcome)
+        # All heads of all jobs at a time; those of a job count as one.
+        outcomes = iter(fit_plans(tokens, [plan for one in group for plan in one.plans]))
+        for one in group:
+            results[one.place] = one.fitted([next(outcomes) for _ in one.plans])
+            on_done(1)
     return results
 
 
@@ -70,7 +92,7 @@ def _plan_job(place: int, job: Job, features: Array, seen: dict[str, Any], y: An
     labels = check_labels(rows, _safe_indexing(y, rows), sample_weight, type(head).__name__)
     codes, weights = labels.codes, head._adopt_labels(labels)
     tokens = head._tokens(features)
-    return Planned(place, head, tokens, head._plan(rows, codes, weights, tokens))
+    return Planned(place, head, tokens, head._plans(rows, codes, weights, tokens), rows, codes, weights)
 
 
 def _on_device(tokens: Any, X: Any, device: torch.device) -> Tokens:

@@ -17,21 +17,6 @@ LEAST = -1e3
 Scores = Array | Exception
 
 
-def assign_folds(codes: Indices, n_folds: int, random_state: np.random.RandomState) -> Indices:
-    """Deal samples of each class to folds, in turn; shape (n,).
-
-    Each class is in every training part: the only sample of a class gets the fold -1, and is never held out.
-    """
-    folds, first = np.full(len(codes), -1), 0
-    for code in np.unique(codes):
-        rows = random_state.permutation(np.flatnonzero(codes == code))
-        if len(rows) > 1:
-            # Classes start where the one before ended, so that folds are of about the same size.
-            folds[rows] = (first + np.arange(len(rows))) % n_folds
-            first += len(rows)
-    return folds
-
-
 def fit_heads(
     X: Any,
     y: Array,

@@ -8,12 +8,13 @@ import numpy.typing as npt
 from scipy.special import log_softmax
 from sklearn.utils import Bunch
 
-from frofa.estimators.blending.folds import assign_folds, held_out_scores
-from frofa.estimators.blending.left_out import Calibrated, LeftOut
+from frofa.estimators.blending.folds import held_out_scores
 from frofa.estimators.blending.members import PROBE, member
 from frofa.estimators.blending.weights import Blend, choose_weights
 from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.core.confident.folds import assign_weighted
 from frofa.estimators.core.support import Support
+from frofa.estimators.solvers.left_out import Calibrated, LeftOut
 
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.intp]
@@ -71,8 +72,7 @@ def joining(
     codes, weights = data.support.codes, data.support.weights
     # Samples without weight are in no fold, and change none.
     used = np.flatnonzero(weights)
-    folds = np.full(len(codes), -1)
-    folds[used] = assign_folds(codes[used], n_folds, random_state)
+    folds = assign_weighted(codes, weights, n_folds, random_state)
     known = (folds >= 0) & np.isfinite(probe_log_probs).all(1)
     left_out = LeftOut.of(codes[used], weights[used], data.log_prior, len(data.classes))
     seen = LeftOut(codes[known], _counts(weights, codes, left_out)[known], left_out.offsets)

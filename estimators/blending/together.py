@@ -30,16 +30,16 @@ def fit_together(
 ) -> list[Fitted]:
     """Fit blends as `fit_many` does, all of their token heads at a time; those that weigh samples go alone."""
     results: dict[int, Fitted] = {}
-    running: dict[int, tuple[Any, Support, Steps[None]]] = {}
+    running: dict[int, tuple[Any, Support, Steps[Any]]] = {}
     wanted: dict[int, Wanted] = {}
 
     def advance(i: int, found: Fits | None) -> None:
         """Take a blend to what it wants next, or to its end."""
-        head, _, steps = running[i]
+        head, support, steps = running[i]
         try:
             wanted[i] = next(steps) if found is None else steps.send(found)
-        except StopIteration:
-            results[i] = head
+        except StopIteration as end:
+            results[i] = _finished(head, support, end.value)
         except Exception as error:
             results[i] = error
         if i in results:
@@ -59,6 +59,15 @@ def fit_together(
         for i, found in fits.items():
             advance(i, found)
     return [results[i] for i in range(len(jobs))]
+
+
+def _finished(head: Any, support: Support, left_out: Any) -> Fitted:
+    try:
+        head._finish(support, left_out)
+    except Exception as error:
+        return error
+    fitted: Fitted = head
+    return fitted
 
 
 def _train(X: Any, y: Any, wanted: dict[int, tuple[Job, Support, Wanted]]) -> dict[int, Fits]:

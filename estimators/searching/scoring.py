@@ -93,7 +93,8 @@ def _scores(
     """Score a head on the test samples, or on the training samples where `part` is 1."""
     rows, X = (task.test, task.train)[part], features.scored[part]
     y, params = take_rows(task.y, rows), task.score_params_of(rows)
-    if known is not None and not params and asks_for_accuracy(task.scorer) and _are_labels_of(head, y):
+    rejects = head._given("reject") is not None
+    if known is not None and not params and not rejects and asks_for_accuracy(task.scorer) and _are_labels_of(head, y):
         return float(np.mean(head._labels_of(known) == y))  # scikit-learn's checks take longer than all else here
     estimator: Any = head
     # A function of the user's gets the whole estimator and the samples as they came; scikit-learn's scorers ask for
@@ -101,7 +102,8 @@ def _scores(
     if X is None or not asks_for_predictions(task.scorer):
         estimator, X = _assembled(plan, head, features), take_rows(task.X, rows)
     elif follows(type(head), FeatureClassifier, FeatureClassifier._predict_steps):
-        estimator = _ScoredHead(head, known)
+        # One that rejects samples looks at more than their scores.
+        estimator = head if rejects else _ScoredHead(head, known)
     return score(estimator, X, y, task.scorer, params, task.error_score)
 
 

@@ -7,8 +7,9 @@ and callbacks are scikit-learn's. No other module of the search imports a privat
 if another version of scikit-learn changes it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import FunctionType
 from typing import Any, TypeAlias
 
@@ -108,18 +109,54 @@ class SearchTask:
             self.callback_ctx.call_on_fit_task_end(estimator=self.caller)
 
 
-def search_fit(search: BaseSearchCV, X: Any, y: Any, params: dict[str, Any], parallel: Callable[..., Any]) -> None:
+def search_fit(
+    search: BaseSearchCV,
+    X: Any,
+    y: Any,
+    params: dict[str, Any],
+    parallel: Callable[..., Any],
+    known: npt.NDArray[np.bool_] | None = None,
+) -> None:
     """Run ``BaseSearchCV.fit`` of the installed version on a search, with `parallel` in the place of ``Parallel``.
 
     `parallel` is called with `n_jobs` and `pre_dispatch`; what it returns is a context, which is called with an
-    iterable of `Call` and returns a list of `FitResult` in their order.
+    iterable of `Call` and returns a list of `FitResult` in their order. With `known` (n,), splits are those of the
+    samples that it is true of, and the others are in every training part, and in no test part.
     """
     body: FunctionType = BaseSearchCV.fit.__wrapped__
     if "Parallel" not in body.__code__.co_names:
         raise _unknown_version("BaseSearchCV.fit does not use Parallel")
     # The function as scikit-learn compiled it, with one global replaced: nobody else's ``Parallel`` changes.
     names = {**body.__globals__, "Parallel": parallel}
+    if known is not None:
+        names["check_cv"] = partial(LabelledSplits.of, known)
     FunctionType(body.__code__, names, body.__name__, body.__defaults__, body.__closure__)(search, X, y, **params)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSplits:
+    """Splits of the samples with labels; those without, of which `known` (n,) is false, are always trained on."""
+
+    known: npt.NDArray[np.bool_]
+    splitter: Any
+
+    @classmethod
+    def of(cls, known: npt.NDArray[np.bool_], cv: Any, y: Any = None, *, classifier: bool = False) -> "LabelledSplits":
+        """Do what ``check_cv`` does, with the labels that there are."""
+        return cls(known, check_cv(cv, _safe_indexing(y, np.flatnonzero(known)), classifier=classifier))
+
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[RowIndices, RowIndices]]:
+        """Yield rows to train and to test on."""
+        rows, others = np.flatnonzero(self.known), np.flatnonzero(~self.known)
+        parts = [None if each is None else _safe_indexing(each, rows) for each in (X, y, groups)]
+        for train, test in self.splitter.split(*parts):
+            yield np.concatenate([rows[train], others]), rows[test]
+
+    def get_n_splits(self, X: Any, y: Any = None, groups: Any = None) -> int:
+        """Give the number of splits."""
+        rows = np.flatnonzero(self.known)
+        parts = [None if each is None else _safe_indexing(each, rows) for each in (X, y, groups)]
+        return int(self.splitter.get_n_splits(*parts))
 
 
 class AnySearch(BaseSearchCV):

@@ -13,7 +13,7 @@ from frofa.estimators.solvers.shrinkage.leave_one_out import combine_left_out, l
 from frofa.estimators.solvers.shrinkage.path import DECADES, Path
 from frofa.estimators.solvers.shrinkage.spaces import SPACES
 from frofa.estimators.solvers.shrinkage.statistics import Statistics
-from frofa.estimators.solvers.shrinkage.temperature import Targets, blind_scales, calibrate
+from frofa.estimators.solvers.shrinkage.temperature import Targets, blind_scales, calibrate, scale_of_all
 
 BIASES = (0.0, 0.5, 1.0)
 """Parts of the squares of means that are taken off: 1 is the textbook's discriminant, 0 a plain inner product."""
@@ -66,11 +66,17 @@ def log_prior(known: Statistics) -> Tensor:
     # The nearest mean is one step beyond the largest penalty.
     steps = [DECADES[-2] + DECADES[1] - DECADES[0] if math.isinf(each) else each for each in DECADES]
     decades = torch.tensor(steps, dtype=like.dtype, device=like.device)
-    shots = (known.n_effective / (known.totals > 0).sum(1))[:, None, None]
+    shots = shots_of(known)[:, None, None]
     biases = torch.tensor(BIASES, dtype=like.dtype, device=like.device)
     off = (biases - shots / (shots + BIAS_SHOTS)) / BIAS_DEVIATION
     prior = -0.5 * ((decades / DECADES_DEVIATION).unsqueeze(1) ** 2 + off**2)
     return prior - prior.flatten(1).logsumexp(1)[:, None, None]
+
+
+def shots_of(known: Statistics) -> Tensor:
+    """Samples a class (B,), of equal weight."""
+    shots: Tensor = known.n_effective / (known.totals > 0).sum(1)
+    return shots
 
 
 def step_of(targets: Targets) -> int:
@@ -82,7 +88,9 @@ def rate(left: LeftOut, targets: Targets, step: int) -> Rated:
     """Calibrate the member of each penalty and bias, and rate it, by every so many samples."""
     targets, rows = targets.every(step), slice(None, None, step)
     blind = (targets.n_effective <= 0)[:, None, None]
-    rated = []
+    rated: list[Rated] = []
+    # Shots are worth nothing where no sample is left out, and scales are guessed.
+    lost = torch.where(blind.flatten(), 1, scale_of_all(shots_of(left.path.statistics)))
     size = targets.offsets.numel() * 2 * len(BIASES)
     for part in row_chunks(len(DECADES), ELEMENTS, size):
         inner, outer = left.products(part, rows)
@@ -90,7 +98,8 @@ def rate(left: LeftOut, targets: Targets, step: int) -> Rated:
         scores = torch.stack([inner - 0.5 * bias * outer for bias in BIASES], 2).flatten(1, 2)
         scales, losses = calibrate(scores, targets)
         shape = -1, inner.shape[1], len(BIASES)
-        scales, losses = scales.reshape(shape), losses.reshape(shape)
+        scales = (scales * lost[:, None]).reshape(shape)
+        losses = losses.reshape(shape)
         if blind.any():
             guessed = blind_scales(scores, targets).reshape(shape)
             scales, losses = torch.where(blind, guessed, scales), torch.where(blind, 0, losses)

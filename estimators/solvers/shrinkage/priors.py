@@ -12,8 +12,8 @@ Array = npt.NDArray[Any]
 def log_priors(given: Any, class_weight: Any, classes: Array) -> Array | None:
     """Return logarithms (K,) of class priors, -inf of zero; None where they are those of the weighted samples.
 
-    They are given as ``"uniform"``, ``"empirical"``, an array in the order of classes, or by label. Weights of classes
-    by label multiply priors; balanced ones make classes as likely as given.
+    They are given as ``"uniform"``, ``"empirical"``, an array in the order of classes, or by label; None is as uniform.
+    Weights of classes by label multiply priors; balanced ones make classes as likely as given.
     """
     logs = _given(given, classes)
     if logs is None or not isinstance(class_weight, Mapping):
@@ -24,6 +24,7 @@ def log_priors(given: Any, class_weight: Any, classes: Array) -> Array | None:
 
 
 def _given(given: Any, classes: Array) -> Array | None:
+    given = "uniform" if given is None else given
     if isinstance(given, str):
         if given not in ("uniform", "empirical"):
             raise ValueError(_expected(given, classes))
@@ -47,6 +48,6 @@ def _given(given: Any, classes: Array) -> Array | None:
 
 def _expected(given: Any, classes: Array) -> str:
     return (
-        f"class_prior must be 'uniform', 'empirical' or {len(classes)} probabilities, not negative and not all zero, "
-        f"in an array or by label. Got {given!r}."
+        f"class_prior must be 'uniform', 'empirical', None or {len(classes)} probabilities, not negative and not all "
+        f"zero, in an array or by label. Got {given!r}."
     )

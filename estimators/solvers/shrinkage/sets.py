@@ -74,7 +74,7 @@ def fit_sets(
     on_device = _to_device(blocks, device)
     shared = [[view.double().unsqueeze(0) for view in block] for block in _to_device(background, device)]
     width, n_rows = sum(block[0].shape[1] for block in blocks), len(background[0][0]) if background else 0
-    used = [_used(each) for each in sets]
+    used = [used_samples(each) for each in sets]
     results: dict[int, Fitted] = {}
     lock = Lock()
 
@@ -84,8 +84,8 @@ def fit_sets(
         if copies is not None:
             problems = problems._replace(copies=_split(copies[sets[0].weights > 0], blocks, device))
         solution = fit(problems if shares is not None else problems._replace(shares=choose_shares(problems)))
-        for i, fitted in zip(numbers, _unstack(solution, part), strict=True):
-            results[i] = fitted._replace(left_out=_in_place(fitted.left_out, sets[i]))
+        for i, fitted in zip(numbers, unstack(solution, part, [sets[i] for i in numbers]), strict=True):
+            results[i] = fitted
         with lock:
             on_done(len(numbers))
 
@@ -122,7 +122,7 @@ def _split(copies: Array, blocks: Blocks, device: torch.device) -> list[list[Ten
     return [list(part.unsqueeze(0).unbind(2)) for part in parts]
 
 
-def _used(each: SupportSet) -> SupportSet:
+def used_samples(each: SupportSet) -> SupportSet:
     """Choose the samples of positive weight."""
     used = each.weights > 0
     return each._replace(rows=each.rows[used], codes=each.codes[used], weights=each.weights[used])
@@ -183,7 +183,8 @@ def _stack(
     )
 
 
-def _unstack(solution: Solution, sets: Sequence[SupportSet]) -> list[Fitted]:
+def unstack(solution: Solution, used: Sequence[SupportSet], sets: Sequence[SupportSet]) -> list[Fitted]:
+    """Take a solution apart: one for each of the sets, of which those used have the samples of positive weight."""
     parts = (
         torch.stack([stage.shift for stage in solution.stages], 1),
         torch.stack([stage.scale for stage in solution.stages], 1),
@@ -193,4 +194,7 @@ def _unstack(solution: Solution, sets: Sequence[SupportSet]) -> list[Fitted]:
     )
     arrays = [part.cpu().numpy() for part in parts]
     found = (Fitted(*(array[i].copy() for array in arrays)) for i in range(len(sets)))
-    return [one._replace(left_out=one.left_out[: len(each.rows)]) for one, each in zip(found, sets, strict=True)]
+    return [
+        one._replace(left_out=_in_place(one.left_out[: len(part.rows)], each))
+        for one, part, each in zip(found, used, sets, strict=True)
+    ]

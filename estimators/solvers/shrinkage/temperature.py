@@ -1,6 +1,6 @@
 """Temperatures by the likelihood of left-out samples, held towards what is usual where samples are few."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ HELD = 2.0
 """Samples that the usual spread is worth, at a curvature of one: it has a deviation of ``1 / sqrt(HELD)`` in logs."""
 BLIND = 1.0
 """Usual spread over the classes other than an image's own, where there is one image of each class."""
+LOST = 0.25
+"""Part of a sample by which calibrated scales are too small: a sample that is left out finds one fewer in its class,
+and is harder to tell than those to come (``benchmarks/calibration_constants.py``)."""
 STEPS, PRECISION = 60, 1e-5
 LARGE = 2**22
 """Scores of a set, of all members, beyond which likelihoods are computed in float32."""
@@ -67,6 +70,11 @@ def calibrate(scores: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         if done:
             break
     return logs.exp(), _derivatives(relative, offsets, share, logs.exp())[2]
+
+
+def scale_of_all(shots: Any) -> Any:
+    """Factor of scales that are calibrated to left-out samples, of so many samples a class, for fits to all."""
+    return 1 + LOST / shots
 
 
 def blind_scales(scores: Tensor, targets: Targets) -> Tensor:

@@ -1,0 +1,1 @@
+"""Calibrated probabilities and novelty: knowledge of heads about their own predictions."""

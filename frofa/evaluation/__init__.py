@@ -1,0 +1,23 @@
+"""Honest few-shot numbers: support samples, means and shares with intervals, and scores of predictions."""
+
+from frofa.evaluation.calibration import Reliability, calibration_error, calibration_floor, reliability
+from frofa.evaluation.intervals import Interval, mean_interval, proportion_interval
+from frofa.evaluation.labels import confusion_matrix, label_positions
+from frofa.evaluation.probabilities import brier_score, log_loss
+from frofa.evaluation.sampling import disjoint_shots, sample_shots
+
+__all__ = [
+    "Interval",
+    "Reliability",
+    "brier_score",
+    "calibration_error",
+    "calibration_floor",
+    "confusion_matrix",
+    "disjoint_shots",
+    "label_positions",
+    "log_loss",
+    "mean_interval",
+    "proportion_interval",
+    "reliability",
+    "sample_shots",
+]
