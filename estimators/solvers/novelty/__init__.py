@@ -1,0 +1,1 @@
+"""Scores of novelty, from features of known samples alone, and what they mean: shares of known samples."""
