@@ -1,0 +1,1 @@
+"""Class means of the shrinkage discriminant that learn from images without labels."""
