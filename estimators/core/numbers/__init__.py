@@ -1,0 +1,1 @@
+"""The base of heads with several outputs: numbers, or labels that may hold together."""
