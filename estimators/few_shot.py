@@ -1,11 +1,9 @@
 """A few-shot classifier that needs no tuning: a probe, and token heads where they pay."""
 
-from collections.abc import Mapping
 from numbers import Integral
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import log_softmax
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -14,13 +12,15 @@ from frofa.blocks import FeatureBlocks
 from frofa.compute.arrays import as_features
 from frofa.estimators.blending.folds import fit_heads, scores_in_order
 from frofa.estimators.blending.joining import Data, Joined, Steps, joining
-from frofa.estimators.blending.left_out import LEAST, LeftOut
 from frofa.estimators.blending.members import PROBE, Effort, Settings, member, token_heads, tokens_of
 from frofa.estimators.blending.together import drive, fit_together
 from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.core.confident.parameters import CONFIDENCE, Calibrate, ClassPrior, Novelty
 from frofa.estimators.core.support import Array, Support
+from frofa.estimators.core.unlabelled import CONSTRAINT
 from frofa.estimators.models.map_model import HeadSource
 from frofa.estimators.shrinkage_probe import ShrinkageProbeClassifier
+from frofa.estimators.solvers.left_out import LEAST, rates
 from frofa.estimators.solvers.shrinkage.priors import log_priors
 from frofa.estimators.token_classifier import TokenClassifier
 from frofa.utils.progress import progress_bar
@@ -53,8 +53,8 @@ class FewShotClassifier(FeatureClassifier):
         Class and register tokens, which come first among the tokens: heads see them, and they are not augmented.
     grid : (int, int), default=None
         Height and width of the grid that the other tokens lie on; None takes it to be a square.
-    class_prior : "uniform", "empirical", array-like of shape (n_classes,) or dict, default="uniform"
-        Probability of each class before an image is seen, as in `ShrinkageProbeClassifier`.
+    class_prior : "uniform", "empirical", array-like of shape (n_classes,), dict or None, default="uniform"
+        Probability of each class before an image is seen, as in `ShrinkageProbeClassifier`; None is equal ones.
     class_weight : dict or "balanced", default=None
         Weights of the classes, as in scikit-learn; they multiply sample weights.
     device : str, default="auto"
@@ -63,6 +63,20 @@ class FewShotClassifier(FeatureClassifier):
         Seed of the folds and of the token heads.
     verbose : bool, default=False
         Show a progress bar.
+    calibrate : bool, "temperature" or "vector", default=True
+        True adds a scale and an offset of each class to the temperatures of members and blend, which are there in any
+        case, where these are worth more on left-out samples that they were not fitted to; ``"vector"`` adds them
+        anyhow. ``"temperature"`` and False do not.
+    unlabeled : "auto", None or label, default="auto"
+        What stands for no label in y, as in `ShrinkageProbeClassifier`: by such samples, too, the probe is centred and
+        scaled, and token heads do not see them.
+    reject : float, default=None
+        Share, between 0 and 1, of known images that `predict` may reject as none of the classes; None rejects none.
+    reject_label : object, default=None
+        What `predict` calls rejected images; None is -1 for classes that are numbers, and "none of these" otherwise.
+    novelty : {"auto", "mahalanobis", "relative", "knn", "energy"} or None, default="auto"
+        How `novelty_score` tells images of other classes, as in `NoveltyDetector`, or by the energy of logits, which
+        costs heads without leave-one-out five more fits. None keeps nothing of the training images.
 
     Attributes
     ----------
@@ -74,13 +88,16 @@ class FewShotClassifier(FeatureClassifier):
         What each member counts in the blend, of sum 1.
     out_of_fold_proba_ : ndarray of shape (n_samples, n_classes)
         Probabilities of each training sample by members that were fitted without it; NaN where its class has no other
-        sample. The weights of the blend are chosen on them.
+        sample, or it has no label. The weights of the blend are chosen on them.
     out_of_fold_accuracy_, out_of_fold_log_loss_ : float
         Weighted accuracy and mean negative log-likelihood of these; NaN where there are none.
     scale_ : float
         Inverse temperature of the blend.
     offsets_ : ndarray of shape (n_classes,)
         What is added to the calibrated scores of token heads, which learn how frequent classes are, for `class_prior`.
+    class_scales_, class_offsets_ : ndarray of shape (n_classes,) or None
+        What log-probabilities of the blend are multiplied by, and what is added, by vector scaling. Where there are
+        any, `decision_function` is the logits. ``temperature_`` is 1.
     classes_ : ndarray of shape (n_classes,)
     n_features_in_ : int
         Channels of the vector blocks together, or of a token.
@@ -119,13 +136,20 @@ class FewShotClassifier(FeatureClassifier):
         "init": [StrOptions({"random"}), HasMethods("load")],
         "n_prefix": [Interval(Integral, 0, None, closed="left")],
         "grid": [tuple, list, None],
-        "class_prior": [str, dict, "array-like"],
         "class_weight": [dict, str, None],
         "device": [str],
         "random_state": ["random_state"],
         "verbose": ["boolean"],
+        "unlabeled": CONSTRAINT,
+        **CONFIDENCE,
+        "class_prior": [str, dict, "array-like", None],
     }
+    _scores_are_logits = True
     _partly_unknown = ("out_of_fold_proba_",)
+
+    @property
+    def _left_out_in(self) -> str | None:
+        return "out_of_fold_proba_"
 
     def __init__(
         self,
@@ -136,11 +160,16 @@ class FewShotClassifier(FeatureClassifier):
         init: "Literal['random'] | HeadSource" = "random",
         n_prefix: int = 0,
         grid: tuple[int, int] | None = None,
-        class_prior: str | npt.ArrayLike | Mapping[Any, float] = "uniform",
+        class_prior: ClassPrior = "uniform",
         class_weight: dict[Any, float] | str | None = None,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
+        calibrate: Calibrate = True,
+        unlabeled: Any = "auto",
+        reject: float | None = None,
+        reject_label: Any = None,
+        novelty: Novelty = "auto",
     ):
         self.effort = effort
         self.n_folds = n_folds
@@ -153,6 +182,11 @@ class FewShotClassifier(FeatureClassifier):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
+        self.calibrate = calibrate
+        self.unlabeled = unlabeled
+        self.reject = reject
+        self.reject_label = reject_label
+        self.novelty = novelty
 
     def _check_features(self, X: Any, *, reset: bool) -> Array:
         """Check plain features; members check blocks, each those that it takes."""
@@ -170,12 +204,12 @@ class FewShotClassifier(FeatureClassifier):
         """Members average tokens, or do not."""
         return tokens
 
-    def _fit(self, support: Support) -> None:
+    def _fit(self, support: Support) -> Array:
         y, weights = self.classes_[support.codes], support.weights
         tokens = tokens_of(support.features, type(self).__name__) if self.effort == "high" else None
         n_fits = 0 if tokens is None else len(self._token_heads(0)) * (self.n_folds + 1)
         with progress_bar(total=n_fits, unit="fit", desc="token heads", leave=False, shown=self.verbose) as bar:
-            drive(
+            return drive(
                 self._fitting(support),
                 lambda wanted: fit_heads(tokens, y, wanted.heads, wanted.parts, weights, bar.update),
             )
@@ -183,8 +217,8 @@ class FewShotClassifier(FeatureClassifier):
     _fit_many = staticmethod(fit_together)
     """Engine of `fit_many`: token heads of all jobs are trained together."""
 
-    def _fitting(self, support: Support) -> Steps[None]:
-        """Fit to checked data, with token heads that others train."""
+    def _fitting(self, support: Support) -> Steps[Array]:
+        """Fit to checked data, with token heads that others train; return log-probabilities of left-out samples."""
         prior = log_priors(self.class_prior, self.class_weight, self.classes_)
         probe = self._fit_probe(support, prior)
         joined = yield from self._joining(support, probe, prior)
@@ -194,19 +228,35 @@ class FewShotClassifier(FeatureClassifier):
         )
         self.weights_ = np.array([one.weight for one in self.members_.values()])
         self.scale_, self.offsets_ = joined.scale, joined.offsets
-        self.out_of_fold_proba_ = np.exp(joined.log_probs)
-        known = np.isfinite(joined.log_probs).all(1) & (support.weights > 0)
-        self.out_of_fold_accuracy_ = self.out_of_fold_log_loss_ = float("nan")
-        if known.any():
-            seen = LeftOut(support.codes[known], support.weights[known], self.offsets_)
-            self.out_of_fold_accuracy_ = seen.accuracy(joined.log_probs[known])
-            self.out_of_fold_log_loss_ = seen.log_loss(joined.log_probs[known])
+        return joined.log_probs
+
+    def _calibrate(self, support: Support, left_out: Array | None) -> None:
+        super()._calibrate(support, left_out)
+        log_probs = log_softmax(self._logits_of(np.asarray(left_out)), axis=1)
+        self.out_of_fold_proba_ = np.exp(log_probs)
+        self.out_of_fold_accuracy_, self.out_of_fold_log_loss_ = rates(log_probs, support.codes, support.weights)
+
+    def _changed_prior(self, support: Support) -> tuple[Array | None, Array | None]:  # noqa: ARG002
+        """Scores have the priors in them."""
+        return None, None
 
     def _fit_probe(self, support: Support, prior: Array | None) -> ShrinkageProbeClassifier:
         # Weights of samples have those of classes in them already, and so does the prior.
         given = "empirical" if prior is None else np.exp(prior - prior.max())
-        probe = ShrinkageProbeClassifier(class_prior=given, keep_support=False, device=self.device)
+        pool = support.weighted_pool()
+        probe = ShrinkageProbeClassifier(
+            class_prior=given,
+            keep_support=False,
+            calibrate=False,
+            device=self.device,
+            background=None if pool is None else pool[0],
+            unlabeled=None,
+            # Scores of the blend are log-probabilities, which have no energy: those of the probe have.
+            novelty="energy" if self.novelty == "energy" else None,
+        )
         probe.fit(support.features, self.classes_[support.codes], sample_weight=support.weights)
+        # What was learnt from samples without labels is fitted: the classifier is not to hold them.
+        probe.background = None
         return probe
 
     def _joining(self, support: Support, probe: ShrinkageProbeClassifier, prior: Array | None) -> Steps[Joined]:
@@ -223,6 +273,19 @@ class FewShotClassifier(FeatureClassifier):
             return Joined(members, log_probs, 1.0, np.zeros(len(self.classes_)))
         data = Data(tokens, support, self.classes_, prior)
         return (yield from joining(data, heads, log_probs, self.n_folds, random_state))
+
+    def _compared(self, features: Any) -> Any:
+        """Choose the blocks that the probe reads."""
+        probe = self.members_[PROBE].estimator
+        return features.select(list(probe.blocks_)) if isinstance(features, FeatureBlocks) else features
+
+    def _left_out_energies(self, support: Support) -> Array:  # noqa: ARG002
+        energies: Array = self.members_[PROBE].estimator.novelty_["scores"]
+        return energies
+
+    def _energies(self, X: Any) -> Array:
+        probe: ShrinkageProbeClassifier = self.members_[PROBE].estimator
+        return probe.novelty_score(X)
 
     def _token_heads(self, seed: int) -> dict[str, TokenClassifier]:
         return token_heads(Settings(self.n_steps, self.n_prefix, self.grid, self.device, seed), self.init)

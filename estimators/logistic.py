@@ -6,6 +6,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval
 
@@ -13,8 +14,10 @@ from frofa.augmentations import Augmentation
 from frofa.compute.devices import resolve_device
 from frofa.estimators.batched.jobs import Fitted, Job, fit_each
 from frofa.estimators.batched.sharing import check_jobs
+from frofa.estimators.core.confident.calibrating import calibration_folds
+from frofa.estimators.core.confident.parameters import CONFIDENCE, Calibrate, ClassPrior, Novelty
 from frofa.estimators.core.linear import LinearClassifier
-from frofa.estimators.core.support import Support
+from frofa.estimators.core.support import Array, Support
 from frofa.estimators.solvers.logistic import Chain, Fit, solve_chains
 from frofa.estimators.solvers.stages import Stage
 from frofa.estimators.tokens.views import CONSTRAINTS
@@ -59,6 +62,20 @@ class LogisticProbeClassifier(LinearClassifier):
         Height and width of the grid of tokens; None is a square.
     random_state : int, RandomState or None, default=None
         Seed that copies and views are drawn from; None draws others at each fit.
+    calibrate : bool, "temperature" or "vector", default=False
+        Fit probabilities to samples that heads of 5 folds did not see, which are trained beside this one: by a
+        temperature, or a scale and an offset of each class where these are worth more on samples that they were not
+        fitted to. A name forces the one or the other; False leaves scores as they are.
+    class_prior : "uniform", "empirical", array-like of shape (n_classes,) or dict, default=None
+        Probability of each class before an image is seen, as in `ShrinkageProbeClassifier`; None is what the head has
+        learnt, the frequencies of the weighted samples.
+    reject : float, default=None
+        Share, between 0 and 1, of known images that `predict` may reject as none of the classes; None rejects none.
+    reject_label : object, default=None
+        What `predict` calls rejected images; None is -1 for classes that are numbers, and "none of these" otherwise.
+    novelty : {"auto", "mahalanobis", "relative", "knn", "energy"} or None, default="auto"
+        How `novelty_score` tells images of other classes, as in `NoveltyDetector`, or by the energy of logits, which
+        costs heads without leave-one-out five more fits. None keeps nothing of the training images.
 
     Attributes
     ----------
@@ -66,6 +83,12 @@ class LogisticProbeClassifier(LinearClassifier):
     intercept_ : ndarray of shape (n_classes,) or (1,)
     n_iter_ : int
         Steps taken, without those at smaller `C` on the way.
+    temperature_ : float
+        What scores are divided by for `predict_proba`: fitted to samples by heads of other folds; 1 without
+        `calibrate`, and where all samples are the only one of their class.
+    class_scales_, class_offsets_ : ndarray of shape (n_classes,) or None
+        What log-probabilities by the temperature are multiplied by, and what is added: by vector scaling, and for
+        `class_prior`. Where there are any, `decision_function` is the logits.
     augment_seed_ : int
         The seed that copies and views were drawn from, with `augment` only.
     classes_ : ndarray of shape (n_classes,)
@@ -90,6 +113,7 @@ class LogisticProbeClassifier(LinearClassifier):
         "class_weight": [dict, str, None],
         "device": [str],
         **CONSTRAINTS,
+        **CONFIDENCE,
     }
 
     def __init__(
@@ -106,6 +130,11 @@ class LogisticProbeClassifier(LinearClassifier):
         n_prefix: int = 0,
         grid: tuple[int, int] | None = None,
         random_state: int | np.random.RandomState | None = None,
+        calibrate: Calibrate = False,
+        class_prior: ClassPrior = None,
+        reject: float | None = None,
+        reject_label: Any = None,
+        novelty: Novelty = "auto",
     ):
         self.C = C
         self.tol = tol
@@ -118,10 +147,27 @@ class LogisticProbeClassifier(LinearClassifier):
         self.n_prefix = n_prefix
         self.grid = grid
         self.random_state = random_state
+        self.calibrate = calibrate
+        self.class_prior = class_prior
+        self.reject = reject
+        self.reject_label = reject_label
+        self.novelty = novelty
 
     def _fit(self, support: Support) -> None:
         chain = self._chain(support, [self._stage()])
         self._take(solve_chains([chain], resolve_device(self.device))[0][0])
+
+    def _out_of_fold(self, support: Support) -> Array:
+        """Fit all folds side by side."""
+        folds, path = calibration_folds(support.codes, support.weights), [self._stage()]
+        scores = np.full((len(folds), len(self.classes_)), np.nan)
+        chains = [self._chain(support.rows(folds != fold), path) for fold in range(folds.max() + 1)]
+        for fold, [fit] in enumerate(solve_chains(chains, resolve_device(self.device)) if chains else []):
+            head = clone(self)
+            head.classes_ = self.classes_
+            head._take(fit)
+            scores[folds == fold] = head._scores(support.features[folds == fold])
+        return scores
 
     @classmethod
     def _fit_many(
@@ -179,11 +225,12 @@ def _fit_paths(
         next(iter(heads.values()))._chain(support, path) for (support, heads), path in zip(paths, stages, strict=True)
     ]
     results: dict[int, Fitted] = dict(numbered)
-    for (_, heads), path, fits in zip(paths, stages, solve_chains(chains, where, on_done), strict=True):
+    for (support, heads), path, fits in zip(paths, stages, solve_chains(chains, where, on_done), strict=True):
         for i, head in heads.items():
             try:
                 # Where warnings are errors, one that has not converged is a failed fit, and no more.
                 head._take(fits[path.index(head._stage())])
-            except ConvergenceWarning as warning:
+                head._finish(support)
+            except (ConvergenceWarning, ValueError) as warning:
                 results[i] = warning
     return results

@@ -9,6 +9,7 @@ from sklearn.utils._param_validation import HasMethods, Hidden, Interval, StrOpt
 from frofa.augmentations import Augmentation
 from frofa.estimators.batched.engine import Trained
 from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.core.confident.parameters import Calibrate, ClassPrior, Novelty
 from frofa.estimators.models.map_model import HeadSource, MapModel, map_model
 from frofa.estimators.token_classifier import TokenClassifier
 from frofa.estimators.training.plan import HeadPlan
@@ -82,6 +83,20 @@ class MAPClassifier(TokenClassifier):
         Seed of initial weights, batches, augmentation and the validation split.
     verbose : bool, default=False
         Show a progress bar.
+    calibrate : bool, "temperature" or "vector", default=False
+        Fit probabilities to samples that heads of 5 folds did not see, which are trained beside this one: by a
+        temperature, or a scale and an offset of each class where these are worth more on samples that they were not
+        fitted to. A name forces the one or the other; False leaves scores as they are.
+    class_prior : "uniform", "empirical", array-like of shape (n_classes,) or dict, default=None
+        Probability of each class before an image is seen, as in `ShrinkageProbeClassifier`; None is what the head has
+        learnt, the frequencies of the weighted samples.
+    reject : float, default=None
+        Share, between 0 and 1, of known images that `predict` may reject as none of the classes; None rejects none.
+    reject_label : object, default=None
+        What `predict` calls rejected images; None is -1 for classes that are numbers, and "none of these" otherwise.
+    novelty : {"auto", "mahalanobis", "relative", "knn", "energy"} or None, default="auto"
+        How `novelty_score` tells images of other classes, as in `NoveltyDetector`, or by the energy of logits, which
+        costs heads without leave-one-out five more fits. None keeps nothing of the training images.
 
     Attributes
     ----------
@@ -93,6 +108,12 @@ class MAPClassifier(TokenClassifier):
         Attention heads.
     n_iter_ : int
         Step at which the kept weights were reached.
+    temperature_ : float
+        What scores are divided by for `predict_proba`: fitted to samples by heads of other folds; 1 without
+        `calibrate`, and where all samples are the only one of their class.
+    class_scales_, class_offsets_ : ndarray of shape (n_classes,) or None
+        What log-probabilities by the temperature are multiplied by, and what is added: by vector scaling, and for
+        `class_prior`. Where there are any, `decision_function` is the logits.
     classes_ : ndarray of shape (n_classes,)
     n_features_in_ : int
         Channels of a token; columns of 2-D input.
@@ -150,6 +171,11 @@ class MAPClassifier(TokenClassifier):
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
+        calibrate: Calibrate = False,
+        class_prior: ClassPrior = None,
+        reject: float | None = None,
+        reject_label: Any = None,
+        novelty: Novelty = "auto",
     ):
         super().__init__(
             augment,
@@ -171,6 +197,11 @@ class MAPClassifier(TokenClassifier):
             device=device,
             random_state=random_state,
             verbose=verbose,
+            calibrate=calibrate,
+            class_prior=class_prior,
+            reject=reject,
+            reject_label=reject_label,
+            novelty=novelty,
         )
         self.num_heads = num_heads
         self.mlp_ratio = mlp_ratio

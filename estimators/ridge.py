@@ -6,16 +6,17 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 from sklearn.model_selection import check_cv
 from sklearn.utils._param_validation import HasMethods, Interval
 
 from frofa.augmentations import Augmentation
 from frofa.estimators.batched.sharing import Shared, fit_sharing, once
+from frofa.estimators.core.confident.calibrating import can_be_left_out
+from frofa.estimators.core.confident.parameters import CONFIDENCE, Calibrate, ClassPrior, Novelty
 from frofa.estimators.core.linear import LinearClassifier
-from frofa.estimators.core.support import Array, Support
+from frofa.estimators.core.support import Array, Indices, Support
 from frofa.estimators.solvers.ridge import RidgePath, decompose
+from frofa.estimators.solvers.shrinkage.temperature import LOST
 from frofa.estimators.tokens.views import CONSTRAINTS
 
 DEFAULT_ALPHAS = tuple(2.0**k for k in range(-20, 11))
@@ -59,6 +60,20 @@ class RidgeProbeClassifier(LinearClassifier):
         Height and width of the grid that the other tokens lie on, row by row; None takes it to be a square.
     random_state : int, RandomState or None, default=None
         Seed that copies and views are drawn from; None draws others at each fit.
+    calibrate : bool, "temperature" or "vector", default=True
+        Fit probabilities to samples that were left out: by a temperature, or a scale and an offset of each class where
+        these are worth more on samples that they were not fitted to. A name forces the one or the other; False leaves
+        scores as they are.
+    class_prior : "uniform", "empirical", array-like of shape (n_classes,) or dict, default=None
+        Probability of each class before an image is seen, as in `ShrinkageProbeClassifier`; None is what the head has
+        learnt, the frequencies of the weighted samples.
+    reject : float, default=None
+        Share, between 0 and 1, of known images that `predict` may reject as none of the classes; None rejects none.
+    reject_label : object, default=None
+        What `predict` calls rejected images; None is -1 for classes that are numbers, and "none of these" otherwise.
+    novelty : {"auto", "mahalanobis", "relative", "knn", "energy"} or None, default="auto"
+        How `novelty_score` tells images of other classes, as in `NoveltyDetector`, or by the energy of logits, which
+        costs heads without leave-one-out five more fits. None keeps nothing of the training images.
 
     Attributes
     ----------
@@ -71,7 +86,13 @@ class RidgeProbeClassifier(LinearClassifier):
         Mean squared validation error of each penalty, where there was a choice.
     temperature_ : float
         What scores are divided by for `predict_proba`: fitted to the predictions of held-out samples (leave-one-out, or
-        `cv`); 1 at one shot a class.
+        `cv`); 1 at one shot a class, which says nothing of it.
+    class_scales_, class_offsets_ : ndarray of shape (n_classes,) or None
+        What log-probabilities by the temperature are multiplied by, and what is added: by vector scaling, and for
+        `class_prior`. Where there are any, `decision_function` is the logits.
+    loo_proba_ : ndarray of shape (n_samples, n_classes)
+        Probabilities of each training sample without it, with the standardisation and penalty of all; NaN where its
+        class has no other sample, or it has no weight. Not there with `cv`.
     augment_seed_ : int
         The seed that copies and views were drawn from, with `augment` only.
     classes_ : ndarray of shape (n_classes,)
@@ -106,8 +127,11 @@ class RidgeProbeClassifier(LinearClassifier):
         "cv": [Interval(Integral, 2, None, closed="left"), HasMethods(["split"]), "array-like", None],
         "class_weight": [dict, str, None],
         **CONSTRAINTS,
+        **CONFIDENCE,
     }
+    _partly_unknown = ("loo_proba_",)
     _opposite = -1.0
+    _lost = LOST
 
     def __init__(
         self,
@@ -121,6 +145,11 @@ class RidgeProbeClassifier(LinearClassifier):
         n_prefix: int = 0,
         grid: tuple[int, int] | None = None,
         random_state: int | np.random.RandomState | None = None,
+        calibrate: Calibrate = True,
+        class_prior: ClassPrior = None,
+        reject: float | None = None,
+        reject_label: Any = None,
+        novelty: Novelty = "auto",
     ):
         self.alphas = alphas
         self.cv = cv
@@ -131,12 +160,25 @@ class RidgeProbeClassifier(LinearClassifier):
         self.n_prefix = n_prefix
         self.grid = grid
         self.random_state = random_state
+        self.calibrate = calibrate
+        self.class_prior = class_prior
+        self.reject = reject
+        self.reject_label = reject_label
+        self.novelty = novelty
 
-    def _fit(self, support: Support) -> None:
-        self._fit_sharing(support, {})
+    @property
+    def _left_out_in(self) -> str | None:
+        return "loo_proba_" if self.cv is None else None
 
-    def _fit_sharing(self, support: Support, shared: Shared) -> None:
-        """Choose a penalty and a temperature, and solve; decompositions are shared by fits on the same samples."""
+    def _fit(self, support: Support) -> Array:
+        return self._fit_sharing(support, {})
+
+    def _fit_sharing(self, support: Support, shared: Shared) -> Array:
+        """Choose a penalty, and solve; decompositions are shared by fits on the same samples.
+
+        Scores (n, n_classes) of left-out samples are returned.
+        """
+        self.__dict__.pop("loo_proba_", None)  # of a fit with other parameters
         # Fits that share have the same samples: one decomposition serves all penalties of equal weights.
         alphas, weights = self._check_alphas(), support.weights.tobytes()
         path = once(shared, weights, lambda: self._decompose(support))
@@ -146,14 +188,18 @@ class RidgeProbeClassifier(LinearClassifier):
         if len(alphas) > 1:
             self.errors_ = np.array([held_out(alpha).error() for alpha in alphas])
         self.alpha_ = float(alphas[0] if self.errors_ is None else alphas[self.errors_.argmin()])
-        self.temperature_ = 1.0
-        if np.bincount(support.codes).max() > 1:
-            self.temperature_ = held_out(self.alpha_).best_temperature()
         coef, intercept = path.solve(self.alpha_)
         self.coef_, self.intercept_ = np.ascontiguousarray(coef.T), intercept
+        # Scores (n, n_targets) to (n, n_classes): two classes have one target, of -1 and +1.
+        scores = held_out(self.alpha_).of_samples(len(support.codes))
+        return np.hstack([-scores, scores]) if scores.shape[1] == 1 else scores
 
     _fit_many = staticmethod(fit_sharing)
     """Engine of `fit_many`: one eigendecomposition for all penalties on the same samples."""
+
+    def _as_of_all(self, support: Support, left_out: Array) -> Array:
+        """Take nothing from a class of one sample: its scores for other classes spread much less than new ones do."""
+        return np.where(can_be_left_out(support, len(self.classes_))[:, None], left_out, np.nan)
 
     def _check_alphas(self) -> Array:
         values = DEFAULT_ALPHAS if self.alphas is None else self.alphas
@@ -176,51 +222,38 @@ class RidgeProbeClassifier(LinearClassifier):
     def _held_out(self, support: Support, path: RidgePath) -> Callable[[float], "_HeldOut"]:
         """Return what predicts samples, for a penalty, by paths that did not see them."""
         if self.cv is None:
-            part = support.weighted()
+            part, used = support.weighted(), np.flatnonzero(support.weights)
             targets = self._targets(part)
-            return lambda alpha: _HeldOut(path.leave_one_out(targets, alpha, part.group_size), targets, part)
+            return lambda alpha: _HeldOut(path.leave_one_out(targets, alpha, part.group_size), targets, part, used)
         splits = list(check_cv(self.cv, support.codes, classifier=True).split(support.features, support.codes))
         folds = [(self._decompose(support.rows(train)), support.rows(valid).features) for train, valid in splits]
         # Left-out samples fold by fold, in the order in which `predict` stacks their scores.
-        part = support.rows(np.concatenate([valid for _, valid in splits]))
+        held_out = np.concatenate([valid for _, valid in splits])
+        part = support.rows(held_out)
         targets = self._targets(part)
 
         def predict(path: RidgePath, features: Array, alpha: float) -> Array:
             coef, intercept = path.solve(alpha)
             return features @ coef + intercept
 
-        return lambda alpha: _HeldOut(np.vstack([predict(*fold, alpha) for fold in folds]), targets, part)
-
-    def _probability_scale(self) -> float:
-        return 1 / self.temperature_
+        return lambda alpha: _HeldOut(np.vstack([predict(*fold, alpha) for fold in folds]), targets, part, held_out)
 
 
 class _HeldOut(NamedTuple):
-    """Scores (n, n_targets) of samples by models that did not see them."""
+    """Scores (n, n_targets) of samples by models that did not see them, with the positions (n,) of these."""
 
     scores: Array
     targets: Array
     support: Support
+    rows: Indices
 
     def error(self) -> float:
         """Mean squared error."""
         return float(np.average(((self.scores - self.targets) ** 2).mean(1), weights=self.support.weights))
 
-    def best_temperature(self) -> float:
-        """Minimise the cross-entropy over what scores are divided by.
-
-        Labels are smoothed by one count a class (Laplace's rule), without which the minimum is at zero where every
-        prediction is right.
-        """
-        # Two classes: (n, 1) to (n, 2), as targets are -1 and +1.
-        scores = np.hstack([-self.scores, self.scores]) if self.scores.shape[1] == 1 else self.scores
-        total = self.support.weights.sum()
-        own = scores[np.arange(len(scores)), self.support.codes]
-        # Scores (n,) of smoothed labels: `total` counts of a sample's own label, and one of each class.
-        own = (total * own + scores.sum(1)) / (total + scores.shape[1])
-
-        def cross_entropy(log_temperature: float) -> float:
-            t = np.exp(log_temperature)
-            return float(np.average(logsumexp(scores / t, axis=1) - own / t, weights=self.support.weights))
-
-        return float(np.exp(minimize_scalar(cross_entropy, bounds=(-5, 5), method="bounded").x))
+    def of_samples(self, n: int) -> Array:
+        """Scores (n, n_targets) sample by sample, the mean where one was held out several times; NaN where never."""
+        total, times = np.zeros((n, self.scores.shape[1])), np.bincount(self.rows, minlength=n)[:, None]
+        np.add.at(total, self.rows, self.scores)
+        found: Array = np.where(times > 0, total / np.maximum(times, 1), np.nan)
+        return found

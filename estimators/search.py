@@ -13,6 +13,7 @@ from sklearn.base import _fit_context
 from sklearn.utils import get_tags
 from sklearn.utils._param_validation import Interval
 
+from frofa.estimators.core.unlabelled import labelled_rows
 from frofa.estimators.searching.checkpoint import Checkpoint
 from frofa.estimators.searching.run import SearchRun
 from frofa.estimators.searching.sklearn_compat import HALVING_CONSTRAINTS, AnySearch, search_fit
@@ -85,6 +86,9 @@ n_possible_iterations_, n_required_iterations_
     -----
     A candidate that diverges or raises gets `error_score` and is named in scikit-learn's ``FitFailedWarning``; it harms
     no other. Probabilities differ from those of the same fit on its own by rounding, less than 1e-4.
+
+    Samples without a label, where the head has a parameter `unlabeled` that says which these are, are in every training
+    part and in no test part; with `halving`, they count as a class.
 
     References
     ----------
@@ -180,10 +184,17 @@ n_possible_iterations_, n_required_iterations_
         # The file stays open and locked for the whole of the search, and is closed whatever happens.
         kept = nullcontext() if self.checkpoint is None else Checkpoint(self.checkpoint)
         with kept as checkpoint:
-            search_fit(self, X, y, params, partial(SearchRun, checkpoint, self.progress))
+            run = partial(SearchRun, checkpoint, self.progress)
+            search_fit(self, X, y, params, run, None if self.halving else self._labelled(y))
         if self.halving:
             self.best_score_ = self.cv_results_["mean_test_score"][self.best_index_]
         return self
+
+    def _labelled(self, y: Any) -> Any:
+        """Tell which samples have a label, by what the head says of it; None where all have one."""
+        steps = getattr(self.estimator, "steps", None)
+        head = steps[-1][1] if steps else self.estimator
+        return labelled_rows(y, getattr(head, "unlabeled", None), warn=False)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import log_softmax
 from torch import Tensor
 
 from frofa.augmentations import Augmentation
@@ -14,9 +15,12 @@ from frofa.compute.arrays import as_features
 from frofa.compute.devices import resolve_device
 from frofa.estimators.batched.shrinkage_jobs import fit_shrinkage_jobs, views_of
 from frofa.estimators.core.blocks import check_blocks, check_sizes, cut
-from frofa.estimators.core.kept import GrowingClassifier
+from frofa.estimators.core.confident.parameters import CONFIDENCE, Calibrate, ClassPrior, Novelty
+from frofa.estimators.core.kept import GrowingClassifier, blocks_of, joined
 from frofa.estimators.core.support import Array, CheckedData, Indices, Support
+from frofa.estimators.core.unlabelled import CONSTRAINT
 from frofa.estimators.core.validation import refuse_mixing
+from frofa.estimators.solvers.left_out import rates
 from frofa.estimators.solvers.shrinkage.averaging import member_names
 from frofa.estimators.solvers.shrinkage.priors import log_priors
 from frofa.estimators.solvers.shrinkage.selection import shares_of
@@ -35,9 +39,9 @@ class ShrinkageProbeClassifier(GrowingClassifier):
 
     Parameters
     ----------
-    class_prior : "uniform", "empirical", array-like of shape (n_classes,) or dict, default="uniform"
+    class_prior : "uniform", "empirical", array-like of shape (n_classes,), dict or None, default="uniform"
         Probability of each class before an image is seen: equal; that of the training samples, weighted; or as given,
-        in the order of ``classes_`` or by label.
+        in the order of ``classes_`` or by label. None is equal ones, as what the probe has learnt.
     class_weight : dict or "balanced", default=None
         Weight of each class, by label, or inversely proportional to its number of samples, as in scikit-learn; None is
         1 for all. Weights by label multiply the priors, too; balanced ones make empirical priors equal.
@@ -73,6 +77,23 @@ class ShrinkageProbeClassifier(GrowingClassifier):
         Height and width of the grid that the other tokens lie on, row by row; None takes it to be a square.
     random_state : int, RandomState or None, default=None
         Seed that copies are drawn from; None draws others at each fit.
+    calibrate : bool, "temperature" or "vector", default=True
+        True adds a scale and an offset of each class to the temperatures of the members, which are there in any case,
+        where these are worth more on left-out samples that they were not fitted to; ``"vector"`` adds them anyhow.
+        ``"temperature"`` and False do not.
+    unlabeled : "auto", None or label, default="auto"
+        What stands for no label in y; such samples are a background, as with `background`, and those without weight are
+        left out. A label that is missing (None or NaN) is always none, but an error with None. ``"auto"`` also takes -1
+        for none, as scikit-learn's semi-supervised estimators do: beside strings, and beside two other numbers, of
+        which an `UnlabelledWarning` tells that ``unlabeled=-1`` silences; beside a single number, -1 is a class. With
+        None, -1 is a class like any other.
+    reject : float, default=None
+        Share, between 0 and 1, of known images that `predict` may reject as none of the classes; None rejects none.
+    reject_label : object, default=None
+        What `predict` calls rejected images; None is -1 for classes that are numbers, and "none of these" otherwise.
+    novelty : {"auto", "mahalanobis", "relative", "knn", "energy"} or None, default="auto"
+        How `novelty_score` tells images of other classes, as in `NoveltyDetector`, or by the energy of logits, which
+        costs heads without leave-one-out five more fits. None keeps nothing of the training images.
 
     Attributes
     ----------
@@ -89,13 +110,18 @@ class ShrinkageProbeClassifier(GrowingClassifier):
     intercept_ : ndarray of shape (n_classes,)
     shifts_, scales_ : ndarray of shape (2, C)
         What features are shifted and divided by on the way to each space.
+    class_scales_, class_offsets_ : ndarray of shape (n_classes,) or None
+        What log-probabilities of the average are multiplied by, and what is added, by vector scaling. Where there are
+        any, `decision_function` is the logits. ``temperature_`` is 1.
     loo_proba_ : ndarray of shape (n_samples, n_classes)
-        Probabilities of each training sample without it; NaN where its class has no other sample, or it has no weight.
+        Probabilities of each training sample without it; NaN where its class has no other sample, or it has no weight
+        or no label. After `partial_fit` and the like, of the samples with labels alone.
     loo_accuracy_, loo_log_loss_ : float
         Weighted accuracy and mean negative log-likelihood of these; NaN where there are none.
     support_ : dict
         The samples, with `keep_support`: ``"features"``, block by block (n, n_views, C), ``"labels"`` and
-        ``"weights"``, and the same of the ``"background"``, where there is one; none of tokens with `augment`.
+        ``"weights"``, and the features of the ``"background"`` and of samples without a label, ``"unlabelled"`` with
+        ``"unlabelled_weights"``, where there are some; none of tokens with `augment`.
     augment_seed_ : int
         The seed that copies were drawn from, with `augment` only.
     blocks_ : dict of str to int
@@ -131,21 +157,29 @@ class ShrinkageProbeClassifier(GrowingClassifier):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "class_prior": [str, dict, "array-like"],
         "class_weight": [dict, str, None],
         "block_sizes": ["array-like", None],
         "block_weights": [str, dict, "array-like"],
         "keep_support": ["boolean"],
         "device": [str],
         **{name: CONSTRAINTS[name] for name in ("augment", "n_augmented", "n_prefix", "grid", "random_state")},
+        "unlabeled": CONSTRAINT,
+        **CONFIDENCE,
+        "class_prior": [str, dict, "array-like", None],
     }
-    _partly_unknown = ("loo_proba_",)
-    _unsaved = ("background",)
+    _partly_unknown: ClassVar[tuple[str, ...]] = ("loo_proba_",)
+    _unsaved: ClassVar[tuple[str, ...]] = ("background",)
+
+    _scores_are_logits = True
+
+    @property
+    def _left_out_in(self) -> str | None:
+        return "loo_proba_"
 
     def __init__(
         self,
         *,
-        class_prior: str | npt.ArrayLike | Mapping[Any, float] = "uniform",
+        class_prior: ClassPrior = "uniform",
         class_weight: dict[Any, float] | str | None = None,
         block_sizes: Sequence[int] | None = None,
         block_weights: str | npt.ArrayLike | Mapping[str, float] = "equal",
@@ -157,6 +191,11 @@ class ShrinkageProbeClassifier(GrowingClassifier):
         n_prefix: int = 0,
         grid: tuple[int, int] | None = None,
         random_state: int | np.random.RandomState | None = None,
+        calibrate: Calibrate = True,
+        unlabeled: Any = "auto",
+        reject: float | None = None,
+        reject_label: Any = None,
+        novelty: Novelty = "auto",
     ):
         self.class_prior = class_prior
         self.class_weight = class_weight
@@ -170,6 +209,11 @@ class ShrinkageProbeClassifier(GrowingClassifier):
         self.n_prefix = n_prefix
         self.grid = grid
         self.random_state = random_state
+        self.calibrate = calibrate
+        self.unlabeled = unlabeled
+        self.reject = reject
+        self.reject_label = reject_label
+        self.novelty = novelty
 
     def _check_augment(self) -> Augmentation:
         augment = super()._check_augment()
@@ -194,7 +238,9 @@ class ShrinkageProbeClassifier(GrowingClassifier):
     def _check_data(self, X: Any, y: Any, sample_weight: Any) -> CheckedData:
         data = super()._check_data(X, y, sample_weight)
         tokens: Any = token_blocks(as_features(X)) if self.augment is not None and self.n_augmented else None
-        return data if tokens is None else data._replace(tokens=tokens)
+        if tokens is None:
+            return data
+        return data._replace(tokens=tokens if data.known is None else tokens[np.flatnonzero(data.known)])
 
     def _copies(self, tokens: Any, features: Any, weights: Array) -> Array | None:
         if self.augment is None or not self.n_augmented:
@@ -223,15 +269,16 @@ class ShrinkageProbeClassifier(GrowingClassifier):
         """Blocks are averaged where they are normalised."""
         return tokens
 
-    def _fit(self, support: Support) -> None:
+    def _fit(self, support: Support) -> Array:
         blocks: Any = support.features
         samples = self._support_set(np.arange(len(blocks)), support.codes, support.weights)
-        background = self._check_background()
+        pool = support.weighted_pool()
+        background = joined(self._check_background(), None if pool is None else pool[0])
         views = () if background is None else views_of(background)
         shares = shares_of(self.block_weights, blocks.names)
         device = resolve_device(self.device)
         fitted = fit_sets(views_of(blocks), [samples], device, background=views, shares=shares, copies=support.copies)
-        self._take(fitted[0], samples)
+        return self._take(fitted[0])
 
     def _check_background(self) -> FeatureBlocks | None:
         """Check images without labels: those given, or those that a loaded head was fitted with."""
@@ -240,7 +287,7 @@ class ShrinkageProbeClassifier(GrowingClassifier):
         kept = getattr(self, "support_", {}).get("background")
         if kept is None:
             return None
-        return FeatureBlocks({name: list(views.swapaxes(0, 1)) for name, views in kept.items()})
+        return blocks_of(kept)
 
     def _also_kept(self) -> dict[str, Any]:
         background = self._check_background()
@@ -253,26 +300,23 @@ class ShrinkageProbeClassifier(GrowingClassifier):
         priors = log_priors(self.class_prior, self.class_weight, self.classes_)
         return SupportSet(rows, codes, weights, len(self.classes_), priors)
 
-    def _take(self, fitted: Fitted, samples: SupportSet) -> None:
-        """Set what was fitted, and what the left-out samples say of it."""
+    def _take(self, fitted: Fitted) -> Array:
+        """Set what was fitted; return the logits (n, n_classes) of left-out samples, NaN where they cannot be had."""
         self.coef_, self.intercept_ = fitted.coef, fitted.intercept
         self.shifts_, self.scales_ = fitted.shifts, fitted.scales
         self.block_weights_ = dict(zip(self.blocks_, fitted.shares.tolist(), strict=True))
         self.members_, self.weights_ = member_names(), fitted.weights.ravel()
         self.temperatures_ = 1 / fitted.temperatures.ravel()
-        # Left-out samples: their logits (n, K) are NaN where they cannot be had.
-        left_out = fitted.left_out
-        shifted = left_out - left_out.max(1, keepdims=True)
-        odds = np.exp(shifted)
-        totals = odds.sum(1)
-        self.loo_proba_ = odds / totals[:, None]
-        self.loo_accuracy_ = self.loo_log_loss_ = float("nan")
-        known = np.flatnonzero(np.isfinite(totals))
-        if len(known):
-            weights, codes = samples.weights[known], samples.codes[known]
-            own = shifted[known, codes] - np.log(totals[known])
-            self.loo_accuracy_ = float(np.average(left_out[known].argmax(1) == codes, weights=weights))
-            self.loo_log_loss_ = float(-np.average(own, weights=weights))
+        return fitted.left_out
+
+    def _calibrate(self, support: Support, left_out: Array | None) -> None:
+        super()._calibrate(support, left_out)
+        log_probs = log_softmax(self._logits_of(np.asarray(left_out)), axis=1)
+        self.loo_accuracy_, self.loo_log_loss_ = rates(log_probs, support.codes, support.weights)
+
+    def _changed_prior(self, support: Support) -> tuple[Array | None, Array | None]:  # noqa: ARG002
+        """Scores have the priors in them."""
+        return None, None
 
     def _scores(self, features: Any) -> Array:
         stages = [

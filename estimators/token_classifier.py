@@ -1,6 +1,8 @@
 """Heads that are trained on tokens by gradient descent, hundreds at a time: all but the model that each of them is."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
+from copy import copy
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, cast
 
@@ -16,9 +18,11 @@ from frofa.augmentations import Augmentation, Brightness
 from frofa.blocks import FeatureBlocks
 from frofa.compute.devices import resolve_device
 from frofa.compute.memory import row_chunks
-from frofa.estimators.batched.engine import Trained, fit_plans
+from frofa.estimators.batched.engine import Outcome, Trained, fit_plans
 from frofa.estimators.batched.token_jobs import fit_token_jobs
 from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.core.confident.calibrating import calibration_folds
+from frofa.estimators.core.confident.parameters import CONFIDENCE, Calibrate, ClassPrior, Novelty
 from frofa.estimators.core.support import Array, Indices, Support
 from frofa.estimators.tokens.image_views import ImageViews, token_views, views_in, views_on
 from frofa.estimators.tokens.lazy import batch_on
@@ -64,6 +68,7 @@ class TokenClassifier(FeatureClassifier):
         "device": [str],
         "random_state": ["random_state"],
         "verbose": ["boolean"],
+        **CONFIDENCE,
     }
     _dtype = np.float32
 
@@ -89,6 +94,11 @@ class TokenClassifier(FeatureClassifier):
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
+        calibrate: Calibrate = False,
+        class_prior: ClassPrior = None,
+        reject: float | None = None,
+        reject_label: Any = None,
+        novelty: Novelty = "auto",
     ):
         self.augment = augment
         self.lr = lr
@@ -109,6 +119,11 @@ class TokenClassifier(FeatureClassifier):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
+        self.calibrate = calibrate
+        self.class_prior = class_prior
+        self.reject = reject
+        self.reject_label = reject_label
+        self.novelty = novelty
 
     @abstractmethod
     def _model(self, channels: int) -> TokenModel:
@@ -118,18 +133,43 @@ class TokenClassifier(FeatureClassifier):
         """Make the model that was trained, for prediction."""
         return self._model(channels)
 
-    def _fit(self, support: Support) -> None:
+    def _fit(self, support: Support) -> Array | None:
         device = resolve_device(self.device)
-        tokens = views_on(support.features, device)
-        plan = self._plan(np.arange(len(support.codes)), support.codes, support.weights, support.features)
-        with progress_bar(total=self.n_steps, unit="step", desc="train", leave=False, shown=self.verbose) as bar:
-            [outcome] = fit_plans(tokens, [plan], on_step=bar.update)
-        if isinstance(outcome, Exception):
-            raise outcome
-        self._take(plan, outcome)
+        tokens, rows = views_on(support.features, device), np.arange(len(support.codes))
+        plans = self._plans(rows, support.codes, support.weights, support.features)
+        n_steps = self.n_steps * len(plans)
+        with progress_bar(total=n_steps, unit="step", desc="train", leave=False, shown=self.verbose) as bar:
+            outcomes = fit_plans(tokens, plans, on_step=bar.update)
+        return self._become(plans, outcomes, support)
 
     _fit_many = staticmethod(fit_token_jobs)
     """Engine of `fit_many`: the heads of all jobs are trained together."""
+
+    def _plans(self, rows: Indices, codes: Indices, weights: Array, tokens: Any) -> list[HeadPlan]:
+        """Plan the head, and those that calibrate it: parameters are as of `_plan`."""
+        plans = [self._plan(rows, codes, weights, tokens)]
+        if not self.calibrate:
+            return plans
+        folds = calibration_folds(codes, weights)
+        parts = [np.flatnonzero(folds != fold) for fold in range(folds.max() + 1)]
+        return plans + [self._plan(rows[part], codes[part], weights[part], tokens) for part in parts]
+
+    def _become(self, plans: Sequence[HeadPlan], outcomes: Sequence[Outcome], support: Support) -> Array | None:
+        """Become the first head that was trained; return the scores (n, n_classes) of samples by those of folds."""
+        heads = [copy(self) for _ in plans]
+        for head, plan, outcome in zip([self, *heads[1:]], plans, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                raise outcome
+            head._take(plan, outcome)
+        if not self.calibrate:
+            return None
+        folds = calibration_folds(support.codes, support.weights)
+        scores = np.full((len(folds), len(self.classes_)), np.nan)
+        for fold, head in enumerate(heads[1:]):
+            rows = np.flatnonzero(folds == fold)
+            if len(rows):
+                scores[rows] = head._scores(support.features[rows])
+        return scores
 
     def _take(self, plan: HeadPlan, trained: Trained) -> FeatureClassifier:
         """Become the head that was trained; returns self."""

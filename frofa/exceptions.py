@@ -118,8 +118,16 @@ class StoreNotWrittenWarning(UserWarning):
     """A feature store cannot be written, being read-only or full; the message says what was not kept."""
 
 
+class TooFewSamplesWarning(UserWarning):
+    """Too few samples for what was asked for, which they cannot tell: the message has both numbers."""
+
+
 class SkippedImagesWarning(UserWarning):
     """Images were left out because of ``on_error="skip"``."""
+
+
+class UnlabelledWarning(UserWarning):
+    """Samples of label -1 were taken to have no label; the message says how to say so, or to make -1 a class."""
 
 
 class BatchFallbackWarning(UserWarning):

@@ -8,14 +8,17 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from frofa.augmentations import Augmentation
 from frofa.compute.arrays import as_labels
+from frofa.estimators.core.confident.calibrating import Calibrating, calibration_folds
+from frofa.estimators.core.confident.novelty import TellsNovelty
 from frofa.estimators.core.support import Array, CheckedData, Labels, Support
+from frofa.estimators.core.unlabelled import divide
+from frofa.estimators.core.unlabelled import spread as spread_rows
 from frofa.estimators.core.validation import (
     check_augmentation,
     check_features,
@@ -29,7 +32,7 @@ from frofa.estimators.tokens.views import sum_over_views
 Methods: TypeAlias = tuple[Callable[..., Any], ...]
 
 
-class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
+class FeatureClassifier(Calibrating, TellsNovelty, ClassifierMixin, BaseEstimator, ABC):
     """Base of the heads, which take features (n, C) or tokens (n, N, C) of any kind, RaggedTokens or FeatureBlocks.
 
     Tokens may be lazy (`frofa.estimators.tokens.lazy`), as those of a `FeatureStore` are: they are read in parts, first
@@ -73,8 +76,37 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         self
         """
         self._check_parameters()
-        self._fit(self._adopt(self._check_data(X, y, sample_weight)))
+        data = self._check_data(X, y, sample_weight)
+        support = self._adopt(data)
+        self._finish(support, self._fit(support), alone=True)
+        self._spread(data)
         return self
+
+    def _spread(self, data: CheckedData) -> None:
+        """Give samples without labels their rows, of NaN, among the left-out ones."""
+        if data.known is not None and self._left_out_in is not None and hasattr(self, self._left_out_in):
+            setattr(self, self._left_out_in, spread_rows(getattr(self, self._left_out_in), data.known))
+
+    def _finish(self, support: Support, left_out: Array | None = None, *, alone: bool = False) -> None:
+        """Learn what predictions need beside scores; heads that are fitted by an engine come here, too.
+
+        `left_out` are the scores (n, n_classes) of samples by fits without them, NaN where there are none, of a head
+        that has them from its fit. One that is fitted `alone` also keeps what it may be asked for.
+        """
+        self._calibrate(support, left_out)
+        self._learn_novelty(support, alone=alone)
+
+    def _out_of_fold(self, support: Support) -> Array:
+        """Score samples (n, n_classes) by heads that were fitted to others; NaN for the only one of a class."""
+        folds = calibration_folds(support.codes, support.weights)
+        scores = np.full((len(folds), len(self.classes_)), np.nan)
+        for fold in range(folds.max() + 1):
+            head = clone(self)
+            # Of what is known of samples: classes, and the names and widths of blocks.
+            vars(head).update({name: vars(self)[name] for name in ("classes_", "blocks_") if name in vars(self)})
+            head._fit(support.rows(folds != fold))
+            scores[folds == fold] = head._scores(support.features[folds == fold])
+        return scores
 
     def set_params(self, **params: Any) -> "FeatureClassifier":
         """Set parameters by name, those of the augmentation as ``augment__level`` and the like; returns self.
@@ -102,13 +134,9 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         """Return the augmentation that a value of `augment` stands for."""
         return augment
 
-    def _given(self, name: str, otherwise: Any = None) -> Any:
-        """Return a parameter, or another value in heads that do not have it."""
-        return getattr(self, name, otherwise)
-
     @abstractmethod
-    def _fit(self, support: Support) -> None:
-        """Fit to checked data."""
+    def _fit(self, support: Support) -> Array | None:
+        """Fit to checked data; return the scores (n, n_classes) of samples that were left out on the way, if any."""
 
     @abstractmethod
     def _scores(self, features: Array) -> Array:
@@ -145,8 +173,12 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         return self._decisions_of(self._checked_scores(X))
 
     def predict(self, X: Any) -> Array:
-        """Predict the class of samples, of the kinds that `fit` takes; returns labels, shape (n,)."""
-        return self._labels_of(self._checked_scores(X))
+        """Predict the class of samples, of the kinds that `fit` takes; returns labels, shape (n,).
+
+        With `reject`, they are `reject_label` for samples whose `novelty_score` is beyond the threshold.
+        """
+        labels = self._labels_of(self._checked_scores(X))
+        return labels if self._given("reject") is None else self._with_rejected(labels, X)
 
     def predict_proba(self, X: Any) -> Array:
         """Predict the probability of each class of samples, of the kinds that `fit` takes; shape (n, n_classes)."""
@@ -155,21 +187,6 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy on samples, of the kinds that `fit` takes, and their labels (n,), which may be weighted."""
         return float(super().score(X, as_labels(y), sample_weight))
-
-    def _decisions_of(self, scores: Array) -> Array:
-        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
-
-    def _labels_of(self, scores: Array) -> Array:
-        labels: Array = self.classes_[scores.argmax(1)]
-        return labels
-
-    def _probabilities_of(self, scores: Array) -> Array:
-        probabilities: Array = softmax(scores * self._probability_scale(), axis=1)
-        return probabilities
-
-    def _probability_scale(self) -> float:
-        """Factor of the scores before the softmax."""
-        return 1.0
 
     def _checked_scores(self, X: Any) -> Array:
         """Score samples, (n, n_classes): the mean over the features as they are and `n_views` augmented views."""
@@ -219,10 +236,15 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         name = type(self).__name__
         require_labels(y, name)
         X = self._check_features(X, reset=True)
-        labels = check_labels(X, y, sample_weight, name)
-        tokens = self._tokens(X)
+        part = divide(X, y, sample_weight, self._given("unlabeled"), name)
+        labels = check_labels(part.X, part.y, part.sample_weight, name)
+        tokens = self._tokens(part.X)
+        pool = None if part.pool is None else self._prepare(self._tokens(part.pool))
         feature_names = getattr(self, "feature_names_in_", None)
-        return CheckedData(tokens, self._prepare(tokens), labels, self.n_features_in_, feature_names)
+        features = self._prepare(tokens)
+        return CheckedData(
+            tokens, features, labels, self.n_features_in_, feature_names, pool, part.pool_weights, part.known
+        )
 
     def _adopt(self, data: CheckedData) -> Support:
         """Set the attributes that tell of checked data; weigh the classes and draw the copies."""
@@ -230,7 +252,8 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator, ABC):
         if data.feature_names is not None:
             self.feature_names_in_ = data.feature_names
         weights = self._adopt_labels(data.labels)
-        return Support(data.features, data.labels.codes, weights, self._copies(data.tokens, data.features, weights))
+        copies = self._copies(data.tokens, data.features, weights)
+        return Support(data.features, data.labels.codes, weights, copies, data.pool, data.pool_weights)
 
     def _adopt_labels(self, labels: Labels) -> npt.NDArray[np.float64]:
         """Set ``classes_`` and the seed of views; return the weights of samples, those of their classes included."""

@@ -1,18 +1,33 @@
 """Heads that keep their samples, and are fitted anew in closed form when there are more, or other classes."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils import assert_all_finite, check_consistent_length
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
+from sklearn.utils import check_consistent_length
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from frofa.blocks import FeatureBlocks
-from frofa.compute.arrays import as_labels
 from frofa.estimators.core.classifier import FeatureClassifier
 from frofa.estimators.core.support import Array, CheckedData, Labels
-from frofa.estimators.core.validation import require_labels
+from frofa.estimators.core.unlabelled import divide, resolved
+from frofa.estimators.core.validation import one_label_each, require_labels
+
+
+class Pool(NamedTuple):
+    """Samples without labels, blocks and weights (m,), of which there may be none."""
+
+    features: FeatureBlocks | None = None
+    weights: npt.NDArray[np.float64] | None = None
+
+    def and_also(self, other: "Pool") -> "Pool":
+        """Put the samples of another after these."""
+        if self.weights is None or other.weights is None:
+            return other if self.weights is None else self
+        return Pool(joined(self.features, other.features), np.concatenate([self.weights, other.weights]))
+
+
+NO_POOL = Pool()
 
 
 class GrowingClassifier(FeatureClassifier):
@@ -44,12 +59,15 @@ class GrowingClassifier(FeatureClassifier):
         self._check_parameters()
         data = self._check_data(X, y, sample_weight)
         self._forget()
-        self._fit(self._adopt(data))
+        support = self._adopt(data)
+        left_out = self._fit(support)
         if data.tokens is data.features:
-            self._keep(data.features, data.labels)
+            self._keep(data.features, data.labels, Pool(data.pool, data.pool_weights))
         else:
             # Copies of tokens cannot be drawn anew from their means, so that more samples could not be added exactly.
             self._forget()
+        self._finish(support, left_out, alone=True)
+        self._spread(data)
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> "GrowingClassifier":
@@ -60,7 +78,8 @@ class GrowingClassifier(FeatureClassifier):
         X : FeatureBlocks, array-like of shape (n, C) or (n, N, C), or RaggedTokens
             As in `fit`, with the same blocks and views in every call.
         y : array-like of shape (n,)
-            Labels, of known classes; `add_class` adds one.
+            Labels, of known classes; `add_class` adds one. Samples without a label are, as in `fit`, where `unlabeled`
+            says so; ``"auto"`` takes -1 for no label unless it is among the classes.
         classes : array-like of shape (n_classes,), default=None
             All classes, in the first call; None takes those of y. One that has no sample yet is not predicted.
         sample_weight : array-like of shape (n,), default=None
@@ -80,20 +99,22 @@ class GrowingClassifier(FeatureClassifier):
         first, name = not hasattr(self, "classes_"), type(self).__name__
         require_labels(y, name)
         blocks: Any = self._check_features(X, reset=first)
-        y = _labels_of(y)
+        told = classes if first else self.classes_
+        part = divide(blocks, y, sample_weight, resolved(self._given("unlabeled"), told), name)
+        blocks, y = part.X, one_label_each(part.y, name)
         check_consistent_length(blocks, y)
-        known = np.unique(y if classes is None else _labels_of(classes)) if first else self.classes_
+        known = np.unique(y if classes is None else one_label_each(classes, name)) if first else self.classes_
         if len(known) < 2:
             raise ValueError(f"{name} needs at least 2 classes. Got one class only: {known[0]}.")
-        if not first and classes is not None and not np.array_equal(np.unique(_labels_of(classes)), known):
+        if not first and classes is not None and not np.array_equal(np.unique(one_label_each(classes, name)), known):
             raise ValueError(f"classes must be those of the first call, {known.tolist()}. Got {classes!r}.")
         strange = ~np.isin(y, known)
         if strange.any():
             raise ValueError(f"expected labels of known classes; add_class adds one. Got {y[strange].tolist()[0]!r}.")
-        weights = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
+        weights = _check_sample_weight(part.sample_weight, y, dtype=np.float64, ensure_non_negative=True)
         if first:
-            return self._fit_to(blocks, y, weights, known)
-        return self._fit_with(blocks, y, weights, known)
+            return self._fit_to(blocks, y, weights, known, Pool(part.pool, part.pool_weights))
+        return self._fit_with(blocks, y, weights, known, Pool(part.pool, part.pool_weights))
 
     def add_class(self, X: Any, label: Any, sample_weight: Any = None) -> "GrowingClassifier":
         """Add a class from its samples: the same as `fit` to all samples and these.
@@ -152,37 +173,47 @@ class GrowingClassifier(FeatureClassifier):
         others = y != label
         if others.all() or not others.any():
             raise ValueError(f"expected samples of {label!r} and of other classes. Got none.")
-        return self._fit_to(blocks[others], y[others], weights[others], rest)
+        return self._fit_to(blocks[others], y[others], weights[others], rest, self._kept_pool())
 
     def _check_can_grow(self, X: Any) -> None:
         """Raise a ValueError if a fit to samples that are kept and those of X could not be exact."""
 
-    def _fit_with(self, blocks: FeatureBlocks, y: Array, weights: Array, classes: Array) -> "GrowingClassifier":
+    def _fit_with(
+        self, blocks: FeatureBlocks, y: Array, weights: Array, classes: Array, pool: Pool = NO_POOL
+    ) -> "GrowingClassifier":
         """Fit to the samples that are kept, and these."""
         kept, labels, before = self._kept()
-        if blocks.n_views != kept.n_views:
-            raise ValueError(f"expected {kept.n_views} views, as of the samples before. Got {blocks.n_views}.")
-        both = {
-            name: [np.concatenate(pair) for pair in zip(kept.views(name), blocks.views(name), strict=True)]
-            for name in kept.names
-        }
         y, weights = np.concatenate([labels, y]), np.concatenate([before, weights])
-        return self._fit_to(FeatureBlocks(both), y, weights, classes)
+        return self._fit_to(joined(kept, blocks), y, weights, classes, self._kept_pool().and_also(pool))
 
-    def _fit_to(self, blocks: Any, y: Array, weights: npt.NDArray[np.float64], classes: Array) -> "GrowingClassifier":
+    def _fit_to(
+        self,
+        blocks: Any,
+        y: Array,
+        weights: npt.NDArray[np.float64],
+        classes: Array,
+        pool: Pool = NO_POOL,
+    ) -> "GrowingClassifier":
         self.blocks_ = blocks.widths
         labels = Labels(y, classes, np.searchsorted(classes, y), weights)
         names = getattr(self, "feature_names_in_", None)
-        self._fit(self._adopt(CheckedData(blocks, blocks, labels, self.n_features_in_, names)))
-        self._keep(blocks, labels, always=True)
+        data = CheckedData(blocks, blocks, labels, self.n_features_in_, names, *pool)
+        support = self._adopt(data)
+        left_out = self._fit(support)
+        self._keep(blocks, labels, pool, always=True)
+        self._finish(support, left_out, alone=True)
+        self._spread(data)
         return self
 
-    def _keep(self, blocks: Any, labels: Labels, *, always: bool = False) -> None:
+    def _keep(self, blocks: Any, labels: Labels, pool: Pool = NO_POOL, *, always: bool = False) -> None:
         """Keep samples, with all views in the dtype that they have, or what was kept no longer."""
         also = self._also_kept()
         self._forget()
         if always or self.keep_support:
             features = {name: blocks.block(name) for name in blocks.names}
+            if pool.features is not None:
+                also["unlabelled"] = {name: pool.features.block(name) for name in pool.features.names}
+                also["unlabelled_weights"] = pool.weights
             self.support_ = {"features": features, "labels": labels.y, "weights": labels.weights, **also}
 
     def _forget(self) -> None:
@@ -197,13 +228,28 @@ class GrowingClassifier(FeatureClassifier):
         """Return the samples that were kept: features, labels and sample weights."""
         if not hasattr(self, "support_"):
             raise ValueError(f"{type(self).__name__} was fitted with keep_support=False, and has no samples to add to.")
-        features = {name: list(views.swapaxes(0, 1)) for name, views in self.support_["features"].items()}
-        return FeatureBlocks(features), self.support_["labels"], self.support_["weights"]
+        return blocks_of(self.support_["features"]), self.support_["labels"], self.support_["weights"]
+
+    def _kept_pool(self) -> Pool:
+        """Return the samples without labels that were kept."""
+        kept = getattr(self, "support_", {}).get("unlabelled")
+        return NO_POOL if kept is None else Pool(blocks_of(kept), self.support_["unlabelled_weights"])
 
 
-def _labels_of(y: Any) -> Array:
-    labels = column_or_1d(as_labels(y), warn=True)
-    assert_all_finite(labels, input_name="y")
-    check_classification_targets(labels)
-    found: Array = labels
-    return found
+def blocks_of(kept: dict[str, Array]) -> FeatureBlocks:
+    """Make blocks of kept features (n, n_views, C) by name."""
+    return FeatureBlocks({name: list(views.swapaxes(0, 1)) for name, views in kept.items()})
+
+
+def joined(first: FeatureBlocks | None, second: FeatureBlocks | None) -> FeatureBlocks | None:
+    """Put samples one after another, those of either of which there may be none."""
+    if first is None or second is None:
+        return second if first is None else first
+    if first.n_views != second.n_views:
+        raise ValueError(f"expected {first.n_views} views, as of the samples before. Got {second.n_views}.")
+    return FeatureBlocks(
+        {
+            name: [np.concatenate(pair) for pair in zip(first.views(name), second.views(name), strict=True)]
+            for name in first.names
+        }
+    )

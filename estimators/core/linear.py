@@ -28,7 +28,7 @@ class LinearClassifier(FeatureClassifier):
     n_prefix: int
     grid: tuple[int, int] | None
 
-    def _decisions_of(self, scores: Array) -> Array:
+    def _plain_decisions_of(self, scores: Array) -> Array:
         """Return ``X @ coef_.T + intercept_``."""
         return scores[:, 1] if len(self.classes_) == 2 else scores
 

@@ -16,13 +16,23 @@ class Support:
 
     Features are (n, N, C) or (n, C), lazy or ragged for heads that work on tokens; `codes` (n,) are indices into
     ``classes_``; `weights` (n,) are those of samples times those of classes. `copies` (n, m, C), in float64, are each
-    sample and its m - 1 augmented copies; None where there are none.
+    sample and its m - 1 augmented copies; None where there are none. `pool` are features of samples without labels, of
+    the kind of `features`, and `pool_weights` (m,) their weights; both are None where there are none.
     """
 
     features: Array
     codes: Indices
     weights: npt.NDArray[np.float64]
     copies: Array | None = None
+    pool: Any = None
+    pool_weights: npt.NDArray[np.float64] | None = None
+
+    def weighted_pool(self) -> tuple[Any, npt.NDArray[np.float64]] | None:
+        """Give the samples without labels that have a positive weight, and their weights; None if there are none."""
+        if self.pool is None or self.pool_weights is None or not self.pool_weights.any():
+            return None
+        rows = np.flatnonzero(self.pool_weights)
+        return (self.pool if len(rows) == len(self.pool) else self.pool[rows]), self.pool_weights[rows]
 
     @property
     def group_size(self) -> int:
@@ -32,7 +42,7 @@ class Support:
     def rows(self, rows: Any) -> "Support":
         """Choose samples by a slice, a mask or their positions."""
         copies = None if self.copies is None else self.copies[rows]
-        return Support(self.features[rows], self.codes[rows], self.weights[rows], copies)
+        return Support(self.features[rows], self.codes[rows], self.weights[rows], copies, self.pool, self.pool_weights)
 
     def weighted(self) -> "Support":
         """The samples of positive weight."""
@@ -61,7 +71,9 @@ class CheckedData(NamedTuple):
     """Training data that were checked for a head, whatever its parameters.
 
     `tokens` are augmented, and the head works on `features`: (n, N, C) or (n, C) either of them. `feature_names` are
-    the columns of a data frame.
+    the columns of a data frame. Where there are samples without labels, `pool` has their features and
+    `pool_weights` their weights, and `known` (n,) tells of all samples whether they have a label: the rest here is of
+    those that have one.
     """
 
     tokens: Array
@@ -69,3 +81,6 @@ class CheckedData(NamedTuple):
     labels: Labels
     n_features: int
     feature_names: Array | None
+    pool: Any = None
+    pool_weights: npt.NDArray[np.float64] | None = None
+    known: npt.NDArray[np.bool_] | None = None

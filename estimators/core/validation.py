@@ -10,7 +10,14 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 
 from frofa.augmentations import Augmentation
-from frofa.compute.arrays import as_features, as_labels, check_magnitude, check_not_empty, check_weights
+from frofa.compute.arrays import (
+    as_features,
+    as_labels,
+    check_magnitude,
+    check_no_strings,
+    check_not_empty,
+    check_weights,
+)
 from frofa.estimators.core.support import Array, Labels
 from frofa.estimators.tokens.blocks import plain_features
 from frofa.estimators.tokens.lazy import LazyFeatures, check_finite
@@ -26,6 +33,7 @@ def check_features(head: Any, X: Any, dtype: type[np.floating[Any]], *, reset: b
     With `reset`, ``n_features_in_`` and, of a data frame, ``feature_names_in_`` of the head are set instead.
     """
     X, name = plain_features(as_features(X)), type(head).__name__
+    check_no_strings(X, name)
     if getattr(X, "ndim", 2) != 3:
         with np.errstate(over="ignore"):  # what becomes infinite is an error
             features: Array = validate_data(head, X, reset=reset, dtype=dtype)
@@ -60,15 +68,31 @@ def _check_tokens(head: Any, X: Any, dtype: type[np.floating[Any]]) -> Array:
 
 def check_labels(X: Any, y: Any, sample_weight: Any, name: str) -> Labels:
     """Check labels and weights of samples, of which X has one each."""
-    y = column_or_1d(as_labels(y), warn=True)
-    assert_all_finite(y, input_name="y")
+    y = one_label_each(y, name)
     check_consistent_length(X, y)
-    check_classification_targets(y)
     # Classes in sorted order, and the position (n,) of each label among them.
     classes, codes = np.unique(y, return_inverse=True)
     _require_two(classes, name)
     weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     return Labels(y, classes, codes, weights)
+
+
+def one_label_each(y: Any, name: str) -> Array:
+    """Check labels (n,), one of each sample; errors name the estimators of what they may be instead."""
+    labels = as_labels(y)
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        raise ValueError(
+            f"{name} takes one label of each sample, (n,). Got shape {labels.shape}: MultiLabelProbeClassifier takes "
+            "several labels of each, ShrinkageRegressor several numbers."
+        )
+    labels = column_or_1d(labels, warn=True)
+    assert_all_finite(labels, input_name="y")
+    try:
+        check_classification_targets(labels)
+    except ValueError as error:
+        raise ValueError(f"{error} ShrinkageRegressor predicts numbers.") from error
+    found: Array = labels
+    return found
 
 
 def choose_labels(labels: Labels, rows: Any, name: str) -> Labels:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from numbers import Real
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,7 @@ def as_labels(y: Any) -> Any:
 
     A ValueError says that a label is missing, or labels are of several kinds.
     """
-    labels = np.asarray(_plain(y))
+    labels = _array_of(_plain(y))
     if labels.dtype.kind == "T":  # NumPy's StringDType, of which other libraries know nothing
         return _one_kind(labels.astype(object)).astype(str)
     if labels.dtype.kind == "M" and np.isnat(labels).any():
@@ -97,6 +98,82 @@ def as_labels(y: Any) -> Any:
     if labels.dtype.kind == "O":
         return _one_kind(labels)
     return labels
+
+
+def plain_labels(y: Any) -> Array:
+    """Make an array of labels as they are, some of which may be missing.
+
+    Strings and others in a list stay apart, as do whole numbers and gaps in a column of a data frame.
+    """
+    values = _plain(y)
+    if getattr(getattr(values, "dtype", None), "kind", "") in "iu" and getattr(values, "hasnans", False):
+        return np.asarray(values, dtype=object)  # NumPy would make floats of pandas' integers
+    if isinstance(values, (list, tuple)) and len({isinstance(value, str) for value in values}) == 2:
+        # NumPy would make strings of the numbers and the gaps among them.
+        labels: Array = np.empty(len(values), object)
+        labels[:] = values
+        return labels
+    return _array_of(values)
+
+
+def present_labels(y: Any, rows: Any) -> Array:
+    """Choose the labels of rows that have one, as an array.
+
+    Where others are missing and all that are there are whole numbers, they become integers: NumPy and pandas have no
+    gaps among integers, and made floats of them.
+    """
+    labels = plain_labels(y)
+    chosen: Array = labels[rows]
+    if labels.dtype.kind == "f" and np.isnan(labels).any():
+        with np.errstate(invalid="ignore"):
+            whole = chosen.astype(np.int64)
+        return whole if np.array_equal(whole, chosen) else chosen
+    return chosen
+
+
+def check_no_strings(X: Any, name: str) -> None:
+    """Raise a ValueError in the name of a head if an array or a data frame has strings or paths for features."""
+    frame = hasattr(X, "columns")
+    if not (frame or isinstance(X, np.ndarray)) or not len(X.shape) or not X.shape[0]:
+        return
+    # Of objects, the first sample says enough.
+    values = np.asarray(X[:1]) if frame or X.dtype.kind == "O" else X
+    if values.dtype.kind not in "OUST":
+        return
+    texts = [value for value in values[:1].ravel() if isinstance(value, (str, bytes, PathLike))]
+    if texts:
+        raise ValueError(
+            f"{name} takes features, numbers of shape (n, C) or (n, N, C). Got strings, such as {str(texts[0])!r}. "
+            f"Paths of images are for make_pipeline(FrozenFeatureExtractor(), {name}()), or for ImageClassifier."
+        )
+
+
+def _array_of(labels: Any) -> Array:
+    """Make labels an array, unless they are lists of several labels of each sample."""
+    try:
+        array = np.asarray(labels)
+    except ValueError as error:
+        raise ValueError(_SEVERAL) from error
+    if array.dtype.kind == "O" and array.ndim == 1 and any(isinstance(one, (list, tuple, set)) for one in array):
+        raise ValueError(_SEVERAL)
+    return array
+
+
+_SEVERAL = (
+    "expected one label of each sample. Got lists of labels: MultiLabelProbeClassifier takes several of each, as an "
+    "indicator."
+)
+
+
+def missing(labels: Array) -> npt.NDArray[np.bool_]:
+    """Tell which labels (n,) are missing: None, NaN and the like, and times that are none."""
+    if labels.dtype.kind == "M":
+        return np.isnat(labels)
+    if labels.dtype.kind == "f":  # such as pandas makes of whole numbers with gaps
+        return np.isnan(labels)
+    if labels.dtype.kind not in "OT":
+        return np.zeros(labels.shape, bool)
+    return np.array([_is_missing(label) for label in labels.astype(object)], bool)
 
 
 def _one_kind(labels: Array) -> Array:

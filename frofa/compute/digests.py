@@ -42,6 +42,16 @@ FORMER_ATTRIBUTES = {
     ("FrozenFeatureExtractor", "sparsity"): "weights",
 }
 LATER_PARAMETERS = {
+    ("PrototypeClassifier", "calibrate"): True,
+    ("RidgeProbeClassifier", "calibrate"): True,
+    ("LogisticProbeClassifier", "calibrate"): False,
+    ("TokenClassifier", "calibrate"): False,
+    ("FewShotClassifier", "calibrate"): True,
+    ("ShrinkageProbeClassifier", "calibrate"): True,
+    ("FeatureClassifier", "class_prior"): None,
+    ("FeatureClassifier", "reject"): None,
+    ("FeatureClassifier", "reject_label"): None,
+    ("FeatureClassifier", "novelty"): "auto",
     ("FrozenFeatureExtractor", "n_views"): 1,
     ("FrozenFeatureExtractor", "view_area"): (0.5, 1.0),
     ("FrozenFeatureExtractor", "mirror"): True,

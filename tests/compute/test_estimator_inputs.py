@@ -2,10 +2,12 @@
 
 import datetime as dt
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
@@ -20,9 +22,11 @@ from frofa.estimators import (
     BatchedSearchCV,
     LogisticProbeClassifier,
     MAPClassifier,
+    NoveltyDetector,
     PrototypeClassifier,
     RaggedTokens,
     RidgeProbeClassifier,
+    ShrinkageRegressor,
     SoftMoEClassifier,
 )
 
@@ -242,3 +246,34 @@ def test_ridge_penalties_near_zero_and_infinity(alphas: Any) -> None:
     for probe in (RidgeProbeClassifier(alphas), head):
         assert np.isfinite(probe.fit(X, LABELS).predict_proba(X)).all()
         assert probe.errors_ is None or np.isfinite(probe.errors_).all()
+
+
+@pytest.mark.parametrize(
+    "head", [*HEADS, NoveltyDetector(), ShrinkageRegressor()], ids=lambda head: type(head).__name__
+)
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ["a/b.JPEG"] * 24,
+        np.array(["a/b.JPEG"] * 24),
+        np.array(["a/b.JPEG"] * 24, object),
+        np.array(["a/b.JPEG"] * 24, bytes),
+        [Path("a/b.JPEG")] * 24,
+        pd.Series(["a/b.JPEG"] * 24),
+        pd.DataFrame({"size": 1.5, "path": ["a/b.JPEG"] * 24}),
+    ],
+    ids=["list", "array", "objects", "bytes", "paths", "series", "frame"],
+)
+def test_paths_are_no_features(head: Any, paths: Any) -> None:
+    name = type(head).__name__
+    match = (
+        rf"{name} takes features.*a/b\.JPEG.*make_pipeline\(FrozenFeatureExtractor\(\), {name}\(\)\).*ImageClassifier"
+    )
+    with pytest.raises(ValueError, match=match):
+        clone(head).fit(paths, np.arange(24) % 3)
+
+
+def test_numbers_among_objects_are_features() -> None:
+    X = TOKENS[:, 0].astype(object)
+    expected = RidgeProbeClassifier().fit(TOKENS[:, 0], LABELS).predict(TOKENS[:, 0])
+    assert RidgeProbeClassifier().fit(X, LABELS).predict(pd.DataFrame(X)).tolist() == expected.tolist()

@@ -245,7 +245,9 @@ def test_held_out_errors_of_ridge_are_those_of_samples_whose_copies_were_not_see
     for train, valid in splits:
         for a, alpha in enumerate(alphas):
             weights = np.full(len(train) * 4, 1 / 4)
-            rest = RidgeProbeClassifier(alpha).fit(copies[train].reshape(-1, 20), y[train].repeat(4), weights)
+            rest = RidgeProbeClassifier(alpha, calibrate=False).fit(
+                copies[train].reshape(-1, 20), y[train].repeat(4), weights
+            )
             errors[a, valid] = (rest.decision_function(features[valid]) - targets[valid]) ** 2
     # Leave-one-out keeps the mean and deviation of all, refits do not: close, where a leak of copies would be far off.
     np.testing.assert_allclose(head.errors_, errors.mean((1, 2)), rtol=1e-9 if cv else 0.15)

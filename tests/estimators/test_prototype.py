@@ -36,7 +36,8 @@ def test_prediction_is_the_nearest_class_mean(center: bool, normalize: bool, wei
     X, y = support()
     weights = np.random.default_rng(0).uniform(0.1, 3, len(y)) if weighted else np.ones(len(y))
     held_out = real_features("mean").held_out.astype(np.float64)
-    head = PrototypeClassifier(center=center, normalize=normalize).fit(X, y, weights if weighted else None)
+    head = PrototypeClassifier(center=center, normalize=normalize, calibrate=False)
+    head.fit(X, y, weights if weighted else None)
     distances = half_squared_distances(head, X, y, weights, held_out)
     np.testing.assert_array_equal(head.predict(held_out), head.classes_[distances.argmin(1)])
     scores = head.decision_function(held_out)
@@ -83,7 +84,7 @@ def test_class_without_positive_weight_is_kept_and_never_predicted() -> None:
 
 def test_two_classes_have_one_score_that_of_the_second() -> None:
     X, y = real_features("mean").shots(8, CLASSES[0], CLASSES[3])
-    head = PrototypeClassifier(temperature=0.5).fit(X, y)
+    head = PrototypeClassifier(temperature=0.5, calibrate=False).fit(X, y)
     distances = half_squared_distances(head, X.astype(np.float64), y, np.ones(len(y)), X.astype(np.float64))
     scores = head.decision_function(X)
     assert scores.shape == (len(y),)
@@ -94,7 +95,7 @@ def test_two_classes_have_one_score_that_of_the_second() -> None:
 
 def test_temperature_changes_probabilities_only() -> None:
     X, y = support()
-    sharp, soft = PrototypeClassifier(temperature=0.01).fit(X, y), PrototypeClassifier(temperature=1.0).fit(X, y)
+    sharp, soft = (PrototypeClassifier(temperature=each, calibrate=False).fit(X, y) for each in (0.01, 1.0))
     np.testing.assert_array_equal(sharp.predict(X), soft.predict(X))
     assert (sharp.predict_proba(X).max(1) > soft.predict_proba(X).max(1)).all()
 

@@ -96,4 +96,6 @@ def test_temperature_is_not_zero_where_every_held_out_prediction_is_right() -> N
 
 
 def test_one_shot_has_temperature_one() -> None:
-    assert RidgeProbeClassifier().fit(*real_features("mean").shots(1)).temperature_ == 1
+    head = RidgeProbeClassifier().fit(*real_features("mean").shots(1))
+    assert head.temperature_ == 1
+    assert np.isnan(head.loo_proba_).all()

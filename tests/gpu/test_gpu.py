@@ -29,6 +29,7 @@ from frofa.estimators import (
     RaggedTokens,
     RecordingWarning,
     SoftMoEClassifier,
+    TransductiveClassifier,
 )
 from frofa.estimators.models.map_head import init_map_head
 from frofa.estimators.models.map_model import MapModel
@@ -527,3 +528,14 @@ def test_what_does_not_fit_there_is_read_batch_by_batch(tmp_path: Path, monkeypa
     expected = head.fit(features.astype(np.float32), y).weights_["head.weight"]
     monkeypatch.setattr(transfer, "FREE_FRACTION", 0)
     np.testing.assert_allclose(head.fit(store.features(spec), y).weights_["head.weight"], expected, atol=1e-4)
+
+
+def test_class_means_learn_from_a_pool_there() -> None:
+    rng = np.random.default_rng(0)
+    y = np.concatenate([np.repeat(np.arange(5), 4), rng.integers(0, 5, 100)])
+    features, labels = rng.normal(size=(120, 48)) + np.eye(5, 48)[y] * 3, np.where(np.arange(120) < 20, y, -1)
+    here, there = (
+        TransductiveClassifier(unlabeled=-1, device=device).fit(features, labels) for device in ("cpu", "cuda")
+    )
+    np.testing.assert_allclose(there.label_distributions_, here.label_distributions_, atol=1e-8)
+    np.testing.assert_allclose(there.pool_weights_, here.pool_weights_, atol=1e-8)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from frofa.estimators.blending.folds import assign_folds
-from frofa.estimators.blending.left_out import LeftOut
 from frofa.estimators.blending.weights import HELD, _gains_and_prices, choose_weights
+from frofa.estimators.core.confident.folds import assign_folds
+from frofa.estimators.solvers.left_out import LeftOut
 
 K = 4
 

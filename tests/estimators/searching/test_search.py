@@ -211,14 +211,14 @@ def test_what_cannot_be_trained_together_is_fitted_as_ever() -> None:
 class Halves(PrototypeClassifier):
     """Another way of fitting, which the engine of its base class does not know."""
 
-    def _fit(self, support: Any) -> None:
+    def _fit(self, support: Any) -> Any:
         super()._fit(support.rows(slice(0, None, 2)))
 
 
 class Scaled(PrototypeClassifier):
     """The same way of fitting."""
 
-    def _probability_scale(self) -> float:
+    def _fixed_temperature(self) -> float:
         return 3.0
 
 
@@ -229,8 +229,8 @@ def test_a_subclass_with_another_fit_does_not_get_its_base_class_engine() -> Non
     assert_same_results(ours, GridSearchCV(Halves(), {"center": [True, False]}).fit(FEATURES, LABELS))
     arguments: dict[str, Any] = {"param_grid": {"center": [True, False]}, "scoring": "neg_log_loss"}
     assert_same_results(
-        BatchedSearchCV(Scaled(), **arguments).fit(FEATURES, LABELS),
-        GridSearchCV(Scaled(), **arguments).fit(FEATURES, LABELS),
+        BatchedSearchCV(Scaled(calibrate=False), **arguments).fit(FEATURES, LABELS),
+        GridSearchCV(Scaled(calibrate=False), **arguments).fit(FEATURES, LABELS),
     )
 
 

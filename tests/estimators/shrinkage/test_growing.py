@@ -26,7 +26,9 @@ def assert_same(one: Any, other: Any) -> None:
     """All that was fitted is equal, to the last bit."""
     mine, theirs = ({k: v for k, v in vars(each).items() if k.endswith("_")} for each in (one, other))
     assert mine.keys() == theirs.keys()
-    for name in mine.keys() - {"support_"}:
+    for name, known in mine["novelty_"].items():
+        np.testing.assert_array_equal(known, theirs["novelty_"][name])
+    for name in mine.keys() - {"support_", "novelty_"}:
         np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)
     for block, views in mine["support_"]["features"].items():
         np.testing.assert_array_equal(views, theirs["support_"]["features"][block])

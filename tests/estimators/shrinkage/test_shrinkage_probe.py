@@ -14,7 +14,14 @@ from sklearn.model_selection import GridSearchCV
 
 import frofa
 from frofa import FeatureBlocks
-from frofa.estimators import BatchedSearchCV, PrototypeClassifier, RidgeProbeClassifier, ShrinkageProbeClassifier
+from frofa.estimators import (
+    BatchedSearchCV,
+    FewShotClassifier,
+    PrototypeClassifier,
+    RidgeProbeClassifier,
+    ShrinkageProbeClassifier,
+    TransductiveClassifier,
+)
 
 X, Y = gaussian(60, 20)
 NAMES = np.array(["cat", "ant", "bee"])
@@ -142,6 +149,15 @@ def test_empirical_priors_are_those_of_the_weights() -> None:
     np.testing.assert_allclose(empirical.predict_proba(X), given.predict_proba(X), rtol=0.1, atol=0.01)
     balanced = ShrinkageProbeClassifier(class_prior="empirical", class_weight="balanced").fit(X[3:], Y[3:])
     assert np.isfinite(balanced.loo_log_loss_)
+
+
+@pytest.mark.parametrize("kind", [ShrinkageProbeClassifier, FewShotClassifier, TransductiveClassifier])
+def test_without_priors_classes_are_equally_frequent(kind: Any) -> None:
+    none, uniform, empirical = (
+        kind(class_prior=prior).fit(X[1:], Y[1:]).predict_proba(X) for prior in (None, "uniform", "empirical")
+    )
+    np.testing.assert_array_equal(none, uniform)
+    assert np.abs(none - empirical).max() > 1e-6
 
 
 @pytest.mark.parametrize(
