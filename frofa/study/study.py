@@ -29,6 +29,8 @@ class Study:
     heads : sequence of str, default=("few-shot",)
         What to compare: ``"few-shot"``, heads that need no tuning with today's defaults and with tuned probes;
         ``"map"`` and ``"probes"``, augmentations of MAP heads and of probes.
+    sparsities : sequence of float, default=(0, 0.25, 0.5, 0.75)
+        For the law of weights and labels: shares of the weights of linear layers that are set to zero.
     augmentations : sequence of str, default=None
         Augmentations to study, as named in the results; None is all.
     device : str, default="auto"
@@ -51,6 +53,7 @@ class Study:
     n_seeds: int = 10
     quick: bool = False
     heads: Sequence[str] = ("few-shot",)
+    sparsities: Sequence[float] = (0.0, 0.25, 0.5, 0.75)
     augmentations: Sequence[str] | None = None
     device: str = "auto"
     n_jobs: int = -1
@@ -62,6 +65,8 @@ class Study:
             raise ValueError(f"image sets need different names. Got twice: {', '.join(sorted(repeated))}.")
         if unknown := set(self.augmentations or ()) - set(NAMES):
             raise ValueError(f"unknown augmentations: {', '.join(sorted(unknown))}. There are: {', '.join(NAMES)}.")
+        if outside := [share for share in self.sparsities if not 0 <= share < 1]:
+            raise ValueError(f"sparsities must be from 0 to below 1. Got {outside[0]}.")
         for name, value in (("shots", min(self.shots)), ("seeds", self.n_seeds)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1. Got {value}.")
@@ -70,6 +75,11 @@ class Study:
     def results_file(self) -> Path:
         """The CSV file of all fits."""
         return self.out / "results.csv"
+
+    @property
+    def law_file(self) -> Path:
+        """The CSV file of accuracies by backbone, sparsity and shots."""
+        return self.out / "law.csv"
 
     @property
     def notes_file(self) -> Path:

@@ -131,11 +131,11 @@ def write_figures(results: Iterable[StudyResult], directory: Path) -> list[Path]
         figure = plot().figure_
         if figure is not None:
             paths.append(directory / f"{name}.png")
-            _save(figure, paths[-1])
+            save_figure(figure, paths[-1])
     return paths
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path) -> None:
     """Write a figure of at most 1,600 pixels' width as PNG with a palette, which keeps it small."""
     # Drawn in memory first: savefig has no palettes, and the file is to appear whole.
     buffer = BytesIO()
