@@ -23,9 +23,10 @@ from frofa import FeatureBlocks, FrozenFeatureExtractor, load_image_folder, samp
 from frofa.augmentations import Brightness
 from frofa.estimators import MAPClassifier, ShrinkageProbeClassifier
 from frofa.estimators.blending import weights as blending
-from frofa.estimators.blending.folds import assign_folds, fit_heads, held_out_scores, scores_in_order
-from frofa.estimators.blending.left_out import LEAST, LeftOut
+from frofa.estimators.blending.folds import fit_heads, held_out_scores, scores_in_order
 from frofa.estimators.blending.members import Settings, token_heads
+from frofa.estimators.core.confident.folds import assign_folds
+from frofa.estimators.solvers.left_out import LEAST, LeftOut
 from frofa.evaluation import log_loss
 from frofa.study.data import short_name
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from frofa.image_classifier import ImageClassifier
     from frofa.images.folders import list_images, load_image_folder
     from frofa.images.sources import load_images
+    from frofa.labelling import label_issues, suggest
+    from frofa.learning_curves import LearningCurveDisplay, how_many_labels
     from frofa.persistence.saving import load, save
     from frofa.pretrained import PretrainedHead
     from frofa.store import FeatureStore
@@ -36,6 +38,7 @@ _HOME = {
     "FrozenFeatureExtractor": "frofa.extraction.extractor",
     "FunctionEncoder": "frofa.encoders.ready",
     "ImageClassifier": "frofa.image_classifier",
+    "LearningCurveDisplay": "frofa.learning_curves",
     "OnnxEncoder": "frofa.encoders.onnx",
     "PretrainedHead": "frofa.pretrained",
     "RaggedTokens": "frofa.estimators",
@@ -43,6 +46,8 @@ _HOME = {
     "check_extractor": "frofa.doctor",
     "disjoint_shots": "frofa.evaluation",
     "extract_many": "frofa.extraction.many",
+    "label_issues": "frofa.labelling",
+    "how_many_labels": "frofa.learning_curves",
     "list_images": "frofa.images.folders",
     "load": "frofa.persistence.saving",
     "load_image_folder": "frofa.images.folders",
@@ -50,6 +55,7 @@ _HOME = {
     "mean_interval": "frofa.evaluation",
     "sample_shots": "frofa.evaluation",
     "save": "frofa.persistence.saving",
+    "suggest": "frofa.labelling",
 }
 
 __all__ = [
@@ -59,6 +65,7 @@ __all__ = [
     "FrozenFeatureExtractor",
     "FunctionEncoder",
     "ImageClassifier",
+    "LearningCurveDisplay",
     "OnnxEncoder",
     "PretrainedHead",
     "RaggedTokens",
@@ -69,6 +76,8 @@ __all__ = [
     "disjoint_shots",
     "estimators",
     "extract_many",
+    "how_many_labels",
+    "label_issues",
     "list_images",
     "load",
     "load_image_folder",
@@ -76,6 +85,7 @@ __all__ = [
     "mean_interval",
     "sample_shots",
     "save",
+    "suggest",
 ]
 
 

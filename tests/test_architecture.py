@@ -27,7 +27,7 @@ ORDER = (
     ("frofa.estimators.models",),
     ("frofa.estimators.batched",),
     ("frofa.estimators", "frofa.estimators.searching"),
-    ("frofa.estimators.search",),
+    ("frofa.estimators.search", "frofa.estimators.confidence"),
     ("frofa.images.pixels",),
     ("frofa.images",),
     ("frofa.decoding", "frofa.store"),
@@ -37,7 +37,8 @@ ORDER = (
     ("frofa.pretrained", "frofa.selection", "frofa.display"),
     ("frofa.persistence", "frofa.augmentation_display"),
     ("frofa.image_classifier",),
-    ("frofa.doctor", "frofa.study", "frofa.demo"),
+    ("frofa.learning_curves",),
+    ("frofa.doctor", "frofa.labelling", "frofa.study", "frofa.demo"),
     ("frofa.cli",),
     ("frofa.__main__",),
 )

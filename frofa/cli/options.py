@@ -95,11 +95,30 @@ def colour(text: str) -> str:
     return text
 
 
+def share(text: str, example: str = "0.05") -> float:
+    """A share between 0 and 1, neither of them; anything else is wrong usage."""
+    if not re.fullmatch(r"0?\.\d{1,9}", text, re.ASCII) or float(text) <= 0:
+        raise argparse.ArgumentTypeError(f"expected a share between 0 and 1, such as {example}. Got {text!r}.")
+    return float(text)
+
+
+def level(text: str) -> float:
+    """A confidence level between 0 and 1, neither of them."""
+    return share(text, "0.9")
+
+
 def sparsity(text: str) -> str | float:
     """A sparsity: ``2:4``, or a share of the weights between 0 and 1."""
     if text != "2:4" and not (re.fullmatch(r"0?\.\d{1,9}", text, re.ASCII) and float(text) > 0):
         raise argparse.ArgumentTypeError(f"expected 2:4, or a share between 0 and 1, such as 0.5. Got {text!r}.")
     return text if text == "2:4" else float(text)
+
+
+def pruned(text: str) -> float:
+    """A share of the weights that is set to zero, from 0 to below 1."""
+    if not re.fullmatch(r"0|0?\.\d{1,9}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to below 1, such as 0.5. Got {text!r}.")
+    return float(text)
 
 
 SHARED: dict[str, dict[str, Any]] = {

@@ -4,12 +4,13 @@ import argparse
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from frofa.cli.console import KEEP_BYTES, note, warn
 from frofa.cli.options import no_images, positive
-from frofa.utils.files import write_atomically
+from frofa.utils.files import expand_home, write_atomically
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -53,20 +54,45 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--every", type=positive, default=1, metavar="K", help="take every K-th frame of a video")
 
 
-def load_sources(args: argparse.Namespace) -> "ImageSet":
-    """The images of all sources; what was left out is noted, and finding none is an error."""
+def load_sources(args: argparse.Namespace, *, beside: bool = False) -> "ImageSet":
+    """The images of all sources; what was left out is noted, and finding none is an error.
+
+    With `beside`, files beside the directories of classes are images without a label, and not left out.
+    """
     from frofa.images.image_set import join
     from frofa.images.sources import load_images
 
     if args.labels and len(args.sources) > 1:
         raise ValueError(f"--labels goes with one SOURCE. Got {len(args.sources)}.")
     options = {"path_column": args.path_column, "label_column": args.label_column, "every": args.every}
-    images = join([load_images(source, labels=args.labels, **options) for source in args.sources])
+    parts = [load_images(source, labels=args.labels, **options) for source in args.sources]
+    if beside and args.labels is None:
+        parts = [_with_loose(source, part) for source, part in zip(args.sources, parts, strict=True)]
+    images = join(parts)
     for left_out in images.notes:
         note(left_out)
     if not images.items:
         raise no_images(args.sources)
     return images
+
+
+def _with_loose(source: str, images: "ImageSet") -> "ImageSet":
+    """Add the images that lie in a directory itself to those of its class directories."""
+    from frofa.images.image_set import image_set, join
+    from frofa.images.listing import BESIDE, is_hidden, is_image_name
+
+    directory = Path(expand_home(source))
+    if images.labels is None or not directory.is_dir():
+        return images
+    loose = sorted(
+        str(entry)
+        for entry in directory.iterdir()
+        if is_image_name(entry.name) and not is_hidden(entry.name) and not entry.is_dir()
+    )
+    if not loose:
+        return images
+    kept = replace(images, notes=[left_out for left_out in images.notes if BESIDE not in left_out])
+    return join([kept, image_set(loose)])
 
 
 class LabelledImages(NamedTuple):

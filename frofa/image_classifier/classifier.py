@@ -1,7 +1,8 @@
 """The estimator: an extractor and the few-shot classifier in one."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
+from copy import copy
 from numbers import Integral
 from typing import Any, ClassVar, Literal
 
@@ -16,7 +17,11 @@ from sklearn.utils.validation import check_is_fitted
 from frofa.backbones.loading import ImageSize
 from frofa.encoders.protocol import Encoder
 from frofa.encoders.sharing import SharesModel
-from frofa.estimators import FewShotClassifier
+from frofa.estimators import ConformalClassifier, FewShotClassifier
+from frofa.estimators.confidence.promises import check_levels
+from frofa.estimators.confidence.ready import set_state, with_sets
+from frofa.estimators.core.confident.parameters import CONFIDENCE, ClassPrior, Novelty
+from frofa.estimators.core.unlabelled import CONSTRAINT, MISSING
 from frofa.evaluation import log_loss, proportion_interval
 from frofa.extraction.extractor import FrozenFeatureExtractor
 from frofa.extraction.run import Extraction
@@ -33,6 +38,8 @@ OF_THE_EXTRACTOR = (
     *("store", "rehash", "on_error", "verbose"),
 )
 """Parameters that go to the extractor as they are."""
+OF_NOVELTY = ("reject", "reject_label", "novelty")
+"""Parameters that go to the heads, and say which images they reject."""
 
 
 class ImageClassifier(SharesModel, ClassifierMixin, BaseEstimator):
@@ -58,10 +65,20 @@ class ImageClassifier(SharesModel, ClassifierMixin, BaseEstimator):
         Take mirror images as views. False suits images in which left and right have a meaning, such as letters.
     effort : {"fast", "high"}, default="fast"
         As in `FewShotClassifier`.
-    class_prior : "uniform", "empirical", array-like of shape (n_classes,) or dict, default="uniform"
-        How frequent classes are among the images to be classified.
+    class_prior : "uniform", "empirical", array-like of shape (n_classes,), dict or None, default="uniform"
+        How frequent classes are among the images to be classified; None takes them to be equally frequent, too.
     class_weight : dict or "balanced", default=None
         Weights of the classes, times those of the samples.
+    reject : float, default=None
+        Share, between 0 and 1, of images of the known classes that `predict` may reject as none of them; it needs
+        ``1 / reject - 1`` images to fit to, 19 for 0.05. None rejects none. It may be set later, too.
+    reject_label : object, default=None
+        What `predict` calls rejected images; None is -1 for classes that are numbers, and "none of these" otherwise.
+    novelty : {"auto", "mahalanobis", "relative", "knn", "energy"}, default="auto"
+        How `novelty_score` tells images of other classes, as in `NoveltyDetector`.
+    unlabeled : "auto", None or label, default="auto"
+        What stands for no label in y, as in `FewShotClassifier`: features are centred and scaled by such images, too.
+        In an ImageSet, ``""`` is none, too.
     image_size, background, batch_size, device, precision, n_jobs, rehash, verbose
         As in `FrozenFeatureExtractor`, with the same defaults. `device` is where attention heads train, too.
     store : path or FeatureStore, default=None
@@ -87,9 +104,12 @@ class ImageClassifier(SharesModel, ClassifierMixin, BaseEstimator):
     out_of_fold_log_loss_ : float
         Log-loss of these predictions, in nats.
     kept_ : ndarray of int
-        Positions in the input of the images that the heads were fitted to. Of copies, byte for byte, it is the first,
-        with the weights of all, so that none is on both sides of a fold. Copies with several labels are left out, with
-        a warning.
+        Positions in the input of the images that the heads were fitted to, those without a label included. Of copies,
+        byte for byte, it is the first, with the weights of all, so that none is on both sides of a fold. Copies with
+        several labels are left out, with a warning.
+    sets_ : dict
+        The images that `predict_set` ranks others among: their features, up to a thousand of them, with
+        ``effort="fast"``; otherwise their out-of-fold probabilities.
     skipped_ : list of ImageReadError
         The images that could not be read. Not saved.
     n_copies_ : int
@@ -117,8 +137,10 @@ class ImageClassifier(SharesModel, ClassifierMixin, BaseEstimator):
         "n_views": [Interval(Integral, 1, None, closed="left")],
         "predict_views": [Interval(Integral, 1, None, closed="left"), None],
         "effort": [StrOptions({"fast", "high"})],
-        "class_prior": [str, dict, "array-like"],
+        "class_prior": [str, dict, "array-like", None],
         "class_weight": [dict, StrOptions({"balanced"}), None],
+        **{name: CONFIDENCE[name] for name in OF_NOVELTY},
+        "unlabeled": CONSTRAINT,
         "random_state": ["random_state"],
     }
 
@@ -131,8 +153,12 @@ class ImageClassifier(SharesModel, ClassifierMixin, BaseEstimator):
         view_area: tuple[float, float] = (0.5, 1.0),
         mirror: bool = True,
         effort: Literal["fast", "high"] = "fast",
-        class_prior: str | npt.ArrayLike | Mapping[Any, float] = "uniform",
+        class_prior: ClassPrior = "uniform",
         class_weight: dict[Any, float] | str | None = None,
+        reject: float | None = None,
+        reject_label: Any = None,
+        novelty: Novelty = "auto",
+        unlabeled: Any = "auto",
         image_size: ImageSize = None,
         background: str | tuple[int, int, int] = "silver",
         batch_size: int | Literal["auto"] = 64,
@@ -153,6 +179,10 @@ class ImageClassifier(SharesModel, ClassifierMixin, BaseEstimator):
         self.effort = effort
         self.class_prior = class_prior
         self.class_weight = class_weight
+        self.reject = reject
+        self.reject_label = reject_label
+        self.novelty = novelty
+        self.unlabeled = unlabeled
         self.image_size = image_size
         self.background = background
         self.batch_size = batch_size
@@ -173,7 +203,8 @@ class ImageClassifier(SharesModel, ClassifierMixin, BaseEstimator):
         X : list or column of paths, list of PIL images, uint8 array (n, H, W, 3), or ImageSet
             As in `FrozenFeatureExtractor.transform`.
         y : array-like of shape (n,), default=None
-            Labels, of two classes at least. Not needed where X is an ImageSet that has them.
+            Labels, of two classes at least; some may be missing, as `unlabeled` says. Not needed where X is an ImageSet
+            that has them.
         sample_weight : array-like of shape (n,), default=None
             Non-negative; a weight of 2 counts as the image twice.
 
@@ -188,21 +219,39 @@ class ImageClassifier(SharesModel, ClassifierMixin, BaseEstimator):
         ValueError
             If a parameter is wrong, or labels are missing, of one class alone, or of a class that has no image left.
         """
+        return self._fit_to(self._support_of(X, y, sample_weight))
+
+    def _support_of(self, X: Images, y: Any = None, sample_weight: Any = None) -> ImageSupport:
+        """Check the parameters, and extract the features of labelled images."""
         self._validate_params()
-        X, labels = labelled(X, y, type(self).__name__)
+        X, labels = labelled(X, y, type(self).__name__, self.unlabeled)
         extractor = self._extractor(self.n_views, tokens=self.effort == "high").fit()
-        support = image_support(extractor, X, labels, sample_weight)
-        self.head_ = FewShotClassifier(
+        return image_support(extractor, X, labels, sample_weight)
+
+    def _few_shot(self) -> FewShotClassifier:
+        """Make the heads, which are not fitted yet."""
+        return FewShotClassifier(
             effort=self.effort,
             init=start_of(self.model) if self.effort == "high" else "random",
             class_prior=self.class_prior,
             class_weight=self.class_weight,
+            reject=self.reject,
+            reject_label=self.reject_label,
+            novelty=self.novelty,
             device=self.device,
+            # What stands for no label is None by now; -1 may be a class.
+            unlabeled=MISSING,
             random_state=self.random_state,
             verbose=self.verbose,
-        ).fit(support.features, support.y, support.weights)
-        self.classes_, self.weights_digest_ = self.head_.classes_, extractor.weights_digest_
+        )
+
+    def _fit_to(self, support: ImageSupport) -> "ImageClassifier":
+        """Fit the heads to features."""
+        self.head_ = self._few_shot().fit(support.features, support.y, support.weights)
+        self.classes_ = self.head_.classes_
+        self.weights_digest_: Any = support.weights_digest
         self.kept_, self.skipped_, self.n_copies_ = support.kept, support.skipped, support.n_copies
+        self.sets_ = set_state(self.head_, support.features, support.y, support.weights)
         self._judge(support)
         return self
 
@@ -211,14 +260,17 @@ class ImageClassifier(SharesModel, ClassifierMixin, BaseEstimator):
         known = np.isfinite(self.head_.out_of_fold_proba_).all(1)
         if support.weights is not None:
             known &= support.weights > 0
-        n, y, table = int(known.sum()), support.y[known], self.head_.out_of_fold_proba_[known]
+        n, y, table = int(known.sum()), np.asarray(support.y[known].tolist()), self.head_.out_of_fold_proba_[known]
         n_hits = int((self.classes_[table.argmax(1)] == y).sum())
         accuracy, *ends = proportion_interval(n_hits, n) if n else (np.nan, np.nan, np.nan)
         self.out_of_fold_accuracy_, self.out_of_fold_interval_ = accuracy, tuple(ends)
         self.out_of_fold_log_loss_ = log_loss(y, table, self.classes_) if n else np.nan
 
     def predict(self, X: Images) -> Array:
-        """Predict the class of images; returns labels, shape (n,), and ImageReadError for one that cannot be read."""
+        """Predict the class of images; returns labels, shape (n,), and ImageReadError for one that cannot be read.
+
+        With `reject`, they are `reject_label` for images whose `novelty_score` is beyond the threshold.
+        """
         return self._ask("predict", X)
 
     def predict_proba(self, X: Images) -> Array:
@@ -229,15 +281,80 @@ class ImageClassifier(SharesModel, ClassifierMixin, BaseEstimator):
         """Score images, (n, n_classes), or (n,) for two classes; larger is more likely, for two of ``classes_[1]``."""
         return self._ask("decision_function", X)
 
+    def predict_set(
+        self, X: Images, confidence_level: float | Sequence[float] = 0.9
+    ) -> tuple[Array, npt.NDArray[np.bool_]]:
+        """Predict sets of labels that hold the right one as often as asked for, as `ConformalClassifier` does.
+
+        With ``effort="fast"``, up to a thousand images are ranked by jackknife+. More of them, and heads of ``"high"``,
+        are ranked out of fold, beside new images by the heads that were fitted to all: that is as good where heads
+        hardly change with a fold, and nothing is proven of it; ``ConformalClassifier(ImageClassifier(effort="high"),
+        method="cv+")`` is, at the price of more fits.
+
+        Parameters
+        ----------
+        X
+            As in `predict`.
+        confidence_level : float or list of float, default=0.9
+            Each needs ``level / (1 - level)`` images to fit to: 9 for 0.9, 19 for 0.95.
+
+        Returns
+        -------
+        labels : ndarray of shape (n,)
+            As `predict` has them.
+        sets : ndarray of bool, shape (n, n_classes, n_levels)
+            Whether a label, in the order of `classes_`, is in the set of each level.
+
+        Raises
+        ------
+        ValueError
+            If there were too few images for a level, with the numbers, or the classifier was saved by a version that
+            kept nothing to rank new images among.
+        """
+        check_is_fitted(self)
+        check_levels(confidence_level)
+        return self._sets().predict_set(self._features_of(X), confidence_level)
+
+    def _sets(self) -> ConformalClassifier:
+        """Give what predicts sets from features."""
+        if not hasattr(self, "sets_"):
+            raise ValueError(
+                f"this {type(self).__name__} was fitted by a version of frofa without prediction sets, and kept "
+                "nothing that new images could be ranked among: fit it again."
+            )
+        return with_sets(self._head(), self.sets_)
+
+    def novelty_score(self, X: Images) -> Array:
+        """Score how unlike the images of `fit` others are, (n,); larger is more novel."""
+        return self._ask("novelty_score", X)
+
+    def novelty_threshold(self, share: float) -> float:
+        """Return the `novelty_score` that this share of images of the known classes exceed; ValueError if too few."""
+        check_is_fitted(self)
+        return self.head_.novelty_threshold(share)
+
+    def novelty_p_value(self, X: Images) -> Array:
+        """Estimate the share of images of the known classes that are as novel as each image, or more; (n,).
+
+        It is the rank of an image's `novelty_score` among those of the images of `fit`, each left out, and means what
+        it says for as many views of an image as those had.
+        """
+        return self._ask("novelty_p_value", X)
+
     def score(self, X: Images, y: Any = None, sample_weight: Any = None) -> float:
-        """Accuracy on images and labels (n,), which may be weighted, as of `fit`; unknown labels count as wrong."""
+        """Accuracy on images and labels (n,), which may be weighted, as of `fit`; unknown labels count as wrong.
+
+        With `reject`, rejected images count as wrong, too.
+        """
         X, labels = labelled(X, y, type(self).__name__)
         extraction = self.extract(X, labels)
         weights = None if sample_weight is None else np.asarray(sample_weight)[extraction.kept]
-        return float(accuracy_score(extraction.y, self.head_.predict(extraction.features), sample_weight=weights))
+        return float(accuracy_score(extraction.y, self._head().predict(extraction.features), sample_weight=weights))
 
     def evaluate(self, X: Images, y: Any = None) -> EvaluationReport:
-        """Accuracy with its interval, of each class too, log-loss, calibration error and confusion matrix.
+        """Accuracy with its interval, of each class too, log-loss, Brier score, calibration and confusion matrix.
+
+        All are of the probabilities, and of the most probable class: whatever `reject` is, no image is rejected.
 
         Parameters
         ----------
@@ -278,10 +395,21 @@ class ImageClassifier(SharesModel, ClassifierMixin, BaseEstimator):
 
     def _ask(self, method: str, X: Images) -> Array:
         """Call a method of the heads with the features of images, all of which must be readable."""
-        check_is_fitted(self)
-        features = self._predictor().set_params(on_error="raise").extract(X).features
-        answer: Array = getattr(self.head_, method)(features)
+        features = self._features_of(X)
+        answer: Array = getattr(self._head(), method)(features)
         return answer
+
+    def _features_of(self, X: Images) -> Any:
+        """Extract the features of images, all of which must be readable."""
+        check_is_fitted(self)
+        return self._predictor().set_params(on_error="raise").extract(X).features
+
+    def _head(self) -> FewShotClassifier:
+        """Give the heads what may be set after they were fitted; those of `fit` stay as they are."""
+        check_is_fitted(self)
+        head = copy(self.head_)
+        head.reject, head.reject_label = self.reject, self.reject_label
+        return head
 
     def _predictor(self) -> FrozenFeatureExtractor:
         """Make the extractor of predictions, which refuses other weights than those fitted with."""

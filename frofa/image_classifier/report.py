@@ -10,17 +10,21 @@ import numpy.typing as npt
 
 from frofa.evaluation import (
     Interval,
+    Reliability,
+    brier_score,
     calibration_error,
+    calibration_floor,
     confusion_matrix,
     label_positions,
     log_loss,
     proportion_interval,
+    reliability,
 )
 from frofa.exceptions import ImageReadError
 from frofa.images.listing import count
 from frofa.utils.text import shorten
 
-N_BINS = 15
+N_BINS, CONFIDENCE = 15, 0.95
 WIDEST_TABLE = 20
 """Classes of the largest confusion table that is printed; of larger ones, the most common confusions are."""
 
@@ -43,6 +47,15 @@ class EvaluationReport:
         Labels that the classifier does not know, with the number of their samples, which no score is of.
     skipped : list of ImageReadError
         Images that could not be read, which no score is of either.
+    brier_score : float
+        Mean squared distance of all probabilities from 1 and 0, from 0, which is best, to 2.
+    calibration_floor : float
+        Calibration error that perfect probabilities would have by chance, as there are so few samples.
+    intervals : dict of str to Interval
+        95 % intervals of ``"log_loss"`` and ``"brier_score"``, Student's, and of ``"calibration_error"``, by a
+        bootstrap.
+    reliability : Reliability or None
+        Samples, mean probability and accuracy of each bin of the predicted class's probability.
     """
 
     classes: npt.NDArray[Any]
@@ -51,6 +64,10 @@ class EvaluationReport:
     calibration_error: float
     unknown_labels: dict[str, int] = field(default_factory=dict)
     skipped: list[ImageReadError] = field(default_factory=list)
+    brier_score: float = float("nan")
+    calibration_floor: float = float("nan")
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    reliability: Reliability | None = None
 
     @property
     def n(self) -> int:
@@ -81,7 +98,10 @@ class EvaluationReport:
             "interval": {"kind": "Wilson", "confidence": 0.95},
             "classes": [{"label": name, **_share(n_hits, n)} for name, n_hits, n in of_classes],
             "log_loss": self.log_loss,
-            "calibration_error": {"value": self.calibration_error, "n_bins": N_BINS},
+            "brier_score": self.brier_score,
+            "calibration_error": {"value": self.calibration_error, "n_bins": N_BINS, "floor": self.calibration_floor},
+            "intervals": {name: {"low": one.low, "high": one.high} for name, one in self.intervals.items()},
+            "reliability": None if self.reliability is None else self.reliability.to_dict(),
             "confusion_matrix": self.confusion_matrix.tolist(),
             "n_skipped": len(self.skipped),
             "unknown_labels": self.unknown_labels,
@@ -94,15 +114,39 @@ class EvaluationReport:
             [
                 f"{count(self.n, 'image')}, {count(len(names), 'class')}",
                 f"accuracy           {percent(self.accuracy)}: the 95 % interval is Wilson's",
-                f"log-loss           {self.log_loss:.4f}",
-                f"calibration error  {self.calibration_error:.4f} (expected, over {N_BINS} bins)",
+                f"log-loss           {self.log_loss:.4f}{self._ends('log_loss')}",
+                f"Brier score        {self.brier_score:.4f}{self._ends('brier_score')}",
+                self._calibration_line(),
                 *self._left_out(),
                 "",
                 *_class_lines(names, table),
                 "",
+                *self._reliability_lines(),
                 *(_table_lines(names, table) if len(names) <= WIDEST_TABLE else _confusion_lines(names, table)),
             ]
         )
+
+    def _calibration_line(self) -> str:
+        ends = self._ends("calibration_error")
+        about = f"expected, over {N_BINS} bins; {self.calibration_floor:.4f} by chance alone"
+        return f"calibration error  {self.calibration_error:.4f}{ends} ({about})"
+
+    def _ends(self, name: str) -> str:
+        """Write the ends of an interval, if there is one."""
+        ends = self.intervals.get(name)
+        return "" if ends is None else f", {ends.low:.4f} to {ends.high:.4f}"
+
+    def _reliability_lines(self) -> list[str]:
+        """Tell of each bin what was predicted and how often it was right, if it is known."""
+        if self.reliability is None:
+            return []
+        edges, *columns = self.reliability
+        lines = ["how often predictions of a probability are right:"]
+        for low, high, n, mean, *share in zip(edges[:-1], edges[1:], *columns, strict=True):
+            if n:
+                right = percent(Interval(*share))
+                lines.append(f"{low:.2f} to {high:.2f}  {mean:.3f} on average, right {right}, {count(int(n), 'image')}")
+        return [*lines, ""]
 
     def _left_out(self) -> list[str]:
         """Tell in a line which images no score is of, if there are any."""
@@ -160,13 +204,22 @@ def evaluation_report(
             f"no image has a label that the model knows. It knows {shorten(classes.tolist())}. Got {shorten(unknown)}."
         )
     truth, table = classes[positions[known]], np.asarray(probabilities)[known]
+    loss, brier = (score(truth, table, classes, CONFIDENCE) for score in (log_loss, brier_score))
+    error = calibration_error(truth, table, classes, N_BINS, confidence=CONFIDENCE)
+    intervals = {"log_loss": loss, "brier_score": brier, "calibration_error": error}
+    # One image alone has no intervals of means.
+    intervals = {name: one for name, one in intervals.items() if np.isfinite(one.half_width)}
     return EvaluationReport(
         classes,
         confusion_matrix(truth, classes[table.argmax(1)], classes),
-        log_loss(truth, table, classes),
-        calibration_error(truth, table, classes, N_BINS),
+        loss.mean,
+        error.mean,
         unknown,
         list(skipped),
+        brier.mean,
+        calibration_floor(table, N_BINS),
+        intervals,
+        reliability(truth, table, classes, N_BINS),
     )
 
 

@@ -2,17 +2,18 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils import assert_all_finite
-from sklearn.utils.validation import _check_sample_weight, _num_samples, column_or_1d
+from sklearn.utils.validation import _check_sample_weight, _num_samples
 
 from frofa.backbones.wanted import automatic_outputs
-from frofa.compute.arrays import as_labels
+from frofa.compute.arrays import as_labels, missing, present_labels
 from frofa.encoders.registered import registered_encoder
+from frofa.estimators.core.unlabelled import labelled_rows
+from frofa.estimators.core.validation import one_label_each
 from frofa.exceptions import ImageReadError, SkippedImagesWarning
 from frofa.extraction.extractor import FrozenFeatureExtractor
 from frofa.images.image_set import ImageSet, as_image_list
@@ -86,7 +87,8 @@ def distinct_images(keys: Sequence[str], labels: npt.NDArray[Any], weights: Weig
 class ImageSupport:
     """Features of different images (m, ...) with their labels (m,), and weights (m,) or None where all are one.
 
-    `kept` (m,) are positions in what was given; `skipped` could not be read, and `n_copies` repeat others.
+    `kept` (m,) are positions in what was given; `skipped` could not be read, and `n_copies` repeat others. The digest
+    is of the weights that made the features.
     """
 
     features: Any
@@ -95,18 +97,37 @@ class ImageSupport:
     kept: npt.NDArray[np.intp]
     skipped: list[ImageReadError]
     n_copies: int
+    weights_digest: Any = None
+
+    def rows(self, rows: npt.NDArray[np.intp]) -> "ImageSupport":
+        """Choose some of the images."""
+        weights = None if self.weights is None else self.weights[rows]
+        return replace(self, features=self.features[rows], y=self.y[rows], weights=weights, kept=self.kept[rows])
 
 
-def labelled(X: Images, y: Any, name: str) -> tuple[Images, npt.NDArray[Any]]:
-    """Give images and their labels, which an ImageSet brings along."""
+def labelled(X: Images, y: Any, name: str, unlabeled: Any = None) -> tuple[Images, npt.NDArray[Any]]:
+    """Give images and their labels, which an ImageSet brings along.
+
+    With `unlabeled`, as `frofa.estimators.FewShotClassifier` has it, images may be without a label: theirs is None, in
+    an array of objects.
+    """
+    gaps = None
     if y is None and isinstance(X, ImageSet) and X.labels is not None:
-        if n_missing := int((X.labels == "").sum()) if X.labels.dtype.kind in "UT" else 0:
+        y = X.labels
+        gaps = X.labels == "" if X.labels.dtype.kind in "UT" else None
+        if gaps is not None and gaps.any() and unlabeled is None:
+            n_missing = int(gaps.sum())
             raise ValueError(f"expected a label for each image. Got {count(n_missing, 'image')} without one in {X!r}.")
-        return X, X.labels
     if y is None:
         raise ValueError(f"{name} requires y to be passed, but the target y is None.")
-    labels = column_or_1d(as_labels(y), warn=True)
-    assert_all_finite(labels, input_name="y")
+    known = labelled_rows(y, unlabeled)
+    if gaps is not None and gaps.any():
+        known = ~gaps if known is None else known & ~gaps
+    if known is None:
+        return X, one_label_each(y, name)
+    rows = np.flatnonzero(known)
+    labels = np.full(len(known), None, object)
+    labels[rows] = as_labels(present_labels(y, rows)).tolist()
     return X, labels
 
 
@@ -129,27 +150,42 @@ def image_support(
 ) -> ImageSupport:
     """Extract the features of labelled images (n,), which may be weighted, for a classifier to be fitted to.
 
-    A ValueError says that no image of a class could be read, or that all are of other classes, too.
+    Images whose label is None have none; copies of others are left out. A ValueError says that no image of a class
+    could be read, or that all are of other classes, too.
     """
+    with_label = ~missing(y)
     # Another number of labels than of images is an error of its own, below.
-    if len(classes := np.unique(y)) < 2 and _num_samples(X) == len(y):
-        raise ValueError(f"expected images of at least 2 classes. Got one class only: {shorten(classes.tolist())}.")
+    if len(classes := np.unique(y[with_label])) < 2 and _num_samples(X) == len(y):
+        got = f"one class only: {shorten(classes.tolist())}" if len(classes) else "none with a label"
+        raise ValueError(f"expected images of at least 2 classes. Got {got}.")
     weights = None if sample_weight is None else _check_sample_weight(sample_weight, y, dtype=np.float64)
     extraction = extractor.extract(X, y)
     kept = extraction.kept
-    if lost := set(y.tolist()) - set(y[kept].tolist()):
-        raise ValueError(f"no image could be read of: {shorten(lost)}.")
     keys = extraction.keys or _digests(X, kept)
-    distinct = distinct_images(keys, y[kept], None if weights is None else weights[kept])
+    # Positions, in the order of `kept`, of images with labels and without.
+    told, untold = np.flatnonzero(with_label[kept]), np.flatnonzero(~with_label[kept])
+    if lost := set(y[with_label].tolist()) - set(y[kept[told]].tolist()):
+        raise ValueError(f"no image could be read of: {shorten(lost)}.")
+    labels = np.asarray(y[kept[told]].tolist()) if len(untold) else y[kept]
+    distinct = distinct_images([keys[i] for i in told], labels, None if weights is None else weights[kept[told]])
     distinct.warn_of_disputed()
-    rows = distinct.rows
+    seen = {keys[i] for i in told}
+    first = {keys[i]: i for i in reversed(untold) if keys[i] not in seen}
+    rows, n_copies = told[distinct.rows], distinct.n_copies + len(untold) - len(first)
+    final = distinct.weights
+    if first:
+        others = np.array(sorted(first.values()), np.intp)
+        rows, final = np.concatenate([rows, others]), np.concatenate([final, np.ones(len(others))])
+        order = np.argsort(rows)
+        rows, final = rows[order], final[order]
     return ImageSupport(
         extraction.features if len(rows) == len(kept) else extraction.features[rows],
         y[kept[rows]],
-        None if weights is None and not distinct.n_copies else distinct.weights,
+        None if weights is None and not distinct.n_copies else final,
         kept[rows],
         extraction.skipped,
-        distinct.n_copies,
+        n_copies,
+        getattr(extractor, "weights_digest_", None),
     )
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from frofa.images.image_set import ImageSet, image_set
 from frofa.images.items import ImageItem
-from frofa.images.listing import describe_ignored, describe_others, is_hidden, scan, warn_of_parts
+from frofa.images.listing import BESIDE, describe_ignored, describe_others, is_hidden, scan, warn_of_parts
 from frofa.images.pixels.formats import EXTENSIONS
 from frofa.utils.files import expand_home
 from frofa.utils.text import class_name, in_utf8
@@ -46,7 +46,7 @@ def by_class(items: Sequence[ImageItem], classes: Sequence[str], notes: Sequence
         return image_set(items, notes=notes)
     warn_of_parts(filter(None, classes))
     loose = [item for item, name in zip(items, classes, strict=True) if not name]
-    beside = describe_ignored("file", loose, "beside the class folders")
+    beside = describe_ignored("file", loose, BESIDE)
     advice = "labels=False (--no-labels) takes all images, without labels"
     notes = [*(f"{note}; {advice}" for note in beside), *notes]
     names = [class_name(name) for name in classes]

@@ -10,6 +10,9 @@ from pathlib import PurePosixPath
 from frofa.images.items import ImageItem, describe
 from frofa.images.pixels.formats import EXTENSIONS
 
+BESIDE = "beside the class folders"
+"""Words of the note on files that have no class."""
+
 
 @dataclass
 class Listing:

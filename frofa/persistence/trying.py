@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.core.numbers.estimator import OutputsEstimator
 from frofa.exceptions import SavedFileError
 
 OF_CLASSES = ("predict_proba", "decision_function")
@@ -67,7 +68,9 @@ def _use(estimator: Any, row: Any) -> None:
 def _check(estimator: Any, method: str, found: npt.NDArray[Any]) -> None:
     """Check the shape of what a method returned for one row."""
     shapes: tuple[tuple[int, ...], ...] = ((1,),)
-    if method in OF_CLASSES:
+    if isinstance(estimator, OutputsEstimator) and getattr(estimator, "multilabel_", True):
+        shapes = ((1, *estimator.coef_.shape[1:-1]),)
+    elif method in OF_CLASSES:
         n = len(estimator.classes_)
         shapes = ((1, n),) if n > 2 or method == "predict_proba" else ((1,), (1, 2))
     if len(found) != 1 or (method != "transform" and found.shape not in shapes):

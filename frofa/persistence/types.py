@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 from sklearn import feature_selection
+from sklearn.base import BaseEstimator
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import Bunch
 
 from frofa import augmentations, estimators
 from frofa.estimators.core.classifier import FeatureClassifier
+from frofa.estimators.core.numbers.estimator import OutputsEstimator
 from frofa.extraction.extractor import FrozenFeatureExtractor
 from frofa.pretrained import PretrainedHead
 
@@ -105,14 +108,16 @@ def saved_functions() -> Mapping[str, Callable[..., Any]]:
 @cache
 def _own_types() -> dict[str, type]:
     abstract = {"Augmentation", "FeatureImage", "TokenBatch", "Variant"}
-    heads = {name: getattr(estimators, name) for name in estimators.__all__}
+    named = {name: getattr(estimators, name) for name in estimators.__all__}
     # By name, as scikit-learn's: it stands above this package, which it saves itself by.
     types: dict[str, type] = {
         IMAGE_CLASSIFIER: import_module("frofa.image_classifier").ImageClassifier,
         "frofa.FrozenFeatureExtractor": FrozenFeatureExtractor,
         "frofa.PretrainedHead": PretrainedHead,
     }
-    types |= {f"frofa.estimators.{name}": kind for name, kind in heads.items() if _is_head(kind)}
+    # Of a search, what it found is saved in its place.
+    fitted = {name: kind for name, kind in named.items() if issubclass(kind, BaseEstimator)}
+    types |= {f"frofa.estimators.{k}": kind for k, kind in fitted.items() if not issubclass(kind, BaseSearchCV)}
     return types | {
         f"frofa.augmentations.{name}": getattr(augmentations, name)
         for name in augmentations.__all__
@@ -121,7 +126,7 @@ def _own_types() -> dict[str, type]:
 
 
 def _is_head(kind: type) -> bool:
-    return issubclass(kind, FeatureClassifier)
+    return issubclass(kind, (FeatureClassifier, OutputsEstimator))
 
 
 def _name_members(ensemble: Any) -> None:

@@ -52,6 +52,39 @@ def test_extract_writes_aligned_arrays(flowers: Path, capsys: pytest.CaptureFixt
         assert arrays["features"].dtype == np.float16
 
 
+def test_a_model_rejects_images_of_no_class(flowers: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = frofa.ImageClassifier(n_views=2, device="cpu").fit(*frofa.load_image_folder(flowers))
+    model.save("m.frofa")
+    stripes = np.zeros((40, 60, 3), np.uint8)
+    stripes[::4] = 255
+    Image.fromarray(stripes).save("stripes.png")
+    assert run("predict", "m.frofa", flowers, "stripes.png", "--reject", "0.1", "--out", "p.csv") == 0
+    rows = list(csv.DictReader(Path("p.csv").read_text().splitlines()))
+    p_values = model.novelty_p_value([row["path"] for row in rows])
+    assert [float(row["novelty_p_value"]) for row in rows] == pytest.approx(p_values, abs=1e-4)
+    assert [row["label"] == "none of these" for row in rows] == (p_values < 0.1).tolist()
+    assert rows[-1]["label"] == "none of these"
+    said = capsys.readouterr().err
+    assert f"rejected {int((p_values < 0.1).sum())} of 13 images" in said
+    # Of known images, without the stripes.
+    truth = np.array([row["true_label"] for row in rows])[:12]
+    rejected, right = p_values[:12] < 0.1, np.array([row["label"] for row in rows])[:12] == truth
+    assert not (rejected & right).any()
+    part = f"{100 * right.mean():.1f} % of 12 images"
+    if rejected.any():
+        part += f", of which {rejected.sum()} rejected (counted as wrong); {100 * right[~rejected].mean():.1f} % of"
+    assert f"accuracy {part}" in said
+    # A model that rejects by itself needs no option.
+    model.set_params(reject=0.1).save("r.frofa")
+    assert run("predict", "r.frofa", flowers, "stripes.png", "--out", "r.csv") == 0
+    assert Path("r.csv").read_bytes() == Path("p.csv").read_bytes()
+    assert run("predict", "m.frofa", flowers, "--reject", "0.05") == 1
+    said = capsys.readouterr().err
+    assert "--reject 0.05 needs a model of 19 images or more to compare with. This one has 12 of" in said
+    assert "--reject 0.077 or more" in said
+    assert "FewShotClassifier" not in said
+
+
 def test_a_model_of_several_outputs_and_views_predicts(flowers: Path) -> None:
     paths, labels = frofa.load_image_folder(flowers)
     extractor = frofa.FrozenFeatureExtractor(output="auto", n_views=3)
@@ -134,7 +167,12 @@ def test_one_shot_has_no_estimate_of_accuracy(flowers: Path, capsys: pytest.Capt
         (["fit", "flowers", "--out", "m.frofa", "--seed", "-1"], "from 0 to 4294967295. Got '-1'"),
         (["fit", "flowers", "--out", "m.frofa", "--seed", str(2**32)], "from 0 to 4294967295. Got '4294967296'"),
         (["fit", "flowers", "--out", "m.frofa", "--n-jobs", "0"], "a number of threads, or -1 for one a core. Got '0'"),
+        (["predict", "m.frofa", "flowers", "--reject", "5"], "expected a share between 0 and 1, such as 0.05. Got '5'"),
         (["predict", "m.frofa", "flowers", "--device", "gpu"], "expected auto, cpu, cuda, "),
+        (
+            ["predict", "m.frofa", "flowers", "--sets", "abc"],
+            "expected a share between 0 and 1, such as 0.9. Got 'abc'",
+        ),
         (["evaluate", "m.frofa", "flowers", "--device", "cuda:"], "Got 'cuda:'"),
         (["study", "flowers", "--shots", "1", "0"], "a positive whole number. Got '0'"),
         (["study", "flowers", "--seeds", "none"], "a positive whole number. Got 'none'"),

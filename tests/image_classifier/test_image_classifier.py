@@ -18,7 +18,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import frofa
 from frofa import FrozenFeatureExtractor, FunctionEncoder, ImageClassifier, load_images
-from frofa.estimators import FewShotClassifier, PrototypeClassifier
+from frofa.estimators import AbstentionClassifier, FewShotClassifier, PrototypeClassifier
 from frofa.evaluation import calibration_error, proportion_interval
 from frofa.exceptions import ImageReadError, SavedFileError, SkippedImagesWarning, WeightsChangedError
 
@@ -58,6 +58,59 @@ def test_it_is_the_extractor_and_the_few_shot_classifier(
     assert model.predict(image_paths).tolist() == head.predict(blocks).tolist()
     assert model.classes_.tolist() == ["blue", "green", "red"]
     assert model.score(image_paths, labels) == np.mean(model.predict(image_paths) == labels)
+
+
+def test_it_rejects_images_of_no_class(
+    make: Callable[..., ImageClassifier], image_paths: list[str], labels: list[str], tmp_path: Path
+) -> None:
+    model = make(reject=0.2, reject_label="other").fit(image_paths, labels)
+    p_values = model.novelty_p_value(image_paths)
+    found = model.predict(image_paths)
+    np.testing.assert_array_equal(
+        found == "other", model.novelty_score(image_paths) > model.head_.novelty_threshold(0.2)
+    )
+    assert p_values.shape == (12,)
+    model.save(tmp_path / "m.frofa")
+    assert ImageClassifier.load(tmp_path / "m.frofa").predict(image_paths).tolist() == found.tolist()
+    # A share may be set afterwards, by which no fit changes.
+    plain = make().fit(image_paths, labels)
+    kept = plain.set_params(reject=0.2, reject_label="other").predict(image_paths)
+    assert kept.tolist() == found.tolist()
+    assert plain.head_.reject is None
+    assert plain.score(image_paths, labels) == (found == labels).mean()
+    # Reports are of probabilities, and reject nothing.
+    right = (plain.classes_[plain.predict_proba(image_paths).argmax(1)] == labels).mean()
+    assert plain.evaluate(image_paths, labels).accuracy.mean == pytest.approx(right)
+
+
+def test_without_priors_classes_are_equally_frequent(
+    make: Callable[..., ImageClassifier], image_paths: list[str], labels: list[str]
+) -> None:
+    none, uniform, empirical = (
+        make(class_prior=prior).fit(image_paths[2:], labels[2:]).predict_proba(image_paths)
+        for prior in (None, "uniform", "empirical")
+    )
+    np.testing.assert_array_equal(none, uniform)
+    assert np.abs(none - empirical).max() > 1e-6
+
+
+def test_a_label_of_rejected_images_that_is_a_class_is_refused_at_fit(
+    make: Callable[..., ImageClassifier], image_paths: list[str]
+) -> None:
+    y = np.repeat([-1, 1], 6)
+    with pytest.raises(ValueError, match=r"such as reject_label=-2. Got -1, which is one"):
+        make(reject=0.2).fit(image_paths, y)
+    assert set(make(reject=0.2, reject_label=-2).fit(image_paths, y).predict(image_paths)) <= {-2, -1, 1}
+
+
+def test_costs_decide_on_images(
+    make: Callable[..., ImageClassifier], image_paths: list[str], labels: list[str]
+) -> None:
+    model = AbstentionClassifier(make(), cost_reject=0.3, unknown_share=0.2).fit(image_paths, labels)
+    found, sets = model.predict_set(image_paths)
+    assert (sets.shape, found.tolist()) == ((12, 3, 1), model.predict(image_paths).tolist())
+    np.testing.assert_array_equal(model.novelty_p_value(image_paths), model.classifier_.novelty_p_value(image_paths))
+    np.testing.assert_array_equal(sets.any((1, 2)), found != "none of these")
 
 
 def test_out_of_fold_scores_have_an_interval(model: ImageClassifier, labels: list[str]) -> None:
@@ -275,7 +328,7 @@ def test_labels_are_needed(make: Callable[..., ImageClassifier], image_paths: li
         make().fit(image_paths[:4], labels[:4])
     gaps = load_images(image_paths, labels=[*labels[:11], None])
     with pytest.raises(ValueError, match=r"expected a label for each image.* 1 image without"):
-        make().fit(gaps)
+        make(unlabeled=None).fit(gaps)
 
 
 def test_high_effort_reads_tokens_where_they_count(
@@ -306,6 +359,42 @@ def test_images_of_unknown_labels_are_counted(
 def test_labels_that_are_none_are_refused(make: Callable[..., ImageClassifier], image_paths: list[str]) -> None:
     numbers = np.arange(len(image_paths)) % 2.0
     with pytest.raises(ValueError, match="Input y contains NaN"):
+        make(unlabeled=None).fit(image_paths, np.where(numbers == 0, np.nan, numbers))
+    with pytest.raises(ValueError, match=r"at least 2 classes. Got one class only: 1\.$"):
         make().fit(image_paths, np.where(numbers == 0, np.nan, numbers))
     with pytest.raises(ValueError, match=r"at least 2 classes. Got one class only: 1.0"):
         make().fit(image_paths, np.ones(len(image_paths)))
+    with pytest.raises(ValueError, match=r"at least 2 classes. Got none with a label"):
+        make().fit(image_paths, [None] * len(image_paths))
+
+
+def test_images_without_labels_are_a_background(
+    make: Callable[..., ImageClassifier], image_paths: list[str], labels: list[str], tmp_path: Path
+) -> None:
+    # Every third image has no label, and two of these are copies: of a labelled one, and of one another.
+    shutil.copy(image_paths[1], tmp_path / "copy.png")
+    shutil.copy(image_paths[0], tmp_path / "twin.png")
+    paths = [*image_paths, str(tmp_path / "copy.png"), str(tmp_path / "twin.png")]
+    y = [None if i % 3 == 0 else label for i, label in enumerate(labels)] + [None, None]
+    model = make().fit(paths, y)
+    assert model.kept_.tolist() == list(range(len(image_paths)))
+    assert model.n_copies_ == 2
+    blocks = FrozenFeatureExtractor(model.model, output="auto", n_views=2, device="cpu").fit_transform(image_paths)
+    head = FewShotClassifier(device="cpu").fit(blocks, y[:-2])
+    np.testing.assert_array_equal(model.predict_proba(image_paths), head.predict_proba(blocks))
+    np.testing.assert_array_equal(model.head_.out_of_fold_proba_, head.out_of_fold_proba_)
+    known = np.array([label is not None for label in y[:-2]])
+    np.testing.assert_array_equal(np.isfinite(model.head_.out_of_fold_proba_).all(1), known)
+    guesses = model.classes_[model.head_.out_of_fold_proba_[known].argmax(1)]
+    assert model.out_of_fold_accuracy_ == np.mean(guesses == np.array(labels)[known])
+    # A set with gaps, and labels that stand for none, are the same.
+    for again in (
+        make().fit(load_images(paths, labels=y)),
+        make(unlabeled="?").fit(paths, [each or "?" for each in y]),
+    ):
+        np.testing.assert_array_equal(again.predict_proba(image_paths), model.predict_proba(image_paths))
+    model.save(tmp_path / "model.frofa")
+    loaded = ImageClassifier.load(tmp_path / "model.frofa")
+    np.testing.assert_array_equal(loaded.predict_proba(image_paths), model.predict_proba(image_paths))
+    with pytest.raises(ValueError, match=r"expected a label for each image\. Got 6 images without one"):
+        model.score(load_images(paths, labels=y))
