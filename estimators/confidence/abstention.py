@@ -11,12 +11,11 @@ from sklearn.utils import Tags, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted
 
-from frofa.estimators.confidence.learners import features_of
+from frofa.estimators.confidence.learners import features_of, forget, show_features_of
 from frofa.estimators.confidence.novelty import NoveltyDetector
 from frofa.estimators.core.confident.novelty import reject_label_for, with_rejected
 from frofa.estimators.core.support import Array
 
-OF_THE_CLASSIFIER = ("n_features_in_", "feature_names_in_")
 NOT_NEGATIVE = [Interval(Real, 0, None, closed="left")]
 
 
@@ -139,12 +138,8 @@ class AbstentionClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.classifier_ = clone(self.classifier).fit(X, y, **weight)
         self.classes_ = self.classifier_.classes_
         self.reject_label_ = reject_label_for(self.classes_, self._label())
-        for name in (*OF_THE_CLASSIFIER, "detector_"):
-            if hasattr(self, name):
-                delattr(self, name)
-        for name in OF_THE_CLASSIFIER:
-            if hasattr(self.classifier_, name):
-                setattr(self, name, getattr(self.classifier_, name))
+        forget(self, "detector_")
+        show_features_of(self, self.classifier_)
         if not hasattr(self.classifier_, "novelty_p_value"):
             self.detector_ = NoveltyDetector(reject=0.5).fit(X, y)
         return self

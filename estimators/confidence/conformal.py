@@ -15,7 +15,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 from frofa.compute.arrays import as_labels
 from frofa.estimators.confidence.closed_form import added, checked, closed_form_of, left_out
 from frofa.estimators.confidence.counting import Ranking
-from frofa.estimators.confidence.learners import Samples, as_rows, features_of, proba_in_order
+from frofa.estimators.confidence.learners import Samples, as_rows, features_of, forget, proba_in_order, show_features_of
 from frofa.estimators.confidence.leaving_out import by_folds, by_full, by_jackknife, by_split
 from frofa.estimators.confidence.parameters import MethodAndParameter
 from frofa.estimators.confidence.promises import check_enough, check_levels
@@ -28,8 +28,6 @@ from frofa.estimators.solvers.conformal.scores import Score
 Array = npt.NDArray[Any]
 OF_A_METHOD = ("folds_", "fold_heads_", "left_out_proba_", "support_")
 """Fitted attributes that not all methods have."""
-OF_THE_HEAD = ("n_features_in_", "feature_names_in_")
-"""Attributes that tell of X, where the head has them."""
 
 
 class ConformalClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
@@ -230,16 +228,7 @@ class ConformalClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         random = self.randomized or self.method in ("split", "cv+")
         random_state = check_random_state(self.random_state if random else 0)
         self.seed_ = int(random_state.randint(2**31 - 1))
-        for attribute in (
-            "folds_",
-            "fold_heads_",
-            "left_out_proba_",
-            "support_",
-            "n_features_in_",
-            "feature_names_in_",
-        ):
-            if hasattr(self, attribute):
-                delattr(self, attribute)
+        forget(self, *OF_A_METHOD)
         split = self.method == "split"
         held = hold_out(codes, self.calibration_size, random_state) if split else np.ones(len(codes), bool)
         self.codes_ = codes[held]
@@ -254,9 +243,7 @@ class ConformalClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             found = by_folds(samples, codes, self.classes_, self.n_folds, random_state)
         for attribute, value in found.items():
             setattr(self, attribute, value)
-        for attribute in OF_THE_HEAD:
-            if hasattr(self.head_, attribute):
-                setattr(self, attribute, getattr(self.head_, attribute))
+        show_features_of(self, self.head_)
         return self
 
     def p_values(self, X: Any) -> npt.NDArray[np.float64]:

@@ -15,6 +15,8 @@ from frofa.estimators.core.classifier import FeatureClassifier
 
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.intp]
+OF_FEATURES = ("n_features_in_", "feature_names_in_")
+"""Fitted attributes that tell of X, which not every estimator has."""
 
 
 class Samples(NamedTuple):
@@ -94,3 +96,16 @@ def proba_in_order(fitted: Any, X: Any, classes: Array) -> Array:
     proba = np.zeros((len(found), len(classes)))
     proba[:, np.searchsorted(classes, fitted.classes_)] = found
     return proba
+
+
+def forget(estimator: Any, *attributes: str) -> None:
+    """Delete what an earlier fit has set, of these attributes and of those that tell of X."""
+    for name in (*OF_FEATURES, *attributes):
+        vars(estimator).pop(name, None)
+
+
+def show_features_of(estimator: Any, fitted: Any) -> None:
+    """Set what a fitted estimator inside tells of X."""
+    for name in OF_FEATURES:
+        if hasattr(fitted, name):
+            setattr(estimator, name, getattr(fitted, name))

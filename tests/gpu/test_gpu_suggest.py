@@ -9,7 +9,7 @@ import torch
 from frofa import suggest
 from frofa.estimators import ShrinkageProbeClassifier
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
 
 @pytest.mark.parametrize("options", [{}, {"max_exact": 500}, {"strategy": "coverage"}])

@@ -156,7 +156,9 @@ def test_samples_without_weight_change_nothing(head: Any) -> None:
     weights = np.ones(len(y))
     weights[[2, 7, 15]] = 0
     if head.get_params().get("cv") is not None:
-        pytest.skip("splits of the user's are of all samples")
+        pytest.skip(
+            "a splitter of the user's deals all samples, also those without weight, and then deals others differently"
+        )
     weighted, without = clone(head).fit(X, y, weights), clone(head).fit(X[weights > 0], y[weights > 0])
     others = samples(10, seed=1)[0]
     np.testing.assert_allclose(weighted.predict_proba(others), without.predict_proba(others), rtol=1e-4, atol=1e-6)
