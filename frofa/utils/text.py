@@ -19,6 +19,19 @@ def shorten(labels: Iterable[object]) -> str:
     return ", ".join(names[:10]) + (f", ... ({len(names) - 10} more)" if len(names) > 10 else "")
 
 
+def chance(probability: float) -> str:
+    """Write a probability in percent without rounding it to certainty.
+
+    Examples
+    --------
+    >>> chance(0.834), chance(0.997), chance(0.003)
+    ('83 %', 'over 99 %', 'under 1 %')
+    """
+    if probability < 0.01:
+        return "under 1 %"
+    return "over 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
+
+
 def class_name(text: str) -> str:
     r"""Spell the name of a class in Unicode's composed form (NFC), whatever file system or editor wrote it.
 

@@ -1,0 +1,1 @@
+"""Ground of all pages: theme, security, data in HTML, thumbnails."""
