@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from frofa.blocks import FeatureBlocks
 from frofa.compute.arrays import as_features
 from frofa.estimators.blending.folds import fit_heads, scores_in_order
-from frofa.estimators.blending.joining import Data, Joined, Steps, joining
+from frofa.estimators.blending.joining import Data, Fits, Joined, Steps, Wanted, joining
 from frofa.estimators.blending.members import PROBE, Effort, Settings, member, token_heads, tokens_of
 from frofa.estimators.blending.together import drive, fit_together
 from frofa.estimators.core.classifier import FeatureClassifier
@@ -23,6 +23,7 @@ from frofa.estimators.shrinkage_probe import ShrinkageProbeClassifier
 from frofa.estimators.solvers.left_out import LEAST, rates
 from frofa.estimators.solvers.shrinkage.priors import log_priors
 from frofa.estimators.token_classifier import TokenClassifier
+from frofa.utils.callbacks import TaskCounter, task_of
 from frofa.utils.progress import progress_bar
 
 
@@ -208,11 +209,25 @@ class FewShotClassifier(FeatureClassifier):
         y, weights = self.classes_[support.codes], support.weights
         tokens = tokens_of(support.features, type(self).__name__) if self.effort == "high" else None
         n_fits = 0 if tokens is None else len(self._token_heads(0)) * (self.n_folds + 1)
+        parts = iter(("token-heads-on-folds", "token-heads-on-all-samples"))
+
+        def train(wanted: Wanted) -> Fits:
+            n = len(wanted.heads) * len(wanted.parts)
+            with task_of(self).part(next(parts), n) as task:
+                count = TaskCounter(task, "token-head", n, n)
+
+                def on_done(n: int) -> None:
+                    bar.update(n)
+                    count(n)
+
+                return fit_heads(tokens, y, wanted.heads, wanted.parts, weights, on_done)
+
         with progress_bar(total=n_fits, unit="fit", desc="token heads", leave=False, shown=self.verbose) as bar:
-            return drive(
-                self._fitting(support),
-                lambda wanted: fit_heads(tokens, y, wanted.heads, wanted.parts, weights, bar.update),
-            )
+            return drive(self._fitting(support), train)
+
+    def _n_fit_tasks(self) -> int:
+        """Count the probe, and token heads on folds and on all samples."""
+        return 1 if self.effort == "fast" else 3
 
     _fit_many = staticmethod(fit_together)
     """Engine of `fit_many`: token heads of all jobs are trained together."""
@@ -254,7 +269,8 @@ class FewShotClassifier(FeatureClassifier):
             # Scores of the blend are log-probabilities, which have no energy: those of the probe have.
             novelty="energy" if self.novelty == "energy" else None,
         )
-        probe.fit(support.features, self.classes_[support.codes], sample_weight=support.weights)
+        with task_of(self).hand_to(probe, "probe"):
+            probe.fit(support.features, self.classes_[support.codes], sample_weight=support.weights)
         # What was learnt from samples without labels is fitted: the classifier is not to hold them.
         probe.background = None
         return probe
@@ -292,6 +308,12 @@ class FewShotClassifier(FeatureClassifier):
 
     def _scores(self, features: Array) -> Array:
         """Blend the log-probabilities (n, n_classes) of the members that count."""
+        total = sum(self.members_[name].weight * found for name, found in self._of_members(features).items())
+        blended: Array = log_softmax(self.scale_ * total, axis=1)
+        return blended
+
+    def _of_members(self, features: Array) -> dict[str, Array]:
+        """Compute the log-probabilities (n, n_classes) of each member that counts."""
         kept = {name: one for name, one in self.members_.items() if one.weight > 0}
         tokens = tokens_of(features, type(self).__name__) if set(kept) - {PROBE} else None
         if tokens is None and set(kept) - {PROBE}:
@@ -299,15 +321,14 @@ class FewShotClassifier(FeatureClassifier):
                 f"{type(self).__name__} was fitted with token heads, and needs features with tokens. Got "
                 f"{_kind(features)}."
             )
-        total = 0
+        found = {}
         for name, one in kept.items():
             if name == PROBE:
                 scores = scores_in_order(one.estimator, features, self.classes_)
             else:
                 scores = one.scale * scores_in_order(one.estimator, tokens, self.classes_) + self.offsets_
-            total = total + one.weight * log_softmax(scores, axis=1)
-        blended: Array = log_softmax(self.scale_ * total, axis=1)
-        return blended
+            found[name] = log_softmax(scores, axis=1)
+        return found
 
 
 def _kind(features: Any) -> str:

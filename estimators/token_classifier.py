@@ -3,6 +3,8 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, cast
 
@@ -18,18 +20,20 @@ from frofa.augmentations import Augmentation, Brightness
 from frofa.blocks import FeatureBlocks
 from frofa.compute.devices import resolve_device
 from frofa.compute.memory import row_chunks
-from frofa.estimators.batched.engine import Outcome, Trained, fit_plans
+from frofa.estimators.batched.engine import Outcome, fit_plans
 from frofa.estimators.batched.token_jobs import fit_token_jobs
 from frofa.estimators.core.classifier import FeatureClassifier
 from frofa.estimators.core.confident.calibrating import calibration_folds
 from frofa.estimators.core.confident.parameters import CONFIDENCE, Calibrate, ClassPrior, Novelty
 from frofa.estimators.core.support import Array, Indices, Support
+from frofa.estimators.tokens.batches import seen_on
 from frofa.estimators.tokens.image_views import ImageViews, token_views, views_in, views_on
-from frofa.estimators.tokens.lazy import batch_on
-from frofa.estimators.tokens.padding import PaddedTokens, refuse_prefix
-from frofa.estimators.training.plan import HeadPlan, LabelledRows, TokenModel
+from frofa.estimators.tokens.padding import refuse_prefix
+from frofa.estimators.training.plan import HeadPlan, LabelledRows, TokenModel, Trained
 from frofa.estimators.training.schedule import Schedule
+from frofa.estimators.training.telling import StepTeller
 from frofa.ragged import RaggedTokens
+from frofa.utils.callbacks import task_of
 from frofa.utils.progress import progress_bar
 
 PREDICT_BATCH = 1024
@@ -137,10 +141,22 @@ class TokenClassifier(FeatureClassifier):
         device = resolve_device(self.device)
         tokens, rows = views_on(support.features, device), np.arange(len(support.codes))
         plans = self._plans(rows, support.codes, support.weights, support.features)
+        if (task := task_of(self)).is_heard:
+            plans[0] = replace(plans[0], watch=StepTeller(task, partial(self._attributes_of, plans[0], support)))
         n_steps = self.n_steps * len(plans)
         with progress_bar(total=n_steps, unit="step", desc="train", leave=False, shown=self.verbose) as bar:
             outcomes = fit_plans(tokens, plans, on_step=bar.update)
         return self._become(plans, outcomes, support)
+
+    def _n_fit_tasks(self) -> int:
+        return int(self.n_steps)
+
+    def _attributes_of(self, plan: HeadPlan, support: Support, trained: Trained) -> dict[str, Any]:
+        """Make the attributes of a head that was trained so far: not calibrated yet, and without rejection."""
+        head = copy(self)
+        head.calibrate, head.reject = False, None
+        head._take(plan, trained)._calibrate(support, None)
+        return dict(vars(head))
 
     _fit_many = staticmethod(fit_token_jobs)
     """Engine of `fit_many`: the heads of all jobs are trained together."""
@@ -267,10 +283,13 @@ class TokenClassifier(FeatureClassifier):
     def _scores(self, features: Array) -> Array:
         """Score images, by the mean over their views, which is that of the log-probabilities up to a constant."""
         device = resolve_device(self.device)
-        # A leading dimension of one head.
-        weights = {name: torch.as_tensor(value, device=device).unsqueeze(0) for name, value in self.weights_.items()}
+        weights = self._weights_on(device)
         scores: Array = np.mean([self._scores_of_view(view, weights, device) for view in views_in(features)], axis=0)
         return scores
+
+    def _weights_on(self, device: torch.device) -> dict[str, Tensor]:
+        """Move fitted weights to a device, with a leading dimension of one head."""
+        return {name: torch.as_tensor(value, device=device).unsqueeze(0) for name, value in self.weights_.items()}
 
     def _sum_over_views(self, tokens: Array, n_views: int) -> Array:
         if isinstance(self.augment, str) and self.augment_ is None:
@@ -291,7 +310,7 @@ class TokenClassifier(FeatureClassifier):
             order = np.argsort(features.sizes, kind="stable")
             features = features[order]
         batches = [
-            model.logits(weights, *_seen(features[rows], device))[0]
+            model.logits(weights, *seen_on(features[rows], device))[0]
             for rows in row_chunks(len(features), PREDICT_BATCH, row_size=1)
         ]
         # Scores (n, n_classes), back in the order of the samples.
@@ -303,11 +322,3 @@ class TokenClassifier(FeatureClassifier):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
-
-
-def _seen(features: Array | RaggedTokens, device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """Move a few images to a device, in float32; return tokens (m, N, C) and their mask, if they differ in size."""
-    if not isinstance(features, RaggedTokens):
-        return batch_on(features, device), None
-    batch = PaddedTokens(features, device).all()
-    return batch.patches, batch.mask

@@ -6,7 +6,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,16 +21,8 @@ from frofa.estimators.tokens.lazy import Tokens
 from frofa.estimators.tokens.padding import PaddedTokens
 from frofa.estimators.training.loop import ValidationSet, train
 from frofa.estimators.training.parameters import Params
-from frofa.estimators.training.plan import HeadPlan, LabelledRows
+from frofa.estimators.training.plan import HeadPlan, LabelledRows, Trained
 from frofa.estimators.training.streams import Streams
-
-
-class Trained(NamedTuple):
-    """A trained head: its weights, and the step at which they were reached."""
-
-    weights: dict[str, npt.NDArray[np.float32]]
-    n_iter: int
-
 
 Outcome = Trained | Exception
 
@@ -146,6 +138,7 @@ def _train_together(tokens: Tokens, plans: list[HeadPlan], on_step: Callable[[in
         validation=_validation(tokens, plans),
         patience=[plan.patience for plan in plans],
         on_step=on_step,
+        watch=[plan.watch for plan in plans],
     )
     on_host = {name: value.cpu().numpy() for name, value in trained.items()}
     return [

@@ -75,11 +75,23 @@ def fit_token_jobs(
     for (device, _), group in groups.items():
         tokens = _on_device(group[0].tokens, X, device)
         # All heads of all jobs at a time; those of a job count as one.
-        outcomes = iter(fit_plans(tokens, [plan for one in group for plan in one.plans]))
+        plans = [plan for one in group for plan in one.plans]
+        outcomes = iter(fit_plans(tokens, plans, on_done=_by_job(len(plans), len(group), on_done)))
         for one in group:
             results[one.place] = one.fitted([next(outcomes) for _ in one.plans])
-            on_done(1)
     return results
+
+
+def _by_job(n_heads: int, n_jobs: int, on_done: Callable[[int], object]) -> Callable[[int], None]:
+    """Count jobs by the heads that are trained, of which each job has as many."""
+    trained = 0
+
+    def count(n: int) -> None:
+        nonlocal trained
+        before, trained = trained, trained + n
+        on_done(trained * n_jobs // n_heads - before * n_jobs // n_heads)
+
+    return count
 
 
 def _plan_job(place: int, job: Job, features: Array, seen: dict[str, Any], y: Any, sample_weight: Any) -> Planned:

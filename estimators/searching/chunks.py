@@ -44,13 +44,18 @@ class ChunkSize:
 
 
 def train_together(
-    pairs: Sequence[tuple[SearchTask, BatchPlan]], cache: FeatureCache, *, first_chunk: int, on_done: OnDone
+    pairs: Sequence[tuple[SearchTask, BatchPlan]],
+    cache: FeatureCache,
+    *,
+    first_chunk: int,
+    on_begin: Callable[[list[SearchTask]], object],
+    on_done: OnDone,
 ) -> Iterator[Done]:
     """Train and score tasks in chunks, at first of `first_chunk` fits if memory holds them; yield each chunk's results.
 
     Fits of the same features are neighbours, fold by fold, as engines have most to share there. The cache keeps
-    features of all samples, where there is one kind of these, for the tasks of a later call. `on_done` is called with
-    the number of fits done since the last call.
+    features of all samples, where there is one kind of these, for the tasks of a later call. `on_begin` is called with
+    the tasks of a chunk, and `on_done` with the number of fits done since the last call.
     """
     pairs = sorted(pairs, key=lambda pair: _order(*pair))
     to_keep = {plan.shared_key for _, plan in pairs}
@@ -62,6 +67,7 @@ def train_together(
             chunk.size = _first_size(chunk.size, cache.get(*pairs[0]))
         features = _features(pairs[: chunk.size], cache)
         now, pairs = pairs[: len(features)], pairs[len(features) :]
+        on_begin([task for task, _ in now])
         fitted = _fit(now, features, on_done)
         seconds = time.time() - start
         # scores (n, n_classes) of all linear heads at once, then results one by one

@@ -6,7 +6,8 @@ The fits of a candidate are trained with those of others if all of this holds:
 2. the class of the head has a batched engine, the function ``_fit_many``; a subclass that overrides one of the
    methods that the engine stands for, ``_fit_steps``, does not inherit it (`frofa.estimators.batched.jobs.engine_of`);
 3. there are labels;
-4. ``fit`` is given nothing but sample weights, and these for the head alone.
+4. ``fit`` is given nothing but sample weights, and these for the head alone;
+5. neither it nor a step of it has callbacks of its own, which hear of each fit by itself.
 
 Any other candidate is fitted by scikit-learn, and a `BatchFallbackWarning` tells which of these it was. There is no
 condition on parameters: an engine takes heads of its class whatever their parameters are, and finds out itself what
@@ -28,6 +29,7 @@ from frofa.compute.digests import digest, is_encoder
 from frofa.estimators.batched.jobs import engine_of
 from frofa.estimators.core.classifier import FeatureClassifier
 from frofa.estimators.searching.sklearn_compat import SearchTask, fit_params_by_step
+from frofa.utils.callbacks import has_callbacks
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +74,8 @@ def batch_plan(task: SearchTask) -> BatchPlan | str:
         return f"{_name(head)}: it has no batched training"
     if task.y is None:
         return f"{_name(head)}: there are no labels"
+    if any(has_callbacks(part) for part in (estimator, head, *(step for _, step in steps))):
+        return f"{_name(estimator)}: it has callbacks of its own"
     given = _fit_params_of_head(estimator, task.fit_params)
     if isinstance(given, str):
         return f"{_name(estimator)}: {given}"

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +23,7 @@ from frofa.estimators.searching.sklearn_compat import (
     metric_names,
 )
 from frofa.exceptions import BatchFallbackWarning
+from frofa.utils.callbacks import shows_bar
 from frofa.utils.progress import progress_bar
 
 FIRST_CHUNK = 1024
@@ -61,8 +62,9 @@ class SearchRun:
         results: dict[SearchTask, FitResult] = {task: dict(known[key]) for task, key in keys.items() if key in known}
         for task in results:
             task.tell_callbacks()
+        shown = self.progress and not (tasks and shows_bar(tasks[0].caller))
         with progress_bar(
-            total=len(tasks), initial=len(results), unit="fit", desc="search", leave=False, shown=self.progress
+            total=len(tasks), initial=len(results), unit="fit", desc="search", leave=False, shown=shown
         ) as bar:
             for done in self._fits([task for task in tasks if task not in results], bar.update):
                 results.update(done)
@@ -101,9 +103,12 @@ class SearchRun:
                 ordinary.append(task)
                 reasons[plan] += 1
         first_chunk = FIRST_CHUNK if self.checkpoint is None else FIRST_CHUNK_KEPT
-        for done in train_together(together, self._features, first_chunk=first_chunk, on_done=on_done):
-            for task, _ in done:
-                task.tell_callbacks()
+        telling = _Telling(on_done)
+        chunks = train_together(
+            together, self._features, first_chunk=first_chunk, on_begin=telling.begin, on_done=telling
+        )
+        for done in chunks:
+            telling.end()
             yield done
         if ordinary:
             self._warn(reasons)
@@ -126,6 +131,34 @@ class SearchRun:
         if new:
             listed = "; ".join(f"{reason} ({n} fits)" for reason, n in new.items())
             warnings.warn(f"not trained together, but fitted one by one: {listed}.", BatchFallbackWarning, stacklevel=2)
+
+
+class _Telling:
+    """Tells callbacks of the fits of a chunk, in their order, as so many of them are done: they are trained together.
+
+    What is done is counted by `on_done`, too.
+    """
+
+    def __init__(self, on_done: OnDone):
+        self.on_done = on_done
+        self.waiting, self.n_done, self.n_told = deque[SearchTask](), 0, 0
+
+    def begin(self, tasks: Sequence[SearchTask]) -> None:
+        """Take the fits of the next chunk."""
+        self.waiting, self.n_done, self.n_told = deque(tasks), 0, 0
+
+    def __call__(self, n: int) -> None:
+        """Count fits that are done; less than none are to be done again, one by one."""
+        self.on_done(n)
+        self.n_done += n
+        while self.waiting and self.n_told < self.n_done:
+            self.waiting.popleft().tell_callbacks()
+            self.n_told += 1
+
+    def end(self) -> None:
+        """Tell of what is left of the chunk."""
+        while self.waiting:
+            self.waiting.popleft().tell_callbacks()
 
 
 def _identity(tasks: Sequence[SearchTask], splits: dict[int, str]) -> dict[str, str]:

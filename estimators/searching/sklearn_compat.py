@@ -105,8 +105,13 @@ class SearchTask:
     def tell_callbacks(self) -> None:
         """Tell scikit-learn's callbacks of this fit, which scikit-learn did not do itself."""
         if self.callback_ctx is not None:
-            self.callback_ctx.call_on_fit_task_begin(estimator=self.caller)
-            self.callback_ctx.call_on_fit_task_end(estimator=self.caller)
+            weight = self.fit_params.get("sample_weight")
+            # Made if a callback asks for them: of hundreds of fits, copies of all training samples are slow.
+            data: dict[str, Any] = {name: partial(take_rows, getattr(self, name), self.train) for name in ("X", "y")}
+            if weight is not None:
+                data["metadata"] = lambda: {"sample_weight": take_rows(weight, self.train)}
+            self.callback_ctx.call_on_fit_task_begin(estimator=self.caller, **data)
+            self.callback_ctx.call_on_fit_task_end(estimator=self.caller, **data)
 
 
 def search_fit(

@@ -7,6 +7,7 @@ its own loss, its own clipping and its own schedule, and stops on its own.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from torch import Tensor
 from frofa.augmentations import TokenBatch
 from frofa.estimators.training.gradient import Gradient
 from frofa.estimators.training.parameters import Heads, ParameterLayout, Params
-from frofa.estimators.training.plan import TokenModel
+from frofa.estimators.training.plan import TokenModel, Trained, Watch
 from frofa.estimators.training.recorded import Recorded
 from frofa.estimators.training.schedule import Rule, Rules, Schedule
 from frofa.estimators.training.sgd import factor_dtype, update
@@ -56,6 +57,7 @@ def train(
     validation: Sequence[ValidationSet] | None = None,
     patience: Sequence[int] | None = None,
     on_step: Callable[[int], object] = lambda _: None,
+    watch: Sequence[Watch | None] = (),
 ) -> tuple[Params, list[int]]:
     """Minimise each head's mean cross-entropy; return trained parameters and the number of steps that led to them.
 
@@ -67,7 +69,7 @@ def train(
     With validation, a head's parameters of the best of about 50 evaluations (accuracy, then cross-entropy) are
     returned; it stops after `patience` evaluations without improvement. Validation samples are never augmented, and
     heads that have the same ones are evaluated together. `on_step` is called after each step, with the number of heads
-    that took it.
+    that took it, and each head's `watch` then, where there are some.
     """
     layout = ParameterLayout.of(params)
     training = _Training(Heads(layout, layout.pack(params)), model, streams, schedules)
@@ -80,18 +82,35 @@ def train(
         training.take(step)
         on_step(len(training.heads))
         stopped = [] if best is None else best.compare(training, step + 1)
+        if any(watch):
+            stopped += _ask(watch, training, best, step + 1)
         # Heads that have waited or have no more steps keep what they reached and retire; places count those that train.
         done = [i for i, head in enumerate(training.heads) if head in stopped or schedules[head].n_steps == step + 1]
         if not done:
             continue
         which = [training.heads[i] for i in done]
         results[which] = training.values.flat[done] if best is None else best.values[which]
+        for head in which:
+            n_iter[head] = step + 1
         training.keep([i for i in range(len(training.heads)) if i not in done])
         if not training.heads:
             break
     if best is not None:
         n_iter = best.steps
     return layout.views(results), n_iter
+
+
+def _ask(watch: Sequence[Watch | None], training: "_Training", best: "_Best | None", step: int) -> list[int]:
+    """Tell those that watch heads of a step; return the heads that are to stop."""
+
+    def reached(place: int, head: int) -> Trained:
+        values = training.values.flat[place] if best is None else best.values[head]
+        views = training.values.layout.views(values.unsqueeze(0))
+        weights = {name: view[0].cpu().numpy().copy() for name, view in views.items()}
+        return Trained(weights, step if best is None else best.steps[head])
+
+    told = [(i, head, watch[head]) for i, head in enumerate(training.heads)]
+    return [head for i, head, ask in told if ask is not None and ask(step, partial(reached, i, head))]
 
 
 class _Training:

@@ -1,10 +1,10 @@
 """Plans of heads: the model, the samples, the seeds and the schedule of each."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,18 @@ from frofa.estimators.training.parameters import Heads, Params
 from frofa.estimators.training.schedule import Schedule
 
 Indices = npt.NDArray[np.intp]
+
+
+class Trained(NamedTuple):
+    """A trained head: its weights, and the step at which they were reached."""
+
+    weights: dict[str, npt.NDArray[np.float32]]
+    n_iter: int
+
+
+Watch: TypeAlias = Callable[[int, Callable[[], Trained]], bool]
+"""Listener to the steps of a head: told how many there were, and given a function that returns what training would, if
+it ended here; it does if the answer is true."""
 
 
 class StepBatch(NamedTuple):
@@ -113,7 +125,7 @@ class HeadPlan:
     Seeds are for the initial weights, the batches and the augmentation. The validation samples decide when to stop,
     after `patience` evaluations without improvement. Prefix and grid are as in `TokenBatch.from_tokens`. With
     `n_views`, the tokens have so many views of each image, one view of all images after another: samples are images,
-    whose rows are those of their first view.
+    whose rows are those of their first view. `watch` is told of each step, and changes nothing but when training ends.
     """
 
     model: TokenModel
@@ -127,6 +139,7 @@ class HeadPlan:
     grid: tuple[int, int] | None = None
     patience: int = 10
     n_views: int = 1
+    watch: Watch | None = None
 
     @cached_property
     def source(self) -> Hashable:

@@ -31,9 +31,15 @@ from frofa.extraction.run import Extraction, extract_together
 from frofa.images.items import Images
 from frofa.images.pixels.colour import parse_colour
 from frofa.store import FeatureArray, FeatureStore
+from frofa.utils.callbacks import CallbackSupportMixin, TaskCounter, fit_task, task_of, with_callbacks
+
+AUTO_BATCH = 64
+"""Images of a task that callbacks are told of, where ``batch_size="auto"`` finds their number later."""
 
 
-class FrozenFeatureExtractor(SharesModel, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class FrozenFeatureExtractor(
+    CallbackSupportMixin, SharesModel, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Frozen features of a pretrained backbone.
 
     The model is loaded at first use, once a process, in eval mode; preprocessing is the checkpoint's own. `clone` and
@@ -228,7 +234,8 @@ class FrozenFeatureExtractor(SharesModel, ClassNamePrefixFeaturesOutMixin, Trans
         self.on_error = on_error
         self.verbose = verbose
 
-    def fit(self, X: Images = None, y: object = None) -> "FrozenFeatureExtractor":  # noqa: ARG002 (the contract's)
+    @with_callbacks
+    def fit(self, X: Images = None, y: object = None) -> "FrozenFeatureExtractor":
         """Check the parameters, load the model and note its weights; nothing is learnt.
 
         Raises
@@ -238,9 +245,26 @@ class FrozenFeatureExtractor(SharesModel, ClassNamePrefixFeaturesOutMixin, Trans
         ValueError
             If a parameter is wrong, or the model has no such layer or output.
         """
+        with fit_task(self, X, y):
+            return self._learn()
+
+    def _learn(self) -> "FrozenFeatureExtractor":
+        """Note the weights of the model, which is loaded."""
         self._validate_params()
         self.weights_digest_ = self._backbone(check_weights=False).weights_digest
         return self
+
+    @with_callbacks
+    def fit_transform(self, X: Images, y: object = None) -> Any:
+        """Do what `fit` and then `transform` do; callbacks of scikit-learn are told of each batch of images."""
+        with fit_task(self, X, y, name="fit-transform", n_tasks=1):
+            return self._learn().transform(X)
+
+    @with_callbacks
+    def fit_extract(self, X: Images, y: Any = None) -> Extraction:
+        """Do what `fit` and then `extract` do; callbacks of scikit-learn are told of each batch of images."""
+        with fit_task(self, X, y, name="fit-extract", n_tasks=1):
+            return self._learn().extract(X, y)
 
     def transform(self, X: Images) -> Any:
         """Extract features.
@@ -429,7 +453,12 @@ def extract_all(extractors: Sequence[FrozenFeatureExtractor], X: Images, y: Any)
     store = FeatureStore(first.store) if isinstance(first.store, (str, os.PathLike)) else first.store
     # All outputs and views of all extractors are targets of one run; what it finds is dealt out in the same order.
     targets = [target for blocks in wanted for views in blocks.values() for target in views]
-    found = iter(extract_together(ExtractionRequest(items, labels, backbone, targets, settings, store)))
+    n_rows = len(items) * len({target.view for target in targets})
+    n_batches = -(-n_rows // (settings.batch_size if isinstance(settings.batch_size, int) else AUTO_BATCH))
+    with task_of(first).part("extract-features", n_batches) as task:
+        count = TaskCounter(task, "batch", n_batches, n_rows)
+        found = iter(extract_together(ExtractionRequest(items, labels, backbone, targets, settings, store, count)))
+        count.up_to(n_rows)  # what came from the store, or could not be read
     parts = [{name: [next(found) for _ in views] for name, views in blocks.items()} for blocks in wanted]
     return [
         joined(blocks) if extractor._gives_blocks() else next(iter(blocks.values()))[0]

@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,10 @@ OF_BACKBONES = (
     *("device", "precision", "sparsity", "compile"),
 )
 """Parameters that say what to do with images and timm's models: a custom encoder decides by itself."""
+
+
+def ignore(n: int) -> None:
+    """Take a count that nobody asked for."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class ExtractionRequest:
     """One call of an extractor: checked images, and all that is to be done with them.
 
     There is at least one item, an image or what a custom encoder takes; labels (n,) are of the items, where there are
-    some. All targets come from the same forward passes.
+    some. All targets come from the same forward passes. `count` is called with the number of views, of all that targets
+    are of, that are done since the last call.
     """
 
     items: Sequence[ImageItem]
@@ -84,6 +89,7 @@ class ExtractionRequest:
     targets: Sequence[Target]
     settings: Settings
     store: FeatureStore | None
+    count: Callable[[int], object] = ignore
 
 
 def targets_of(parameters: Mapping[str, Any], backbone: Backbone) -> dict[str, list[Target]]:

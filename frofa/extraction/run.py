@@ -247,6 +247,7 @@ def _compute(
         def take(views: list[ImageView], features: list[Any]) -> None:
             n_done = sink(views, features)
             show_counts()
+            request.count(n_done)
             bar.update(n_done)  # what is in the store counts as done
 
         engine = ForwardEngine(request.backbone, request.targets, request.settings)

@@ -236,10 +236,10 @@ def test_decoding_and_writing_are_bounded(small_vit: str, tmp_path: Path, monkey
         launched[0] += 1
         return original(self, pixels)
 
-    def slow(self: StoreSink, views: list[ImageView], features: Any) -> None:
+    def slow(self: StoreSink, views: list[ImageView], features: Any) -> int:
         threading.Event().wait(0.05)
         ahead.append(launched[0] - len(ahead))
-        add(self, views, features)
+        return add(self, views, features)
 
     monkeypatch.setattr(ForwardEngine, "launch", launch)
     monkeypatch.setattr(StoreSink, "__call__", slow)

@@ -195,10 +195,11 @@ def test_views_come_from_the_same_images(small_vit: str, image_paths: list[str])
     blocks = extractor(small_vit, "mean", n_views=4).transform(image_paths)
     assert blocks.block("mean").shape == (12, len(make_views(4)), 16)
     views = blocks.views("mean")
-    np.testing.assert_array_equal(views[0], alone(small_vit, "mean", image_paths))
+    # Batches have other sizes, and rounding may follow these.
+    np.testing.assert_allclose(views[0], alone(small_vit, "mean", image_paths), rtol=1e-5, atol=1e-6)
     assert all(not np.allclose(views[0], view) for view in views[1:])
     fewer = extractor(small_vit, ["cls", "mean"], n_views=2).transform(image_paths)
-    np.testing.assert_array_equal(fewer.block("mean"), blocks.block("mean")[:, :2])
+    np.testing.assert_allclose(fewer.block("mean"), blocks.block("mean")[:, :2], rtol=1e-5, atol=1e-6)
 
 
 def test_more_views_add_to_the_store(small_vit: str, image_paths: list[str], tmp_path: Path, passes: list[Any]) -> None:
