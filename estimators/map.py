@@ -7,15 +7,15 @@ import numpy as np
 from sklearn.utils._param_validation import HasMethods, Hidden, Interval, StrOptions
 
 from frofa.augmentations import Augmentation
-from frofa.estimators.batched.engine import Trained
 from frofa.estimators.core.classifier import FeatureClassifier
 from frofa.estimators.core.confident.parameters import Calibrate, ClassPrior, Novelty
+from frofa.estimators.models.attending import Attending
 from frofa.estimators.models.map_model import HeadSource, MapModel, map_model
 from frofa.estimators.token_classifier import TokenClassifier
-from frofa.estimators.training.plan import HeadPlan
+from frofa.estimators.training.plan import HeadPlan, Trained
 
 
-class MAPClassifier(TokenClassifier):
+class MAPClassifier(Attending, TokenClassifier):
     """Multi-head attention pooling and a linear classifier, trained on frozen tokens.
 
     The head of the FroFA paper: a learned query attends to the tokens, an MLP with a residual follows, then a linear

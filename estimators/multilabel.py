@@ -16,6 +16,7 @@ from frofa.estimators.core.support import Array
 from frofa.estimators.core.validation import check_labels, require_labels
 from frofa.estimators.solvers.outputs.calibration import calibrate
 from frofa.estimators.solvers.outputs.thresholds import f1_thresholds
+from frofa.utils.callbacks import tells_callbacks
 
 
 class MultiLabelProbeClassifier(ClassifierMixin, OutputsEstimator):
@@ -124,6 +125,7 @@ class MultiLabelProbeClassifier(ClassifierMixin, OutputsEstimator):
         tags.target_tags.multi_output = True
         return tags
 
+    @tells_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MultiLabelProbeClassifier":
         """Fit the classifier.
 

@@ -17,6 +17,7 @@ from frofa.estimators.solvers.outputs.averaging import Members
 from frofa.estimators.solvers.outputs.path import Path
 from frofa.estimators.solvers.outputs.prediction import Jackknife, intervals, variances
 from frofa.estimators.solvers.outputs.spaces import SPACES
+from frofa.utils.callbacks import tells_callbacks
 
 
 class ShrinkageRegressor(RegressorMixin, OutputsEstimator):
@@ -131,6 +132,7 @@ class ShrinkageRegressor(RegressorMixin, OutputsEstimator):
         tags.target_tags.multi_output = True
         return tags
 
+    @tells_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "ShrinkageRegressor":
         """Fit the regressor.
 

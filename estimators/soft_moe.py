@@ -8,11 +8,12 @@ from sklearn.utils._param_validation import Interval
 
 from frofa.augmentations import Augmentation
 from frofa.estimators.core.confident.parameters import Calibrate, ClassPrior, Novelty
+from frofa.estimators.models.attending import Attending
 from frofa.estimators.models.soft_moe_head import SoftMoEModel
 from frofa.estimators.token_classifier import TokenClassifier
 
 
-class SoftMoEClassifier(TokenClassifier):
+class SoftMoEClassifier(Attending, TokenClassifier):
     """A soft mixture of a few experts over frozen tokens, their mean, and a linear classifier, trained from scratch.
 
     Each expert is an MLP that sees a few slots, weighted means of an image's normalised tokens; each token then takes a

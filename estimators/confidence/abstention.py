@@ -15,11 +15,12 @@ from frofa.estimators.confidence.learners import features_of, forget, show_featu
 from frofa.estimators.confidence.novelty import NoveltyDetector
 from frofa.estimators.core.confident.novelty import reject_label_for, with_rejected
 from frofa.estimators.core.support import Array
+from frofa.utils.callbacks import CallbackSupportMixin, fit_task, with_callbacks
 
 NOT_NEGATIVE = [Interval(Real, 0, None, closed="left")]
 
 
-class AbstentionClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+class AbstentionClassifier(CallbackSupportMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """Classifier that says one label, several, or none of these, whichever costs least as far as it can tell.
 
     What is likely is told by the classifier's probabilities and by how novel an image is; what that is worth is told by
@@ -112,6 +113,7 @@ class AbstentionClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.unknown_share = unknown_share
         self.reject_label = reject_label
 
+    @with_callbacks
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "AbstentionClassifier":
         """Fit the classifier; costs play no part in it, and may be set afterwards.
 
@@ -135,14 +137,21 @@ class AbstentionClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         """
         self._validate_params()
         weight = {} if sample_weight is None else {"sample_weight": sample_weight}
-        self.classifier_ = clone(self.classifier).fit(X, y, **weight)
+        with fit_task(self, X, y, sample_weight, n_tasks=1) as task:
+            classifier = clone(self.classifier)
+            with task.hand_to(classifier, "fit-classifier"):
+                self.classifier_ = classifier.fit(X, y, **weight)
+            self._take_classes(X, y)
+        return self
+
+    def _take_classes(self, X: Any, y: Any) -> None:
+        """Take over what the fitted classifier knows, and keep what novelty is told by, if it does not."""
         self.classes_ = self.classifier_.classes_
         self.reject_label_ = reject_label_for(self.classes_, self._label())
         forget(self, "detector_")
         show_features_of(self, self.classifier_)
         if not hasattr(self.classifier_, "novelty_p_value"):
             self.detector_ = NoveltyDetector(reject=0.5).fit(X, y)
-        return self
 
     def _label(self) -> Any:
         taken = self.classes_.dtype.kind in "iuf" and -1 in self.classes_

@@ -24,13 +24,14 @@ from frofa.estimators.core.unlabelled import labelled_rows
 from frofa.estimators.core.validation import check_labels, require_labels
 from frofa.estimators.solvers.conformal.ranks import Counts, accepted
 from frofa.estimators.solvers.conformal.scores import Score
+from frofa.utils.callbacks import CallbackSupportMixin, tells_callbacks
 
 Array = npt.NDArray[Any]
 OF_A_METHOD = ("folds_", "fold_heads_", "left_out_proba_", "support_")
 """Fitted attributes that not all methods have."""
 
 
-class ConformalClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+class ConformalClassifier(CallbackSupportMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """Sets of labels that hold the right one as often as was asked for, around any classifier.
 
     At a confidence level of 0.9, nine sets of ten have the right label: on average over samples and new images that
@@ -184,6 +185,7 @@ class ConformalClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     folds_: npt.NDArray[np.intp]
     fold_heads_: list[Any]
 
+    @tells_callbacks
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "ConformalClassifier":
         """Fit the head, and find out what it makes of samples that it has not seen.
 

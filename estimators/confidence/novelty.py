@@ -19,9 +19,10 @@ from frofa.estimators.core.support import Array
 from frofa.estimators.solvers.novelty.ranks import p_values, threshold
 from frofa.estimators.solvers.novelty.scores import BY_ROWS, left_out_scores_of, scores_of
 from frofa.exceptions import TooFewSamplesWarning
+from frofa.utils.callbacks import CallbackSupportMixin, tells_callbacks
 
 
-class NoveltyDetector(OutlierMixin, BaseEstimator):
+class NoveltyDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
     """Detector of images unlike all that it was fitted to, which rejects a stated share of those that are like them.
 
     It needs no images of the other kind. Each training image is scored as if it had not been there, exactly, and a new
@@ -89,6 +90,7 @@ class NoveltyDetector(OutlierMixin, BaseEstimator):
         self.method = method
         self.reject = reject
 
+    @tells_callbacks
     def fit(self, X: Any, y: Any = None) -> "NoveltyDetector":
         """Keep what is known, and find the threshold.
 

@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from frofa.utils.optional import require
+from frofa.utils.drawing import RichDisplay, ink, new_figure
 
 Array = npt.NDArray[Any]
 
 
-class NoveltyDisplay:
+class NoveltyDisplay(RichDisplay):
     """Scores of novelty of known images, and of unknown ones where there are some, with the threshold between them.
 
     Parameters
@@ -143,12 +143,20 @@ class NoveltyDisplay:
         if kind == "roc" and self.unknown_scores is None:
             raise ValueError("kind='roc' needs scores of unknown images. Got None.")
         if ax is None:
-            ax = require("matplotlib.figure", "plot").Figure(figsize=(6, 4), layout="constrained").add_subplot()
+            ax = new_figure(6, 4).add_subplot()
         self.ax_, self.figure_ = ax, ax.figure
         (self._draw_roc if kind == "roc" else self._draw_histogram)(ax)
         ax.grid(alpha=0.3)
         ax.legend()
         return self
+
+    def describe(self) -> str:
+        """Say how many images there are, and how well they are told apart."""
+        known, unknown = len(self.known_scores), 0 if self.unknown_scores is None else len(self.unknown_scores)
+        about = f"Novelty scores of {known:,} images of the known classes"
+        if not unknown:
+            return f"{about}."
+        return f"{about} and {unknown:,} of others: area under the curve {self.roc_auc_:.3f}."
 
     def _draw_histogram(self, ax: Any) -> None:
         parts = [("known", self.known_scores, self.known_rejected_)]
@@ -160,14 +168,14 @@ class NoveltyDisplay:
             weights = np.full(len(scores), 1 / len(scores))
             ax.hist(scores, edges, weights=weights, alpha=0.6, label=f"{name} images{share}")
         if self.threshold is not None:
-            ax.axvline(self.threshold, color="black", linestyle="--", label="threshold")
+            ax.axvline(self.threshold, color=ink(), linestyle="--", label="threshold")
         ax.set(xlabel="novelty score", ylabel="share of images")
 
     def _draw_roc(self, ax: Any) -> None:
         known, unknown, _ = roc_curve(*self._both())
         ax.plot(known, unknown, label=f"area under the curve {self.roc_auc_:.3f}")
         if self.threshold is not None:
-            ax.plot(self.known_rejected_, self.unknown_rejected_, "o", color="black", label="threshold")
+            ax.plot(self.known_rejected_, self.unknown_rejected_, "o", color=ink(), label="threshold")
         ax.set(xlabel="share of known images rejected", ylabel="share of unknown images rejected")
 
 

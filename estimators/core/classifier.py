@@ -28,11 +28,12 @@ from frofa.estimators.core.validation import (
 )
 from frofa.estimators.tokens.lazy import average_tokens
 from frofa.estimators.tokens.views import sum_over_views
+from frofa.utils.callbacks import CallbackSupportMixin, fit_task, with_callbacks
 
 Methods: TypeAlias = tuple[Callable[..., Any], ...]
 
 
-class FeatureClassifier(Calibrating, TellsNovelty, ClassifierMixin, BaseEstimator, ABC):
+class FeatureClassifier(CallbackSupportMixin, Calibrating, TellsNovelty, ClassifierMixin, BaseEstimator, ABC):
     """Base of the heads, which take features (n, C) or tokens (n, N, C) of any kind, RaggedTokens or FeatureBlocks.
 
     Tokens may be lazy (`frofa.estimators.tokens.lazy`), as those of a `FeatureStore` are: they are read in parts, first
@@ -58,6 +59,7 @@ class FeatureClassifier(Calibrating, TellsNovelty, ClassifierMixin, BaseEstimato
         names: list[str] = super()._get_param_names()
         return names
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "FeatureClassifier":
         """Fit the head.
 
@@ -77,10 +79,15 @@ class FeatureClassifier(Calibrating, TellsNovelty, ClassifierMixin, BaseEstimato
         """
         self._check_parameters()
         data = self._check_data(X, y, sample_weight)
-        support = self._adopt(data)
-        self._finish(support, self._fit(support), alone=True)
-        self._spread(data)
+        with fit_task(self, *data.told(X, y, sample_weight), n_tasks=self._n_fit_tasks()):
+            support = self._adopt(data)
+            self._finish(support, self._fit(support), alone=True)
+            self._spread(data)
         return self
+
+    def _n_fit_tasks(self) -> int:
+        """Parts of a fit that `_fit` tells callbacks of."""
+        return 0
 
     def _spread(self, data: CheckedData) -> None:
         """Give samples without labels their rows, of NaN, among the left-out ones."""

@@ -12,6 +12,7 @@ from frofa.estimators.core.classifier import FeatureClassifier
 from frofa.estimators.core.support import Array, CheckedData, Labels
 from frofa.estimators.core.unlabelled import divide, resolved
 from frofa.estimators.core.validation import one_label_each, require_labels
+from frofa.utils.callbacks import fit_task, with_callbacks
 
 
 class Pool(NamedTuple):
@@ -40,6 +41,7 @@ class GrowingClassifier(FeatureClassifier):
     support_: dict[str, Any]
     blocks_: dict[str, int]
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "GrowingClassifier":
         """Fit the head.
 
@@ -58,16 +60,17 @@ class GrowingClassifier(FeatureClassifier):
         """
         self._check_parameters()
         data = self._check_data(X, y, sample_weight)
-        self._forget()
-        support = self._adopt(data)
-        left_out = self._fit(support)
-        if data.tokens is data.features:
-            self._keep(data.features, data.labels, Pool(data.pool, data.pool_weights))
-        else:
-            # Copies of tokens cannot be drawn anew from their means, so that more samples could not be added exactly.
+        with fit_task(self, *data.told(X, y, sample_weight)):
             self._forget()
-        self._finish(support, left_out, alone=True)
-        self._spread(data)
+            support = self._adopt(data)
+            left_out = self._fit(support)
+            if data.tokens is data.features:
+                self._keep(data.features, data.labels, Pool(data.pool, data.pool_weights))
+            else:
+                # Copies of tokens cannot be drawn anew from their means: more samples could not be added exactly.
+                self._forget()
+            self._finish(support, left_out, alone=True)
+            self._spread(data)
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> "GrowingClassifier":

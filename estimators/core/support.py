@@ -1,10 +1,12 @@
 """Checked training data, as heads are fitted to them."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.utils import _safe_indexing
 
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.intp]
@@ -84,3 +86,12 @@ class CheckedData(NamedTuple):
     pool: Any = None
     pool_weights: npt.NDArray[np.float64] | None = None
     known: npt.NDArray[np.bool_] | None = None
+
+    def told(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
+        """Give the samples with labels among those that were given, in the form that callbacks take them in."""
+        if self.known is None:
+            return X, y, sample_weight
+        rows = np.flatnonzero(self.known)
+        weights = None if sample_weight is None else _safe_indexing(sample_weight, rows)
+        # Features may be many: they are chosen if a callback asks for them.
+        return partial(_safe_indexing, X, rows), self.labels.y, weights

@@ -65,11 +65,23 @@ def map_pool(params: Mapping[str, Tensor], tokens: Tensor, num_heads: int, mask:
     """
     if tokens.ndim == 3:
         tokens, mask = tokens.unsqueeze(0), None if mask is None else mask.unsqueeze(0)
-    # All queries of a stream's heads at once: (S, H / S * num_heads, C).
-    _, folded = fold(params, num_heads)
-    gathered = attend(folded.unflatten(0, (len(tokens), -1)).flatten(1, 2), tokens, mask) @ tokens
+    gathered = _weigh(params, tokens, num_heads, mask) @ tokens
     seen = project(params, per_head(gathered, num_heads))
     return seen.pooled + linear(seen.activated, params, "mlp.fc2")
+
+
+def map_attention(params: Mapping[str, Tensor], tokens: Tensor, num_heads: int, mask: Tensor | None = None) -> Tensor:
+    """Compute what `map_pool` weighs tokens by, (H, n, num_heads, N): of sum 1 over the tokens, zero where masked."""
+    if tokens.ndim == 3:
+        tokens, mask = tokens.unsqueeze(0), None if mask is None else mask.unsqueeze(0)
+    return per_head(_weigh(params, tokens, num_heads, mask), num_heads).transpose(1, 2)
+
+
+def _weigh(params: Mapping[str, Tensor], tokens: Tensor, num_heads: int, mask: Tensor | None) -> Tensor:
+    """Compute attention weights (S, n, H / S * num_heads, N) of tokens (S, n, N, C)."""
+    # All queries of a stream's heads at once: (S, H / S * num_heads, C).
+    _, folded = fold(params, num_heads)
+    return attend(folded.unflatten(0, (len(tokens), -1)).flatten(1, 2), tokens, mask)
 
 
 def fold(params: Mapping[str, Tensor], num_heads: int) -> tuple[Tensor, Tensor]:
@@ -101,7 +113,7 @@ def attend(folded: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def per_head(gathered: Tensor, num_heads: int) -> Tensor:
-    """Regroup weighted sums of tokens, (S, n, H / S * num_heads, C), by heads: (H, num_heads, n, C)."""
+    """Regroup weights or weighted sums of tokens, (S, n, H / S * num_heads, ...), by heads: (H, num_heads, n, ...)."""
     each: Tensor = gathered.unflatten(2, (-1, num_heads))
     return each.permute(0, 2, 3, 1, 4).flatten(0, 1)
 

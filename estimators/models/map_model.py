@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 from torch import Generator, Tensor
 
 from frofa.estimators.models.map_gradients import map_gradients
-from frofa.estimators.models.map_head import default_num_heads, init_map_head, map_logits
+from frofa.estimators.models.map_head import default_num_heads, init_map_head, map_attention, map_logits
 from frofa.estimators.training.gradient import Gradient
 from frofa.estimators.training.parameters import Heads, Params
 from frofa.estimators.training.plan import StepBatch, TokenModel
@@ -58,6 +58,10 @@ class MapModel(TokenModel):
     def logits(self, params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute class logits (H, n, n_classes), as in `map_pool`."""
         return map_logits(params, tokens, mask, num_heads=self.num_heads)
+
+    def attention(self, params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Compute the weights (H, n, num_heads, N) of tokens, as in `map_attention`."""
+        return map_attention(params, tokens, self.num_heads, mask)
 
     def gradients(self, heads: Heads, step: StepBatch, out: Gradient) -> None:
         """Write the gradients of each head's mean cross-entropy."""

@@ -28,8 +28,8 @@ def soft_moe_pool(params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | N
     normed = F.layer_norm(tokens, tokens.shape[3:], eps=LAYER_NORM_EPS)
     logits = _route(params, normed)  # (S, n, N, H / S, K), for K slots
     shown = None if mask is None else mask[..., None, None]
-    # Slots are weighted means of tokens, a softmax over the tokens: (S, n, H / S * K, C), then (H, n, K, C).
-    dispatch = (logits if shown is None else logits.masked_fill(~shown, -inf)).softmax(2)
+    # Slots are weighted means of tokens: (S, n, H / S * K, C), then (H, n, K, C).
+    dispatch = _dispatch(logits, shown)
     slots = dispatch.flatten(3).mT @ normed
     outputs = _experts(params, slots.unflatten(2, logits.shape[3:]).transpose(1, 2).flatten(0, 1))
     # Tokens are weighted means of outputs, a softmax over the slots; their mean takes the mean weights: (H, n, 1, K).
@@ -38,6 +38,20 @@ def soft_moe_pool(params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | N
     residual = _mean_over(tokens, None if mask is None else mask[..., None])
     pooled: Tensor = residual.repeat_interleave(len(outputs) // len(tokens), 0) + (combine @ outputs).squeeze(2)
     return pooled
+
+
+def soft_moe_attention(params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Compute what slots weigh tokens by, (H, n, K, N): of sum 1 over the tokens, zero where masked."""
+    if tokens.ndim == 3:
+        tokens, mask = tokens.unsqueeze(0), None if mask is None else mask.unsqueeze(0)
+    logits = _route(params, F.layer_norm(tokens, tokens.shape[3:], eps=LAYER_NORM_EPS))
+    dispatch = _dispatch(logits, None if mask is None else mask[..., None, None])
+    return dispatch.permute(0, 3, 1, 4, 2).flatten(0, 1)
+
+
+def _dispatch(logits: Tensor, shown: Tensor | None) -> Tensor:
+    """Compute the weights of tokens in slots, a softmax of logits (S, n, N, H / S, K) over the tokens."""
+    return (logits if shown is None else logits.masked_fill(~shown, -inf)).softmax(2)
 
 
 def _route(params: Mapping[str, Tensor], normed: Tensor) -> Tensor:
@@ -113,6 +127,10 @@ class SoftMoEModel(TokenModel):
     def logits(self, params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute class logits (H, n, n_classes) of tokens (S, n, N, C) or (n, N, C), as in `soft_moe_pool`."""
         return linear(soft_moe_pool(params, tokens, mask), params, "head")
+
+    def attention(self, params: Mapping[str, Tensor], tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Compute the weights (H, n, K, N) of tokens in slots, as in `soft_moe_attention`."""
+        return soft_moe_attention(params, tokens, mask)
 
     def head_bytes(self, image: Tensor, n_batch: int) -> int:
         """Estimate the bytes of a head in training: weights, velocity, gradients and what autograd keeps."""

@@ -1,13 +1,24 @@
 """Batches of a training step, gathered from an array or from images of different sizes."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from frofa.augmentations import TokenBatch
-from frofa.estimators.tokens.lazy import LazyTokens
+from frofa.estimators.tokens.lazy import LazyTokens, batch_on
 from frofa.estimators.tokens.padding import PaddedTokens
+from frofa.ragged import RaggedTokens
+
+
+def seen_on(features: Any, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Move a few images to a device, in float32; return tokens (m, N, C) and their mask, if they differ in size."""
+    if not isinstance(features, RaggedTokens):
+        return batch_on(features, device), None
+    batch = PaddedTokens(features, device).all()
+    return batch.patches, batch.mask
 
 
 class DenseBatches:

@@ -26,7 +26,9 @@ def resolve_device(device: str) -> torch.device:
 
 def as_tensor(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
     """Move an array to the device, in float32; copied where it is read-only (memory-mapped), of which torch warns."""
-    return torch.as_tensor(np.require(array, np.float32, "W"), device=device)
+    writable = np.require(array, np.float32, "W")
+    # Reversed arrays, which torch does not take, are copied, too.
+    return torch.as_tensor(writable.copy() if min(writable.strides, default=0) < 0 else writable, device=device)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from frofa.estimators.solvers.outputs.path import Path
 from frofa.estimators.solvers.outputs.spaces import SPACES, Spaces
 from frofa.estimators.solvers.shrinkage.selection import shares_of
 from frofa.estimators.solvers.shrinkage.spaces import Stage
+from frofa.utils.callbacks import CallbackSupportMixin
 
 CPU = torch.device("cpu")
 ELEMENTS = 2**24
@@ -41,7 +42,7 @@ class Fit(NamedTuple):
     left_out: Array
 
 
-class OutputsEstimator(BaseEstimator):
+class OutputsEstimator(CallbackSupportMixin, BaseEstimator):
     """Base of the estimators that average ridge regressions, output by output, on the same normalised features.
 
     A subclass has the parameters `block_sizes`, `block_weights` and `device`.

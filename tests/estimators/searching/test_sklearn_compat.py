@@ -225,8 +225,8 @@ def test_names_of_features_are_set() -> None:
 def test_callbacks_have_these_methods() -> None:
     told: list[tuple[str, Any]] = []
     context = SimpleNamespace(
-        call_on_fit_task_begin=lambda estimator: told.append(("begin", estimator)),
-        call_on_fit_task_end=lambda estimator: told.append(("end", estimator)),
+        call_on_fit_task_begin=lambda estimator, **_: told.append(("begin", estimator)),
+        call_on_fit_task_end=lambda estimator, **_: told.append(("end", estimator)),
     )
     _, [call, *_] = calls_of()
     SearchTask.of((call[0], call[1], {**call[2], "callback_ctx": context, "caller": "search"})).tell_callbacks()
