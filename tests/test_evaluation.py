@@ -17,6 +17,7 @@ from frofa.evaluation import (
     confusion_matrix,
     label_positions,
     log_loss,
+    paired_interval,
     proportion_interval,
     reliability,
 )
@@ -296,3 +297,27 @@ def test_shots_of_labels_in_a_tensor() -> None:
 def test_interval_of_all_or_none_ends_at_the_share() -> None:
     assert proportion_interval(10, 10).high == 1.0
     assert proportion_interval(0, 10).low == 0.0
+
+
+def test_paired_intervals_hold_the_difference_as_often_as_they_say() -> None:
+    rng, inside = np.random.default_rng(0), []
+    for _ in range(2000):
+        first = rng.random(60) < 0.8
+        # 30 % of what was wrong is right with the second, and 5 % of what was right is not.
+        second = np.where(rng.random(60) < np.where(first, 0.05, 0.3), ~first, first)
+        _, low, high = paired_interval(first, second)
+        inside.append(low <= 0.2 * 0.3 - 0.8 * 0.05 <= high)
+    assert 0.94 < np.mean(inside) < 0.98
+
+
+def test_paired_intervals_by_hand() -> None:
+    first, second = np.arange(10) < 6, (np.arange(10) < 5) | (np.arange(10) > 7)
+    # Two gained, one lost; of twelve, three and two.
+    half = stats.norm.ppf(0.975) * np.sqrt((5 / 12 - (1 / 12) ** 2) / 12)
+    assert paired_interval(first, second) == pytest.approx((0.1, 1 / 12 - half, 1 / 12 + half))
+    assert paired_interval(first, first).mean == 0
+    assert paired_interval([False], [True]).high == 1
+    assert paired_interval(first, second, 0.5).half_width < half
+    for wrong in ([], [[True]], np.ones(9, bool)):
+        with pytest.raises(ValueError, match="expected hits of the same samples"):
+            paired_interval(wrong, first)

@@ -1,13 +1,15 @@
 """Honest few-shot numbers: support samples, means and shares with intervals, and scores of predictions."""
 
 from frofa.evaluation.calibration import Reliability, calibration_error, calibration_floor, reliability
-from frofa.evaluation.intervals import Interval, mean_interval, proportion_interval
+from frofa.evaluation.intervals import Interval, mean_interval, paired_interval, proportion_interval
 from frofa.evaluation.labels import confusion_matrix, label_positions
 from frofa.evaluation.probabilities import brier_score, log_loss
+from frofa.evaluation.rejection import RejectionCurve, rejection_curve
 from frofa.evaluation.sampling import disjoint_shots, sample_shots
 
 __all__ = [
     "Interval",
+    "RejectionCurve",
     "Reliability",
     "brier_score",
     "calibration_error",
@@ -17,7 +19,9 @@ __all__ = [
     "label_positions",
     "log_loss",
     "mean_interval",
+    "paired_interval",
     "proportion_interval",
+    "rejection_curve",
     "reliability",
     "sample_shots",
 ]

@@ -1,5 +1,6 @@
 """Scores of probabilities that are means over samples."""
 
+import math
 from typing import Any, overload
 
 import numpy as np
@@ -38,8 +39,8 @@ def log_loss(
     Returns
     -------
     float, or Interval
-        In nats; 0 is best. The interval is Student's, over the samples, and for other images of the same kind: it says
-        nothing of another draw of training images.
+        In nats; 0 is best. The interval is Student's, over the samples, cut at 0, and for other images of the same
+        kind: it says nothing of another draw of training images.
 
     Raises
     ------
@@ -83,7 +84,7 @@ def brier_score(
     -------
     float, or Interval
         From 0, which is best, to 2, for any number of classes: Brier's own, twice what is often given for two classes.
-        The interval is Student's, as of `log_loss`. Like the log-loss it has no bias, however few samples there are.
+        The interval is Student's, cut to this range. Like the log-loss it has no bias, however few samples there are.
 
     Raises
     ------
@@ -103,7 +104,7 @@ def brier_score(
     rows, table = checked_probabilities(y, probabilities, classes)
     off = table.copy()
     off[np.arange(len(rows)), rows] -= 1
-    return _mean((off**2).sum(1), confidence)
+    return _mean((off**2).sum(1), confidence, 2.0)
 
 
 def checked_probabilities(y: npt.ArrayLike, probabilities: npt.ArrayLike, classes: npt.ArrayLike) -> tuple[Any, Any]:
@@ -123,8 +124,10 @@ def check_confidence(confidence: float) -> None:
         raise ValueError(f"confidence must be between 0 and 1. Got {confidence}.")
 
 
-def _mean(values: npt.NDArray[np.float64], confidence: float | None) -> float | Interval:
+def _mean(values: npt.NDArray[np.float64], confidence: float | None, most: float = math.inf) -> float | Interval:
     if confidence is None:
         return float(values.mean())
     check_confidence(confidence)
-    return mean_interval(values, confidence)
+    mean, low, high = mean_interval(values, confidence)
+    # Student's interval knows no bounds: of few samples, it goes below what any score can be.
+    return Interval(mean, max(low, 0.0), min(high, most))
