@@ -33,7 +33,10 @@ class Law:
 
     def accuracy(self, z: Array, shots: Array, guessing: float) -> Array:
         """Accuracies (m, J) by standardised parameters (m, d) at shots (J,), where guessing errs so often."""
-        found: Array = 1 - self.error(np.asarray(self.location) + z * np.asarray(self.scale), shots, guessing)
+        parameters = np.asarray(self.location) + z * np.asarray(self.scale)
+        # Below one shot, which is where most classes have a single image, laws go on beyond guessing, and overflow.
+        with np.errstate(over="ignore"):
+            found: Array = 1 - np.minimum(self.error(parameters, shots, guessing), guessing)
         return found
 
 

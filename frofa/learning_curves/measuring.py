@@ -46,11 +46,12 @@ def measure(
     done = np.zeros(n_sizes, int)
     failures: dict[int, Exception] = {}
     for (_, size), one, rows in zip(places, fitted, parts[:-1], strict=True):
-        if isinstance(one, Exception):
-            failures.setdefault(size, one)
-            continue
         rest = np.setdiff1d(everything, rows)
-        hits[size, rest] += np.asarray(one.predict(_safe_indexing(features, rest))) == y[rest]
+        found = _predicted(one, _safe_indexing(features, rest))
+        if isinstance(found, Exception):
+            failures.setdefault(size, found)
+            continue
+        hits[size, rest] += found == y[rest]
         counts[size, rest] += 1
         done[size] += 1
     labels = supports.counts.sum(1)
@@ -71,6 +72,16 @@ def _fits(head: Any, features: Any, y: Array, parts: Sequence[Array]) -> list[An
     if isinstance(head, FeatureClassifier):
         return fit_many(features, y, jobs)
     return fit_each(features, y, jobs, None, lambda _: None)
+
+
+def _predicted(fitted: Any, features: Any) -> Array | Exception:
+    """Predict, or say why not: nearest neighbours, for one, find out at prediction that they are too few."""
+    if isinstance(fitted, Exception):
+        return fitted
+    try:
+        return np.asarray(fitted.predict(features))
+    except ValueError as error:
+        return error
 
 
 def _left_out_one_by_one(head: Any, y: Array, codes: npt.NDArray[np.intp]) -> list[Tally]:

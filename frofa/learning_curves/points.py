@@ -63,6 +63,9 @@ def points_of(shots: Array, hits: Array, counts: Array, codes: Array, n_orders: 
         Labels that were fitted to, in each of them.
     """
     of_class = np.equal.outer(np.unique(codes), codes).astype(float)  # (K, n)
+    # With few labels, supports of a size may be of all images that can be left out: of it, nothing is known.
+    known = counts.any(1)
+    shots, hits, counts, n_orders, n_labels = (each[known] for each in (shots, hits, counts, n_orders, n_labels))
     tested = counts @ of_class.T  # (J, K) times that an image of the class was left out
     sizes = of_class.sum(1)
     # Classes of which nothing was ever left out say nothing; the others share their part.

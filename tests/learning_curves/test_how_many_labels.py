@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -278,3 +279,17 @@ def test_what_has_no_label_does_not_count() -> None:
     assert needed.n_labelled == 16
     assert needed.notes == ("Left out, as they have no label: 8 images",)
     assert needed.curve == how_many_labels(ShrinkageProbeClassifier(), X[some], partly[some], n_orders=2).curve
+
+
+@pytest.mark.parametrize(
+    "sizes", [[2, 1], [2, 1, 1, 1, 1, 1, 1, 1, 1, 1], [1, 3, 1, 1, 1, 1, 1, 2], [2, 1, 2, 2, 1, 1, 1, 1, 1], [4, 1, 1]]
+)
+def test_a_few_labels_of_many_classes_say_little(sizes: list[int]) -> None:
+    y = np.repeat(np.arange(len(sizes)), sizes)
+    X = np.random.default_rng(0).normal(size=(len(y), 16)) + 3 * np.eye(16)[y]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        needed = how_many_labels(ShrinkageProbeClassifier(), X, y, n_orders=4)
+    low, high = needed.accuracy_now_interval
+    assert 0 <= low <= needed.accuracy_now <= high <= 1
+    assert high - low > 0.2

@@ -18,6 +18,10 @@ LEAST_RATIO, DEVIATIONS = 0.4, 7.0
 """Near-copies are nearer than this part of what is usual, and than the median ratio less so many robust deviations.
 Re-encoded, cropped and mirrored copies are at 0.04 to 0.2, and different images at 0.3 to 1
 (``docs/results/confidence.md``)."""
+FEW_SAMPLES, LEAST_RATIO_OF_FEW = 500, 0.25
+"""Samples of which the next neighbours are often of other classes, so that images which are merely alike are near by
+comparison; copies are nearer still. Without, photographs of a parachute before the sky were near-copies or not by which
+others were there."""
 LEAST_LOCAL = 0.4
 """Least part of what is usual at all that is taken for usual at a place: many copies are their own neighbours."""
 CHUNK = 2**25
@@ -116,7 +120,8 @@ def near_pairs(rows: Array) -> Pairs:
     nearest = np.log(ratios[:, 0])
     middle = np.median(nearest)
     deviation = 1.4826 * np.median(np.abs(nearest - middle))
-    near = np.log(ratios) < min(np.log(LEAST_RATIO), middle - DEVIATIONS * deviation)
+    least = LEAST_RATIO_OF_FEW if len(rows) < FEW_SAMPLES else LEAST_RATIO
+    near = np.log(ratios) < min(np.log(least), middle - DEVIATIONS * deviation)
     first, place = np.nonzero(near)
     return Pairs(first, indices[first, place], ratios[first, place])
 

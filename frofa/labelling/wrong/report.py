@@ -10,7 +10,7 @@ import numpy.typing as npt
 from frofa.exceptions import ImageReadError
 from frofa.labelling.wrong.duplicates import DuplicateGroup
 from frofa.utils.optional import require
-from frofa.utils.text import shorten
+from frofa.utils.text import chance, shorten
 
 Array = npt.NDArray[Any]
 LISTED = 10
@@ -33,7 +33,8 @@ class LabelIssues:
         The most probable of the other labels; the given one where nothing can be said.
     wrong : ndarray of shape (n,)
         Probability that the given label is wrong, by which suspects are ranked; of m samples of which something can be
-        said, 1 - 1 / (m + 1) at most, as m samples do not tell more.
+        said, 1 - 1 / (m + 1) at most, as m samples do not tell more. Where few are wrong, it says too much: of
+        none, 3 in 100 were suspects, and of 5 in 100, six in ten suspects were wrong (``docs/results/confidence.md``).
     margin : ndarray of shape (n,)
         Logarithm of the given label's left-out probability over the largest of the others: negative where the fits
         without the sample say something else.
@@ -200,7 +201,7 @@ class LabelIssues:
         if self.n_alone:
             yield f"Of {self.n_alone}, the only ones of their class, nothing can be said: none is left to compare with."
         for i in self.indices[:LISTED].tolist():
-            yield f"  {self._name(i)}: {self.given[i]}, rather {self.suggested[i]} (wrong: {_percent(self.wrong[i])})"
+            yield f"  {self._name(i)}: {self.given[i]}, rather {self.suggested[i]} (wrong: {chance(self.wrong[i])})"
         yield from _more(len(self.indices))
         yield f"{len(self.duplicates)} groups of copies, {len(self.leaks)} of them in training and test data."
         for group in self.duplicates[:LISTED]:
@@ -220,11 +221,6 @@ class LabelIssues:
         kind = "the same" if group.exact else "nearly the same"
         labels = f", labelled {shorten(group.labels)}" if group.is_disputed else ""
         return f"{kind}{', a leak' if group.is_leak else ''}{labels}: {', '.join(names[:LISTED])}"
-
-
-def _percent(probability: float) -> str:
-    """Say a probability without rounding it to certainty."""
-    return "over 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
 
 
 def _more(n: int) -> Iterator[str]:

@@ -35,6 +35,14 @@ def test_near_copies_are_found_and_nothing_else(seed: int) -> None:
     assert pairs == {(5, 200), (50, 201), (150, 202)}
 
 
+def test_images_that_are_merely_alike_are_no_copies_among_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = make_rows(120)
+    alike = np.concatenate([rows, near(rows, [5], 0.04)])
+    assert not len(near_pairs(alike).first)
+    monkeypatch.setattr(duplicates, "FEW_SAMPLES", 0)
+    assert set(near_pairs(alike).first.tolist()) == {5, 120}
+
+
 def test_many_copies_of_one_are_found_though_they_are_their_own_neighbours() -> None:
     rows = make_rows()
     groups = duplicate_groups([np.concatenate([rows, near(rows, [7] * 30, scale=0.005)])], None, [None] * 230, 230)
