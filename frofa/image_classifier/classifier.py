@@ -31,6 +31,7 @@ from frofa.images.items import Images
 from frofa.persistence.saving import load, save
 from frofa.pretrained import start_of
 from frofa.store import FeatureStore
+from frofa.utils.callbacks import CallbackSupportMixin, fit_task, task_of, with_callbacks
 
 Array = npt.NDArray[Any]
 OF_THE_EXTRACTOR = (
@@ -42,7 +43,7 @@ OF_NOVELTY = ("reject", "reject_label", "novelty")
 """Parameters that go to the heads, and say which images they reject."""
 
 
-class ImageClassifier(SharesModel, ClassifierMixin, BaseEstimator):
+class ImageClassifier(CallbackSupportMixin, SharesModel, ClassifierMixin, BaseEstimator):
     """Few-shot classifier of images, with nothing to tune: frozen features of several views, and the heads on them.
 
     It is a `FrozenFeatureExtractor`, of several views of each image, and a `FewShotClassifier` in one.
@@ -195,6 +196,7 @@ class ImageClassifier(SharesModel, ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    @with_callbacks
     def fit(self, X: Images, y: Any = None, sample_weight: Any = None) -> "ImageClassifier":
         """Extract features, and fit the heads.
 
@@ -219,14 +221,16 @@ class ImageClassifier(SharesModel, ClassifierMixin, BaseEstimator):
         ValueError
             If a parameter is wrong, or labels are missing, of one class alone, or of a class that has no image left.
         """
-        return self._fit_to(self._support_of(X, y, sample_weight))
+        with fit_task(self, X, y, sample_weight, n_tasks=3):
+            return self._fit_to(self._support_of(X, y, sample_weight))
 
     def _support_of(self, X: Images, y: Any = None, sample_weight: Any = None) -> ImageSupport:
         """Check the parameters, and extract the features of labelled images."""
         self._validate_params()
         X, labels = labelled(X, y, type(self).__name__, self.unlabeled)
-        extractor = self._extractor(self.n_views, tokens=self.effort == "high").fit()
-        return image_support(extractor, X, labels, sample_weight)
+        extractor = self._extractor(self.n_views, tokens=self.effort == "high")
+        with task_of(self).hand_to(extractor, "extract-features"):
+            return image_support(extractor, X, labels, sample_weight)
 
     def _few_shot(self) -> FewShotClassifier:
         """Make the heads, which are not fitted yet."""
@@ -247,11 +251,14 @@ class ImageClassifier(SharesModel, ClassifierMixin, BaseEstimator):
 
     def _fit_to(self, support: ImageSupport) -> "ImageClassifier":
         """Fit the heads to features."""
-        self.head_ = self._few_shot().fit(support.features, support.y, support.weights)
+        head, task = self._few_shot(), task_of(self)
+        with task.hand_to(head, "fit-heads"):
+            self.head_ = head.fit(support.features, support.y, support.weights)
         self.classes_ = self.head_.classes_
         self.weights_digest_: Any = support.weights_digest
         self.kept_, self.skipped_, self.n_copies_ = support.kept, support.skipped, support.n_copies
-        self.sets_ = set_state(self.head_, support.features, support.y, support.weights)
+        with task.part("prediction-sets"):
+            self.sets_ = set_state(self.head_, support.features, support.y, support.weights)
         self._judge(support)
         return self
 

@@ -53,7 +53,8 @@ class EvaluationReport:
         Calibration error that perfect probabilities would have by chance, as there are so few samples.
     intervals : dict of str to Interval
         95 % intervals of ``"log_loss"`` and ``"brier_score"``, Student's, and of ``"calibration_error"``, by a
-        bootstrap.
+        bootstrap. Few samples have none that reach from perfect probabilities to those of guessing, as these say
+        nothing.
     reliability : Reliability or None
         Samples, mean probability and accuracy of each bin of the predicted class's probability.
     """
@@ -207,8 +208,9 @@ def evaluation_report(
     loss, brier = (score(truth, table, classes, CONFIDENCE) for score in (log_loss, brier_score))
     error = calibration_error(truth, table, classes, N_BINS, confidence=CONFIDENCE)
     intervals = {"log_loss": loss, "brier_score": brier, "calibration_error": error}
-    # One image alone has no intervals of means.
-    intervals = {name: one for name, one in intervals.items() if np.isfinite(one.half_width)}
+    # Scores of probabilities that are the same for all classes.
+    guessing = {"log_loss": np.log(len(classes)), "brier_score": 1 - 1 / len(classes), "calibration_error": np.inf}
+    intervals = {name: one for name, one in intervals.items() if len(truth) > 1 and _tells(one, guessing[name])}
     return EvaluationReport(
         classes,
         confusion_matrix(truth, classes[table.argmax(1)], classes),
@@ -221,6 +223,11 @@ def evaluation_report(
         intervals,
         reliability(truth, table, classes, N_BINS),
     )
+
+
+def _tells(ends: Interval, guessing: float) -> bool:
+    """Tell intervals that say something from those that reach from a perfect score, 0, to that of guessing."""
+    return bool(np.isfinite(ends.high) and (ends.low > 0 or ends.high < guessing))
 
 
 def percent(share: Interval) -> str:

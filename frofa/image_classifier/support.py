@@ -159,7 +159,7 @@ def image_support(
         got = f"one class only: {shorten(classes.tolist())}" if len(classes) else "none with a label"
         raise ValueError(f"expected images of at least 2 classes. Got {got}.")
     weights = None if sample_weight is None else _check_sample_weight(sample_weight, y, dtype=np.float64)
-    extraction = extractor.extract(X, y)
+    extraction = extractor.fit_extract(X, y)
     kept = extraction.kept
     keys = extraction.keys or _digests(X, kept)
     # Positions, in the order of `kept`, of images with labels and without.

@@ -1,0 +1,1 @@
+"""Sections of a report page, each from facts to HTML."""
