@@ -114,6 +114,10 @@ class ExtractorCheckError(FrofaError, AssertionError):
         return "; ".join(f"{found.check}: {found.message}" for found in self.findings if found.status == "failed")
 
 
+class RequestError(FrofaError, ValueError):
+    """A request to a labelling session cannot be understood, or names what is not there."""
+
+
 class StoreNotWrittenWarning(UserWarning):
     """A feature store cannot be written, being read-only or full; the message says what was not kept."""
 

@@ -46,7 +46,8 @@ def load_images(
           sub-directory has an image, a flat one, which has no labels. Hidden files are left out.
         - A ``.csv`` or ``.tsv`` file with a column of paths, relative to its directory or absolute, and perhaps one of
           labels, which may have gaps; in its order. Columns are separated by commas, semicolons or tabs; the first line
-          names them, unless there are only one or two and it names an image.
+          names them, unless there are only one or two and it names an image. Of a record of labels, whose columns are
+          ``path,label,when,how``, the last row of a path counts.
         - A ``.zip`` or ``.tar`` archive, which is not unpacked: laid out as a directory, perhaps in one more directory,
           and sorted as one; or in webdataset layout, with ``NAME.cls``, ``NAME.json`` or ``NAME.txt`` beside
           ``NAME.jpg``, in its own order. Of each sample, the plain image is taken: not ``NAME.mask.png``, and the first

@@ -13,6 +13,9 @@ from frofa.images.image_set import ImageSet, as_image_list, image_set
 from frofa.images.listing import count, is_image_name
 from frofa.utils.text import in_utf8
 
+RECORD = ("path", "label", "when", "how")
+"""Columns of a record of labels, as `frofa label` writes it: a row for each decision, the last one of a path counts."""
+
 
 class PathTable(NamedTuple):
     """Paths and labels of a CSV file: ``""`` where a row has no label, None if no column has labels."""
@@ -29,6 +32,7 @@ def read_table(file: Path, asked: ColumnsAsked) -> PathTable:
     ``.tsv`` files, tabs first) those that give a column of paths, and of these the ones that give the most columns.
     Blanks around names and labels are ignored, and those before paths where the names have some. A table of one or two
     columns whose first line names an image in one of them has no names: that column is paths, the other one labels.
+    A record of labels has exactly the columns of `RECORD`: each path is given once, with the label of its last row.
 
     A ValueError says that a column that was asked for is not there, columns cannot be told apart, or a row has no path,
     or more fields than there are columns.
@@ -54,8 +58,21 @@ def read_table(file: Path, asked: ColumnsAsked) -> PathTable:
     at_path = columns.index(path)
     for line, row in rows:
         _check_row(f"{file}, line {line},", row, columns, at_path)
+    if tuple(columns) == RECORD and label is not None:
+        return _last_decisions([row for _, row in rows], notes)
     labels = None if label is None else [_field(row, columns.index(label)).strip() for _, row in rows]
     return PathTable([row[at_path] for _, row in rows], labels, notes)
+
+
+def _last_decisions(rows: Sequence[Sequence[str]], notes: list[str]) -> PathTable:
+    """Take each path of a record of labels once, with its last label; a last row that was cut off is none."""
+    torn = len(rows) > 0 and len(rows[-1]) < len(RECORD)
+    if torn:
+        rows, notes = rows[:-1], [*notes, "the last row of the record was cut off, and is left out"]
+    last = {row[0]: row for row in rows if len(row) > 1}
+    # Of an image whose only label was taken back, the record says nothing.
+    said = {path: row[1].strip() for path, row in last.items() if row[1].strip() or row[-1].strip() != "undo"}
+    return PathTable([*said], [*said.values()], notes)
 
 
 def _rows(text: str, separator: str, *, skipinitialspace: bool = False) -> Iterator[tuple[int, list[str]]]:

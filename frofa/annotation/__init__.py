@@ -1,0 +1,1 @@
+"""Labelling images on a page that trains while they are labelled."""

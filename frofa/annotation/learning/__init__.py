@@ -1,0 +1,1 @@
+"""Learning while images are labelled; it needs PyTorch, and is imported late."""

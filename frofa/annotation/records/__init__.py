@@ -1,0 +1,1 @@
+"""Labels on disk: a CSV file that is only appended to."""
