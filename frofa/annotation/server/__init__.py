@@ -1,0 +1,1 @@
+"""The labelling page, served to this machine alone."""
