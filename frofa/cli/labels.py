@@ -1,4 +1,4 @@
-"""``frofa labels``: which images to label next, which labels are wrong, and how many are enough."""
+"""``frofa labels``: which images to label next, which labels are wrong, how many are enough; and other tools."""
 
 import argparse
 import json
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from frofa.cli import exchange
 from frofa.cli.console import emit, note, say, warn
 from frofa.cli.features import extraction_parameters
 from frofa.cli.options import EPILOG, EXIT_SKIPPED, EXTRACTION, Commands, add_shared, check_out, finish, positive, seed
@@ -27,12 +28,15 @@ SUFFIXES = (".csv", ".json")
 def add(commands: Commands) -> None:
     """Add the sub-command with its own sub-commands."""
     parser = commands.add_parser(
-        "labels", help="which images to label next, which labels are wrong, how many are enough", epilog=EPILOG
+        "labels",
+        help="which images to label next, which labels are wrong, how many are enough; labels of other tools",
+        epilog=EPILOG,
     )
     actions = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_next(actions)
     _add_wrong(actions)
     _add_enough(actions)
+    exchange.add(actions)
 
 
 def _add_next(actions: Commands) -> None:
