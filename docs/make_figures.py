@@ -1,4 +1,4 @@
-"""Draw the figures of docs/augmentations.md: tokens of an image before and after each augmentation, as colours.
+"""Draw the figures of docs/augmentations.md, tokens before and after each augmentation, and that of docs/attention.md.
 
 Runs offline, on packaged images of Fashion-MNIST and the embedded backbone:
 
@@ -14,7 +14,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from PIL import Image
+from sklearn.pipeline import make_pipeline
 
+from frofa import AttentionDisplay, FrozenFeatureExtractor, PretrainedHead, load_image_folder, sample_shots
 from frofa.augmentation_display import AugmentationDisplay
 from frofa.augmentations import (
     JPEG,
@@ -43,6 +45,7 @@ from frofa.augmentations import (
     TrivialAugment,
 )
 from frofa.demo import write_sample
+from frofa.estimators import MAPClassifier
 
 IMAGE_SIZE = 256  # 32 x 32 tokens of 8 x 8 pixels
 VARIANTS = ("default", "c", "c2")
@@ -118,10 +121,22 @@ def draw_rows(image: Path, others: Sequence[Path], rows: Rows) -> Figure:
     return figure
 
 
-def write(figure: Figure, path: Path) -> None:
+def draw_attention(sample: Path) -> Figure:
+    """Draw three test images under each attention head of a classifier of eight images a class."""
+    paths, labels = load_image_folder(sample / "train")
+    few = sample_shots(labels, 8, random_state=0)
+    head = MAPClassifier(None, init=PretrainedHead("frofa/vit_tiny_tin200"), n_steps=200, random_state=0)
+    model = make_pipeline(FrozenFeatureExtractor(output="tokens"), head)
+    model.fit([paths[i] for i in few], [labels[i] for i in few])
+    shown = ["ankle_boot", "bag", "coat"]
+    images = [sample / "test" / name / "000.png" for name in shown]
+    return AttentionDisplay.from_estimator(model, images, shown, head="each").figure_
+
+
+def write(figure: Figure, path: Path, dpi: int = 110) -> None:
     """Write a PNG of 6 bits a colour: smaller, and the eye does not see it."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110)
+    figure.savefig(buffer, dpi=dpi)
     pixels = Image.open(buffer).convert("RGB").point(lambda value: min(255, round(value / 4) * 4))
     pixels.save(path, optimize=True)
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
@@ -144,6 +159,7 @@ def main() -> None:
         write(overview.plot(ncols=4).figure_, arguments.out / "augmentations_overview.png")
         for name, rows in (("stylistic", STYLISTIC), ("geometric", GEOMETRIC), ("other", OTHER)):
             write(draw_rows(image, others, rows), arguments.out / f"augmentations_{name}.png")
+        write(draw_attention(sample), arguments.out / "attention.png", dpi=80)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,16 @@ from frofa.utils.threads import prepare_threads
 
 if TYPE_CHECKING:
     from frofa import augmentations, estimators
+    from frofa.annotation.widget import LabelWidget
     from frofa.blocks import FeatureBlocks
+    from frofa.displays import (
+        AttentionDisplay,
+        ConfusionDisplay,
+        EmbeddingDisplay,
+        MistakesDisplay,
+        RejectionDisplay,
+        ReliabilityDisplay,
+    )
     from frofa.doctor import check_extractor
     from frofa.encoders.onnx import OnnxEncoder
     from frofa.encoders.protocol import Encoder
@@ -27,21 +36,30 @@ if TYPE_CHECKING:
     from frofa.learning_curves import LearningCurveDisplay, how_many_labels
     from frofa.persistence.saving import load, save
     from frofa.pretrained import PretrainedHead
+    from frofa.reporting import Report, report
     from frofa.store import FeatureStore
 
 prepare_threads()
 
 _HOME = {
+    "AttentionDisplay": "frofa.displays",
+    "ConfusionDisplay": "frofa.displays",
+    "EmbeddingDisplay": "frofa.displays",
     "Encoder": "frofa.encoders.protocol",
     "FeatureBlocks": "frofa.blocks",
     "FeatureStore": "frofa.store",
     "FrozenFeatureExtractor": "frofa.extraction.extractor",
     "FunctionEncoder": "frofa.encoders.ready",
     "ImageClassifier": "frofa.image_classifier",
+    "LabelWidget": "frofa.annotation.widget",
     "LearningCurveDisplay": "frofa.learning_curves",
+    "MistakesDisplay": "frofa.displays",
     "OnnxEncoder": "frofa.encoders.onnx",
     "PretrainedHead": "frofa.pretrained",
     "RaggedTokens": "frofa.estimators",
+    "RejectionDisplay": "frofa.displays",
+    "ReliabilityDisplay": "frofa.displays",
+    "Report": "frofa.reporting",
     "TorchEncoder": "frofa.encoders.ready",
     "check_extractor": "frofa.doctor",
     "disjoint_shots": "frofa.evaluation",
@@ -53,22 +71,31 @@ _HOME = {
     "load_image_folder": "frofa.images.folders",
     "load_images": "frofa.images.sources",
     "mean_interval": "frofa.evaluation",
+    "report": "frofa.reporting",
     "sample_shots": "frofa.evaluation",
     "save": "frofa.persistence.saving",
     "suggest": "frofa.labelling",
 }
 
 __all__ = [
+    "AttentionDisplay",
+    "ConfusionDisplay",
+    "EmbeddingDisplay",
     "Encoder",
     "FeatureBlocks",
     "FeatureStore",
     "FrozenFeatureExtractor",
     "FunctionEncoder",
     "ImageClassifier",
+    "LabelWidget",
     "LearningCurveDisplay",
+    "MistakesDisplay",
     "OnnxEncoder",
     "PretrainedHead",
     "RaggedTokens",
+    "RejectionDisplay",
+    "ReliabilityDisplay",
+    "Report",
     "TorchEncoder",
     "__version__",
     "augmentations",
@@ -83,6 +110,7 @@ __all__ = [
     "load_image_folder",
     "load_images",
     "mean_interval",
+    "report",
     "sample_shots",
     "save",
     "suggest",

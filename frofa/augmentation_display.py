@@ -13,10 +13,10 @@ from torch import Generator, Tensor
 
 from frofa.augmentations import Augmentation, TokenBatch
 from frofa.backbones.loading import ImageSize, load_backbone
-from frofa.display import new_figure
 from frofa.extraction.extractor import FrozenFeatureExtractor
 from frofa.images.items import ImageItem
 from frofa.images.reading import content, decode
+from frofa.utils.drawing import RichDisplay, new_figure
 from frofa.utils.optional import require
 
 FloatArray = npt.NDArray[np.float64]
@@ -43,7 +43,7 @@ class TokenPicture(NamedTuple):
     hidden: npt.NDArray[np.bool_] | None = None
 
 
-class AugmentationDisplay:
+class AugmentationDisplay(RichDisplay):
     """Pictures of an image's tokens before and after augmentations, in colours that can be compared.
 
     The first three principal components of the tokens as they were are red, green and blue, each scaled so that its 2nd
@@ -239,6 +239,10 @@ class AugmentationDisplay:
             ax.set_title(title, fontsize="small")
             _draw(ax, picture)
         return self
+
+    def describe(self) -> str:
+        """Say what was done to the tokens."""
+        return f"Tokens of an image as colours, as they were and after: {', '.join(map(str, self.after))}."
 
 
 def _titled(augmentations: object) -> dict[str, Augmentation]:

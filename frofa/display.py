@@ -6,15 +6,12 @@ from typing import Any
 import numpy as np
 
 from frofa.evaluation import mean_interval
-from frofa.utils.optional import require
+from frofa.utils.drawing import RichDisplay, ink, new_figure
+
+__all__ = ["FewShotDisplay", "new_figure"]
 
 
-def new_figure(width: float, height: float) -> Any:
-    """A matplotlib figure in inches that needs no screen and leaves no global state, as pyplot's would."""
-    return require("matplotlib.figure", "plot").Figure(figsize=(width, height), layout="constrained")
-
-
-class FewShotDisplay:
+class FewShotDisplay(RichDisplay):
     """Accuracy of several heads by shots, with intervals over seeds.
 
     Parameters
@@ -85,9 +82,16 @@ class FewShotDisplay:
         ax.margins(x=0.1)
         ax.grid(axis="y", alpha=0.3)
         if against is not None:
-            ax.axhline(0, color="black", linewidth=0.8)
+            ax.axhline(0, color=ink(), linewidth=0.8)
         ax.legend()
         return self
+
+    def describe(self) -> str:
+        """Say which accuracies are shown."""
+        shots = sorted(self.accuracies)
+        means = {k: {name: float(np.mean(values)) for name, values in self.accuracies[k].items()} for k in shots}
+        leads = "; ".join(f"{k} shots: {max(found, key=lambda one: found[one])} leads" for k, found in means.items())
+        return f"Top-1 accuracy of heads by shots. {leads}."
 
     def _values(self, shots: int, name: str, against: str | None) -> Any:
         """Accuracies of a head, or its differences to another, one a seed."""

@@ -16,6 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
+pytest_plugins = ["browsing"]
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

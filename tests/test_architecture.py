@@ -30,7 +30,7 @@ ORDER = (
     ("frofa.estimators.search", "frofa.estimators.confidence"),
     ("frofa.images.pixels",),
     ("frofa.images",),
-    ("frofa.decoding", "frofa.store"),
+    ("frofa.decoding", "frofa.store", "frofa.web"),
     ("frofa.backbones",),
     ("frofa.encoders", "frofa.soft_moe"),
     ("frofa.extraction",),
@@ -39,6 +39,11 @@ ORDER = (
     ("frofa.image_classifier",),
     ("frofa.learning_curves",),
     ("frofa.doctor", "frofa.labelling", "frofa.study", "frofa.demo"),
+    ("frofa.displays",),
+    ("frofa.annotation.records", "frofa.annotation.learning"),
+    ("frofa.annotation.exchange",),
+    ("frofa.annotation", "frofa.annotation.server", "frofa.reporting"),
+    ("frofa.annotation.widget",),
     ("frofa.cli",),
     ("frofa.__main__",),
 )
@@ -50,7 +55,7 @@ FRONT_DOOR = "frofa.__init__"
 order, and nothing in the house imports it."""
 
 HEADS = "frofa.estimators"
-WITHOUT_HEADS = ("images", "decoding", "store", "backbones", "encoders", "extraction")
+WITHOUT_HEADS = ("images", "decoding", "store", "web", "backbones", "encoders", "extraction")
 """Packages that stand below the heads, and import nothing of them all the same."""
 
 LATE: Mapping[str | tuple[str, str], str] = {
@@ -63,6 +68,9 @@ LATE: Mapping[str | tuple[str, str], str] = {
     "torch": "not in all versions",
     "torchvision": "slow to import",
     "tqdm": "slow to import",
+    ("frofa.annotation.widget", "frofa.annotation.extracting"): "PyTorch: in the thread that computes features",
+    ("frofa.annotation.widget", "frofa.extraction.extractor"): "PyTorch: in the thread that computes features",
+    ("frofa.annotation.trainer", "frofa.annotation.learning.learner"): "PyTorch: the page is there before it",
     ("frofa.augmentations.compose", "frofa.augmentations.ops.triton_choice"): "Triton: for NVIDIA GPUs only",
     ("frofa.augmentations.ops.pointwise", "frofa.augmentations.ops.triton"): "Triton: for NVIDIA GPUs only",
     ("frofa.augmentations.ops.resample", "frofa.augmentations.ops.triton"): "Triton: for NVIDIA GPUs only",

@@ -7,7 +7,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from frofa._version import __version__
-from frofa.cli import bench_backbone, demo, doctor, evaluate, extract, fit, labels, models, predict, store, study
+from frofa.cli import (
+    bench_backbone,
+    demo,
+    doctor,
+    evaluate,
+    extract,
+    fit,
+    label,
+    labels,
+    models,
+    predict,
+    report,
+    store,
+    study,
+)
 from frofa.cli.console import complain, console, fail, warn
 from frofa.cli.options import EPILOG, EXIT_ERROR, EXIT_INTERRUPTED
 from frofa.exceptions import FrofaError
@@ -59,6 +73,20 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"frofa {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (demo, models, doctor, bench_backbone, extract, fit, predict, evaluate, labels, study, store):
+    for command in (
+        demo,
+        models,
+        doctor,
+        bench_backbone,
+        extract,
+        fit,
+        predict,
+        evaluate,
+        report,
+        label,
+        labels,
+        study,
+        store,
+    ):
         command.add(commands)
     return parser

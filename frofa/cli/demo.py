@@ -42,7 +42,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def save_picture(display: "FewShotDisplay", first: str, path: Path) -> None:
     """Write accuracies and, beside them, differences to the first head."""
-    from frofa.display import new_figure
+    from frofa.utils.drawing import new_figure
 
     figure = new_figure(11, 4.2)
     left, right = figure.subplots(1, 2)

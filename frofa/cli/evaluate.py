@@ -3,17 +3,16 @@
 import argparse
 import json
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frofa._version import __version__
 from frofa.cli.console import emit, note, say, warn
 from frofa.cli.model import SavedModel, add_model_options, check_model, load_model, predict
 from frofa.cli.options import EPILOG, EXIT_SKIPPED, Commands, add_shared, check_out
 from frofa.cli.sources import load_labelled_sources, report_skipped
 from frofa.utils.files import write_atomically
 from frofa.utils.text import shorten
+from frofa.utils.versions import versions
 
 if TYPE_CHECKING:
     from frofa.image_classifier.report import EvaluationReport
@@ -55,7 +54,7 @@ def _run(args: argparse.Namespace) -> int:
         "n_unlabelled": images.n_unlabelled,
         "sources": args.sources,
         "model": _identity(args.model, model),
-        "versions": _versions(),
+        "versions": versions(),
     }
     # Written before it is printed: a closed standard output costs no evaluation.
     if args.out is not None:
@@ -89,8 +88,3 @@ def _identity(path: Path, model: SavedModel) -> dict[str, Any]:
         "weights_digest": model.weights_digest,
         "head": model.name,
     }
-
-
-def _versions() -> dict[str, str]:
-    names = ("scikit-learn", "numpy", "torch", "timm", "pillow")
-    return {"frofa": __version__, **{name: version(name) for name in names}}

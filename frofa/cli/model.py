@@ -100,19 +100,19 @@ def check_model(path: Path) -> None:
         raise FileNotFoundError(f"there is no model {path}: 'frofa fit' writes one.")
 
 
-def load_model(args: argparse.Namespace) -> SavedModel:
-    """The saved model, with the options of this run."""
+def load_classifier(args: argparse.Namespace) -> Any:
+    """The saved classifier of images, with the options of this run.
+
+    It is an `ImageClassifier`, which may be in a `ConformalClassifier`, or a pipeline that begins with an extractor.
+    """
     from sklearn.pipeline import Pipeline
 
-    from frofa.estimators import ConformalClassifier
     from frofa.extraction.extractor import FrozenFeatureExtractor
     from frofa.image_classifier import ImageClassifier
     from frofa.persistence.saving import load
 
-    model, sets = load(args.model, device=args.device), None
-    # Sets of labels around a classifier of images: it is asked for the rest.
-    if isinstance(model, ConformalClassifier) and isinstance(getattr(model, "head_", None), ImageClassifier):
-        model, sets = model.head_, model
+    model = load(args.model, device=args.device)
+    inner = _inner(model)
     options = {
         "on_error": "raise" if args.fail_fast else "skip",
         "store": args.store,
@@ -120,17 +120,40 @@ def load_model(args: argparse.Namespace) -> SavedModel:
         "n_jobs": args.n_jobs,
         "verbose": True,
     }
-    if isinstance(model, ImageClassifier):
-        if not hasattr(model, "head_"):
+    if isinstance(inner, ImageClassifier):
+        if not hasattr(inner, "head_"):
             raise ValueError(f"{args.model} is not fitted, so that it has no classes to tell.")
-        model.set_params(**options)
-        sets = model._sets() if sets is None and hasattr(model, "sets_") else sets
-        return SavedModel(model.extract, model._head(), type(model).__name__, model.model, model.weights_digest_, sets)
+        inner.set_params(**options)
+        return model
     if not isinstance(model, Pipeline) or not isinstance(model[0], FrozenFeatureExtractor):
         raise ValueError(f"{args.model} does not start with an extractor, so that it cannot classify images.")
     if not hasattr(model, "classes_"):
         raise ValueError(f"{args.model} does not end in a classifier, so that it has no classes to tell.")
     model[0].set_params(**options)
+    return model
+
+
+def _inner(model: Any) -> Any:
+    """Return the classifier of images that a classifier of sets is around; others are themselves."""
+    from frofa.estimators import ConformalClassifier
+    from frofa.image_classifier import ImageClassifier
+
+    around = isinstance(model, ConformalClassifier) and isinstance(getattr(model, "head_", None), ImageClassifier)
+    return model.head_ if around else model
+
+
+def load_model(args: argparse.Namespace) -> SavedModel:
+    """The saved model, with the options of this run."""
+    from frofa.estimators import ConformalClassifier
+    from frofa.image_classifier import ImageClassifier
+
+    whole = load_classifier(args)
+    # Sets of labels around a classifier of images: it is asked for the rest.
+    model = _inner(whole)
+    sets = None if model is whole else whole
+    if isinstance(model, ImageClassifier):
+        sets = model._sets() if sets is None and hasattr(model, "sets_") else sets
+        return SavedModel(model.extract, model._head(), type(model).__name__, model.model, model.weights_digest_, sets)
     digest = getattr(model[0], "weights_digest_", None)
     sets = model[-1] if isinstance(model[-1], ConformalClassifier) else None
     return SavedModel(model[0].extract, model[1:], type(model[-1]).__name__, model[0].model, digest, sets)

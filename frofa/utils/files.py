@@ -29,6 +29,11 @@ def expand_home(path: str | os.PathLike[str]) -> str:
     return os.path.expanduser(os.fspath(path))  # noqa: PTH111 (pathlib's raises a RuntimeError for such a user)
 
 
+def user_cache() -> Path:
+    """Give the directory of what frofa keeps for its user: below ``$XDG_CACHE_HOME``, or ``~/.cache``."""
+    return Path(expand_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "frofa"
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Create or replace the file `path` with what `write` puts into a binary file.
 

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from frofa.display import new_figure
 from frofa.study.law.results import LawResult
 from frofa.study.law.surface import ErrorSurface, Places, means
 from frofa.study.reporting.plots import save_figure
+from frofa.utils.drawing import new_figure
 
 
 class Setting(NamedTuple):

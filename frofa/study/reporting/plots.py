@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from frofa.display import new_figure
 from frofa.images.reading import open_image
 from frofa.study.reporting.answers import in_shots
 from frofa.study.reporting.heads.plots import HeadsDisplay
@@ -24,6 +23,7 @@ from frofa.study.reporting.summary import (
     pooled_by_shots,
 )
 from frofa.study.results import VARIANTS, StudyResult
+from frofa.utils.drawing import new_figure
 from frofa.utils.files import write_atomically
 
 DRAWN = ("best FroFA", "best probe")

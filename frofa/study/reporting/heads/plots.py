@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from frofa.display import new_figure
 from frofa.study.reporting.answers import in_shots
 from frofa.study.reporting.heads.bar import best_default
 from frofa.study.reporting.heads.methods import BLEND, FEW_SHOT, ORACLES, TUNED, Cells, Method, each_cell, gains
 from frofa.study.reporting.summary import average, by_cell, compare
 from frofa.study.results import StudyResult
+from frofa.utils.drawing import new_figure
 
 
 class HeadsDisplay:
