@@ -5,6 +5,7 @@ import html
 import io
 import re
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,7 +57,7 @@ def svg_of(figure: Any) -> str:
     return re.sub(r"'DejaVu Sans'[^;\"]*sans-serif", FONTS, text[text.index("<svg") :])
 
 
-class RichDisplay:
+class RichDisplay(ABC):
     """A display that notebooks show as a picture with alternative text.
 
     Subclasses draw in `plot`, which sets ``figure_``, and say in `describe` what there is to see.
@@ -64,9 +65,9 @@ class RichDisplay:
 
     figure_: Any
 
+    @abstractmethod
     def plot(self, *args: Any, **options: Any) -> Any:
-        """Draw."""
-        raise NotImplementedError
+        """Draw on axes that are given, or on a figure of its own, and return the display."""
 
     def describe(self) -> str:
         """Say in a sentence or two what the picture shows, for those who do not see it."""
