@@ -82,7 +82,6 @@ def test_results_are_those_of_grid_search(head: Any, grid: Any, X: Any) -> None:
         {"cv": ShuffleSplit(3, random_state=np.random.RandomState(0))},
         {"cv": [(np.arange(0, 36, 2), np.arange(1, 36, 2)), (np.arange(36) % 3 > 0, np.arange(36) % 3 == 0)]},
     ],
-    ids=str,
 )
 def test_arguments_mean_what_they_mean_in_grid_search(arguments: dict[str, Any]) -> None:
     grid: Any = {"temperature": [0.1, 1.0], "center": [False, True]}

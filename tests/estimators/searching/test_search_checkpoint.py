@@ -130,7 +130,6 @@ def test_what_is_finished_is_on_disk_before_the_next_chunk(tmp_path: Path, monke
         ({"return_train_score": False}, "scoring"),
         ({"error_score": 0.0}, "scoring"),
     ],
-    ids=str,
 )
 def test_the_checkpoint_of_another_search_is_refused(arguments: dict[str, Any], named: str, tmp_path: Path) -> None:
     path = tmp_path / "search.jsonl"
