@@ -1,0 +1,1 @@
+"""Tokenizers: text to the numbers that a text tower reads."""
