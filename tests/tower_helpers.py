@@ -23,7 +23,7 @@ def randomise(model: Any, seed: int = 0) -> Any:
     with torch.no_grad():
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.ndim == 1:
+            if parameter.ndim <= 1:
                 parameter.mul_(0.5).add_(0.2 * noise)
             else:
                 parameter.copy_(noise * parameter[0].numel() ** -0.5)

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from frofa.backbones.layout import UNCHECKED, Layout, check_block, has_cls_token, probing_images
-from frofa.backbones.outputs import Output, Request, number_of_blocks, run_blocks, run_requests
+from frofa.backbones.outputs import WITHOUT_TOKENS, Output, Request, number_of_blocks, run_blocks, run_requests
 from frofa.backbones.pooling import Pooling, read_pooling
 from frofa.backbones.precision import Int8Linear, Sparsity, linear_layers, with_linear_layers
 from frofa.backbones.preprocessing import Preprocessing
@@ -86,7 +86,7 @@ class Backbone:
 
     def width(self, output: Output) -> int:
         """Channels of an output."""
-        return self.layout.widths["pooled" if output == "pooled" else "tokens"]
+        return self.layout.widths[output if output in WITHOUT_TOKENS else "tokens"]
 
     def resolve_layer(self, output: Output, layer: int | None, norm: bool) -> int | None:
         """Check that the model has this output; return the layer's index, or None for the end of any other model.
@@ -107,9 +107,9 @@ class Backbone:
         self._check_output(output)
         # Inner layers are not pooled: a model's own pooling was trained on what its last norm gives.
         is_final = depth is None or (norm and index == depth - 1)
-        if output == "pooled" and not is_final:
+        if output in WITHOUT_TOKENS and not is_final:
             raise ValueError(
-                "output='pooled' is the model's own pooling, which needs the last layer and norm=True. "
+                f"output={output!r} is the model's own pooling, which needs the last layer and norm=True. "
                 f"Got layer={layer}, norm={norm}: choose output='mean' or 'cls'."
             )
         if index is not None and not is_final:
@@ -118,8 +118,8 @@ class Backbone:
 
     def _check_output(self, output: Output) -> None:
         """Raise a ValueError if the model does not return this output."""
-        # All outputs but the pooled one are made of tokens: the layout may name a fault of either kind.
-        lacking = self.layout.lacking.get("pooled" if output == "pooled" else "tokens")
+        # All outputs but these are made of tokens: the layout may name a fault of each kind.
+        lacking = self.layout.lacking.get(output if output in WITHOUT_TOKENS else "tokens")
         if lacking is not None:
             others = " or ".join(repr(other) for other in self.layout.widths if other != output)
             raise ValueError(

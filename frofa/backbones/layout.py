@@ -32,8 +32,9 @@ class Layout(NamedTuple):
 
     The `n_prefix` tokens before the patch tokens are the class token, a distillation token and registers; `grid` has
     rows and columns of patch tokens, and with `channels_last` comes as (n, h, w, C). `widths` are the channels of
-    ``"tokens"`` and ``"pooled"``, and `lacking` says which of these two cannot be had, and why. With
-    `prefix_in_blocks`, inner layers have their prefix tokens too.
+    ``"tokens"``, ``"pooled"`` and ``"projected"``, and `lacking` says which of these cannot be had, and why. With
+    `prefix_in_blocks`, inner layers have their prefix tokens too. With `is_projection_own`, ``"projected"`` is what the
+    model's own last layer gives; otherwise it is the pooled vector.
     """
 
     n_prefix: int = 0
@@ -42,6 +43,7 @@ class Layout(NamedTuple):
     widths: Mapping[str, int] = {}
     lacking: Mapping[str, str] = {}
     prefix_in_blocks: bool = False
+    is_projection_own: bool = False
 
     def split(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Prefix tokens (n, P, C) and patch tokens (n, N, C) of what `forward_features` returned."""

@@ -14,10 +14,14 @@ from frofa.backbones.backbone import Backbone, is_convolutional
 from frofa.backbones.checkpoints.config import check_model_config, check_preprocessing, per_channel, read_object
 from frofa.backbones.checkpoints.hub import offline
 from frofa.backbones.checkpoints.huggingface import HF_PREFIX, load_tower
+from frofa.backbones.checkpoints.huggingface_weights import tensor_names
 from frofa.backbones.checkpoints.names import FOLDERS, ask_hub, not_found, timm_name, unreachable
+from frofa.backbones.checkpoints.open_clip import is_open_clip, load_image_tower
 from frofa.backbones.layout import patch_size, read_layout
 from frofa.backbones.precision import Sparsity, prune
 from frofa.backbones.preprocessing import of_config
+from frofa.backbones.projection import with_projection
+from frofa.backbones.text.hub import HUB_PREFIX, fetch
 from frofa.compute.devices import resolve_device
 from frofa.compute.digests import architecture_digest, weights_digest
 from frofa.exceptions import ModelNotFoundError
@@ -56,7 +60,7 @@ def _load(
         module = module.to(memory_format=torch.channels_last)
     where = torch.device(device)
     module = module.to(where)
-    layout = read_layout(model, module, tuple(config["input_size"]), where)
+    layout = with_projection(read_layout(model, module, tuple(config["input_size"]), where), module, name)
     preprocessing = of_config(config)
     return Backbone(model, module, config, digest, architecture, where, preprocessing, sparsity=sparsity, layout=layout)
 
@@ -129,11 +133,11 @@ def create_module(model: str, name: str) -> nn.Module:
         if not name.startswith((LOCAL_PREFIX, HF_PREFIX)):
             module = _from_hub(model, name)
             check_preprocessing(getattr(module, "pretrained_cfg", None) or {}, "its pretrained_cfg")
-            _check_finite(module, "its weights")
+            check_finite(module, "its weights")
             return module
         folder = Path(name.partition(":")[2])
         module = load_tower(folder) if name.startswith(HF_PREFIX) else _from_folder(folder)
-        _check_finite(module, f"the weights of {folder}")
+        check_finite(module, f"the weights of {folder}")
     except ModelNotFoundError:
         raise
     except Exception as error:  # timm and safetensors raise a dozen types
@@ -141,7 +145,7 @@ def create_module(model: str, name: str) -> nn.Module:
     return module
 
 
-def _check_finite(module: nn.Module, where: str) -> None:
+def check_finite(module: nn.Module, where: str) -> None:
     """Raise a ValueError if a parameter or buffer holds NaN or infinite values."""
     for name, tensor in module.state_dict().items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
@@ -149,18 +153,14 @@ def _check_finite(module: nn.Module, where: str) -> None:
 
 
 def _from_folder(folder: Path) -> nn.Module:
-    """Load a model in timm's folder format."""
-    from safetensors import safe_open
-
+    """Load a model in timm's folder format, or an image tower in that of open_clip."""
+    if is_open_clip(folder):
+        return load_image_tower(folder)
     config, weights = folder / "config.json", folder / "model.safetensors"
     check_model_config(read_object(config), str(config))
     # Opened first by itself, so that the error of a file that was cut off names the file.
     if weights.is_file():
-        try:
-            with safe_open(weights, "pt"):
-                pass
-        except Exception as error:  # SafetensorError is of Rust
-            raise ValueError(f"{weights} is no whole file of safetensors: {one_line(error)}") from error
+        tensor_names(weights)
     try:
         return _create(f"{LOCAL_PREFIX}{folder}")
     except Exception as error:
@@ -188,8 +188,22 @@ def _from_hub(model: str, name: str) -> nn.Module:
         with contextlib.nullcontext() if fault is None else offline():
             return _create(name)
     except Exception as error:  # timm, the hub's client and safetensors raise a dozen types
+        if (folder := _other_format(model, name)) is not None:
+            kind, _, path = folder.partition(":")
+            return load_tower(Path(path)) if f"{kind}:" == HF_PREFIX else load_image_tower(Path(path))
         reason = error if fault is None or not _is_of_cache(error) else unreachable(fault)
         raise ModelNotFoundError(not_found(model, reason)) from error
+
+
+def _other_format(model: str, name: str) -> str | None:
+    """The folder, ``"hf-dir:PATH"`` or ``"local-dir:PATH"``, of a repository that timm does not read; None if none."""
+    if not name.startswith(HUB_PREFIX):
+        return None
+    try:
+        folder, config = fetch(model, name.removeprefix(HUB_PREFIX))
+    except ModelNotFoundError:
+        return None
+    return None if config == "text.json" else f"{HF_PREFIX if config == 'config.json' else LOCAL_PREFIX}{folder}"
 
 
 def _is_of_cache(error: Exception) -> bool:

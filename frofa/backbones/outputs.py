@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from frofa.backbones.layout import Layout
 
-Output: TypeAlias = Literal["tokens", "cls", "mean", "pooled"]
+Output: TypeAlias = Literal["tokens", "cls", "mean", "pooled", "projected"]
+WITHOUT_TOKENS = ("pooled", "projected")
+"""Outputs that are made by a model's own head, at its end."""
 OUTPUTS: tuple[Output, ...] = get_args(Output)
 
 Computed: TypeAlias = npt.NDArray[Any] | Tensor
@@ -74,8 +76,9 @@ def run_requests(module: nn.Module, layout: Layout, images: Tensor, requests: Se
         final = model.forward_features(images)
     features = []
     for request in requests:
-        if request.output == "pooled":
-            features.append(model.forward_head(final, pre_logits=True))
+        if request.output in WITHOUT_TOKENS:
+            projected = request.output == "projected" and layout.is_projection_own
+            features.append(model.forward_head(final, pre_logits=not projected))
         elif is_final(request):
             features.append(select_output(request.output, PrefixAndPatches(*layout.split(final))))
         else:

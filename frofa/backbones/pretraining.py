@@ -12,24 +12,28 @@ class Family(NamedTuple):
     """Checkpoints that were pre-trained in one way.
 
     `pattern` is searched for in timm's ``ARCHITECTURE.TAG``. The loss was applied to `vector`, None where that is no
-    output of the model; `loss` says in a message what was done.
+    output of the model; `loss` says in a message what was done. With `has_texts`, it compared that vector with those of
+    texts, and with `is_projected`, what the model's own last layer makes of it.
     """
 
     pattern: str
     vector: Vector | None
     loss: str
+    has_texts: bool = False
+    is_projected: bool = False
 
 
 _FAMILIES = (  # the first that matches
     Family(r"ijepa|\.mae$|\.fcmae$|\.mim_\w*\d+[km]$(?<!_in1k)|^aimv2", None, "reconstruction of single patches"),
     Family(r"\.(\w+_)?in(1|12|21|22)k(_\d+)?$", "pooled", "classification of labelled images"),
     Family(r"_siglip_gap_|\.pali", None, "an image-text loss or a language model behind parts that are not there"),
+    Family(r"siglip_tiny_tin200$", "pooled", "labels, or captions, of Tiny ImageNet", has_texts=True),
     Family(r"_tiny_tin200$", "pooled", "labels, or captions, of Tiny ImageNet"),
-    Family(r"siglip", "pooled", "the image-text loss of SigLIP"),
-    Family(r"^vit_pe_core_", "pooled", "the image-text loss of Perception Encoder"),
+    Family(r"siglip", "pooled", "the image-text loss of SigLIP", has_texts=True),
+    Family(r"^vit_pe_core_", "pooled", "the image-text loss of Perception Encoder", True, True),
     Family(r"^vit_\w+_dinov[23]|^(vit|xcit)_\w+\.(fb_)?dino$", "cls", "the DINO loss"),
-    Family(r"^(vit|eva|eva02)_\w+_clip_", "cls", "the image-text loss of CLIP"),
-    Family(r"^resnet\w+_clip\.|^convnext\w+\.clip_", "pooled", "the image-text loss of CLIP"),
+    Family(r"^(vit|eva|eva02)_\w+_clip_", "cls", "the image-text loss of CLIP", True, True),
+    Family(r"^resnet\w+_clip\.|^convnext\w+\.clip_", "pooled", "the image-text loss of CLIP", True, True),
 )
 
 

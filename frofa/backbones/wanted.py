@@ -65,12 +65,17 @@ def requests_of(backbone: Backbone, wanted: Wanted, layer: int | None, norm: boo
         index = backbone.resolve_layer(entry.output, chosen, norm)
         # A layer is named by what it resolves to: -1 of twelve is 11.
         name = entry.output if entry.layer is None else f"{entry.output}@{index}"
-        request = Request(entry.output, index, norm)
+        request = Request(_computed(backbone, entry.output), index, norm)
         for other, made in requests.items():
             if made == request:
                 raise ValueError(f"output needs different outputs. Got {_shown(entry)}, which {other!r} is already.")
         requests[name] = request
     return requests
+
+
+def _computed(backbone: Backbone, output: Output) -> Output:
+    """Return the output that is computed and stored: one for both, where the pooled vector is compared with texts."""
+    return "pooled" if output == "projected" and not backbone.layout.is_projection_own else output
 
 
 def automatic_outputs(backbone: Backbone) -> Automatic:

@@ -9,7 +9,7 @@ from sklearn.base import clone
 
 from frofa.backbones.backbone import Backbone
 from frofa.backbones.navit.backbone import NativeBackbone
-from frofa.doctor.checks import cost, custom, golden, native, outputs, pooled, preprocessing, sensitivity, weights
+from frofa.doctor.checks import cost, custom, golden, native, outputs, pooled, preprocessing, sensitivity, text, weights
 from frofa.doctor.checks.custom import Check
 from frofa.doctor.finding import Finding, Outcome
 from frofa.doctor.subject import Subject, reference_images, some
@@ -38,6 +38,7 @@ CHECKS: dict[str, Check] = {
     "pooling": outputs.check_pooling,
     "pooled vector": pooled.check_pooled,
     "automatic output": pooled.check_automatic,
+    "text tower": text.check_tower,
     "batch size": sensitivity.check_batch,
     "precision": sensitivity.check_precision,
     "throughput": cost.check_throughput,

@@ -26,7 +26,8 @@ class Encoder(Protocol):
     Besides what is below, an encoder may have
 
     - ``preprocess(item) -> array``: for one item, before items of equal shape are stacked; run in several threads.
-      Without it, items are stacked as they are.
+      Without it, items are stacked as they are; texts, in `frofa.FrozenTextExtractor`, come as a list of str.
+    - ``logit_scale``, ``logit_bias``, ``templates``: of encoders of texts, as `frofa.FrozenTextExtractor` has them.
     - ``load(path) -> item``: items may be given as paths. Without `preprocess`, it must return an array.
     - ``batch_size``: the most items that it takes at a time, an int, or None for any number.
     - ``device``: a ``torch.device``. Then it is called with a tensor on that device in place of an array, in inference

@@ -56,8 +56,9 @@ class FunctionEncoder(ReadyEncoder):
     Parameters
     ----------
     function : callable
-        From a batch, an array (n, ...), to features (n, C) or (n, N, C). The features of each item come from that item
-        alone, and the batch is not changed. To be pickled, it must be defined at the top of a module.
+        From a batch, an array (n, ...), to features (n, C) or (n, N, C); in `frofa.FrozenTextExtractor`, from a list of
+        str to features (n, D). The features of each item come from that item alone, and the batch is not changed. To be
+        pickled, it must be defined at the top of a module.
     spec : str or dict
         Name and version of what it computes. Change it whenever the function's results change: nothing else tells a
         store that they did.
@@ -81,7 +82,7 @@ class FunctionEncoder(ReadyEncoder):
 
     def __init__(
         self,
-        function: Callable[[Array], Any],
+        function: Callable[[Any], Any],
         spec: Spec,
         *,
         preprocess: Callable[[Any], Any] | None = None,

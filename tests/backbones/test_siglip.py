@@ -225,7 +225,7 @@ def test_half_precision_weights_are_computed_in_float32(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"model_type": "clip"}, "model_type 'clip'; known are siglip, "),
+        ({"model_type": "blip"}, "model_type 'blip'; known are siglip, "),
         ({"hidden_act": "relu"}, "hidden_act must be one of gelu_pytorch_tanh, .*Got 'relu'"),
         ({"layer_norm_eps": 1e-5}, "layer_norm_eps must be 1e-06"),
         ({"num_channels": 1}, "num_channels must be 3"),

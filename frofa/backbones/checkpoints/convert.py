@@ -47,7 +47,7 @@ def _write(tower: Tower, module: nn.Module, out: Path) -> bool:
 
     config = {
         "architecture": tower.architecture,
-        "num_classes": 0,
+        "num_classes": tower.pretrained_cfg.get("num_classes", 0),
         "model_args": tower.model_args,
         "pretrained_cfg": tower.pretrained_cfg,
     }

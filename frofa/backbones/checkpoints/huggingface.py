@@ -1,7 +1,7 @@
-"""Vision towers in Hugging Face folders (SigLIP, SigLIP 2, PaliGemma), as timm models with the same weights.
+"""Vision towers in Hugging Face folders (SigLIP, SigLIP 2, PaliGemma, CLIP), as timm models with the same weights.
 
-The tower is computed by timm; `transformers` is not needed. The activation is the one that ``config.json`` names, which
-is the tanh form of GELU for all published towers (as in big_vision, whose ``nn.gelu`` is JAX's). Most of timm's own
+The tower is computed by timm; `transformers` is not needed. The activation is the one that ``config.json`` names: for
+all published towers of SigLIP the tanh form of GELU (as in big_vision, whose ``nn.gelu`` is JAX's). Most of timm's own
 ``vit_*_siglip_*`` names have the exact GELU, so that features of the same weights differ by about 1e-4 of the largest.
 """
 
@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from frofa.backbones.checkpoints import huggingface_clip as clip
 from frofa.backbones.checkpoints.config import check_preprocessing, read_object, shown
-from frofa.backbones.checkpoints.huggingface_weights import read_tower_weights, to_timm
+from frofa.backbones.checkpoints.huggingface_weights import projection_width, read_tower_weights, to_timm
 
 HF_PREFIX = "hf-dir:"
 _SIGLIP, _NAFLEX = ("siglip", "siglip_vision_model"), ("siglip2", "siglip2_vision_model")
-KNOWN = (*_SIGLIP, *_NAFLEX, "paligemma")
-_ACTIVATIONS = {"gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh", "gelu": "gelu"}
+KNOWN = (*_SIGLIP, *_NAFLEX, *clip.CLIP, "paligemma")
+_ACTIVATIONS = {"gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh", "gelu": "gelu", "quick_gelu": "quick_gelu"}
 _INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 _PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 _DEFAULTS: dict[str, Any] = {  # of transformers' SiglipVisionConfig: a config.json holds only what differs
@@ -52,8 +53,8 @@ class Tower(NamedTuple):
             module: nn.Module = timm.create_model(
                 self.architecture,
                 pretrained=False,
-                num_classes=0,
                 pretrained_cfg=dict(self.pretrained_cfg),
+                num_classes=self.pretrained_cfg.get("num_classes", 0),
                 **self.model_args,
             )
         return module
@@ -89,8 +90,11 @@ def read_tower(folder: Path) -> Tower:
     if not isinstance(kind, str) or kind not in KNOWN:
         raise ValueError(f"config.json has model_type {kind!r}; known are {', '.join(KNOWN)}")
     given = config if kind.endswith("_vision_model") else config.get("vision_config") or {}
+    given = clip.vision_config(config) if kind in clip.CLIP else given
     if not isinstance(given, dict):
         raise ValueError(f"config.json: vision_config must be an object. Got {shown(given)}")
+    if kind in clip.CLIP:
+        return _read_clip(folder, {**clip.DEFAULTS, **given})
     vision = _DEFAULTS | given
     if kind == "paligemma":
         if vision.get("model_type") != "siglip_vision_model":
@@ -108,6 +112,14 @@ def read_tower(folder: Path) -> Tower:
     return Tower(_architecture(arguments, naflex=naflex), arguments, _preprocessing(folder, side, naflex=naflex))
 
 
+def _read_clip(folder: Path, vision: Mapping[str, Any]) -> Tower:
+    """CLIP's tower, with its projection into the space of texts as a last layer where the weights hold one."""
+    side = _image_size(vision, naflex=False)
+    arguments = _common_arguments(vision, eps=1e-5) | {"img_size": side, "global_pool": "token"}
+    preprocessing = _preprocessing(folder, side, of_clip=True) | {"num_classes": projection_width(folder) or 0}
+    return Tower(clip.ARCHITECTURE, arguments, preprocessing)
+
+
 def _architecture(arguments: Mapping[str, Any], *, naflex: bool) -> str:
     """A timm name that takes the sizes as arguments."""
     if naflex:
@@ -116,14 +128,14 @@ def _architecture(arguments: Mapping[str, Any], *, naflex: bool) -> str:
     return "vit_base_patch16_siglip_224" if arguments["global_pool"] == "map" else "vit_base_patch16_224"
 
 
-def _common_arguments(vision: Mapping[str, Any]) -> dict[str, Any]:
+def _common_arguments(vision: Mapping[str, Any], eps: float = 1e-6) -> dict[str, Any]:
     """Arguments of timm's model, of either kind; refuse what it cannot do."""
     for name in _SIZES:
         if not isinstance(vision[name], int) or vision[name] < 1:
             raise ValueError(f"config.json: {name} must be a positive int. Got {shown(vision[name])}")
     if not isinstance(vision["hidden_act"], str) or vision["hidden_act"] not in _ACTIVATIONS:
         raise ValueError(f"hidden_act must be one of {', '.join(_ACTIVATIONS)}. Got {vision['hidden_act']!r}")
-    for name, expected in (("layer_norm_eps", 1e-6), ("num_channels", 3)):
+    for name, expected in (("layer_norm_eps", eps), ("num_channels", 3)):
         if vision[name] != expected:
             raise ValueError(f"{name} must be {expected}. Got {vision[name]}")
     width, hidden = vision["hidden_size"], vision["intermediate_size"]
@@ -152,21 +164,22 @@ def _image_size(vision: Mapping[str, Any], *, naflex: bool) -> int:
     return int(grid * vision["patch_size"])
 
 
-def _preprocessing(folder: Path, side: int, *, naflex: bool) -> dict[str, Any]:
+def _preprocessing(folder: Path, side: int, *, naflex: bool = False, of_clip: bool = False) -> dict[str, Any]:
     """Read the image processor's file as timm's `pretrained_cfg`.
 
     Images are resized to a square without regard to their aspect ratio, as SigLIP was evaluated. The NaFlex processor,
     which keeps the aspect ratio, has no image size: at a fixed size, its towers take the square of as many patches as
-    they have positions.
+    they have positions. CLIP's images keep their aspect ratio, and are cropped.
     """
     processor = _read_processor(folder)
     # What timm's transform cannot do is refused: features would be wrong without a sign of it.
     size = {"height": side, "width": side}
-    if not naflex and processor.get("size", size) != size:
+    if not naflex and not of_clip and processor.get("size", size) != size:
         raise ValueError(f"the preprocessor resizes to {processor['size']}; the tower's image_size is {side}")
-    for name in ("do_center_crop", "do_pad"):
+    cropping = clip.geometry(processor, side) if of_clip else {"crop_pct": 1.0, "crop_mode": "squash"}
+    for name in ("do_pad",) if of_clip else ("do_center_crop", "do_pad"):
         if processor.get(name):
-            raise ValueError(f"the preprocessor's {name} is no part of SigLIP's preprocessing, and not supported")
+            raise ValueError(f"the preprocessor's {name} is no part of the model's preprocessing, and not supported")
     for name in ("do_resize", "do_rescale", "do_normalize"):
         if processor.get(name) is False:
             raise ValueError(f"the preprocessor has {name} switched off, which is not supported")
@@ -181,10 +194,9 @@ def _preprocessing(folder: Path, side: int, *, naflex: bool) -> dict[str, Any]:
     return {
         "input_size": [3, side, side],
         "interpolation": _INTERPOLATIONS[resample],
-        "mean": list(normalisation["mean"] or [0.5] * 3),
-        "std": list(normalisation["std"] or [0.5] * 3),
-        "crop_pct": 1.0,
-        "crop_mode": "squash",
+        "mean": list(normalisation["mean"] or (clip.MEAN if of_clip else [0.5] * 3)),
+        "std": list(normalisation["std"] or (clip.STD if of_clip else [0.5] * 3)),
+        **cropping,
         "num_classes": 0,
     }
 

@@ -48,8 +48,9 @@ def timm_name(model: str) -> str:
     if model.startswith(FOLDERS):
         kind, _, path = model.partition(":")
         folder = Path(expand_home(path))
-        if not (folder / "config.json").is_file():
-            raise ModelNotFoundError(not_found(model, f"{folder} has no config.json"))
+        files = ["config.json", *["open_clip_config.json"] * (kind == "local-dir")]
+        if not any((folder / file).is_file() for file in files):
+            raise ModelNotFoundError(not_found(model, f"{folder} has no {' and no '.join(files)}"))
         return f"{kind}:{folder}"
     if os.sep in model and Path(expand_home(model)).is_dir():
         raise ModelNotFoundError(f"the backbone {model!r} is a folder: write 'local-dir:{model}'.")
@@ -76,7 +77,7 @@ def not_found(model: str, reason: object) -> str:
     lines.append(
         f"These work without a network: {', '.join(m.name for m in embedded_models())} (shipped with frofa), and "
         "'local-dir:PATH' for a folder with config.json and model.safetensors, as timm.models.save_for_hf writes it, "
-        "and 'hf-dir:PATH' for a Hugging Face folder of SigLIP, SigLIP 2 or PaliGemma."
+        "or one of open_clip, and 'hf-dir:PATH' for a Hugging Face folder of SigLIP, SigLIP 2, CLIP or PaliGemma."
     )
     if cached := cached_models():
         more = f" and {len(cached) - _MOST_CACHED} more" if len(cached) > _MOST_CACHED else ""

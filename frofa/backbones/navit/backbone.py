@@ -14,7 +14,7 @@ from frofa.backbones.backbone import Backbone
 from frofa.backbones.layout import patch_size
 from frofa.backbones.navit.model import PackedModel, check_pooling, check_supported
 from frofa.backbones.navit.packing import first_fit_decreasing
-from frofa.backbones.outputs import Output, Request
+from frofa.backbones.outputs import WITHOUT_TOKENS, Output, Request
 from frofa.backbones.pooling import Pooling
 from frofa.backbones.preprocessing import Preprocessing
 from frofa.decoding.patches import NativeGeometry, grids_of
@@ -61,7 +61,7 @@ class NativeBackbone(Backbone):
 
     def resolve_layer(self, output: Output, layer: int | None, norm: bool) -> int | None:
         """Resolve a layer as `Backbone` does; refuse pooling that `PackedModel` does not have."""
-        if output == "pooled":
+        if output in WITHOUT_TOKENS:
             check_pooling(self.module)
         return super().resolve_layer(output, layer, norm)
 

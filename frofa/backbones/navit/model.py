@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from frofa.backbones.navit.attention import ATTENTIONS, BLOCKS, Segments, run_block, segments_of
 from frofa.backbones.navit.pooling import POOLS, own_pooling, reduce
 from frofa.backbones.navit.positions import Positions, is_naflex, positions_of, prefix_tokens, project
-from frofa.backbones.outputs import Request
+from frofa.backbones.outputs import WITHOUT_TOKENS, Request
 
 KEPT_GRIDS = 64
 """Grids whose positions are kept: photographs under one budget have some tens of them (``benchmarks/navit.py``)."""
@@ -87,8 +87,10 @@ class PackedModel:
             return x[of_all.offsets[:-1].long()]  # the first token of each image
         # Means and pooling are over patches (T, C), unless the model's own pooling takes the prefix in.
         patches = x if index is None else x[index.patches]
-        if request.output == "pooled":
-            return own_pooling(self.module, x, of_all, patches, of_patches)
+        if request.output in WITHOUT_TOKENS:
+            pooled = own_pooling(self.module, x, of_all, patches, of_patches)
+            # Of SigLIP, which has no projection, the last layer is the identity.
+            return self.module.head(pooled) if request.output == "projected" else pooled
         return reduce(patches, of_patches, "mean") if request.output == "mean" else patches
 
 

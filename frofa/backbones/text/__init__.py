@@ -1,0 +1,1 @@
+"""Text towers: what turns tokens into vectors in the space of an image tower."""
