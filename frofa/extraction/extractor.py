@@ -50,19 +50,20 @@ class FrozenFeatureExtractor(
     model : str or Encoder, default="frofa/vit_tiny_tin200"
         What computes features. A timm name (``"vit_base_patch16_siglip_224.webli"``), ``"hf-hub:OWNER/NAME"``,
         ``"local-dir:PATH"`` (a folder with ``config.json`` and ``model.safetensors``), ``"hf-dir:PATH"`` (a Hugging
-        Face folder of SigLIP, SigLIP 2 or PaliGemma, whose vision tower is taken), or an embedded model, such as the
-        default, which needs no download (``frofa models`` lists them). Or an encoder of your own, for images or
+        Face folder of SigLIP, SigLIP 2, CLIP or PaliGemma, whose vision tower is taken), or an embedded model, such as
+        the default, which needs no download (``frofa models`` lists them). Or an encoder of your own, for images or
         anything else (`frofa.Encoder`), which decides by itself what it returns and where it computes: `output`,
         `layer`, `norm`, `image_size`, `device`, `precision` and `compile` stay at their defaults then, and it is called
         with up to `batch_size` items of equal shape, also on a CPU. `clone` shares it, and pickles hold it.
-    output : {"tokens", "cls", "mean", "pooled", "auto"} or list, default="tokens"
+    output : {"tokens", "cls", "mean", "pooled", "projected", "auto"} or list, default="tokens"
         What is taken of the model: ``"tokens"``, all N patch tokens of C channels, without class and register tokens,
         shape (n, N, C); ``"cls"``, the class token, (n, C); ``"mean"``, the mean of the patch tokens, (n, C);
-        ``"pooled"``, the model's own pooling (SigLIP's attention-pooling head where it has one), (n, C). A
-        convolutional model's grid counts as tokens. A list takes several from one forward pass, as `FeatureBlocks`;
-        ``("mean", 9)`` in it is that of layer 9, a block called ``"mean@9"``. ``"auto"`` is the vector that the
-        pre-training loss was applied to, and the mean of the patch tokens, unless the former is such a mean already;
-        ``frofa doctor MODEL`` says what it takes and why.
+        ``"pooled"``, the model's own pooling (SigLIP's attention-pooling head where it has one), (n, C);
+        ``"projected"``, the vector that an image-text model compares with texts, (n, D): of SigLIP ``"pooled"``, of
+        CLIP its projection. A convolutional model's grid counts as tokens. A list takes several from one forward pass,
+        as `FeatureBlocks`; ``("mean", 9)`` in it is that of layer 9, a block called ``"mean@9"``. ``"auto"`` is the
+        vector that the pre-training loss was applied to, and the mean of the patch tokens, unless the former is such a
+        mean already; ``frofa doctor MODEL`` says what it takes and why.
     layer : int, default=None
         Index of the transformer block whose output is taken, from 0, or from -1 for the last; None is the last. Of
         several outputs, it is that of all that have none of their own.

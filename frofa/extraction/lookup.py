@@ -13,11 +13,13 @@ from frofa.decoding.task import DecodeTask
 from frofa.decoding.views import View
 from frofa.exceptions import ImageReadError
 from frofa.extraction.request import ExtractionRequest, Target
+from frofa.images.archives.members import ArchiveMember
 from frofa.images.items import ImageItem
 from frofa.store import MANIFEST, FeatureStore
 from frofa.store.file_digests import SeenFile
+from frofa.store.names import Named
 from frofa.store.ragged import RaggedStore
-from frofa.utils.files import warn_not_written
+from frofa.utils.files import expand_home, warn_not_written
 from frofa.utils.progress import progress_bar
 
 CHUNK = 64
@@ -139,3 +141,38 @@ def lacking_views(digests: Iterable[str], parts: Sequence[StoredTarget]) -> Iter
         views = tuple(view for view, keys in lacking.items() if any(digest in those for those in keys))
         if views:
             yield digest, known.setdefault(views, views)
+
+
+def remember_names(request: ExtractionRequest, store: FeatureStore, digests: Mapping[int, str]) -> None:
+    """Keep where the images of a run lie, by position, with their labels there, and the name of the model.
+
+    Images in memory, frames of videos and rows of data sets have no place that is there later. A store that cannot be
+    written gives a `StoreNotWrittenWarning`.
+    """
+    if not (store.path / MANIFEST).exists() or not store.is_writable():
+        return
+    places = {i: place for i in digests if (place := place_of(request.items[i])) is not None}
+    labels = request.labels
+    named = [Named(place, "" if labels is None else label_text(labels[i])) for i, place in places.items()]
+    names = store.image_names()
+    try:
+        for target in request.targets:
+            names.remember_model(target.spec.digest, request.backbone.name)
+        names.remember([digests[i] for i in places], named)
+    except OSError as error:
+        warn_not_written(store.path, error, "all features are there, but searches will not know the images' names.")
+
+
+def place_of(item: ImageItem) -> str | None:
+    """Say where an image lies: an absolute path, or ``ARCHIVE!/MEMBER``; None of one that has no lasting place."""
+    if isinstance(item, (str, os.PathLike)):
+        return os.path.abspath(expand_home(item))  # noqa: PTH100 (links stay as they are, and so do bytes)
+    if isinstance(item, ArchiveMember):
+        return f"{os.path.abspath(item.archive)}!/{item.name}"  # noqa: PTH100
+    return None
+
+
+def label_text(label: object) -> str:
+    """Write a label as text; one that is missing is none."""
+    text = str(label)
+    return "" if label is None or text in ("nan", "None", "<NA>") else text

@@ -14,7 +14,7 @@ from frofa.decoding.task import DecodeTask
 from frofa.decoding.views import PLAIN, ImageView
 from frofa.exceptions import EncoderError, ImageReadError, SkippedImagesWarning, StoreError, StoreNotWrittenWarning
 from frofa.extraction.engine import ForwardEngine
-from frofa.extraction.lookup import Contents, KnownFiles, StoredTarget, lacking_views, look_up, stored
+from frofa.extraction.lookup import Contents, KnownFiles, StoredTarget, lacking_views, look_up, remember_names, stored
 from frofa.extraction.pipeline import run_pipeline
 from frofa.extraction.request import ExtractionRequest
 from frofa.extraction.sinks import Lack, MemorySink, MemoryWriter, Sink, StoreSink, Writer, gather, shared
@@ -141,6 +141,7 @@ def _through_store(request: ExtractionRequest, store: FeatureStore, failures: Fa
     if known is not None:
         known.remember({i: key for i, key in digests.items() if i not in failures.by_position}, contents.samples)
     _fail_copies(request, contents, failures)
+    remember_names(request, store, {i: key for i, key in digests.items() if i not in failures.by_position})
     # A feature for each image that could be read, copies included, in the order of the input.
     kept = failures.kept(digests)
     keys = [digests[position] for position in kept]

@@ -50,7 +50,8 @@ def parse_json(data: str | bytes, fail: Fail) -> Any:
     except RecursionError as error:
         raise fail(f"more than {MAX_DEPTH} lists and objects inside each other") from error
     except (ValueError, MemoryError) as error:  # of text, numbers and encoding, too
-        raise fail(f"{type(error).__name__}: {error}") from error
+        what = "it is no JSON" if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        raise fail(f"{what}: {error}") from error
     return content
 
 

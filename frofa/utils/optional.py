@@ -9,4 +9,4 @@ def require(module: str, extra: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise ImportError(f"{module} is not installed: pip install 'frofa[{extra}]'") from error
+        raise ImportError(f"{module.partition('.')[0]} is not installed: pip install 'frofa[{extra}]'") from error

@@ -1,0 +1,1 @@
+"""Text to frozen features of a pretrained text tower."""
