@@ -15,6 +15,7 @@ from frofa.estimators.ridge import RidgeProbeClassifier
 from frofa.estimators.search import BatchedSearchCV
 from frofa.estimators.shrinkage_probe import ShrinkageProbeClassifier
 from frofa.estimators.soft_moe import SoftMoEClassifier
+from frofa.estimators.text.zero_shot import ZeroShotClassifier
 from frofa.estimators.transductive import TransductiveClassifier
 from frofa.exceptions import BatchFallbackWarning, CheckpointError
 from frofa.ragged import RaggedTokens
@@ -39,4 +40,5 @@ __all__ = [
     "ShrinkageRegressor",
     "SoftMoEClassifier",
     "TransductiveClassifier",
+    "ZeroShotClassifier",
 ]

@@ -1,5 +1,6 @@
 """A few-shot classifier that needs no tuning: a probe, and token heads where they pay."""
 
+from collections.abc import Iterable
 from numbers import Integral
 from typing import Any, ClassVar, Literal, cast
 
@@ -16,18 +17,19 @@ from frofa.estimators.blending.members import PROBE, Effort, Settings, member, t
 from frofa.estimators.blending.together import drive, fit_together
 from frofa.estimators.core.classifier import FeatureClassifier
 from frofa.estimators.core.confident.parameters import CONFIDENCE, Calibrate, ClassPrior, Novelty
-from frofa.estimators.core.support import Array, Support
+from frofa.estimators.core.support import Array, Labels, Support
 from frofa.estimators.core.unlabelled import CONSTRAINT
 from frofa.estimators.models.map_model import HeadSource
 from frofa.estimators.shrinkage_probe import ShrinkageProbeClassifier
 from frofa.estimators.solvers.left_out import LEAST, rates
 from frofa.estimators.solvers.shrinkage.priors import log_priors
+from frofa.estimators.text.prior import TEXT_PRIOR, KnowsWords, TextPrior
 from frofa.estimators.token_classifier import TokenClassifier
 from frofa.utils.callbacks import TaskCounter, task_of
 from frofa.utils.progress import progress_bar
 
 
-class FewShotClassifier(FeatureClassifier):
+class FewShotClassifier(KnowsWords, FeatureClassifier):
     """The classifier to start with: an averaged probe, blended with augmented token heads where these pay.
 
     With ``effort="fast"`` it is a `ShrinkageProbeClassifier` on the vector blocks, averaged over their views: no
@@ -78,6 +80,18 @@ class FewShotClassifier(FeatureClassifier):
     novelty : {"auto", "mahalanobis", "relative", "knn", "energy"} or None, default="auto"
         How `novelty_score` tells images of other classes, as in `NoveltyDetector`, or by the energy of logits, which
         costs heads without leave-one-out five more fits. None keeps nothing of the training images.
+    prior : "text", default=None
+        ``"text"`` lets the probe start from the words for the classes, as in `ShrinkageProbeClassifier`: they count as
+        much as is worth it on the samples.
+    class_names : mapping of label to str or list of str, or sequence of str, default=None
+        Words for each class, with `prior`; None takes the labels.
+    text : object with `transform`, array-like of shape (n_classes, D) or mapping of label to array, default=None
+        What turns words into vectors, such as `frofa.FrozenTextExtractor`, or vectors of the classes, by label or in
+        the order of `class_names`, as in `ZeroShotClassifier`. Predictions do not need it, and files do not keep it.
+    templates : "auto", str or list of str, default="auto"
+        Captions that words are put into, as in `ZeroShotClassifier`.
+    text_block : str, default=None
+        The block that is in the space of words, as in `ShrinkageProbeClassifier`.
 
     Attributes
     ----------
@@ -94,6 +108,9 @@ class FewShotClassifier(FeatureClassifier):
         Weighted accuracy and mean negative log-likelihood of these; NaN where there are none.
     scale_ : float
         Inverse temperature of the blend.
+    text_features_ : ndarray of shape (n_classes, D)
+        Embeddings of the words for the classes, of length one, with `prior` only; how much they count is in
+        ``members_["probe"].estimator.text_weights_``.
     offsets_ : ndarray of shape (n_classes,)
         What is added to the calibrated scores of token heads, which learn how frequent classes are, for `class_prior`.
     class_scales_, class_offsets_ : ndarray of shape (n_classes,) or None
@@ -144,9 +161,11 @@ class FewShotClassifier(FeatureClassifier):
         "unlabeled": CONSTRAINT,
         **CONFIDENCE,
         "class_prior": [str, dict, "array-like", None],
+        **TEXT_PRIOR,
     }
     _scores_are_logits = True
     _partly_unknown = ("out_of_fold_proba_",)
+    _unsaved = ("text",)
 
     @property
     def _left_out_in(self) -> str | None:
@@ -171,6 +190,11 @@ class FewShotClassifier(FeatureClassifier):
         reject: float | None = None,
         reject_label: Any = None,
         novelty: Novelty = "auto",
+        prior: TextPrior = None,
+        class_names: Any = None,
+        text: Any = None,
+        templates: str | Iterable[str] = "auto",
+        text_block: str | None = None,
     ):
         self.effort = effort
         self.n_folds = n_folds
@@ -188,10 +212,22 @@ class FewShotClassifier(FeatureClassifier):
         self.reject = reject
         self.reject_label = reject_label
         self.novelty = novelty
+        self.prior = prior
+        self.class_names = class_names
+        self.text = text
+        self.templates = templates
+        self.text_block = text_block
+
+    def _adopt_labels(self, labels: Labels) -> Array:
+        known = self._known_words()
+        weights = super()._adopt_labels(labels)
+        self._learn_words(known)
+        return weights
 
     def _check_features(self, X: Any, *, reset: bool) -> Array:
         """Check plain features; members check blocks, each those that it takes."""
         X = as_features(X)
+        self._check_has_vectors(X)
         if not isinstance(X, FeatureBlocks):
             plain: Array = super()._check_features(X, reset=reset)
             return plain
@@ -268,11 +304,14 @@ class FewShotClassifier(FeatureClassifier):
             unlabeled=None,
             # Scores of the blend are log-probabilities, which have no energy: those of the probe have.
             novelty="energy" if self.novelty == "energy" else None,
+            prior=self.prior,
+            text=None if self.prior is None else dict(zip(self.classes_.tolist(), self.text_features_, strict=True)),
+            text_block=self.text_block,
         )
         with task_of(self).hand_to(probe, "probe"):
             probe.fit(support.features, self.classes_[support.codes], sample_weight=support.weights)
-        # What was learnt from samples without labels is fitted: the classifier is not to hold them.
-        probe.background = None
+        # What was learnt from samples without labels is fitted: the classifier is not to hold them. Words are, too.
+        probe.background = probe.text = None
         return probe
 
     def _joining(self, support: Support, probe: ShrinkageProbeClassifier, prior: Array | None) -> Steps[Joined]:

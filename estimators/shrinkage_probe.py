@@ -1,6 +1,6 @@
 """Averaged shrinkage discriminants: a linear probe that needs no tuning."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from frofa.estimators.batched.shrinkage_jobs import fit_shrinkage_jobs, views_of
 from frofa.estimators.core.blocks import check_blocks, check_sizes, cut
 from frofa.estimators.core.confident.parameters import CONFIDENCE, Calibrate, ClassPrior, Novelty
 from frofa.estimators.core.kept import GrowingClassifier, blocks_of, joined
-from frofa.estimators.core.support import Array, CheckedData, Indices, Support
+from frofa.estimators.core.support import Array, CheckedData, Indices, Labels, Support
 from frofa.estimators.core.unlabelled import CONSTRAINT
 from frofa.estimators.core.validation import refuse_mixing
 from frofa.estimators.solvers.left_out import rates
@@ -26,11 +26,13 @@ from frofa.estimators.solvers.shrinkage.priors import log_priors
 from frofa.estimators.solvers.shrinkage.selection import shares_of
 from frofa.estimators.solvers.shrinkage.sets import Fitted, SupportSet, fit_sets
 from frofa.estimators.solvers.shrinkage.spaces import Stage, spaces_of
+from frofa.estimators.solvers.text.fitting import Images
+from frofa.estimators.text.prior import TEXT_PRIOR, KnowsWords, TextPrior, image_blocks
 from frofa.estimators.tokens.block_copies import copies_of_blocks, token_blocks
 from frofa.estimators.tokens.views import CONSTRAINTS
 
 
-class ShrinkageProbeClassifier(GrowingClassifier):
+class ShrinkageProbeClassifier(KnowsWords, GrowingClassifier):
     """Linear discriminants from nearest class mean to little shrinkage, averaged by leave-one-out likelihood.
 
     There is nothing to tune: every shrinkage is tried on the training samples, each left out in turn, in closed form,
@@ -94,6 +96,19 @@ class ShrinkageProbeClassifier(GrowingClassifier):
     novelty : {"auto", "mahalanobis", "relative", "knn", "energy"} or None, default="auto"
         How `novelty_score` tells images of other classes, as in `NoveltyDetector`, or by the energy of logits, which
         costs heads without leave-one-out five more fits. None keeps nothing of the training images.
+    prior : "text", default=None
+        ``"text"`` starts from the words for the classes, and learns from images what these leave. How much words count
+        is decided by the samples, none of which they have seen: nothing where the tower does not know them.
+    class_names : mapping of label to str or list of str, or sequence of str, default=None
+        Words for each class, with `prior`, as in `ZeroShotClassifier`; None takes the labels.
+    text : object with `transform`, array-like of shape (n_classes, D) or mapping of label to array, default=None
+        What turns words into vectors, such as `frofa.FrozenTextExtractor`, or vectors of the classes, by label or in
+        the order of `class_names`, as in `ZeroShotClassifier`. Predictions do not need it, and files do not keep it.
+    templates : "auto", str or list of str, default="auto"
+        Captions that words are put into, as in `ZeroShotClassifier`.
+    text_block : str, default=None
+        The block that is in the space of words; None takes ``"text"``, ``"projected"``, ``"pooled"`` or the only one. A
+        block ``"text"`` beside others is compared with words alone, so that features may be another backbone's.
 
     Attributes
     ----------
@@ -122,6 +137,18 @@ class ShrinkageProbeClassifier(GrowingClassifier):
         The samples, with `keep_support`: ``"features"``, block by block (n, n_views, C), ``"labels"`` and
         ``"weights"``, and the features of the ``"background"`` and of samples without a label, ``"unlabelled"`` with
         ``"unlabelled_weights"``, where there are some; none of tokens with `augment`.
+    text_features_ : ndarray of shape (n_classes, D)
+        Embeddings of the words for the classes, of length one; these and what follows with `prior` only.
+    text_block_ : str
+        The block that is compared with them.
+    text_scales_ : ndarray of shape (n_classes,)
+        What cosines of images and words are multiplied by in logits.
+    text_doubts_ : ndarray of shape (n_classes,)
+        How likely it is that the name of a class says nothing: as likely as that words as a whole do, and more where
+        others say something, by two samples of the class or more.
+    text_weights_ : dict of str to float
+        ``"helps"``, the probability that words say something; the factors of ``"words"``, relative to scores of
+        deviation one, and of ``"images"``; and the part of the ``"residual"``, the proximal ridge, in the average.
     augment_seed_ : int
         The seed that copies were drawn from, with `augment` only.
     blocks_ : dict of str to int
@@ -140,6 +167,9 @@ class ShrinkageProbeClassifier(GrowingClassifier):
     of all samples. docs/method.md has all formulas, and how the constants were chosen.
 
     Weights of samples are relative: multiplied by a number they are the same.
+
+    With ``prior="text"``, `coef_`, `intercept_` and `loo_proba_` are those of images and words together; `members_`,
+    `weights_` and `temperatures_` are those of images alone.
 
     References
     ----------
@@ -166,9 +196,10 @@ class ShrinkageProbeClassifier(GrowingClassifier):
         "unlabeled": CONSTRAINT,
         **CONFIDENCE,
         "class_prior": [str, dict, "array-like", None],
+        **TEXT_PRIOR,
     }
     _partly_unknown: ClassVar[tuple[str, ...]] = ("loo_proba_",)
-    _unsaved: ClassVar[tuple[str, ...]] = ("background",)
+    _unsaved: ClassVar[tuple[str, ...]] = ("background", "text")
 
     _scores_are_logits = True
 
@@ -196,6 +227,11 @@ class ShrinkageProbeClassifier(GrowingClassifier):
         reject: float | None = None,
         reject_label: Any = None,
         novelty: Novelty = "auto",
+        prior: TextPrior = None,
+        class_names: Any = None,
+        text: Any = None,
+        templates: str | Iterable[str] = "auto",
+        text_block: str | None = None,
     ):
         self.class_prior = class_prior
         self.class_weight = class_weight
@@ -214,6 +250,11 @@ class ShrinkageProbeClassifier(GrowingClassifier):
         self.reject = reject
         self.reject_label = reject_label
         self.novelty = novelty
+        self.prior = prior
+        self.class_names = class_names
+        self.text = text
+        self.templates = templates
+        self.text_block = text_block
 
     def _check_augment(self) -> Augmentation:
         augment = super()._check_augment()
@@ -226,6 +267,7 @@ class ShrinkageProbeClassifier(GrowingClassifier):
 
     def _check_features(self, X: Any, *, reset: bool) -> FeatureBlocks:  # type: ignore[override]
         X = as_features(X)
+        self._check_has_vectors(X)
         if not reset:
             return check_blocks(self, X, widths=self.blocks_, reset=False)
         blocks = check_blocks(self, X, widths=None, reset=True)
@@ -265,20 +307,34 @@ class ShrinkageProbeClassifier(GrowingClassifier):
             )
         return super()._kept()
 
+    def _adopt_labels(self, labels: Labels) -> Array:
+        known = self._known_words()
+        weights = super()._adopt_labels(labels)
+        self._learn_words(known)
+        return weights
+
     def _prepare(self, tokens: Any) -> Any:
         """Blocks are averaged where they are normalised."""
         return tokens
 
     def _fit(self, support: Support) -> Array:
         blocks: Any = support.features
+        seen = self._seen(blocks)
         samples = self._support_set(np.arange(len(blocks)), support.codes, support.weights)
         pool = support.weighted_pool()
         background = joined(self._check_background(), None if pool is None else pool[0])
-        views = () if background is None else views_of(background)
-        shares = shares_of(self.block_weights, blocks.names)
+        views = () if background is None else views_of(self._seen(background))
+        shares = shares_of(self.block_weights, seen.names)
         device = resolve_device(self.device)
-        fitted = fit_sets(views_of(blocks), [samples], device, background=views, shares=shares, copies=support.copies)
-        return self._take(fitted[0])
+        fitted = fit_sets(views_of(seen), [samples], device, background=views, shares=shares, copies=support.copies)
+        return self._take(fitted[0], blocks, samples)
+
+    def _compared(self, features: Any) -> Any:
+        return self._seen(features)
+
+    def _seen(self, blocks: FeatureBlocks) -> FeatureBlocks:
+        """Choose the blocks that images are described by."""
+        return blocks.select(image_blocks(blocks.names, self._given("prior")))
 
     def _check_background(self) -> FeatureBlocks | None:
         """Check images without labels: those given, or those that a loaded head was fitted with."""
@@ -300,14 +356,22 @@ class ShrinkageProbeClassifier(GrowingClassifier):
         priors = log_priors(self.class_prior, self.class_weight, self.classes_)
         return SupportSet(rows, codes, weights, len(self.classes_), priors)
 
-    def _take(self, fitted: Fitted) -> Array:
-        """Set what was fitted; return the logits (n, n_classes) of left-out samples, NaN where they cannot be had."""
-        self.coef_, self.intercept_ = fitted.coef, fitted.intercept
+    def _take(self, fitted: Fitted, blocks: FeatureBlocks, samples: SupportSet) -> Array:
+        """Set what was fitted; return the logits (n, n_classes) of left-out samples, NaN where they cannot be had.
+
+        Samples are all that the blocks have.
+        """
+        seen = self._seen(blocks)
         self.shifts_, self.scales_ = fitted.shifts, fitted.scales
-        self.block_weights_ = dict(zip(self.blocks_, fitted.shares.tolist(), strict=True))
+        self.block_weights_ = dict(zip(seen.names, fitted.shares.tolist(), strict=True))
         self.members_, self.weights_ = member_names(), fitted.weights.ravel()
         self.temperatures_ = 1 / fitted.temperatures.ravel()
-        return fitted.left_out
+        images = Images(fitted.coef, fitted.intercept, fitted.left_out, np.empty(0))
+        if self._given("prior") is not None:
+            images = images._replace(rows=self._spaces(seen)[0])
+            images = self._join_words(images, blocks, samples.codes, samples.weights, samples.log_priors)
+        self.coef_, self.intercept_ = images.coef, images.intercept
+        return images.left_out
 
     def _calibrate(self, support: Support, left_out: Array | None) -> None:
         super()._calibrate(support, left_out)
@@ -319,15 +383,21 @@ class ShrinkageProbeClassifier(GrowingClassifier):
         return None, None
 
     def _scores(self, features: Any) -> Array:
+        spaces = self._spaces(features.select(list(self.block_weights_)))
+        scores: Array = np.sum([rows @ coef.T for rows, coef in zip(spaces, self.coef_, strict=True)], axis=0)
+        scores = scores + self.intercept_
+        if self._given("prior") is not None:
+            scores = scores + self.text_scales_ * self._cosines(features)
+        return scores
+
+    def _spaces(self, blocks: FeatureBlocks) -> list[Array]:
+        """Features (n, C) of images in each space."""
         stages = [
             Stage(_tensor(shift), _tensor(scale)) for shift, scale in zip(self.shifts_, self.scales_, strict=True)
         ]
-        blocks = [[_tensor(view) for view in views] for views in views_of(features.select(self.blocks_))]
-        shares = _tensor(np.array([self.block_weights_[name] for name in self.blocks_]))
-        spaces = spaces_of(blocks, shares, stages)
-        parts = [rows[0].numpy() @ coef.T for rows, coef in zip(spaces, self.coef_, strict=True)]
-        scores: Array = np.sum(parts, axis=0) + self.intercept_
-        return scores
+        views = [[_tensor(view) for view in each] for each in views_of(blocks)]
+        shares = _tensor(np.array([self.block_weights_[name] for name in blocks.names]))
+        return [rows[0].numpy() for rows in spaces_of(views, shares, stages)]
 
 
 def _tensor(array: Array) -> Tensor:

@@ -123,6 +123,7 @@ class TransductiveClassifier(ShrinkageProbeClassifier):
     background = None
     augment = None
     n_augmented = 0
+    prior = None
 
     def __init__(
         self,
@@ -189,7 +190,7 @@ class TransductiveClassifier(ShrinkageProbeClassifier):
         self.pool_weights_ = learnt.weights.cpu().numpy()
         self.pool_losses_ = learnt.losses.cpu().numpy()
         fitted: Fitted = unstack(learnt.solution, [used], [samples])[0]
-        return self._take(fitted)
+        return self._take(fitted, blocks, samples)
 
     def _spread(self, data: CheckedData) -> None:
         """Label the pool, now that the head and its calibration are fitted."""

@@ -134,6 +134,10 @@ class UnlabelledWarning(UserWarning):
     """Samples of label -1 were taken to have no label; the message says how to say so, or to make -1 a class."""
 
 
+class UnusedWordsWarning(UserWarning):
+    """Words for classes, or what reads them, were given to a classifier without ``prior="text"``, and do nothing."""
+
+
 class BatchFallbackWarning(UserWarning):
     """Fits of a search could not be trained together and were done in the ordinary way."""
 

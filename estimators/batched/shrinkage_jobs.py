@@ -27,11 +27,6 @@ class Source(NamedTuple):
     blocks: FeatureBlocks
     seen: dict[str, Any]
 
-    @property
-    def views(self) -> list[list[Any]]:
-        """Arrays (n, C), view by view, of each block."""
-        return views_of(self.blocks)
-
 
 class Planned(NamedTuple):
     """A job that can be fitted: its place, its head, its features and samples, and sample weights as given."""
@@ -71,8 +66,9 @@ def fit_shrinkage_jobs(
             continue
         try:
             planned = _plan(place, job, whole, shared)
-            shares = shares_of(planned.head.block_weights, planned.source.blocks.names)
-            shares_key = None if shares is None else shares.tobytes()
+            names = planned.head._seen(planned.source.blocks).names
+            shares = shares_of(planned.head.block_weights, names)
+            shares_key = names, None if shares is None else shares.tobytes()
             key = resolve_device(planned.head.device), _sizes(job.estimator), id(planned.head.background), shares_key
             planned.head._check_background()
         except Exception as error:
@@ -81,13 +77,14 @@ def fit_shrinkage_jobs(
         else:
             groups.setdefault(key, []).append(planned)
     for (device, *_), group in groups.items():
-        background = group[0].head._check_background()
-        others = () if background is None else views_of(background)
-        shares = shares_of(group[0].head.block_weights, group[0].source.blocks.names)
-        found = fit_sets(group[0].source.views, [one.rows for one in group], device, on_done, others, shares)
+        first = group[0].head
+        background, seen = first._check_background(), first._seen(group[0].source.blocks)
+        others = () if background is None else views_of(first._seen(background))
+        shares = shares_of(first.block_weights, seen.names)
+        found = fit_sets(views_of(seen), [one.rows for one in group], device, on_done, others, shares)
         for one, fitted in zip(group, found, strict=True):
-            left_out = one.head._take(fitted)
             blocks = one.source.blocks[one.rows.rows]
+            left_out = one.head._take(fitted, blocks, one.rows)
             if one.head.keep_support:
                 one.head._keep(blocks, one.labels)
             one.head._finish(Support(blocks, one.rows.codes, one.rows.weights), left_out)
@@ -100,9 +97,9 @@ def _sizes(head: Any) -> Any:
 
 
 def _copied(estimator: Any) -> Any:
-    """Clone an estimator, which is to share its background with its clones."""
-    head = clone(type(estimator)(**{**estimator.get_params(deep=False), "background": None}))
-    head.background = estimator.background
+    """Clone an estimator, which is to share its background, and what knows words, with its clones."""
+    head = clone(type(estimator)(**{**estimator.get_params(deep=False), "background": None, "text": None}))
+    head.background, head.text = estimator.background, estimator.text
     return head
 
 

@@ -51,7 +51,7 @@ def check_full(head: Any, closed: Any, weights: Array | None) -> None:
     if closed is None:
         raise ValueError(
             "method='full' fits anew for every label that an image may have, which needs a closed form: "
-            "RidgeProbeClassifier, PrototypeClassifier, ShrinkageProbeClassifier, all without augment, or "
+            "RidgeProbeClassifier, PrototypeClassifier, ShrinkageProbeClassifier, all without augment and prior, or "
             f"FewShotClassifier with effort='fast'. Got {head!r}: take method='jackknife+' or 'cv+'."
         )
     if weights is not None and len(np.unique(weights)) > 1:

@@ -30,6 +30,8 @@ from frofa.estimators.tokens.lazy import average_tokens
 from frofa.estimators.tokens.views import sum_over_views
 from frofa.utils.callbacks import CallbackSupportMixin, fit_task, with_callbacks
 
+_KNOWN = "classes_", "blocks_", "text_features_"
+"""Attributes that fits to some of the samples have from all of them."""
 Methods: TypeAlias = tuple[Callable[..., Any], ...]
 
 
@@ -109,8 +111,8 @@ class FeatureClassifier(CallbackSupportMixin, Calibrating, TellsNovelty, Classif
         scores = np.full((len(folds), len(self.classes_)), np.nan)
         for fold in range(folds.max() + 1):
             head = clone(self)
-            # Of what is known of samples: classes, and the names and widths of blocks.
-            vars(head).update({name: vars(self)[name] for name in ("classes_", "blocks_") if name in vars(self)})
+            # Of what is known of samples: classes, their words, and the names and widths of blocks.
+            vars(head).update({name: vars(self)[name] for name in _KNOWN if name in vars(self)})
             head._fit(support.rows(folds != fold))
             scores[folds == fold] = head._scores(support.features[folds == fold])
         return scores

@@ -1,5 +1,6 @@
 """Heads that keep their samples, and are fitted anew in closed form when there are more, or other classes."""
 
+from numbers import Number
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -141,6 +142,8 @@ class GrowingClassifier(FeatureClassifier):
             If there is such a class, its label is of another kind, or the head was fitted without ``keep_support``.
         """
         check_is_fitted(self)
+        if isinstance(X, (str, bytes, Number)):
+            raise TypeError(f"add_class takes the features of samples first, and then their label. Got X={X!r}.")
         self._check_can_grow(X)
         blocks: Any = self._check_features(X, reset=False)
         y = np.full(len(blocks), label)

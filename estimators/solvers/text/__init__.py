@@ -1,0 +1,1 @@
+"""Discriminants that start from what words say of the classes."""
