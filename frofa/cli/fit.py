@@ -22,6 +22,7 @@ from frofa.cli.options import (
     whole,
 )
 from frofa.cli.sources import LabelledImages, add_source_options, load_labelled_sources, report_skipped
+from frofa.cli.words import add_word_options, word_parameters
 from frofa.exceptions import ImageReadError, SkippedImagesWarning
 from frofa.utils.text import shorten
 
@@ -41,7 +42,7 @@ def add(commands: Commands) -> None:
         "and frofa.load.",
         epilog=EPILOG,
     )
-    add_source_options(parser)
+    add_source_options(parser, optional=True)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="model to write, such as flowers.frofa")
     parser.add_argument(
         "--effort",
@@ -73,6 +74,7 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="take folders called train, test, ... for classes, which is an error otherwise",
     )
+    add_word_options(parser)
     add_shared(parser, *EXTRACTION)
     finish(parser, _run)
 
@@ -83,6 +85,11 @@ def _run(args: argparse.Namespace) -> int:
     check_out(args.out)
     check_out(args.skipped, "--skipped", suffix=".csv")
     refuse_unavailable(args.model)
+    words = word_parameters(args)
+    if args.head and words:
+        raise ValueError("--prior text goes with the default classifier, and not with --head.")
+    if not args.sources:
+        return _fit_to_words(args, words)
     images = _load(args)
     # Shots are drawn among the images that can be read, so that each class has as many as were asked for.
     unreadable: list[ImageReadError] = []
@@ -113,17 +120,37 @@ def _load(args: argparse.Namespace) -> LabelledImages:
     return images
 
 
-def _fit(args: argparse.Namespace, images: LabelledImages) -> Sequence[ImageReadError]:
-    """Fit and save the classifier, say how good it is, and return the images that were skipped."""
+def _fit_to_words(args: argparse.Namespace, words: "Mapping[str, Any]") -> int:
+    """Save a classifier by the words for the classes alone."""
+    from frofa.images.listing import count
+
+    if not words or words["class_names"] is None:
+        raise ValueError("fit needs a SOURCE of images; or --prior text and --class-names, which need none.")
+    model = _classifier(args, words).fit()
+    model.set_params(verbose=False, rehash=False).save(args.out)
+    say(
+        f"{args.out}: {count(args.views, 'view')} on {args.text_model or args.model}, no images, "
+        f"{count(len(model.classes_), 'class')}: {shorten(model.classes_.tolist())}"
+    )
+    return 0
+
+
+def _classifier(args: argparse.Namespace, words: "Mapping[str, Any]") -> "ImageClassifier":
     from frofa.image_classifier import ImageClassifier
 
-    model = ImageClassifier(
+    return ImageClassifier(
         **extraction_parameters(args),
         n_views=args.views,
         mirror=args.mirror,
         effort=args.effort,
         random_state=args.seed,
+        **words,
     )
+
+
+def _fit(args: argparse.Namespace, images: LabelledImages) -> Sequence[ImageReadError]:
+    """Fit and save the classifier, say how good it is, and return the images that were skipped."""
+    model = _classifier(args, word_parameters(args, images.labels))
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "skipped ", SkippedImagesWarning)  # the summary says more

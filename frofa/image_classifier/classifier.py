@@ -2,31 +2,28 @@
 
 import os
 from collections.abc import Sequence
-from copy import copy
 from numbers import Integral
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
 from frofa.backbones.loading import ImageSize
 from frofa.encoders.protocol import Encoder
 from frofa.encoders.sharing import SharesModel
-from frofa.estimators import ConformalClassifier, FewShotClassifier
-from frofa.estimators.confidence.promises import check_levels
-from frofa.estimators.confidence.ready import set_state, with_sets
+from frofa.estimators import FewShotClassifier, ZeroShotClassifier
+from frofa.estimators.confidence.ready import set_state
 from frofa.estimators.core.confident.parameters import CONFIDENCE, ClassPrior, Novelty
 from frofa.estimators.core.unlabelled import CONSTRAINT, MISSING
+from frofa.estimators.text.prior import warn_unused_words
 from frofa.evaluation import log_loss, proportion_interval
 from frofa.extraction.extractor import FrozenFeatureExtractor
-from frofa.extraction.run import Extraction
-from frofa.image_classifier.report import EvaluationReport, evaluation_report
+from frofa.image_classifier.predictor import ImagePredictor
 from frofa.image_classifier.support import ImageSupport, image_extractor, image_support, labelled
+from frofa.image_classifier.words import PairedExtractor, Words, text_model_of, with_words, words_extractor
 from frofa.images.items import Images
 from frofa.persistence.saving import load, save
 from frofa.pretrained import start_of
@@ -43,7 +40,7 @@ OF_NOVELTY = ("reject", "reject_label", "novelty")
 """Parameters that go to the heads, and say which images they reject."""
 
 
-class ImageClassifier(CallbackSupportMixin, SharesModel, ClassifierMixin, BaseEstimator):
+class ImageClassifier(CallbackSupportMixin, SharesModel, ImagePredictor, ClassifierMixin, BaseEstimator):
     """Few-shot classifier of images, with nothing to tune: frozen features of several views, and the heads on them.
 
     It is a `FrozenFeatureExtractor`, of several views of each image, and a `FewShotClassifier` in one.
@@ -66,6 +63,17 @@ class ImageClassifier(CallbackSupportMixin, SharesModel, ClassifierMixin, BaseEs
         Take mirror images as views. False suits images in which left and right have a meaning, such as letters.
     effort : {"fast", "high"}, default="fast"
         As in `FewShotClassifier`.
+    prior : "text" or None, default=None
+        ``"text"`` starts from the words for the classes, as a text tower reads them, as `FewShotClassifier` does: `fit`
+        then takes few images of each class, or none at all.
+    class_names : mapping of label to str or list of str, or sequence, default=None
+        Words for the classes, as in `ZeroShotClassifier`, for ``prior="text"``; None takes the labels, ``_`` read as a
+        space. `fit` without images takes the classes from them.
+    templates : "auto", str or list of str, default="auto"
+        Captions with one ``{}`` for the words, as in `ZeroShotClassifier`.
+    text_model : str, default=None
+        The backbone that compares images with words, by its name; None is `model`. Another one sees the same views,
+        and its vector is the block ``"text"``, which the words alone are compared with.
     class_prior : "uniform", "empirical", array-like of shape (n_classes,), dict or None, default="uniform"
         How frequent classes are among the images to be classified; None takes them to be equally frequent, too.
     class_weight : dict or "balanced", default=None
@@ -116,7 +124,9 @@ class ImageClassifier(CallbackSupportMixin, SharesModel, ClassifierMixin, BaseEs
     n_copies_ : int
         Images that repeat others.
     weights_digest_ : str
-        As of `FrozenFeatureExtractor`.
+        As of `FrozenFeatureExtractor`; of an image's vector that is compared with words, where there are words alone.
+    text_weights_digest_ : str or None
+        The same of `text_model`, where that is another backbone, beside the images' own.
 
     Examples
     --------
@@ -138,6 +148,10 @@ class ImageClassifier(CallbackSupportMixin, SharesModel, ClassifierMixin, BaseEs
         "n_views": [Interval(Integral, 1, None, closed="left")],
         "predict_views": [Interval(Integral, 1, None, closed="left"), None],
         "effort": [StrOptions({"fast", "high"})],
+        "prior": [StrOptions({"text"}), None],
+        "class_names": [dict, "array-like", None],
+        "templates": [object],
+        "text_model": [str, None],
         "class_prior": [str, dict, "array-like", None],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         **{name: CONFIDENCE[name] for name in OF_NOVELTY},
@@ -154,6 +168,10 @@ class ImageClassifier(CallbackSupportMixin, SharesModel, ClassifierMixin, BaseEs
         view_area: tuple[float, float] = (0.5, 1.0),
         mirror: bool = True,
         effort: Literal["fast", "high"] = "fast",
+        prior: Literal["text"] | None = None,
+        class_names: Any = None,
+        templates: str | Sequence[str] = "auto",
+        text_model: str | None = None,
         class_prior: ClassPrior = "uniform",
         class_weight: dict[Any, float] | str | None = None,
         reject: float | None = None,
@@ -178,6 +196,10 @@ class ImageClassifier(CallbackSupportMixin, SharesModel, ClassifierMixin, BaseEs
         self.view_area = view_area
         self.mirror = mirror
         self.effort = effort
+        self.prior = prior
+        self.class_names = class_names
+        self.templates = templates
+        self.text_model = text_model
         self.class_prior = class_prior
         self.class_weight = class_weight
         self.reject = reject
@@ -197,13 +219,15 @@ class ImageClassifier(CallbackSupportMixin, SharesModel, ClassifierMixin, BaseEs
         self.verbose = verbose
 
     @with_callbacks
-    def fit(self, X: Images, y: Any = None, sample_weight: Any = None) -> "ImageClassifier":
-        """Extract features, and fit the heads.
+    def fit(self, X: Images | None = None, y: Any = None, sample_weight: Any = None) -> "ImageClassifier":
+        """Extract features, and fit the heads; or take the words for the classes alone.
 
         Parameters
         ----------
-        X : list or column of paths, list of PIL images, uint8 array (n, H, W, 3), or ImageSet
-            As in `FrozenFeatureExtractor.transform`.
+        X : list or column of paths, list of PIL images, uint8 array (n, H, W, 3), or ImageSet, default=None
+            As in `FrozenFeatureExtractor.transform`. Without images, `class_names` say which classes there are, with
+            ``prior="text"``, and ``head_`` is a `ZeroShotClassifier`: there are no out-of-fold scores, prediction sets
+            or rejections then.
         y : array-like of shape (n,), default=None
             Labels, of two classes at least; some may be missing, as `unlabeled` says. Not needed where X is an ImageSet
             that has them.
@@ -218,16 +242,47 @@ class ImageClassifier(CallbackSupportMixin, SharesModel, ClassifierMixin, BaseEs
         ------
         ImageReadError
             If an image cannot be read and ``on_error="raise"``, or none can be.
+        ModelNotFoundError
+            If there is no text tower for ``prior="text"``.
         ValueError
-            If a parameter is wrong, or labels are missing, of one class alone, or of a class that has no image left.
+            If a parameter is wrong, or labels are missing, of one class alone, or of a class that has no image left, or
+            a class has no words.
         """
         with fit_task(self, X, y, sample_weight, n_tasks=3):
+            self._validate_params()
+            if X is None:
+                return self._fit_to_words(y)
+            warn_unused_words(self, stacklevel=4)
             return self._fit_to(self._support_of(X, y, sample_weight))
+
+    def _fit_to_words(self, y: Any) -> "ImageClassifier":
+        """Let words say what the classes are, without an image of them."""
+        if self.prior is None or self.class_names is None or y is not None:
+            raise ValueError(
+                f"{type(self).__name__} needs images to fit to. Without any, and without labels, prior='text' and "
+                f"class_names say which classes there are. Got X=None with prior={self.prior!r}, "
+                f"{'no class_names' if self.class_names is None else 'class_names'} and "
+                f"{'no labels' if y is None else 'labels'}."
+            )
+        head = self._words().zero_shot().fit()
+        extractor = self._extractor_of_words(self.n_views).fit()
+        nothing = np.array([], np.intp)
+        self._take(head, ImageSupport(None, nothing, None, nothing, [], 0, extractor.weights_digest_))
+        self.__dict__.pop("sets_", None)  # of a former fit
+        self._set_scores(np.nan, (np.nan, np.nan), np.nan)
+        return self
+
+    def _words(self) -> Words:
+        """Give the words for the classes, with what reads them."""
+        model = text_model_of(self.model, self.text_model)
+        return Words(model, self.class_names, self.templates, self.store, self.device, self.verbose)
 
     def _support_of(self, X: Images, y: Any = None, sample_weight: Any = None) -> ImageSupport:
         """Check the parameters, and extract the features of labelled images."""
         self._validate_params()
         X, labels = labelled(X, y, type(self).__name__, self.unlabeled)
+        if self.prior is not None:
+            self._words().check(labels)  # before images are read, which takes long
         extractor = self._extractor(self.n_views, tokens=self.effort == "high")
         with task_of(self).hand_to(extractor, "extract-features"):
             return image_support(extractor, X, labels, sample_weight)
@@ -247,20 +302,27 @@ class ImageClassifier(CallbackSupportMixin, SharesModel, ClassifierMixin, BaseEs
             unlabeled=MISSING,
             random_state=self.random_state,
             verbose=self.verbose,
+            **({} if self.prior is None else self._words().of_head()),
         )
 
     def _fit_to(self, support: ImageSupport) -> "ImageClassifier":
         """Fit the heads to features."""
         head, task = self._few_shot(), task_of(self)
         with task.hand_to(head, "fit-heads"):
-            self.head_ = head.fit(support.features, support.y, support.weights)
-        self.classes_ = self.head_.classes_
-        self.weights_digest_: Any = support.weights_digest
-        self.kept_, self.skipped_, self.n_copies_ = support.kept, support.skipped, support.n_copies
+            head.fit(support.features, support.y, support.weights)
+        self._take(head, support)
         with task.part("prediction-sets"):
             self.sets_ = set_state(self.head_, support.features, support.y, support.weights)
         self._judge(support)
         return self
+
+    def _take(self, head: Any, support: ImageSupport) -> None:
+        """Set what was fitted, and what is known of the images."""
+        self.head_ = head
+        self.classes_ = head.classes_
+        self.weights_digest_: Any = support.weights_digest
+        self.text_weights_digest_: Any = support.text_weights_digest
+        self.kept_, self.skipped_, self.n_copies_ = support.kept, support.skipped, support.n_copies
 
     def _judge(self, support: ImageSupport) -> None:
         """Set the accuracy and log-loss of the out-of-fold probabilities (n, n_classes), where there are some."""
@@ -270,119 +332,11 @@ class ImageClassifier(CallbackSupportMixin, SharesModel, ClassifierMixin, BaseEs
         n, y, table = int(known.sum()), np.asarray(support.y[known].tolist()), self.head_.out_of_fold_proba_[known]
         n_hits = int((self.classes_[table.argmax(1)] == y).sum())
         accuracy, *ends = proportion_interval(n_hits, n) if n else (np.nan, np.nan, np.nan)
-        self.out_of_fold_accuracy_, self.out_of_fold_interval_ = accuracy, tuple(ends)
-        self.out_of_fold_log_loss_ = log_loss(y, table, self.classes_) if n else np.nan
+        self._set_scores(accuracy, (ends[0], ends[1]), log_loss(y, table, self.classes_) if n else np.nan)
 
-    def predict(self, X: Images) -> Array:
-        """Predict the class of images; returns labels, shape (n,), and ImageReadError for one that cannot be read.
-
-        With `reject`, they are `reject_label` for images whose `novelty_score` is beyond the threshold.
-        """
-        return self._ask("predict", X)
-
-    def predict_proba(self, X: Images) -> Array:
-        """Predict the probability of each class, in the order of `classes_`; shape (n, n_classes)."""
-        return self._ask("predict_proba", X)
-
-    def decision_function(self, X: Images) -> Array:
-        """Score images, (n, n_classes), or (n,) for two classes; larger is more likely, for two of ``classes_[1]``."""
-        return self._ask("decision_function", X)
-
-    def predict_set(
-        self, X: Images, confidence_level: float | Sequence[float] = 0.9
-    ) -> tuple[Array, npt.NDArray[np.bool_]]:
-        """Predict sets of labels that hold the right one as often as asked for, as `ConformalClassifier` does.
-
-        With ``effort="fast"``, up to a thousand images are ranked by jackknife+. More of them, and heads of ``"high"``,
-        are ranked out of fold, beside new images by the heads that were fitted to all: that is as good where heads
-        hardly change with a fold, and nothing is proven of it; ``ConformalClassifier(ImageClassifier(effort="high"),
-        method="cv+")`` is, at the price of more fits.
-
-        Parameters
-        ----------
-        X
-            As in `predict`.
-        confidence_level : float or list of float, default=0.9
-            Each needs ``level / (1 - level)`` images to fit to: 9 for 0.9, 19 for 0.95.
-
-        Returns
-        -------
-        labels : ndarray of shape (n,)
-            As `predict` has them.
-        sets : ndarray of bool, shape (n, n_classes, n_levels)
-            Whether a label, in the order of `classes_`, is in the set of each level.
-
-        Raises
-        ------
-        ValueError
-            If there were too few images for a level, with the numbers, or the classifier was saved by a version that
-            kept nothing to rank new images among.
-        """
-        check_is_fitted(self)
-        check_levels(confidence_level)
-        return self._sets().predict_set(self._features_of(X), confidence_level)
-
-    def _sets(self) -> ConformalClassifier:
-        """Give what predicts sets from features."""
-        if not hasattr(self, "sets_"):
-            raise ValueError(
-                f"this {type(self).__name__} was fitted by a version of frofa without prediction sets, and kept "
-                "nothing that new images could be ranked among: fit it again."
-            )
-        return with_sets(self._head(), self.sets_)
-
-    def novelty_score(self, X: Images) -> Array:
-        """Score how unlike the images of `fit` others are, (n,); larger is more novel."""
-        return self._ask("novelty_score", X)
-
-    def novelty_threshold(self, share: float) -> float:
-        """Return the `novelty_score` that this share of images of the known classes exceed; ValueError if too few."""
-        check_is_fitted(self)
-        return self.head_.novelty_threshold(share)
-
-    def novelty_p_value(self, X: Images) -> Array:
-        """Estimate the share of images of the known classes that are as novel as each image, or more; (n,).
-
-        It is the rank of an image's `novelty_score` among those of the images of `fit`, each left out, and means what
-        it says for as many views of an image as those had.
-        """
-        return self._ask("novelty_p_value", X)
-
-    def score(self, X: Images, y: Any = None, sample_weight: Any = None) -> float:
-        """Accuracy on images and labels (n,), which may be weighted, as of `fit`; unknown labels count as wrong.
-
-        With `reject`, rejected images count as wrong, too.
-        """
-        X, labels = labelled(X, y, type(self).__name__)
-        extraction = self.extract(X, labels)
-        weights = None if sample_weight is None else np.asarray(sample_weight)[extraction.kept]
-        return float(accuracy_score(extraction.y, self._head().predict(extraction.features), sample_weight=weights))
-
-    def evaluate(self, X: Images, y: Any = None) -> EvaluationReport:
-        """Accuracy with its interval, of each class too, log-loss, Brier score, calibration and confusion matrix.
-
-        All are of the probabilities, and of the most probable class: whatever `reject` is, no image is rejected.
-
-        Parameters
-        ----------
-        X, y
-            As in `fit`. Whether the classifier was fitted to these images is not checked. Those with labels that it
-            does not know are counted, and left out, and so are unreadable ones with ``on_error="skip"``.
-
-        Returns
-        -------
-        EvaluationReport
-            ``print`` shows all of it.
-        """
-        X, labels = labelled(X, y, type(self).__name__)
-        extraction = self.extract(X, labels)
-        probabilities = self.head_.predict_proba(extraction.features)
-        return evaluation_report(labels[extraction.kept], probabilities, self.classes_, extraction.skipped)
-
-    def extract(self, X: Images, y: Any = None) -> Extraction:
-        """Extract the features that `head_` predicts from, as `FrozenFeatureExtractor.extract` does."""
-        check_is_fitted(self)
-        return self._predictor().extract(X, y)
+    def _set_scores(self, accuracy: float, interval: tuple[float, float], loss: float) -> None:
+        self.out_of_fold_accuracy_, self.out_of_fold_interval_ = accuracy, interval
+        self.out_of_fold_log_loss_ = loss
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file of safetensors and JSON, by `frofa.save`; the backbone is its name and digest alone."""
@@ -400,35 +354,36 @@ class ImageClassifier(CallbackSupportMixin, SharesModel, ClassifierMixin, BaseEs
             )
         return loaded
 
-    def _ask(self, method: str, X: Images) -> Array:
-        """Call a method of the heads with the features of images, all of which must be readable."""
-        features = self._features_of(X)
-        answer: Array = getattr(self._head(), method)(features)
-        return answer
-
-    def _features_of(self, X: Images) -> Any:
-        """Extract the features of images, all of which must be readable."""
-        check_is_fitted(self)
-        return self._predictor().set_params(on_error="raise").extract(X).features
-
-    def _head(self) -> FewShotClassifier:
-        """Give the heads what may be set after they were fitted; those of `fit` stay as they are."""
-        check_is_fitted(self)
-        head = copy(self.head_)
-        head.reject, head.reject_label = self.reject, self.reject_label
-        return head
-
     def _predictor(self) -> FrozenFeatureExtractor:
         """Make the extractor of predictions, which refuses other weights than those fitted with."""
         n_views = self.n_views if self.predict_views is None else self.predict_views
+        if isinstance(self.head_, ZeroShotClassifier):
+            return self._as_fitted(self._extractor_of_words(n_views))
         # The probe, the first member, reads vectors alone.
-        extractor = self._extractor(n_views, tokens=bool(self.head_.weights_[1:].any()))
+        return self._as_fitted(self._extractor(n_views, tokens=bool(self.head_.weights_[1:].any())))
+
+    def _trainer(self) -> FrozenFeatureExtractor:
+        """Make the extractor of training images, of vectors alone, which refuses other weights, too."""
+        if isinstance(self.head_, ZeroShotClassifier):
+            return self._as_fitted(self._extractor_of_words(self.n_views))
+        return self._as_fitted(self._extractor(self.n_views, tokens=False))
+
+    def _as_fitted(self, extractor: FrozenFeatureExtractor) -> FrozenFeatureExtractor:
         extractor.weights_digest_ = self.weights_digest_
+        if isinstance(extractor, PairedExtractor):
+            extractor.partner.weights_digest_ = self.text_weights_digest_
         return extractor
 
     def _extractor(self, n_views: int, *, tokens: bool) -> FrozenFeatureExtractor:
-        own = {name: getattr(self, name) for name in OF_THE_EXTRACTOR}
-        return image_extractor({**own, "n_views": n_views}, tokens=tokens)
+        extractor = image_extractor(self._of_extractor(n_views), tokens=tokens)
+        return extractor if self.prior is None else with_words(extractor, text_model_of(self.model, self.text_model))
+
+    def _extractor_of_words(self, n_views: int) -> FrozenFeatureExtractor:
+        """Make an extractor of what is compared with words alone."""
+        return words_extractor(self._of_extractor(n_views), text_model_of(self.model, self.text_model))
+
+    def _of_extractor(self, n_views: int) -> dict[str, Any]:
+        return {**{name: getattr(self, name) for name in OF_THE_EXTRACTOR}, "n_views": n_views}
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

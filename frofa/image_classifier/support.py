@@ -87,8 +87,8 @@ def distinct_images(keys: Sequence[str], labels: npt.NDArray[Any], weights: Weig
 class ImageSupport:
     """Features of different images (m, ...) with their labels (m,), and weights (m,) or None where all are one.
 
-    `kept` (m,) are positions in what was given; `skipped` could not be read, and `n_copies` repeat others. The digest
-    is of the weights that made the features.
+    `kept` (m,) are positions in what was given; `skipped` could not be read, and `n_copies` repeat others. The digests
+    are of the weights that made the features, and of those of another backbone that words are compared by.
     """
 
     features: Any
@@ -98,6 +98,7 @@ class ImageSupport:
     skipped: list[ImageReadError]
     n_copies: int
     weights_digest: Any = None
+    text_weights_digest: Any = None
 
     def rows(self, rows: npt.NDArray[np.intp]) -> "ImageSupport":
         """Choose some of the images."""
@@ -186,6 +187,7 @@ def image_support(
         extraction.skipped,
         n_copies,
         getattr(extractor, "weights_digest_", None),
+        getattr(getattr(extractor, "partner", None), "weights_digest_", None),
     )
 
 

@@ -17,6 +17,7 @@ from frofa.estimators.core.classifier import FeatureClassifier
 from frofa.estimators.core.numbers.estimator import OutputsEstimator
 from frofa.extraction.extractor import FrozenFeatureExtractor
 from frofa.pretrained import PretrainedHead
+from frofa.texts.extractor import FrozenTextExtractor
 
 SKLEARN = "sklearn."
 IMAGE_CLASSIFIER = "frofa.ImageClassifier"
@@ -68,7 +69,7 @@ def saved_type(name: str) -> SavedType | None:
         kind = _own_types()[name]
         # Its members are tried out themselves: it may need tokens, of which a row of numbers has none.
         if kind is estimators.FewShotClassifier:
-            return SavedType(kind, finish=_describe_members)
+            return SavedType(kind, local=kind._unsaved, finish=_describe_members)
         return SavedType(
             kind, numeric=_is_head(kind), local=getattr(kind, "_unsaved", ()), derived=_NOT_KEPT.get(name, ())
         )
@@ -113,6 +114,7 @@ def _own_types() -> dict[str, type]:
     types: dict[str, type] = {
         IMAGE_CLASSIFIER: import_module("frofa.image_classifier").ImageClassifier,
         "frofa.FrozenFeatureExtractor": FrozenFeatureExtractor,
+        "frofa.FrozenTextExtractor": FrozenTextExtractor,
         "frofa.PretrainedHead": PretrainedHead,
     }
     # Of a search, what it found is saved in its place.
