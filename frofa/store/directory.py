@@ -22,12 +22,15 @@ from frofa.store.file_digests import FILES
 from frofa.store.keys import Keys, as_keys, first_of_each, to_hex
 from frofa.store.lazy.array import FeatureArray
 from frofa.store.lazy.source import FeatureSource
+from frofa.store.names import NAMES
 from frofa.store.spec import FORMAT, FeatureSpec
 from frofa.utils.files import TEMPORARY, expand_home, make_directories, remove_stale, warn_not_written, write_atomically
 from frofa.utils.json import read_json
 
 MANIFEST = "frofa-store.json"
 LOCK = ".lock"
+INDICES = "index"
+"""The directory of a store that `frofa.FeatureIndex` is saved in, by spec."""
 LOOKS = 3
 """Looks for a description that others may have removed and written again."""
 _DIGEST = re.compile(r"[0-9a-f]{40}")
@@ -198,7 +201,7 @@ def check_store(path: Path) -> None:
 def remove_leftovers(path: Path) -> None:
     """Delete what crashes have left in the directories of a store, once it is old."""
     for directory in (path, *spec_directories(path)):
-        for part in (directory, directory / SHARDS, directory / INDEX, directory / FILES):
+        for part in (directory, directory / SHARDS, directory / INDEX, directory / FILES, directory / NAMES):
             remove_stale(part)
 
 

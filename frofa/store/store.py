@@ -13,6 +13,7 @@ from frofa.store.maintenance.compact import Compaction, compact
 from frofa.store.maintenance.contents import Explanation, SpecInfo, explain, gc, info
 from frofa.store.maintenance.repair import repair
 from frofa.store.maintenance.verify import Damage, verify
+from frofa.store.names import NAMES, ImageNames
 from frofa.store.spec import FeatureSpec
 from frofa.store.writer import ShardWriter
 
@@ -96,3 +97,7 @@ class FeatureStore(StoreDirectory):
     def file_digests(self) -> FileDigests:
         """Open the keys of files that were read before."""
         return FileDigests(self.path / FILES)
+
+    def image_names(self) -> ImageNames:
+        """Open the names of images: where each was read from, and its label there."""
+        return ImageNames(self.path / NAMES)

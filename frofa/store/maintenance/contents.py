@@ -9,7 +9,7 @@ from typing import Any
 from frofa.exceptions import DamagedStoreError
 from frofa.images.items import ImageItem
 from frofa.images.reading import content
-from frofa.store.directory import StoreDirectory, check_store, spec_directories, stored_spec
+from frofa.store.directory import INDICES, StoreDirectory, check_store, spec_directories, stored_spec
 from frofa.store.disk.table import SpecTable
 from frofa.store.ragged import RaggedStore, is_grids, is_pages, whole_spec, with_other_parts
 from frofa.store.spec import FeatureSpec
@@ -112,8 +112,8 @@ def info(store: StoreDirectory) -> list[SpecInfo]:
 def gc(store: StoreDirectory, keep: Sequence[str], *, dry_run: bool = False) -> int:
     """Delete the features of all specs but those to keep, or with `dry_run` nothing; return the bytes that this frees.
 
-    Specs are given by their digests, or the first digits of these; pages and grids are kept together. A ValueError says
-    that one is not there or is ambiguous, or none is given.
+    Indices for searches of these features go with them. Specs are given by their digests, or the first digits of these;
+    pages and grids are kept together. A ValueError says that one is not there or is ambiguous, or none is given.
     """
     check_store(store.path)
     directories = {directory.name: directory for directory in spec_directories(store.path)}
@@ -123,7 +123,9 @@ def gc(store: StoreDirectory, keep: Sequence[str], *, dry_run: bool = False) -> 
     # Pages without their grids, or the other way round, would be of no use.
     kept = with_other_parts(kept, _readable_specs(directories.values()))
     with store.lock():
-        going = [directory for name, directory in directories.items() if name not in kept]
+        # Indices that were saved of their features go, too, also those that were left behind.
+        indices = (path for path in (store.path / INDICES).glob("*") if path.is_dir())
+        going = [path for path in (*directories.values(), *indices) if path.name not in kept]
         freed = sum(disk_usage(directory) for directory in going)
         for directory in going if not dry_run else ():
             remove_directory(directory)
