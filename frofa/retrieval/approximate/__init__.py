@@ -1,0 +1,1 @@
+"""Approximate search among millions: lists, codes, and how wide to look."""
