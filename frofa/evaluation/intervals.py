@@ -62,12 +62,13 @@ def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
-def proportion_interval(n_hits: int, n: int, confidence: float = 0.95) -> Interval:
+def proportion_interval(n_hits: float, n: int, confidence: float = 0.95) -> Interval:
     """Share of hits, such as an accuracy, with Wilson's score interval.
 
     Parameters
     ----------
-    n_hits : int
+    n_hits : float
+        A sum of shares, where some samples count in part.
     n : int
         Of how many, at least 1.
     confidence : float, default=0.95
