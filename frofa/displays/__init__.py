@@ -6,6 +6,7 @@ from frofa.displays.map import EmbeddingDisplay
 from frofa.displays.mistakes import Mistake, MistakesDisplay
 from frofa.displays.rejection import RejectionDisplay
 from frofa.displays.reliability import ReliabilityDisplay
+from frofa.displays.words import WordsDisplay
 
 __all__ = [
     "AttentionDisplay",
@@ -15,4 +16,5 @@ __all__ = [
     "MistakesDisplay",
     "RejectionDisplay",
     "ReliabilityDisplay",
+    "WordsDisplay",
 ]

@@ -91,8 +91,7 @@ def parts_of(classifier: Any, *, fail_fast: bool = False, probabilities: bool = 
 
 def _of_images(classifier: ImageClassifier, sets: ConformalClassifier | None, on_error: str) -> Parts:
     predictor = classifier._predictor().set_params(on_error=on_error)
-    trainer = classifier._extractor(classifier.n_views, tokens=False).set_params(on_error=on_error)
-    trainer.weights_digest_ = classifier.weights_digest_
+    trainer = classifier._trainer().set_params(on_error=on_error)
     if sets is None and hasattr(classifier, "sets_"):
         sets = classifier._sets()
     return Parts(classifier, predictor, trainer, None, classifier.head_, sets)
