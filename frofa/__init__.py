@@ -20,12 +20,13 @@ if TYPE_CHECKING:
         MistakesDisplay,
         RejectionDisplay,
         ReliabilityDisplay,
+        WordsDisplay,
     )
     from frofa.doctor import check_extractor
     from frofa.encoders.onnx import OnnxEncoder
     from frofa.encoders.protocol import Encoder
     from frofa.encoders.ready import FunctionEncoder, TorchEncoder
-    from frofa.estimators import RaggedTokens
+    from frofa.estimators import RaggedTokens, ZeroShotClassifier
     from frofa.evaluation import disjoint_shots, mean_interval, sample_shots
     from frofa.extraction.extractor import FrozenFeatureExtractor
     from frofa.extraction.many import extract_many
@@ -37,7 +38,10 @@ if TYPE_CHECKING:
     from frofa.persistence.saving import load, save
     from frofa.pretrained import PretrainedHead
     from frofa.reporting import Report, report
+    from frofa.retrieval import FeatureIndex
+    from frofa.scifibench.mining import mine_hard_negatives
     from frofa.store import FeatureStore
+    from frofa.texts.extractor import FrozenTextExtractor
 
 prepare_threads()
 
@@ -47,8 +51,10 @@ _HOME = {
     "EmbeddingDisplay": "frofa.displays",
     "Encoder": "frofa.encoders.protocol",
     "FeatureBlocks": "frofa.blocks",
+    "FeatureIndex": "frofa.retrieval",
     "FeatureStore": "frofa.store",
     "FrozenFeatureExtractor": "frofa.extraction.extractor",
+    "FrozenTextExtractor": "frofa.texts.extractor",
     "FunctionEncoder": "frofa.encoders.ready",
     "ImageClassifier": "frofa.image_classifier",
     "LabelWidget": "frofa.annotation.widget",
@@ -61,6 +67,8 @@ _HOME = {
     "ReliabilityDisplay": "frofa.displays",
     "Report": "frofa.reporting",
     "TorchEncoder": "frofa.encoders.ready",
+    "WordsDisplay": "frofa.displays",
+    "ZeroShotClassifier": "frofa.estimators",
     "check_extractor": "frofa.doctor",
     "disjoint_shots": "frofa.evaluation",
     "extract_many": "frofa.extraction.many",
@@ -71,6 +79,7 @@ _HOME = {
     "load_image_folder": "frofa.images.folders",
     "load_images": "frofa.images.sources",
     "mean_interval": "frofa.evaluation",
+    "mine_hard_negatives": "frofa.scifibench.mining",
     "report": "frofa.reporting",
     "sample_shots": "frofa.evaluation",
     "save": "frofa.persistence.saving",
@@ -83,8 +92,10 @@ __all__ = [
     "EmbeddingDisplay",
     "Encoder",
     "FeatureBlocks",
+    "FeatureIndex",
     "FeatureStore",
     "FrozenFeatureExtractor",
+    "FrozenTextExtractor",
     "FunctionEncoder",
     "ImageClassifier",
     "LabelWidget",
@@ -97,6 +108,8 @@ __all__ = [
     "ReliabilityDisplay",
     "Report",
     "TorchEncoder",
+    "WordsDisplay",
+    "ZeroShotClassifier",
     "__version__",
     "augmentations",
     "check_extractor",
@@ -110,6 +123,7 @@ __all__ = [
     "load_image_folder",
     "load_images",
     "mean_interval",
+    "mine_hard_negatives",
     "report",
     "sample_shots",
     "save",

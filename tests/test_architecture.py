@@ -24,21 +24,24 @@ ORDER = (
     ("frofa.augmentations",),
     ("frofa.estimators.tokens", "frofa.estimators.solvers"),
     ("frofa.estimators.core", "frofa.estimators.training"),
-    ("frofa.estimators.models",),
+    ("frofa.estimators.models", "frofa.estimators.text"),
     ("frofa.estimators.batched",),
     ("frofa.estimators", "frofa.estimators.searching"),
     ("frofa.estimators.search", "frofa.estimators.confidence"),
     ("frofa.images.pixels",),
     ("frofa.images",),
-    ("frofa.decoding", "frofa.store", "frofa.web"),
+    ("frofa.decoding", "frofa.store", "frofa.web", "frofa.tokenizing"),
     ("frofa.backbones",),
     ("frofa.encoders", "frofa.soft_moe"),
     ("frofa.extraction",),
+    ("frofa.texts",),
     ("frofa.pretrained", "frofa.selection", "frofa.display"),
     ("frofa.persistence", "frofa.augmentation_display"),
     ("frofa.image_classifier",),
     ("frofa.learning_curves",),
     ("frofa.doctor", "frofa.labelling", "frofa.study", "frofa.demo"),
+    ("frofa.retrieval",),
+    ("frofa.scifibench",),
     ("frofa.displays",),
     ("frofa.annotation.records", "frofa.annotation.learning"),
     ("frofa.annotation.exchange",),
@@ -55,7 +58,7 @@ FRONT_DOOR = "frofa.__init__"
 order, and nothing in the house imports it."""
 
 HEADS = "frofa.estimators"
-WITHOUT_HEADS = ("images", "decoding", "store", "web", "backbones", "encoders", "extraction")
+WITHOUT_HEADS = ("images", "decoding", "store", "web", "backbones", "encoders", "extraction", "tokenizing", "texts")
 """Packages that stand below the heads, and import nothing of them all the same."""
 
 LATE: Mapping[str | tuple[str, str], str] = {

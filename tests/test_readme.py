@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from byte_tower_helpers import siglip_like
 from PIL import Image
 
 import frofa
@@ -38,7 +39,10 @@ MODULES = sorted(
 
 @pytest.fixture
 def user_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with ``images/train/CLASS/IMAGE`` and ``images/new.jpg``, as the examples have it."""
+    """A directory with ``images/train/CLASS/IMAGE`` and ``images/new.jpg``, as the examples have it.
+
+    In ``siglip`` is a model of images and texts that knows nothing.
+    """
     rng = np.random.default_rng(0)
     for shade, name in ((40, "daisy"), (200, "rose")):
         folder = tmp_path / "images" / "train" / name
@@ -47,6 +51,7 @@ def user_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             pixels = np.clip(rng.normal(shade, 30, (40, 60, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{index}.jpg")
     Image.fromarray(pixels).save(tmp_path / "images" / "new.jpg")
+    siglip_like(tmp_path / "siglip")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from frofa._version import __version__
 from frofa.cli import (
+    bench,
     bench_backbone,
     demo,
     doctor,
@@ -19,6 +20,7 @@ from frofa.cli import (
     models,
     predict,
     report,
+    search,
     store,
     study,
 )
@@ -78,6 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
         models,
         doctor,
         bench_backbone,
+        bench,
         extract,
         fit,
         predict,
@@ -87,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
         labels,
         study,
         store,
+        search,
     ):
         command.add(commands)
     return parser

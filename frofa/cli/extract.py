@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from frofa.extraction.run import Extraction
     from frofa.images.image_set import ImageSet
 
-OUTPUTS = ("tokens", "cls", "mean", "pooled", "auto")
+OUTPUTS = ("tokens", "cls", "mean", "pooled", "projected", "auto")
 Views: TypeAlias = "dict[str, tuple[Any, ...]]"
 """Features of each view of the images, by the name of the array that has them."""
 
@@ -49,8 +49,9 @@ def add(commands: Commands) -> None:
         nargs="+",
         default=["pooled"],
         choices=OUTPUTS,
-        help="one vector an image (cls, mean, pooled), or its patch tokens; or auto, what the model was trained by and "
-        "the mean (see 'frofa doctor'); of several, the arrays are called features_NAME (default: pooled)",
+        help="one vector an image (cls, mean, pooled, or projected, which is compared with texts), or its patch "
+        "tokens; or auto, what the model was trained by and the mean (see 'frofa doctor'); of several, the arrays are "
+        "called features_NAME (default: pooled)",
     )
     parser.add_argument(
         "--layer",

@@ -43,13 +43,9 @@ def extraction_parameters(args: argparse.Namespace) -> dict[str, Any]:
     """Parameters of an extractor, or of a classifier with one, that the options of `EXTRACTION` give."""
     from frofa.encoders.registered import refuse_unavailable
 
-    model = args.model
-    refuse_unavailable(model)
-    kind, _, path = model.partition(":")
-    if kind in ("local-dir", "hf-dir"):  # a saved model is used from other directories, too
-        model = f"{kind}:{Path(expand_home(path)).absolute()}"
+    refuse_unavailable(args.model)
     return {
-        "model": model,
+        "model": model_path(args.model),
         "image_size": args.image_size,
         "background": args.background,
         "batch_size": args.batch_size,
@@ -60,3 +56,9 @@ def extraction_parameters(args: argparse.Namespace) -> dict[str, Any]:
         "on_error": "raise" if args.fail_fast else "skip",
         "verbose": True,
     }
+
+
+def model_path(model: str) -> str:
+    """Make the path of a model's folder absolute: a saved model is used from other directories, too."""
+    kind, _, path = model.partition(":")
+    return f"{kind}:{Path(expand_home(path)).absolute()}" if kind in ("local-dir", "hf-dir") else model

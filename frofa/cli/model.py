@@ -207,6 +207,7 @@ def _check_level(model: SavedModel, level: float) -> None:
     import numpy as np
 
     if model.sets is None:
+        _refuse_words(model, "--sets")
         older = model.name == "ImageClassifier"
         raise ValueError(
             f"--sets needs a model that keeps its images, or a ConformalClassifier. Got a {model.name}"
@@ -219,11 +220,20 @@ def _check_level(model: SavedModel, level: float) -> None:
     model.sets._check_enough(np.array([level]))
 
 
+def _refuse_words(model: SavedModel, option: str) -> None:
+    """Raise a ValueError where a model was fitted to words alone."""
+    from frofa.estimators import ZeroShotClassifier
+
+    if isinstance(model.head, ZeroShotClassifier) and not hasattr(model.head, "novelty_"):
+        raise ValueError(f"{option} compares images with those of 'frofa fit'. This model was fitted to words alone.")
+
+
 def _check_share(model: SavedModel, share: float) -> None:
     """Raise a ValueError where a model cannot reject a share of the known images, before images are read."""
     from frofa.estimators.solvers.novelty.ranks import least_samples
 
     head = model._last
+    _refuse_words(model, "--reject")
     if not hasattr(head, "_with_rejected"):
         raise ValueError(f"--reject needs one of frofa's heads. Got a {model.name}.")
     head._novelty_method()

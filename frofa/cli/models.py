@@ -8,10 +8,11 @@ from frofa.cli.options import Commands, check_in, finish
 
 OTHERS = (
     "\nOthers:",
-    "  local-dir:PATH          a folder with config.json and model.safetensors (timm.models.save_for_hf)",
-    "  hf-dir:PATH             a Hugging Face folder of SigLIP, SigLIP 2 or PaliGemma (its vision tower)",
+    "  local-dir:PATH          a folder of timm (timm.models.save_for_hf) or open_clip (open_clip_config.json)",
+    "  hf-dir:PATH             a Hugging Face folder of SigLIP, SigLIP 2, CLIP or PaliGemma (its vision tower)",
     "  hf-hub:OWNER/NAME       from the Hugging Face hub, or its cache on this machine",
     "  a timm name             such as vit_base_patch16_siglip_224.webli; timm.list_models(pretrained=True)",
+    "\nText towers come with SigLIP, SigLIP 2 and CLIP, under the same names; 'frofa doctor MODEL' describes one.",
 )
 
 
@@ -69,17 +70,23 @@ def _of_other_packages() -> list[str]:
 
 def _cached() -> list[str]:
     from frofa.backbones.checkpoints.hub import cached_models
+    from frofa.backbones.text.hub import cached_towers
 
-    names = [name.removeprefix("timm/") if name.startswith("timm/") else f"hf-hub:{name}" for name in cached_models()]
-    return ["\nIn the cache of the Hugging Face hub, offline:", *(f"  {name}" for name in names)] if names else []
+    with_texts = cached_towers()
+    lines = []
+    for name in cached_models():
+        called = name.removeprefix("timm/") if name.startswith("timm/") and "." in name else f"hf-hub:{name}"
+        lines.append(f"  {called}" + " (with a text tower)" * (name in with_texts))
+    return ["\nIn the cache of the Hugging Face hub, offline:", *lines] if lines else []
 
 
 def _add_convert(commands: Commands) -> None:
     parser = commands.add_parser(
         "convert",
         help="turn a Hugging Face folder or a big_vision file into a folder that timm loads",
-        description="Write the vision tower of a Hugging Face folder (SigLIP, SigLIP 2, PaliGemma) or of a big_vision "
-        ".npz file to OUT, as config.json and model.safetensors. The model local-dir:OUT has the same features.",
+        description="Write the vision tower of a Hugging Face folder (SigLIP, SigLIP 2, CLIP, PaliGemma) or of a "
+        "big_vision .npz file to OUT, as config.json and model.safetensors. The model local-dir:OUT has the same "
+        "features.",
     )
     parser.add_argument("source", metavar="SOURCE", help="hf-dir:FOLDER or FILE.npz")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to create")

@@ -23,11 +23,11 @@ LISTED = 20
 """Skipped images that are named on standard error."""
 
 
-def add_source_options(parser: argparse.ArgumentParser) -> None:
-    """Add the sources, and the options that say how to read them."""
+def add_source_options(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """Add the sources, of which there may be none if they are optional, and the options that say how to read them."""
     parser.add_argument(
         "sources",
-        nargs="+",
+        nargs="*" if optional else "+",
         metavar="SOURCE",
         help="DIRECTORY/CLASS/IMAGE or DIRECTORY/IMAGE; a .csv or .tsv file of paths and labels; a .zip or .tar "
         "archive; a video; an image; or - for a list of paths on standard input, one a line or separated by NUL",

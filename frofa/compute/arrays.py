@@ -148,6 +148,20 @@ def check_no_strings(X: Any, name: str) -> None:
         )
 
 
+def check_embedded(values: Any, name: str) -> None:
+    """Raise a TypeError for texts or paths where their vectors are expected."""
+    first = values
+    while isinstance(first, (list, tuple)) and first:
+        first = first[0]
+    if isinstance(first, np.ndarray) and first.dtype.kind in "OUST" and first.size:
+        first = first.flat[0]
+    if isinstance(first, (str, bytes, PathLike)):
+        raise TypeError(
+            f"expected {name} as vectors, shape (n, D). Got {str(first)!r}: texts are embedded by FrozenTextExtractor, "
+            "images by FrozenFeatureExtractor, by their transform([...])."
+        )
+
+
 def _array_of(labels: Any) -> Array:
     """Make labels an array, unless they are lists of several labels of each sample."""
     try:

@@ -48,6 +48,14 @@ LATER_PARAMETERS = {
     ("TokenClassifier", "calibrate"): False,
     ("FewShotClassifier", "calibrate"): True,
     ("ShrinkageProbeClassifier", "calibrate"): True,
+    **{
+        (f"{kind}Classifier", name): value
+        for kind in ("ShrinkageProbe", "FewShot")
+        for name, value in {
+            **dict.fromkeys(("prior", "class_names", "text", "text_block")),
+            "templates": "auto",
+        }.items()
+    },
     ("FeatureClassifier", "class_prior"): None,
     ("FeatureClassifier", "reject"): None,
     ("FeatureClassifier", "reject_label"): None,

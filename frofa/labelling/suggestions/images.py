@@ -50,4 +50,6 @@ def probe_of(classifier: ImageClassifier) -> FewShotClassifier:
     """Make the probe, with the parameters that both have."""
     names = set(FewShotClassifier().get_params(deep=False)) - {"effort", "init", "verbose"}
     given = classifier.get_params(deep=False)
+    if classifier.prior is not None:
+        given |= classifier._words().of_head()
     return FewShotClassifier(**{name: given[name] for name in names & given.keys()})

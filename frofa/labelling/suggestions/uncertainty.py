@@ -61,7 +61,9 @@ def uncertainty_of(fitted: Any, name: str, pool: Pool) -> Array:
 
 
 def _probe_of(fitted: Any) -> ShrinkageProbeClassifier | None:
-    """Find the probe that all probabilities of a classifier come from, if there is one."""
+    """Find the probe that all probabilities of a classifier come from, if there is one that knows images alone."""
+    if getattr(fitted, "prior", None) is not None:
+        return None
     if type(fitted) is ShrinkageProbeClassifier:
         return fitted
     if type(fitted) is FewShotClassifier and not fitted.weights_[1:].any():

@@ -112,7 +112,11 @@ def near_pairs(rows: Array) -> Pairs:
     empty = np.empty(0, np.intp)
     if len(rows) < LEAST_SAMPLES:
         return Pairs(empty, empty, np.empty(0))
-    indices, distances = _neighbours(rows, N_NEIGHBOURS + 1)
+    return unusual_pairs(*_neighbours(rows, N_NEIGHBOURS + 1))
+
+
+def unusual_pairs(indices: Array, distances: Array) -> Pairs:
+    """Find near pairs, as `near_pairs` does, by the positions (n, k) and positive distances (n, k) of neighbours."""
     usual = np.exp(np.log(distances[:, 1:]).mean(1))
     usual = np.maximum(usual, LEAST_LOCAL * np.median(usual))
     # Ratios (n, k) of all pairs of neighbours.
@@ -120,7 +124,7 @@ def near_pairs(rows: Array) -> Pairs:
     nearest = np.log(ratios[:, 0])
     middle = np.median(nearest)
     deviation = 1.4826 * np.median(np.abs(nearest - middle))
-    least = LEAST_RATIO_OF_FEW if len(rows) < FEW_SAMPLES else LEAST_RATIO
+    least = LEAST_RATIO_OF_FEW if len(indices) < FEW_SAMPLES else LEAST_RATIO
     near = np.log(ratios) < min(np.log(least), middle - DEVIATIONS * deviation)
     first, place = np.nonzero(near)
     return Pairs(first, indices[first, place], ratios[first, place])
