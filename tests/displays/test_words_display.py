@@ -61,8 +61,8 @@ def test_heat_does_not_depend_on_the_batch(clip: str, monkeypatch: pytest.Monkey
     whole = WordsDisplay.from_texts(clip, IMAGES, ["a cat"])
     monkeypatch.setattr("frofa.displays.looking_at_words.BATCH", 3)
     parts = WordsDisplay.from_texts(clip, IMAGES, ["a cat"])
-    # Batches of another size are summed in another order, in float32, and gradients of that.
-    np.testing.assert_allclose(np.stack(parts.heat), np.stack(whole.heat), atol=1e-4)
+    # Batches of another size are summed in another order, in float32: that moves shares of heat by 1e-6.
+    np.testing.assert_allclose(np.stack(parts.heat), np.stack(whole.heat), atol=1e-5)
 
 
 def test_a_classifier_shows_the_classes_that_it_predicts(clip: str) -> None:
